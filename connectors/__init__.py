@@ -1,0 +1,1 @@
+"""One folder per outside system, and the programs that carry events in and commands out."""

@@ -1,0 +1,106 @@
+"""All errors of the product: what they are called, and what happens next.
+
+A code (`HUB-E4003`) names one cause. Its message and its fix stand in `texts.yaml`, in both languages; the error itself
+carries only the code and the facts (`seen`), so that a log line, a page and a terminal can each say it in their reader's language.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LANGUAGES = ("zh-CN", "en")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a file of the user's an error stands. `line` and `column` count from 1; 0 means the whole file."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+class HubError(Exception):
+    """One cause, by code, with the facts needed to say it. Raise a subclass: it decides what happens next."""
+
+    def __init__(self, code: str, /, *, place: Place | None = None, **seen: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.place = place
+        self.seen = seen
+
+    def message(self, language: str | None = None) -> str:
+        """Say what was seen, in one line."""
+        return _fill(text_of(self.code, language)["say"], self.seen)
+
+    def fix(self, language: str | None = None) -> str:
+        """Say what to do about it, in one line."""
+        return _fill(text_of(self.code, language)["fix"], self.seen)
+
+    def __str__(self) -> str:
+        where = f"{self.place} " if self.place else ""
+        return f"{self.code} {where}{self.message('en')}"
+
+
+class RetryableError(HubError):
+    """Wait and try again: time-out, 429, 5xx, broker or database away. `retry_after` is in seconds, None if not told."""
+
+    def __init__(
+        self, code: str, /, *, place: Place | None = None, retry_after: float | None = None, **seen: Any
+    ) -> None:
+        super().__init__(code, place=place, **seen)
+        self.retry_after = retry_after
+
+
+class UncertainError(RetryableError):
+    """The request may have been carried out: never repeat it blindly, look its effect up first."""
+
+
+class RejectedError(HubError):
+    """This one can never succeed as it is: park it with its reason, and go on to the next."""
+
+
+class FatalError(HubError):
+    """Stop the program: wrong settings, refused credentials, state that contradicts the log."""
+
+
+def preferred_language() -> str:
+    """The language of messages: `HUB_LANG`, else the locale's, else Chinese."""
+    wanted = os.environ.get("HUB_LANG") or os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    return "en" if wanted.lower().startswith("en") else "zh-CN"
+
+
+@functools.cache
+def texts() -> dict[str, dict[str, dict[str, str]]]:
+    """Every error text: code → {say, fix} → language → text."""
+    loaded: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(
+        (Path(__file__).parent / "texts.yaml").read_text("utf-8")
+    )
+    return loaded
+
+
+def text_of(code: str, language: str | None = None) -> dict[str, str]:
+    """The message and the fix of a code in one language."""
+    chosen = language or preferred_language()
+    entry = texts()[code]
+    return {part: entry[part][chosen] for part in ("say", "fix")}
+
+
+def _fill(template: str, seen: dict[str, Any]) -> str:
+    return template.format_map(_Seen(seen))
+
+
+class _Seen(dict[str, Any]):
+    """A fact that was not given shows as its name: a message must never fail on the way to its reader."""
+
+    def __missing__(self, key: str) -> str:
+        return "{" + key + "}"

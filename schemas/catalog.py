@@ -1,0 +1,116 @@
+"""Every type of event and command: its model, its version, what it means for its entity, and how old versions are lifted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas import crm, desk, erp, hub, im, work
+from schemas.data import Data
+
+Model = type[Data]
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Lifts the data of one version to the next. Total: it may fill in and rename, it may not fail on what the old version allowed."""
+
+
+@dataclass(frozen=True)
+class EventSpec:
+    """One type of event.
+
+    `stage` is the state that the entity enters by it: coming again without leaving in between is no new transition. A type
+    without a stage is an occurrence: each event counts. `upcasters[n]` lifts version n to n + 1.
+    """
+
+    type: str
+    model: Model
+    stage: str | None = None
+    version: int = 1
+    upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
+
+    @property
+    def dataschema(self) -> str:
+        """The URN of the current version."""
+        return f"urn:hub:{self.type}:{self.version}"
+
+    def lift(self, data: dict[str, Any], version: int) -> dict[str, Any]:
+        """Bring data of an older version to the current one; newer data than we know is passed on as it is."""
+        for step in range(version, self.version):
+            data = self.upcasters[step](data)
+        return data
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """One type of command: its arguments, and the event that tells of its effect (`creates` names the new object's kind)."""
+
+    type: str
+    model: Model
+    result: str = "hub.command.done"
+    creates: str | None = None
+
+
+def _events(prefix: str, model: Model, *names: str, **stages: str) -> list[EventSpec]:
+    plain = [EventSpec(f"{prefix}.{name}", model) for name in names]
+    return plain + [EventSpec(f"{prefix}.{name}", model, stage=stage) for name, stage in stages.items()]
+
+
+_ALL = [
+    *_events("crm.opportunity", crm.Opportunity, "changed", created="open", won="won", lost="lost", reopened="open"),
+    *_events("crm.account", crm.Account, "changed"),
+    *_events("crm.complaint", crm.Complaint, filed="filed"),
+    *_events("erp.order", erp.Order, confirmed="confirmed", shipped="shipped"),
+    *_events("erp.stock", erp.Stock, "changed", "ran_low"),
+    *_events("erp.invoice", erp.Invoice, issued="issued", paid="paid"),
+    *_events("erp.expense", erp.Expense, "booked"),
+    *_events("im.message", im.Message, "posted"),
+    *_events("im.card", im.CardAnswer, "answered"),
+    *_events("work.project", work.Project, created="open", completed="completed"),
+    *_events("work.task", work.TaskRequest, requested="requested"),
+    *_events("work.task", work.Task, "assigned", "overdue", created="open", accepted="accepted", started="started"),
+    *_events("work.task", work.Task, completed="completed", reopened="open", cancelled="cancelled"),
+    *_events("desk.demand", desk.Demand, "changed", filed="filed", planned="planned", done="done", declined="declined"),
+    *_events("desk.change", desk.Change, "changed", filed="filed", done="done", declined="declined"),
+    *_events("desk.approval", desk.Approval, requested="requested", granted="granted", rejected="rejected"),
+    *_events("desk.feedback", desk.Feedback, "given"),
+    *_events("hub.timer", hub.TimerFired, "fired"),
+    *_events("hub.rule", hub.RuleChange, "changed", "suspended"),
+    *_events("hub.connector", hub.ConnectorState, "paused", "resumed", "silent"),
+    *_events("hub.command", hub.CommandResult, "done", "failed", "parked"),
+    *_events("hub.delivery", hub.Delivery, "ignored"),
+    *_events("hub.parked", hub.ParkedNote, "retried", "discarded"),
+]
+
+EVENTS: Mapping[str, EventSpec] = {spec.type: spec for spec in _ALL}
+
+COMMANDS: Mapping[str, CommandSpec] = {
+    spec.type: spec
+    for spec in [
+        CommandSpec("project.create", work.ProjectCreate, result="work.project.created", creates="project"),
+        CommandSpec("task.create", work.TaskCreate, result="work.task.created", creates="task"),
+        CommandSpec("task.update", work.TaskUpdate),
+        CommandSpec("message.send", work.MessageSend),
+        CommandSpec("card.update", work.CardUpdate),
+        CommandSpec("record.update", work.RecordUpdate),
+        CommandSpec("finance.post", work.FinancePost),
+        CommandSpec("approval.request", work.ApprovalRequest),
+        CommandSpec("timer.set", work.TimerSet),
+    ]
+}
+
+
+def event_spec(type_: str) -> EventSpec:
+    """The type's entry; a type of the user's own is an occurrence with free data."""
+    return EVENTS.get(type_) or EventSpec(type_, Data)
+
+
+def json_schema(type_: str) -> dict[str, Any]:
+    """JSON Schema 2020-12 of the current version of an event's data or a command's arguments; KeyError if unknown."""
+    spec: EventSpec | CommandSpec = EVENTS[type_] if type_ in EVENTS else COMMANDS[type_]
+    schema = spec.model.model_json_schema()
+    version = spec.version if isinstance(spec, EventSpec) else 1
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:hub:{type_}:{version}",
+        **schema,
+    }

@@ -1,0 +1,146 @@
+"""Events and commands: the two kinds of message, their envelopes and their ids.
+
+An event is a fact in the CloudEvents 1.0 structured mode; a command is a request that a rule made of one. Ids derive from
+what a message is about and never contain time, attempt or code version: an old log gives the same ids under new code.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+NAMESPACE = uuid.UUID("6b7f2f0a-2c64-5d0e-9a6e-0b2f6c1d8e11")
+MAX_BYTES = 256 * 1024
+"""The largest event or command, in bytes of JSON; more is refused at the door."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=400)]
+EventType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(\.[a-z][a-z0-9_]*){2,4}$", max_length=100)]
+CommandType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*\.[a-z][a-z0-9_]*$", max_length=100)]
+Reference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*/[^\s/]+(/\S.*)?$", max_length=400)]
+"""`kind/instance/id` of a business object, or `person/<id>`."""
+Stamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+"""RFC 3339 in UTC with six digits after the second, so that text order is time order."""
+
+
+def stamp(moment: datetime) -> str:
+    """Write a moment as a `Stamp`; raises ValueError for one without a time zone."""
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone says nothing")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment(text: str) -> datetime:
+    """Read any RFC 3339 time, `Stamp` or not; raises ValueError for other text and for a time without a zone."""
+    read = datetime.fromisoformat(text)
+    if read.tzinfo is None:
+        raise ValueError("a time without a zone says nothing")
+    return read.astimezone(UTC)
+
+
+def derived_id(*parts: str) -> str:
+    """The uuid5 of these parts in order: the same parts give the same id on every machine and in every replay."""
+    return str(uuid.uuid5(NAMESPACE, "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)))
+
+
+class Frozen(BaseModel):
+    """The base of every message: immutable; what a later version may add is passed over, not refused."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Event(Frozen):
+    """A fact. Attribute names are those of CloudEvents 1.0 and its extensions."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Name
+    source: Name = Field(description="/connectors/<instance>, or /hub/<part>")
+    type: EventType
+    subject: Reference = Field(description="the entity that this is about")
+    time: Stamp = Field(description="when it happened, by the source's clock")
+    recordedtime: Stamp = Field(description="when the hub recorded it, by the hub's clock")
+    dataschema: Name = Field(description="urn:hub:<type>:<version>")
+    datacontenttype: Literal["application/json"] = "application/json"
+    partitionkey: Reference = Field(description="the case; also the record's key in Kafka")
+    correlationid: Reference = Field(description="the case, for readers that know this name")
+    causationid: Name | None = Field(default=None, description="the event or command that caused it")
+    subjectversion: Name | None = Field(default=None, description="the source's version of the subject")
+    sequence: Annotated[str, StringConstraints(pattern=r"^\d{1,19}$")] | None = Field(
+        default=None, description="gapless per outbox and partition; given by the relay"
+    )
+    outbox: Name | None = Field(default=None, description="which ledger's outbox counts the sequence")
+    actor: Reference | None = Field(default=None, description="who did it")
+    origin: Name | None = Field(default=None, description="the command whose echo this is")
+    traceparent: Name | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def case(self) -> str:
+        """The chain of work it belongs to."""
+        return self.partitionkey
+
+    @property
+    def kind(self) -> str:
+        """What kind of object it is about: the first part of the subject."""
+        return self.subject.partition("/")[0]
+
+    @property
+    def version(self) -> int:
+        """The version of its data schema."""
+        return int(self.dataschema.rpartition(":")[2])
+
+    def to_json(self) -> bytes:
+        """Its CloudEvents JSON, without attributes that are not set."""
+        return orjson.dumps(self.model_dump(exclude_none=True))
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> Self:
+        """Read and check CloudEvents JSON; raises pydantic.ValidationError, also for bytes that are no JSON."""
+        return cls.model_validate_json(raw)
+
+
+class Command(Frozen):
+    """A request to change an outside system, as a rule made it.
+
+    `arguments` may hold promises: `{"$promise": "<command id>"}` stands for that command's result and is resolved by the
+    executor once the earlier command is done.
+    """
+
+    id: Name
+    type: CommandType
+    instance: Name = Field(description="the connector instance that is asked")
+    case: Reference
+    time: Stamp = Field(description="the time of the event that asked, never of the evaluation")
+    causationid: Name = Field(description="the event that asked")
+    subject: Reference = Field(description="the entity of the event that asked")
+    rule: Name
+    digest: Name = Field(description="of the rule's text, when it asked")
+    title: dict[str, str] = Field(default_factory=dict, description="the rule's title by language")
+    matched: dict[str, Any] = Field(default_factory=dict, description="what the rule's condition read, and its values")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    position: int = Field(ge=0, description="its place among the commands of its event")
+
+    def to_json(self) -> bytes:
+        """Its JSON."""
+        return orjson.dumps(self.model_dump())
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> Self:
+        """Read and check; raises pydantic.ValidationError."""
+        return cls.model_validate_json(raw)
+
+
+def promise(command_id: str) -> dict[str, str]:
+    """Stand in for the result of a command that is yet to be carried out."""
+    return {"$promise": command_id}
+
+
+def promised(value: object) -> str | None:
+    """The command whose result this value stands for, None when it is a plain value."""
+    if isinstance(value, dict) and len(value) == 1:
+        found = value.get("$promise")
+        return found if isinstance(found, str) else None
+    return None

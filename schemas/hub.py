@@ -1,0 +1,56 @@
+"""Facts about the hub itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from schemas.data import Data
+from schemas.work import Cause
+
+
+class TimerFired(Data):
+    """A timer that a rule set has come due."""
+
+    name: str
+
+
+class RuleChange(Data):
+    """A rule file was added, changed, removed or suspended. Subject: `rule/hub/<name>`."""
+
+    digest: str | None = Field(default=None, description="of the new text; None when it is gone")
+    previous: str | None = None
+    by: str | None = None
+
+
+class ConnectorState(Data):
+    """An instance was paused, resumed, or has been silent for longer than it should. Subject: `connector/hub/<name>`."""
+
+    reason: str | None = None
+
+
+class CommandResult(Data):
+    """How a command ended. Subject: `command/<instance>/<command id>`."""
+
+    type: str
+    id: str | None = Field(default=None, description="the effect's id over there")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    code: str | None = Field(default=None, description="HUB-E…, when it was parked or failed")
+    reason: str | None = None
+    attempts: int = 0
+    why: Cause | None = None
+
+
+class Delivery(Data):
+    """A push that was accepted and matched nothing: kept, so that nothing vanishes. Subject: `delivery/<instance>/<id>`."""
+
+    body: str = Field(description="as it was received")
+
+
+class ParkedNote(Data):
+    """Parked work was retried or discarded. Subject: what is parked."""
+
+    parked: str = Field(description="id of the parked event or command")
+    reason: str | None = None
+    by: str | None = None

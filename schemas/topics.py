@@ -1,0 +1,40 @@
+"""Every topic: what travels on it, by which key, and how long it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PARTITIONS = 12
+"""Of every topic, fixed when a hub is made: a case keeps its partition, and the processor's state lies beside its events."""
+
+VIEW_KINDS = (
+    "opportunity", "account", "complaint", "order", "item", "invoice", "expense", "message", "project", "task",
+)  # fmt: skip
+"""Kinds of entity that have a view of their own."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """`retention_days` None: for ever. A compacted topic keeps the last record of each key."""
+
+    name: str
+    key: str
+    carries: str
+    compacted: bool = False
+    retention_days: int | None = None
+
+
+EVENTS = Topic("hub.events", "case id", "every fact")
+COMMANDS = Topic("hub.commands", "case id", "requests", retention_days=30)
+STATE = Topic("hub.state", "case id", "the processor's state, with the log offset it reflects", compacted=True)
+VIEWS = {kind: Topic(f"hub.view.{kind}", "entity id", "its current state", compacted=True) for kind in VIEW_KINDS}
+ALL = (EVENTS, COMMANDS, STATE, *VIEWS.values())
+
+
+def settings_of(topic: Topic) -> dict[str, str]:
+    """The broker's settings for a topic."""
+    kept = "-1" if topic.retention_days is None else str(topic.retention_days * 86_400_000)
+    if topic.compacted:
+        # An hour's lag keeps a stale writer's record and the record it overwrote both in sight of the next restore.
+        return {"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000", "segment.ms": "86400000"}
+    return {"cleanup.policy": "delete", "retention.ms": kept, "retention.bytes": "-1"}

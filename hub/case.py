@@ -1,0 +1,164 @@
+"""What the processor remembers of one case: its entities, the commands it asked for, and what is parked in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from schemas.catalog import event_spec
+from schemas.event import Command, Event
+
+RECENT = 16
+"""How many ids of unsequenced events a case keeps, to know a repeat by."""
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A business object as the log has told of it so far: newest version wins, field by field."""
+
+    ref: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Field → (source, time) of its value."""
+    version: str = ""
+    time: str = ""
+    stage: str | None = None
+    entered: Mapping[str, int] = field(default_factory=dict)
+    """Stage → how often it was entered."""
+
+    @property
+    def kind(self) -> str:
+        """The first part of its reference."""
+        return self.ref.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command that the case asked for, as far as the case needs to know: what it makes and for which project."""
+
+    type: str
+    instance: str
+    project: str | None = None
+    """The id of the command that makes its project."""
+    made: str | None = None
+    """The entity that came of it."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """An event that is parked: where it lies in the log, and why."""
+
+    offset: int
+    event: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case. A pure value: `hub.step` makes the next one of it."""
+
+    id: str
+    opened_by: str
+    entities: Mapping[str, Entity] = field(default_factory=dict)
+    asked: Mapping[str, Asked] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
+    outbox: str | None = None
+    sequence: int = 0
+    recent: tuple[str, ...] = ()
+
+    def has_seen(self, event: Event) -> bool:
+        """Whether this record repeats one that was folded: by its sequence, else by its id."""
+        if event.sequence is not None and event.outbox == self.outbox:
+            return int(event.sequence) <= self.sequence
+        return event.id in self.recent
+
+    def remember(self, event: Event) -> Case:
+        """The case, knowing that this record was folded."""
+        if event.sequence is not None:
+            return replace(self, outbox=event.outbox, sequence=int(event.sequence), recent=self._recent(event))
+        return replace(self, recent=self._recent(event))
+
+    def _recent(self, event: Event) -> tuple[str, ...]:
+        return (*self.recent, event.id)[-RECENT:]
+
+    def with_entity(self, event: Event) -> Case:
+        """The case, with what the event tells of its subject."""
+        known = self.entities.get(event.subject) or Entity(ref=event.subject)
+        return replace(self, entities={**self.entities, event.subject: _told(known, event)})
+
+    def as_value(self) -> dict[str, Any]:
+        """What rules see as `case`."""
+        return {
+            "id": self.id,
+            "opened_by": self.opened_by,
+            "entities": {
+                ref: {"kind": entity.kind, "stage": entity.stage or "", "data": dict(entity.data)}
+                for ref, entity in self.entities.items()
+            },
+        }
+
+
+def _told(known: Entity, event: Event) -> Entity:
+    """Fold an event into its entity. An older version fills in fields that are missing, and takes nothing back."""
+    newer = not known.version or _order(event) >= _order_of(known)
+    told = {key: value for key, value in event.data.items() if value is not None and key != "why"}
+    fresh = told if newer else {key: value for key, value in told.items() if key not in known.data}
+    source = (event.source, event.time)
+    staged = _staged(known, event_spec(event.type).stage)
+    return replace(
+        staged,
+        data={**known.data, **fresh},
+        sources={**known.sources, **dict.fromkeys(fresh, source)},
+        version=(event.subjectversion or known.version) if newer else known.version,
+        time=event.time if newer else known.time,
+    )
+
+
+def _staged(known: Entity, stage: str | None) -> Entity:
+    if stage is None or stage == known.stage:
+        return known
+    return replace(known, stage=stage, entered={**known.entered, stage: known.entered.get(stage, 0) + 1})
+
+
+def _order(event: Event) -> tuple[int, str, str]:
+    return _comparable(event.subjectversion or "", event.time)
+
+
+def _order_of(entity: Entity) -> tuple[int, str, str]:
+    return _comparable(entity.version, entity.time)
+
+
+def _comparable(version: str, time: str) -> tuple[int, str, str]:
+    """Numbers compare as numbers; other versions have no order of their own, so time decides."""
+    return (int(version), "", time) if version.isdigit() and len(version) < 19 else (0, time, version)
+
+
+def asked_for(command: Command, project: str | None) -> Asked:
+    """What a case keeps of a command."""
+    return Asked(type=command.type, instance=command.instance, project=project)
+
+
+def to_json(case: Case, offset: int) -> bytes:
+    """The case as its state record: with the log offset that it reflects."""
+    return orjson.dumps({"offset": offset, "case": case})
+
+
+def from_json(raw: bytes) -> tuple[Case, int]:
+    """Read a state record back; raises ValueError, KeyError or TypeError for bytes that are none."""
+    record = orjson.loads(raw)
+    told = record["case"]
+    entities = {
+        ref: Entity(**{**value, "sources": _pairs(value["sources"])}) for ref, value in told["entities"].items()
+    }
+    asked = {key: Asked(**value) for key, value in told["asked"].items()}
+    held = tuple(Held(**value) for value in told["held"])
+    return Case(
+        **{**told, "entities": entities, "asked": asked, "held": held, "recent": tuple(told["recent"])}
+    ), record["offset"]
+
+
+def _pairs(sources: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+    return {name: (source, time) for name, (source, time) in sources.items()}

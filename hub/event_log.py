@@ -1,0 +1,97 @@
+"""The log, as the hub's parts see it: partitions of records, appended durably and read in order.
+
+`KafkaLog` keeps it on a broker, `MemoryLog` in the process for tests; one contract suite holds both to these promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it lies in the log. `time` is when it was appended, in seconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to append. Without a partition, the key's murmur2 hash chooses it, as in every client of Kafka."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    partition: int | None = None
+
+
+class Writer(Protocol):
+    """Appends. One writer keeps its order per partition; two writers have none between them."""
+
+    def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
+        """Return once the log has every record, in the order given per partition.
+
+        Raises RetryableError when that is not known within `timeout` seconds: some may be there, so append again.
+        Raises RejectedError for a record that the log will never take (too large).
+        """
+
+    def close(self) -> None:
+        """Let go of the connection; nothing is unsent after `append` has returned."""
+
+
+class Reader(Protocol):
+    """Reads some partitions of one topic from given offsets on."""
+
+    def read(self, limit: int, timeout: float) -> list[Record]:
+        """Up to `limit` records, waiting at most `timeout` seconds for the first; in offset order within a partition.
+
+        Raises RetryableError while the log is away, FatalError when an offset that was asked for is no longer kept.
+        """
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class EventLog(Protocol):
+    """A log of topics, each with the same number of partitions."""
+
+    def writer(self) -> Writer:
+        """A new writer."""
+
+    def reader(self, topic: str, positions: Mapping[int, int]) -> Reader:
+        """A reader of these partitions, each from its next offset on."""
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Partition → the offset that the next record will have."""
+
+    def starts(self, topic: str) -> dict[int, int]:
+        """Partition → the lowest offset that is still kept."""
+
+
+def read_to_end(
+    log: EventLog, topic: str, positions: Mapping[int, int], *, limit: int = 2000
+) -> Iterable[list[Record]]:
+    """Batches of what lies in the log now, from `positions` on; ends where the log ended when it was called."""
+    ends = log.ends(topic)
+    missing = {partition: end for partition, end in ends.items() if positions.get(partition, 0) < end}
+    missing = {partition: end for partition, end in missing.items() if partition in positions}
+    if not missing:
+        return
+    reader = log.reader(topic, {partition: positions[partition] for partition in missing})
+    try:
+        while missing:
+            batch = [r for r in reader.read(limit, 1.0) if r.offset < ends[r.partition]]
+            if batch:
+                yield batch
+            for record in batch:
+                if record.offset + 1 >= ends[record.partition]:
+                    missing.pop(record.partition, None)
+    finally:
+        reader.close()

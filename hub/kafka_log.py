@@ -1,0 +1,188 @@
+"""The log on a Kafka broker, by librdkafka."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from hub.errors import FatalError, RejectedError, RetryableError
+from hub.event_log import Outgoing, Record
+from schemas.event import MAX_BYTES
+from schemas.topics import PARTITIONS
+
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+
+
+@dataclass(frozen=True)
+class KafkaLog:
+    """`client` are librdkafka's own settings: `bootstrap.servers`, and those of TLS and SASL."""
+
+    client: Mapping[str, Any]
+    partitions: int = PARTITIONS
+
+    def writer(self) -> KafkaWriter:
+        return KafkaWriter(producer(self.client))
+
+    def reader(self, topic: str, positions: Mapping[int, int]) -> KafkaReader:
+        return KafkaReader(dict(self.client), topic, dict(positions))
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return {partition: high for partition, (_, high) in self._watermarks(topic).items()}
+
+    def starts(self, topic: str) -> dict[int, int]:
+        return {partition: low for partition, (low, _) in self._watermarks(topic).items()}
+
+    def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
+        consumer = Consumer(_reading(self.client))
+        try:
+            return {
+                partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+                for partition in range(self.partitions)
+            }
+        except KafkaException as error:
+            raise away(error) from error
+        finally:
+            consumer.close()
+
+
+def producer(client: Mapping[str, Any], **more: Any) -> Producer:
+    """librdkafka's producer as every part of the hub must set it: idempotent, acknowledged by all, murmur2."""
+    return Producer(
+        {
+            **client,
+            "enable.idempotence": True,
+            "acks": "all",
+            "partitioner": "murmur2_random",
+            "linger.ms": 0,
+            "compression.type": "lz4",
+            "message.max.bytes": 8 * MAX_BYTES,
+            "delivery.timeout.ms": 120_000,
+            "queue.buffering.max.messages": 1_000_000,
+            "log.connection.close": False,
+            "log_level": 3,
+            **more,
+        }
+    )
+
+
+@dataclass
+class KafkaWriter:
+    """Appends by one idempotent producer."""
+
+    producer: Producer
+
+    def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
+        waiting = _Deliveries(len(records))
+        for record in records:
+            self._send(record, waiting)
+        self.producer.flush(timeout)
+        waiting.settle()
+
+    def _send(self, record: Outgoing, waiting: _Deliveries) -> None:
+        partition = -1 if record.partition is None else record.partition  # -1: by the key
+        while True:
+            try:
+                self.producer.produce(record.topic, record.value, record.key, partition, waiting.told)
+                return
+            except BufferError:
+                self.producer.poll(0.1)
+            except KafkaException as error:
+                raise _refused(error.args[0]) from error
+
+    def close(self) -> None:
+        self.producer.flush(5)
+
+
+@dataclass
+class _Deliveries:
+    """The delivery reports of one `append`."""
+
+    expected: int
+    arrived: int = 0
+    failed: KafkaError | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def told(self, error: KafkaError | None, _message: Message) -> None:
+        with self.lock:
+            self.arrived += 1
+            self.failed = self.failed or error
+
+    def settle(self) -> None:
+        if self.failed is not None:
+            raise _refused(self.failed)
+        if self.arrived < self.expected:
+            raise RetryableError("HUB-E2101", missing=self.expected - self.arrived)
+
+
+def _refused(error: KafkaError) -> RejectedError | RetryableError | FatalError:
+    if error.code() in _TOO_LARGE:
+        return RejectedError("HUB-E2102", reason=error.str())
+    if error.fatal():
+        return FatalError("HUB-E2103", reason=error.str())
+    return RetryableError("HUB-E2104", reason=error.str())
+
+
+def away(error: KafkaException) -> RetryableError:
+    """The broker did not answer."""
+    return RetryableError("HUB-E2104", reason=error.args[0].str())
+
+
+def _reading(client: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **client,
+        "group.id": "hub-reader",  # never joined: partitions are assigned by hand and nothing is committed
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "check.crcs": True,
+        "fetch.wait.max.ms": 50,
+        "fetch.message.max.bytes": 1_048_576,
+        "queued.max.messages.kbytes": 16_384,
+        "enable.partition.eof": False,
+        "log.connection.close": False,
+        "log_level": 3,
+    }
+
+
+class KafkaReader:
+    """Reads assigned partitions; positions are the caller's to keep."""
+
+    def __init__(self, client: dict[str, Any], topic: str, positions: dict[int, int]) -> None:
+        self.topic = topic
+        self._consumer = Consumer(_reading(client))
+        self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in positions.items()])
+
+    def read(self, limit: int, timeout: float) -> list[Record]:
+        try:
+            first = self._consumer.consume(1, timeout)
+            # What is there already comes along without another wait: small batches when quiet, large ones under load.
+            rest = self._consumer.consume(limit - 1, 0) if first and limit > 1 else []
+        except KafkaException as error:
+            raise away(error) from error
+        return [_record(message) for message in (*first, *rest)]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def _record(message: Message) -> Record:
+    error = message.error()
+    if error is not None:
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise FatalError("HUB-E2105", topic=message.topic(), partition=message.partition(), reason=error.str())
+        raise RetryableError("HUB-E2104", reason=error.str())
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None and partition is not None and offset is not None  # a message without an error has them
+    return Record(topic, partition, offset, message.key(), message.value(), message.timestamp()[1] / 1000)

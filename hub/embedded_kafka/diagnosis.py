@@ -1,0 +1,29 @@
+"""Why the broker died, read from the last lines it said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+DISK_FULL, PORT_TAKEN, LOCKED, OTHER = "HUB-E2007", "HUB-E2003", "HUB-E2005", "HUB-E2008"
+
+SIGNS = (
+    # Writing into a mapped file is how the JVM meets a full tmpfs.
+    (DISK_FULL, re.compile(r"No space left on device|Disk quota exceeded|fault occurred in .*unsafe memory access")),
+    (PORT_TAKEN, re.compile(r"Address already in use")),
+    (LOCKED, re.compile(r"Failed to acquire lock on file|OverlappingFileLockException")),
+)
+FRAME = re.compile(r"^\s+at |^\s*\.\.\. \d+ more|^\s*$")
+TELLING = re.compile(r"Caused by: |Exception\b|Error\b|^(ERROR|FATAL) ")
+
+
+def code_of(lines: Sequence[str]) -> str:
+    """The error code for these last words: the first sign found in the table's order."""
+    return next((code for code, sign in SIGNS if any(sign.search(line) for line in lines)), OTHER)
+
+
+def cause_in(lines: Sequence[str]) -> str:
+    """The one line that says most: the last that names an error, else the last that isn't part of a stack trace."""
+    spoken = [line.strip() for line in lines if not FRAME.match(line)]
+    telling = [line for line in spoken if TELLING.search(line)]
+    return (telling or spoken or ["?"])[-1].removeprefix("Caused by: ")[:300]

@@ -1,0 +1,162 @@
+"""The broker's data folder: whose it is, what runs on it, and the small files that tell others."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import IO
+
+from hub.errors import FatalError
+
+NEEDED = 200 * 1024 * 1024
+"""Bytes that must be free for a start to be worth trying."""
+
+STOP_GRACE = 20.0
+
+
+class Folder:
+    """`<home>/.hub/kafka`: log/ (Kafka's), logs/ (what it said), and lock, pid, port, cluster."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.log, self.logs, self.tmp = self.path / "log", self.path / "logs", self.path / "tmp"
+        self._pid, self._port, self._cluster = self.path / "pid", self.path / "port", self.path / "cluster"
+        self._lock: IO[str] | None = None
+
+    @property
+    def mark(self) -> str:
+        """The argument by which this folder's broker is known among this machine's processes."""
+        return f"-Dhub.kafka.data={self.path}"
+
+    def claim(self) -> None:
+        """Make the folder (0700) and hold it until `release` or the end of this process, kill -9 included.
+
+        Raises FatalError: HUB-E2005 when another living process holds it, HUB-E2009 when it can't be written.
+        """
+        if self._lock is not None:
+            return
+        try:
+            self._make()
+            lock = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise unusable(self.path, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = (self.path / "lock").read_text().strip() or "?"
+            lock.close()
+            raise FatalError("HUB-E2005", data=self.path, pid=holder) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def _make(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        for folder in (self.log, self.logs, self.tmp):
+            folder.mkdir(exist_ok=True)
+
+    @property
+    def is_held(self) -> bool:
+        return self._lock is not None
+
+    def release(self) -> None:
+        """Let others have the folder; nothing to do when it isn't held."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def check_space(self) -> None:
+        """Raises FatalError HUB-E2006 when less than `NEEDED` is free."""
+        free = shutil.disk_usage(self.path).free
+        if free < NEEDED:
+            raise FatalError("HUB-E2006", data=self.path, free=free // 2**20, needed=NEEDED // 2**20)
+
+    def sweep(self) -> None:
+        """Drop the libraries that killed brokers unpacked. Only while none runs."""
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        self.tmp.mkdir(exist_ok=True)
+
+    def cluster(self) -> str:
+        """The id of this folder's Kafka cluster: random, made once, kept."""
+        if not self._cluster.exists():
+            fresh = base64.urlsafe_b64encode(b"\x2f" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+            partial = self._cluster.with_suffix(".new")
+            partial.write_text(fresh + "\n")
+            partial.replace(self._cluster)
+        return self._cluster.read_text().strip()
+
+    @property
+    def is_formatted(self) -> bool:
+        """Did the storage tool finish here? This file is the last thing it writes."""
+        return (self.log / "meta.properties").exists()
+
+    def note(self, pid: int, port: int) -> None:
+        """Write down what runs here, for other programs and for the start after a crash."""
+        self._pid.write_text(f"{pid}\n")
+        self._port.write_text(f"{port}\n")
+
+    def forget(self) -> None:
+        """After a clean stop: nothing runs here."""
+        self._pid.unlink(missing_ok=True)
+        self._port.unlink(missing_ok=True)
+
+    def noted_port(self) -> int | None:
+        """Where the broker is, or was when it died."""
+        return _number_in(self._port)
+
+    def orphan(self) -> int | None:
+        """The process id of a broker still running on this folder. To be asked by the folder's holder only."""
+        pid = _number_in(self._pid)
+        return pid if pid is not None and self._is_broker(pid) else None
+
+    def stop_orphan(self, pid: int) -> None:
+        """SIGTERM, 20 s, SIGKILL; returns after its end."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.kill(pid, sign)
+            except ProcessLookupError:
+                return
+            deadline = time.monotonic() + STOP_GRACE
+            while time.monotonic() < deadline:
+                if not self._is_broker(pid):
+                    return
+                time.sleep(0.05)
+        raise FatalError("HUB-E2005", data=self.path, pid=pid)
+
+    def _is_broker(self, pid: int) -> bool:
+        # The number alone proves nothing: it may long be another program's.
+        return os.fsencode(self.mark) in _command_line(pid)
+
+
+def unusable(path: Path, error: OSError) -> FatalError:
+    """The error to raise when the data folder can't be made or written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FatalError("HUB-E2006", data=path, free=0, needed=NEEDED // 2**20)
+    return FatalError("HUB-E2009", data=path, reason=error.strerror or type(error).__name__)
+
+
+def _number_in(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (FileNotFoundError, ValueError):  # empty: the disk was full, or the machine stopped while it was written
+        return None
+
+
+def _command_line(pid: int) -> bytes:
+    """How a process was called; empty when there is none (or only its zombie)."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return b""
+    return subprocess.run(["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, check=False).stdout

@@ -1,0 +1,88 @@
+"""A child process that its starter can watch, read and outlive, and that does not outlive its starter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+TAIL = 400
+"""So many of its last lines are remembered: the disk may be what failed, so they are kept in memory."""
+
+
+class Process:
+    """One run of one program. It gets SIGTERM when this Python dies (Linux), and no signals of this terminal (Ctrl-C)."""
+
+    def __init__(self, command: Sequence[str], directory: Path, environment: dict[str, str]) -> None:
+        self.command, self.directory, self.environment = list(command), directory, environment
+        self.tail: deque[str] = deque(maxlen=TAIL)
+        self._popen: subprocess.Popen[str] | None = None
+        self._refused: OSError | None = None
+        self._begun, self._ended = threading.Event(), threading.Event()
+        # Linux tells a child of its parent's death when the *thread* that forked it ends: so this one stays for as long.
+        self._thread = threading.Thread(target=self._live, name="embedded-kafka", daemon=True)
+
+    def start(self) -> None:
+        """Return once the program is launched. Raises OSError when it can't be."""
+        self._thread.start()
+        self._begun.wait()
+        if self._refused is not None:
+            raise self._refused
+
+    def _live(self) -> None:
+        try:
+            child = self._launch()
+        except OSError as error:
+            self._refused = error
+            self._begun.set()
+            return
+        self._popen = child
+        self._begun.set()
+        with child:
+            for line in child.stdout or ():
+                self.tail.append(line.rstrip())
+        self._ended.set()
+
+    def _launch(self) -> subprocess.Popen[str]:
+        tether = str(Path(__file__).with_name("tether.py"))
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", tether, str(os.getpid()), *self.command],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            process_group=0,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._begun.is_set() and self._refused is None and not self._ended.is_set()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end; its return code (negative: killed by that signal), or None when `timeout` seconds passed."""
+        return self._child.returncode if self._ended.wait(timeout) else None
+
+    def stop(self, grace: float) -> None:
+        """SIGTERM, up to `grace` seconds, SIGKILL. Returns after its end."""
+        self._child.send_signal(signal.SIGTERM)
+        if self.wait(grace) is None:
+            self._child.kill()
+            self.wait()
+
+    @property
+    def _child(self) -> subprocess.Popen[str]:
+        if self._popen is None:
+            raise RuntimeError("not started")
+        return self._popen

@@ -1,0 +1,111 @@
+"""How the broker is configured and called. Pure: text in, text out.
+
+It runs with its data folder as working directory and knows every path relative to that, because Kafka reads its settings as
+Latin-1 and splits `log.dirs` at commas: a home called `集成, 2026` works.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hub.embedded_kafka.wire import HOST
+
+SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "CLIENT",
+    "controller.listener.names": "CONTROLLER",
+    "log.dirs": "log",
+    # One broker: every replication factor is 1.
+    "offsets.topic.replication.factor": 1,
+    "offsets.topic.num.partitions": 4,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "transaction.state.log.num.partitions": 4,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    "share.coordinator.state.topic.num.partitions": 4,
+    # Topics are made by the hub alone, with the partition counts it relies on.
+    "auto.create.topics.enable": "false",
+    "message.max.bytes": 2 * 1024 * 1024,
+    # The log is the truth: nothing goes unless its topic says so. Nor do the readers' positions: a hub that was switched
+    # off for a week would otherwise read everything again.
+    "log.retention.ms": -1,
+    "log.retention.bytes": -1,
+    "offsets.retention.minutes": 2**31 - 1,
+    "log.cleaner.enable": "true",
+    "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
+    # Smaller segments: less to scan after a crash. Index files are allocated whole, and 1 MiB serves 256 MiB.
+    "log.segment.bytes": 256 * 1024 * 1024,
+    "log.index.size.max.bytes": 1024 * 1024,
+    "num.recovery.threads.per.data.dir": 2,
+    "group.initial.rebalance.delay.ms": 0,
+    # A small footprint, and no record of idleness written twice a second.
+    "num.network.threads": 2,
+    "num.io.threads": 4,
+    "background.threads": 2,
+    "group.coordinator.threads": 1,
+    "metadata.max.idle.interval.ms": 5000,
+    # After a kill -9 the controller refuses the new broker until the dead one's session is over: 9 s unless told.
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
+}
+
+KEPT_ENVIRONMENT = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH")
+
+
+def properties(port: int, controller_port: int) -> str:
+    """The text of `server.properties`. Nothing listens but on this machine's loopback."""
+    client = f"CLIENT://{HOST}:{port}"
+    listeners = {
+        "listeners": f"{client},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": client,
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+    }
+    return "".join(f"{name}={value}\n" for name, value in {**SETTINGS, **listeners}.items())
+
+
+def broker_command(java: Path, jars: Sequence[Path], heap: str, archive: Path, mark: str) -> list[str]:
+    """The broker's command line. `archive` keeps loaded classes between starts (AppCDS); `mark` tells it from other Javas."""
+    return [
+        *_java(java, jars),
+        f"-Xmx{heap}",
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:ErrorFile=logs/java_crash_%p.log",
+        "-XX:+AutoCreateSharedArchive",
+        f"-XX:SharedArchiveFile={archive}",
+        mark,
+        "kafka.Kafka",
+        "server.properties",
+    ]
+
+
+def format_command(java: Path, jars: Sequence[Path], cluster: str) -> list[str]:
+    """The command that prepares an empty `log` folder; one that is prepared already stays as it is."""
+    tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", "server.properties"]
+    return [*_java(java, jars), "-XX:TieredStopAtLevel=1", *tool]
+
+
+def _java(java: Path, jars: Sequence[Path]) -> list[str]:
+    return [
+        str(java),
+        "-cp",
+        os.pathsep.join(map(str, jars)),
+        "-Dlog4j2.configurationFile=log4j2.properties",
+        "-Djava.io.tmpdir=tmp",
+        "-Djava.awt.headless=true",
+        "-XX:-UsePerfData",
+        "-Xlog:disable",
+        "-Xlog:all=error:stderr",
+        "--enable-native-access=ALL-UNNAMED",
+        "--sun-misc-unsafe-memory-access=allow",
+    ]
+
+
+def environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """The environment of Java: no secret of the hub's, no options for other Javas, and messages in English to read causes from."""
+    return {name: ours[name] for name in KEPT_ENVIRONMENT if name in ours} | {"LC_ALL": "C.UTF-8"}

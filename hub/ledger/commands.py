@@ -1,0 +1,164 @@
+"""Every command and what became of it. The state machine:
+
+    NEW → SENDING → DONE | RETRY (at due_at) | UNKNOWN (look up, at due_at) | PARKED | DISCARDED
+
+SENDING is committed before the call, so a crash leaves a row that says "perhaps". Order holds per case: a command is taken only
+when every earlier one of its case is DONE or DISCARDED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
+
+from hub.ledger.dialect import insert_new
+from hub.ledger.metadata import AnyRow, Json, Serial, metadata
+from schemas.event import Command
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("case_id", Text, nullable=False),
+    Column("instance", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Text),
+    Column("deadline", Text),
+    Column("owner", Text),
+    Column("effect_id", Text),
+    Column("response", Json),
+    Column("code", Text),
+    Column("reason", Text),
+    Column("created_at", Text, nullable=False),
+    Column("updated_at", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+ENDED = ("DONE", "DISCARDED")
+READY = ("NEW", "RETRY", "UNKNOWN")
+_unfinished = commands.c.state.not_in(ENDED)
+Index("commands_unfinished", commands.c.case_id, commands.c.seq, sqlite_where=_unfinished, postgresql_where=_unfinished)
+Index("commands_state", commands.c.instance, commands.c.state, sqlite_where=_unfinished, postgresql_where=_unfinished)
+Index("commands_case", commands.c.case_id)
+
+
+def accept(conn: Connection, command: Command, raw: bytes, at: str) -> int:
+    """Take a command in, once by its id; 1 if it is new."""
+    row = {
+        "id": command.id,
+        "case_id": command.case,
+        "instance": command.instance,
+        "type": command.type,
+        "body": raw,
+        "state": "NEW",
+        "attempts": 0,
+        "created_at": at,
+        "updated_at": at,
+    }
+    return insert_new(conn, commands, row, "id")
+
+
+def ready(conn: Connection, instance: str, now: str, limit: int) -> Sequence[AnyRow]:
+    """Commands of an instance that may be worked on now, oldest first: due, and the first unfinished of their case."""
+    earlier = commands.alias()
+    behind = exists().where(
+        earlier.c.case_id == commands.c.case_id, earlier.c.seq < commands.c.seq, earlier.c.state.not_in(ENDED)
+    )
+    due = or_(commands.c.due_at.is_(None), commands.c.due_at <= now)
+    found = select(commands).where(commands.c.instance == instance, commands.c.state.in_(READY), due, ~behind)
+    return conn.execute(found.order_by(commands.c.seq).limit(limit)).all()
+
+
+def next_due(conn: Connection) -> str | None:
+    """When the next waiting command comes due."""
+    waiting = and_(commands.c.state.in_(READY), commands.c.due_at.is_not(None))
+    return conn.execute(select(func.min(commands.c.due_at)).where(waiting)).scalar_one_or_none()
+
+
+def take(conn: Connection, command: str, was: str, owner: str, deadline: str, at: str) -> bool:
+    """Claim a command for a call: SENDING, one more attempt. False when another was quicker."""
+    mine = and_(commands.c.id == command, commands.c.state == was)
+    values = {
+        "state": "SENDING",
+        "owner": owner,
+        "deadline": deadline,
+        "updated_at": at,
+        "attempts": commands.c.attempts + 1,
+    }
+    return conn.execute(update(commands).where(mine).values(values)).rowcount == 1
+
+
+def end(conn: Connection, command: str, owner: str, state: str, at: str, **values: Any) -> bool:
+    """Leave SENDING for another state; False when this owner no longer has it, and then nothing may be recorded of the call."""
+    mine = and_(commands.c.id == command, commands.c.state == "SENDING", commands.c.owner == owner)
+    return (
+        conn.execute(update(commands).where(mine).values(state=state, owner=None, updated_at=at, **values)).rowcount
+        == 1
+    )
+
+
+def abandoned(conn: Connection, now: str) -> int:
+    """Turn calls that nobody answers for any more (past their deadline) into doubtful ones; how many."""
+    lost = and_(commands.c.state == "SENDING", commands.c.deadline < now)
+    return conn.execute(
+        update(commands).where(lost).values(state="UNKNOWN", owner=None, due_at=None, updated_at=now)
+    ).rowcount
+
+
+def reopen(conn: Connection, command: str, at: str) -> bool:
+    """Let a parked command try again; False when it is not parked."""
+    mine = and_(commands.c.id == command, commands.c.state == "PARKED")
+    values = {"state": "NEW", "due_at": None, "attempts": 0, "code": None, "reason": None, "updated_at": at}
+    return conn.execute(update(commands).where(mine).values(values)).rowcount == 1
+
+
+def discard(conn: Connection, command: str, reason: str, at: str) -> bool:
+    """Give a parked command up; its case goes on. False when it is not parked."""
+    mine = and_(commands.c.id == command, commands.c.state == "PARKED")
+    return (
+        conn.execute(update(commands).where(mine).values(state="DISCARDED", reason=reason, updated_at=at)).rowcount == 1
+    )
+
+
+def get(conn: Connection, command: str) -> AnyRow | None:
+    """A command by its id."""
+    return conn.execute(select(commands).where(commands.c.id == command)).first()
+
+
+def of_case(conn: Connection, case: str) -> Sequence[AnyRow]:
+    """The commands of a case, in order."""
+    return conn.execute(select(commands).where(commands.c.case_id == case).order_by(commands.c.seq)).all()
+
+
+def in_flight(conn: Connection, instance: str) -> bool:
+    """Whether a call to this instance is under way or in doubt, so that an object we do not know may be its effect."""
+    doubt = commands.c.state.in_(("SENDING", "UNKNOWN"))
+    return (
+        conn.execute(select(commands.c.seq).where(commands.c.instance == instance, doubt).limit(1)).first() is not None
+    )
+
+
+def states(conn: Connection) -> dict[str, int]:
+    """How many commands are in each state."""
+    return {
+        key: value for key, value in conn.execute(select(commands.c.state, func.count()).group_by(commands.c.state))
+    }

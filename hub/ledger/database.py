@@ -1,0 +1,120 @@
+"""Opening a database of the hub's: SQLite or PostgreSQL, one code path, brought to its current tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from hub.errors import FatalError, HubError, RetryableError
+
+BUSY_SECONDS = 30
+
+
+def open_engine(url: str) -> Engine:
+    """An engine whose transactions are durable when they commit. Opens no connection yet."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        return _sqlite(url)
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8, connect_args={"connect_timeout": 10})
+    raise FatalError("HUB-E5001", url=parsed.render_as_string(hide_password=True))
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that will write must say so first: two that begin by reading cannot both go on to write.
+        reading = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that commits at its end; database errors come out as ours."""
+    with translated(engine), engine.begin() as conn:
+        yield conn
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent look at the database."""
+    with translated(engine), engine.connect().execution_options(reading=True) as conn, conn.begin():
+        yield conn
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turn a database's errors into ours: away or busy can be tried again, the rest cannot."""
+    try:
+        yield
+    except OperationalError as error:
+        raise unavailable(engine, error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or _passing(error):
+            raise unavailable(engine, error) from error
+        raise
+
+
+def unavailable(engine: Engine, error: DBAPIError) -> HubError:
+    """The error that says the database is away, busy or full."""
+    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    where = engine.url.render_as_string(hide_password=True)
+    if "full" in reason or "No space" in reason:
+        return RetryableError("HUB-E5003", url=where, reason=reason)
+    return RetryableError("HUB-E5002", url=where, reason=reason)
+
+
+def _passing(error: DBAPIError) -> bool:
+    """Serialization failures and deadlocks: the same work again will do."""
+    return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
+
+
+def migrate(engine: Engine, script: Path, head: str) -> None:
+    """Bring the tables to revision `head` by the alembic scripts in `script`; quick when they are there."""
+    if _revision(engine) == head:
+        return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(script))
+    with writing(engine) as conn:
+        if engine.dialect.name == "postgresql":
+            conn.execute(text("SELECT pg_advisory_xact_lock(4207849484)"))  # two programs that start together
+        config.attributes["connection"] = conn
+        command.upgrade(config, head)
+
+
+def _revision(engine: Engine) -> str | None:
+    try:
+        with engine.connect().execution_options(reading=True) as conn:
+            found: str | None = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+            return found
+    except DBAPIError as error:
+        if _is_missing(error):
+            return None
+        raise unavailable(engine, error) from error
+
+
+def _is_missing(error: DBAPIError) -> bool:
+    original: Any = error.orig
+    return getattr(original, "sqlstate", None) == "42P01" or "no such table" in str(original)

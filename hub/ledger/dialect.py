@@ -1,0 +1,34 @@
+"""The few statements that SQLite and PostgreSQL both know and SQLAlchemy keeps under each one's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Executable, Table, bindparam
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+def insert_new(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> int:
+    """Insert a row unless its key is there; 1 if it was inserted."""
+    into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    return conn.execute(into(table).values(row).on_conflict_do_nothing(index_elements=key)).rowcount
+
+
+def put(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> None:
+    """Insert a row, or replace the one with its key."""
+    into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    statement = into(table).values(row)
+    rest = {name: statement.excluded[name] for name in row if name not in key}
+    conn.execute(statement.on_conflict_do_update(index_elements=key, set_=rest))
+
+
+def each(conn: Connection, statement: Executable, values: Sequence[Mapping[str, Any]]) -> None:
+    """Execute once for each set of values; nothing to do for none."""
+    if values:
+        conn.execute(statement, values)
+
+
+def bound(name: str) -> BindParameter[Any]:
+    """A value that `each` gives. The name must be no column's."""
+    return bindparam(name)

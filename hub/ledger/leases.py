@@ -1,0 +1,50 @@
+"""Who may do a job that only one program at a time may do. Times are the database's own, so that clocks need not agree."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, func, literal_column, or_, select, update
+
+from hub.ledger.dialect import insert_new
+from hub.ledger.metadata import metadata
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+
+def database_time(conn: Connection) -> float:
+    """Seconds since 1970 by the database's clock."""
+    if conn.dialect.name == "postgresql":
+        return float(conn.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
+    return float(conn.execute(select(literal_column("(julianday('now') - 2440587.5) * 86400.0"))).scalar_one())
+
+
+def acquire(conn: Connection, job: str, owner: str, seconds: float) -> int | None:
+    """Take or keep the job for so long: its epoch, or None while another has it."""
+    now = database_time(conn)
+    insert_new(conn, leases, {"job": job, "owner": "", "epoch": 0, "expires": 0.0}, "job")
+    mine = leases.c.owner == owner
+    kept = update(leases).where(leases.c.job == job, mine).values(expires=now + seconds)
+    if conn.execute(kept).rowcount == 0:
+        free = or_(leases.c.owner == "", leases.c.expires < now)
+        taken = update(leases).where(leases.c.job == job, free)
+        if conn.execute(taken.values(owner=owner, epoch=leases.c.epoch + 1, expires=now + seconds)).rowcount == 0:
+            return None
+    epoch: int = conn.execute(select(leases.c.epoch).where(leases.c.job == job)).scalar_one()
+    return epoch
+
+
+def holds(conn: Connection, job: str, owner: str, epoch: int) -> bool:
+    """Whether the job is still this owner's, under this epoch."""
+    found = select(leases.c.job).where(leases.c.job == job, leases.c.owner == owner, leases.c.epoch == epoch)
+    return conn.execute(found).first() is not None
+
+
+def let_go(conn: Connection, job: str, owner: str) -> None:
+    """Give the job up, so that the next need not wait for it to expire."""
+    conn.execute(update(leases).where(leases.c.job == job, leases.c.owner == owner).values(owner="", expires=0.0))

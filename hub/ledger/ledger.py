@@ -1,0 +1,43 @@
+"""The ledger, opened: its tables in place, its writer running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from hub.ledger import commands, cursors, identity, leases, links, outbox, parked, positions, timers
+from hub.ledger.database import migrate, open_engine, reading
+from hub.ledger.metadata import metadata
+from hub.ledger.writer import Writer
+
+HEAD = "0001"
+MIGRATIONS = Path(__file__).parent / "migrations"
+TABLES = (commands, cursors, identity, leases, links, outbox, parked, positions, timers)
+"""The modules whose tables make up `metadata`."""
+
+
+class Ledger:
+    """One program's door to the ledger. Opening it waits for a database that is busy and raises RetryableError for one away."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = open_engine(url)
+        migrate(self.engine, MIGRATIONS, HEAD)
+        self.writer = Writer(self.engine)
+        self.outbox_id = self.writer.run(identity.outbox_id)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent look."""
+        with reading(self.engine) as conn:
+            yield conn
+
+    def close(self) -> None:
+        """Finish what was asked of the writer, and let go of the database."""
+        self.writer.close()
+        self.engine.dispose()
+
+
+__all__ = ["HEAD", "MIGRATIONS", "TABLES", "Ledger", "metadata"]

@@ -1,0 +1,195 @@
+"""The one door into the log: events are committed here first, and relayed to Kafka in the order of their sequence.
+
+A row passes through: *held* (no case yet), *waiting* (no sequence), *sequenced* (sent, perhaps), *published* (acknowledged).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from hub.ledger.dialect import bound, each, insert_new
+from hub.ledger.metadata import AnyRow, Serial, metadata
+from hub.partitioner import partition_of
+from schemas.event import Event
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("event_id", Text, nullable=False, unique=True),
+    Column("instance", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("case_id", Text),
+    Column("body", LargeBinary, nullable=False),
+    Column("recorded_at", Text, nullable=False),
+    Column("held_until", Text),
+    Column("partition", Integer),
+    Column("sequence", BigInteger),
+    Column("published_at", Text),
+    sqlite_autoincrement=True,
+)
+_unpublished = outbox.c.published_at.is_(None)
+Index("outbox_unpublished", outbox.c.id, sqlite_where=_unpublished, postgresql_where=_unpublished)
+Index(
+    "outbox_held",
+    outbox.c.subject,
+    sqlite_where=outbox.c.case_id.is_(None),
+    postgresql_where=outbox.c.case_id.is_(None),
+)
+Index("outbox_case", outbox.c.case_id)
+Index("outbox_subject", outbox.c.subject)
+
+sequences = Table(
+    "sequences",
+    metadata,
+    Column("partition", Integer, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A row on its way to the log."""
+
+    id: int
+    case: str
+    body: bytes
+    partition: int
+    sequence: int
+
+
+def record(conn: Connection, events: Iterable[Event], instance: str) -> int:
+    """Take events in, each once by its id; how many were new. They are durable when the transaction commits."""
+    return sum(insert_new(conn, outbox, _row(event, instance), "event_id") for event in events)
+
+
+def hold(conn: Connection, event: Event, instance: str, until: str) -> int:
+    """Take in an event whose case is not known yet: it stays out of the log until `release`; 1 if it was new."""
+    return insert_new(conn, outbox, {**_row(event, instance), "case_id": None, "held_until": until}, "event_id")
+
+
+def _row(event: Event, instance: str) -> dict[str, Any]:
+    return {
+        "event_id": event.id,
+        "instance": instance,
+        "type": event.type,
+        "subject": event.subject,
+        "case_id": event.case,
+        "body": event.to_json(),
+        "recorded_at": event.recordedtime,
+    }
+
+
+def holds(conn: Connection, subject: str) -> bool:
+    """Whether an earlier event of this subject is held: later ones then wait behind it."""
+    found = select(outbox.c.id).where(outbox.c.case_id.is_(None), outbox.c.subject == subject).limit(1)
+    return conn.execute(found).first() is not None
+
+
+def held(conn: Connection) -> Sequence[AnyRow]:
+    """Held rows, oldest first: id, instance, subject, held_until."""
+    columns = (outbox.c.id, outbox.c.instance, outbox.c.subject, outbox.c.held_until)
+    return conn.execute(select(*columns).where(outbox.c.case_id.is_(None)).order_by(outbox.c.id)).all()
+
+
+def release(conn: Connection, row: int, case: str) -> None:
+    """Give a held row its case; it is relayed next."""
+    body = conn.execute(select(outbox.c.body).where(outbox.c.id == row)).scalar_one()
+    event = Event.from_json(body).model_copy(update={"partitionkey": case, "correlationid": case})
+    conn.execute(update(outbox).where(outbox.c.id == row).values(case_id=case, body=event.to_json(), held_until=None))
+
+
+def take(conn: Connection, limit: int, partitions: int) -> list[Waiting]:
+    """The unpublished rows in the order to send them: those sequenced before a crash again, then new ones, sequenced now.
+
+    To be sent only after this transaction has committed: a sequence given is a sequence used.
+    """
+    columns = (outbox.c.id, outbox.c.case_id, outbox.c.body, outbox.c.partition, outbox.c.sequence)
+    ready = and_(_unpublished, outbox.c.case_id.is_not(None))
+    # A commit that came late has a smaller id than rows already sequenced, so "id above the last" would pass it over.
+    before = conn.execute(
+        select(*columns).where(ready, outbox.c.sequence.is_not(None)).order_by(outbox.c.sequence)
+    ).all()
+    fresh = select(*columns).where(ready, outbox.c.sequence.is_(None)).order_by(outbox.c.id).limit(limit)
+    again = [Waiting(row.id, row.case_id, row.body, row.partition, row.sequence) for row in before]
+    return again + _sequenced(conn, conn.execute(fresh).all(), partitions)
+
+
+def _sequenced(conn: Connection, rows: Sequence[AnyRow], partitions: int) -> list[Waiting]:
+    if not rows:
+        return []
+    last: dict[int, int] = {key: value for key, value in conn.execute(select(sequences.c.partition, sequences.c.last))}
+    known = set(last)
+    taken = []
+    for row in rows:
+        partition = partition_of(row.case_id.encode(), partitions)
+        last[partition] = last.get(partition, 0) + 1
+        taken.append(Waiting(row.id, row.case_id, row.body, partition, last[partition]))
+    given = [{"row": w.id, "p": w.partition, "s": w.sequence} for w in taken]
+    each(
+        conn, update(outbox).where(outbox.c.id == bound("row")).values(partition=bound("p"), sequence=bound("s")), given
+    )
+    used = {w.partition for w in taken}
+    each(
+        conn,
+        update(sequences).where(sequences.c.partition == bound("p")).values(last=bound("n")),
+        [{"p": p, "n": last[p]} for p in used & known],
+    )
+    each(conn, insert(sequences), [{"partition": p, "last": last[p]} for p in used - known])
+    return taken
+
+
+def publish(conn: Connection, rows: Sequence[int], at: str) -> None:
+    """Note that the log has acknowledged these rows."""
+    each(
+        conn, update(outbox).where(outbox.c.id == bound("row")).values(published_at=at), [{"row": row} for row in rows]
+    )
+
+
+def sequence_ends(conn: Connection) -> dict[int, int]:
+    """Partition → the last sequence that was given."""
+    return {key: value for key, value in conn.execute(select(sequences.c.partition, sequences.c.last))}
+
+
+def find(conn: Connection, event_id: str) -> AnyRow | None:
+    """The row of an event."""
+    return conn.execute(select(outbox).where(outbox.c.event_id == event_id)).first()
+
+
+def of_case(conn: Connection, case: str) -> Sequence[AnyRow]:
+    """The rows of a case, in the order they came."""
+    return conn.execute(select(outbox).where(outbox.c.case_id == case).order_by(outbox.c.id)).all()
+
+
+def of_subject(conn: Connection, subject: str) -> Sequence[AnyRow]:
+    """The rows about one object, in the order they came."""
+    return conn.execute(select(outbox).where(outbox.c.subject == subject).order_by(outbox.c.id)).all()
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    """How many rows there are in all, held, and unpublished."""
+    total = select(func.count()).select_from(outbox)
+    return {
+        "accepted": conn.execute(total).scalar_one(),
+        "held": conn.execute(total.where(outbox.c.case_id.is_(None))).scalar_one(),
+        "unpublished": conn.execute(total.where(_unpublished)).scalar_one(),
+    }

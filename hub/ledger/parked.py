@@ -1,0 +1,79 @@
+"""What cannot go on: deliveries, events and commands, each with its bytes and its reason, until a person has dealt with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, Index, LargeBinary, Table, Text, func, select, update
+
+from hub.ledger.dialect import insert_new
+from hub.ledger.metadata import AnyRow, Json, Serial, metadata
+
+parked = Table(
+    "parked",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("ref", Text, nullable=False, unique=True),  # what is parked: kind and id
+    Column("kind", Text, nullable=False),  # delivery, event or command
+    Column("instance", Text),
+    Column("case_id", Text),
+    Column("subject", Text),
+    Column("code", Text, nullable=False),
+    Column("seen", Json, nullable=False),
+    Column("place", Text),
+    Column("rule", Text),
+    Column("headers", Json),
+    Column("body", LargeBinary, nullable=False),
+    Column("parked_at", Text, nullable=False),
+    Column("state", Text, nullable=False, default="open"),  # open, done, discarded
+    Column("settled_at", Text),
+    Column("reason", Text),
+    sqlite_autoincrement=True,
+)
+_open = parked.c.state == "open"
+Index("parked_open", parked.c.subject, sqlite_where=_open, postgresql_where=_open)
+Index("parked_case", parked.c.case_id, sqlite_where=_open, postgresql_where=_open)
+
+
+def park(conn: Connection, row: dict[str, Any]) -> int:
+    """Keep something aside, once by its `ref`; 1 if it was not there. A row that was settled and fails again opens anew."""
+    if insert_new(conn, parked, {"state": "open", **row}, "ref"):
+        return 1
+    again = {"state": "open", "settled_at": None, "code": row["code"], "seen": row["seen"], "place": row.get("place")}
+    return conn.execute(update(parked).where(parked.c.ref == row["ref"], ~_open).values(again)).rowcount
+
+
+def settle(conn: Connection, ref: str, state: str, at: str, reason: str | None = None) -> int:
+    """Close what is parked as `done` or `discarded`; 1 if it was open."""
+    closed = update(parked).where(parked.c.ref == ref, _open)
+    return conn.execute(closed.values(state=state, settled_at=at, reason=reason)).rowcount
+
+
+def waits(conn: Connection, subject: str) -> bool:
+    """Whether a delivery about this subject is parked: later ones then wait behind it."""
+    found = select(parked.c.id).where(_open, parked.c.kind == "delivery", parked.c.subject == subject).limit(1)
+    return conn.execute(found).first() is not None
+
+
+def opened(
+    conn: Connection, *, kind: str | None = None, case: str | None = None, limit: int = 1000
+) -> Sequence[AnyRow]:
+    """What is open, oldest first."""
+    found = select(parked).where(_open).order_by(parked.c.id).limit(limit)
+    if kind is not None:
+        found = found.where(parked.c.kind == kind)
+    if case is not None:
+        found = found.where(parked.c.case_id == case)
+    return conn.execute(found).all()
+
+
+def get(conn: Connection, row: int) -> AnyRow | None:
+    """One entry, open or settled."""
+    return conn.execute(select(parked).where(parked.c.id == row)).first()
+
+
+def count(conn: Connection) -> dict[str, int]:
+    """Open entries by kind."""
+    found = select(parked.c.kind, func.count()).where(_open).group_by(parked.c.kind)
+    return {key: value for key, value in conn.execute(found)}

@@ -1,0 +1,34 @@
+"""What a case wants to be told later: kept here, so that no crash and no clock of a stream takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Column, Connection, Table, Text, delete, select
+
+from hub.ledger.dialect import insert_new
+from hub.ledger.metadata import AnyRow, metadata
+
+timers = Table(
+    "timers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("case_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("due_at", Text, nullable=False, index=True),
+)
+
+
+def set_timer(conn: Connection, timer: str, case: str, name: str, due_at: str) -> int:
+    """Keep a timer, once by its id (the command's); 1 if it is new."""
+    return insert_new(conn, timers, {"id": timer, "case_id": case, "name": name, "due_at": due_at}, "id")
+
+
+def due(conn: Connection, now: str, limit: int = 100) -> Sequence[AnyRow]:
+    """Timers that have come due, earliest first."""
+    return conn.execute(select(timers).where(timers.c.due_at <= now).order_by(timers.c.due_at).limit(limit)).all()
+
+
+def drop(conn: Connection, timer: str) -> None:
+    """Forget a timer, in the transaction that records its event."""
+    conn.execute(delete(timers).where(timers.c.id == timer))

@@ -1,0 +1,1 @@
+"""Tryton: opportunities become events, commands become projects and tasks."""

@@ -1,0 +1,192 @@
+"""One expression and its evaluation: no value leaves here unchecked.
+
+cel-expr-python reports a failure at run time as a *value* of type ERROR that holds text; every evaluation here looks at the
+type first. An evaluation is bounded by CEL's own budgets for rounds and nesting, and by `reading.Work` for what a round makes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cel_expr_python import cel
+
+from hub.errors import HubError, Place, RejectedError
+from hub.rules.documents import Json, Path, sizes
+from hub.rules.reading import Missing, PathRead, Work, follow
+from schemas.event import stamp
+
+MAX_WORK = 16 * 1024 * 1024
+"""Characters that one evaluation may make or compare; about 20 ms."""
+MAX_RESULT = 256 * 1024
+"""Characters of one evaluation's text."""
+
+_running = threading.local()
+
+
+def running() -> Scope:
+    """The scope of the evaluation that this thread is in: what functions of ours are called for."""
+    scope: Scope = _running.scope
+    return scope
+
+
+@dataclass
+class Scope:
+    """The values of one evaluation or many, converted once. `context` is what our functions are told. For one thread at a time."""
+
+    values: Mapping[str, Json]
+    context: Any
+    numbers: Mapping[Path, str]
+    by_value: dict[float, list[str]] = field(default_factory=dict)
+    _activations: dict[int, Any] = field(default_factory=dict)
+    _sizes: tuple[int, int] | None = None
+    raised: HubError | None = None
+
+    def __post_init__(self) -> None:
+        for text in self.numbers.values():
+            self.by_value.setdefault(float(text), []).append(text)
+
+    def activation(self, env: Any) -> Any:
+        """The values as CEL reads them, for one environment."""
+        found = self._activations.get(id(env))
+        if found is None:
+            found = self._activations[id(env)] = env.Activation(dict(self.values))
+        return found
+
+    def sizes(self) -> tuple[int, int]:
+        """The longest list and the longest text in it."""
+        if self._sizes is None:
+            self._sizes = sizes(self.values)
+        return self._sizes
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One compiled expression. `place` is where its text starts."""
+
+    text: str
+    place: Place
+    reads: tuple[PathRead, ...]
+    _env: Any
+    _compiled: Any
+    _work: Work
+
+    def value(self, scope: Scope) -> Json:
+        """Evaluate; raises RejectedError with place and expression for any failure, a missing field among them."""
+        self._bound(scope)
+        scope.raised = None
+        _running.scope = scope
+        try:
+            result = self._compiled.eval(scope.activation(self._env))
+        except RuntimeError as error:
+            raise self._failed(str(error)) from error
+        if result.type() == cel.Type.ERROR:
+            raise self._error(scope, str(result.value()))
+        return self._plain(result.plain_value())
+
+    def matched(self, scope: Scope) -> dict[str, Json]:
+        """The paths that it reads, with their values; those that break off are left out."""
+        told = {}
+        for path in self.reads:
+            value = follow(path, scope.values)
+            if not isinstance(value, Missing):
+                told[str(path)] = value
+        return told
+
+    def missing(self, scope: Scope) -> list[Missing]:
+        """The fields that it names and that are not there."""
+        broken = [follow(path, scope.values) for path in self.reads if not path.asked]
+        return [found for found in broken if isinstance(found, Missing)]
+
+    def _bound(self, scope: Scope) -> None:
+        if self._work.copies + self._work.loops == 1:
+            return
+        bound = self._work.bound(*scope.sizes())
+        if bound > MAX_WORK:
+            raise RejectedError("HUB-E3123", place=self.place, expression=self.text, work=bound, most=MAX_WORK)
+
+    def _error(self, scope: Scope, reason: str) -> HubError:
+        if scope.raised is not None:
+            scope.raised.place = scope.raised.place or self.place
+            scope.raised.seen.setdefault("expression", self.text)
+            return scope.raised
+        lost = self.missing(scope)
+        if lost:
+            return self._lacks(lost[0])
+        named = re.search(r'Key not found in map : "(.*)"', reason)
+        return self._lacks(Missing(named[1], 0, named[1], ())) if named else self._failed(reason)
+
+    def _lacks(self, lost: Missing) -> RejectedError:
+        return RejectedError(
+            "HUB-E3120",
+            place=within(self.place, self.text, lost.at),
+            expression=self.text,
+            missing=lost.path,
+            near=near(lost.part, lost.known),
+        )
+
+    def _failed(self, reason: str) -> RejectedError:
+        cleaned = re.sub(r"^[A-Z_]+: | \[[A-Z_]+\]$", "", reason)
+        return RejectedError("HUB-E3121", place=self.place, expression=self.text, reason=cleaned)
+
+    def _plain(self, value: Any) -> Json:
+        """CEL's value as JSON has it. Maps are sorted: CEL keeps no order, and the same event must give the same bytes."""
+        if isinstance(value, str):
+            if len(value) > MAX_RESULT:
+                raise RejectedError(
+                    "HUB-E3123", place=self.place, expression=self.text, work=len(value), most=MAX_RESULT
+                )
+            return value
+        if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        if isinstance(value, datetime.datetime):
+            return stamp(value)
+        if isinstance(value, list):
+            return [self._plain(inner) for inner in value]
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {key: self._plain(value[key]) for key in sorted(value)}
+        raise RejectedError("HUB-E3124", place=self.place, expression=self.text, type=type(value).__name__)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An expression that says yes or no."""
+
+    expression: Expression
+
+    def test(self, scope: Scope) -> bool:
+        """Evaluate; raises RejectedError for any failure and for a value that is neither true nor false."""
+        value = self.expression.value(scope)
+        if not isinstance(value, bool):
+            raise RejectedError(
+                "HUB-E3122", place=self.expression.place, expression=self.expression.text, type=kind(value)
+            )
+        return value
+
+
+def near(part: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant; else the names there are; a dash where there are none."""
+    names = sorted(known)
+    return next(iter(difflib.get_close_matches(part, names, 1, 0.6)), ", ".join(names[:8]) or "—")
+
+
+def within(place: Place, text: str, offset: int) -> Place:
+    """The place of a character of a text that starts at `place`."""
+    before = text[:offset]
+    newlines = before.count("\n")
+    behind = offset - (before.rfind("\n") + 1)
+    return Place(place.file, place.line + newlines, place.column + behind) if place.line else place
+
+
+def kind(value: Json) -> str:
+    """What CEL calls the type of a value."""
+    if value is None:
+        return "null"
+    names = {bool: "bool", int: "int", float: "double", str: "string", list: "list", dict: "map"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,194 @@
+"""What an expression reads, told from its text: its paths (`event.data.amount`) and how much work it may make.
+
+CEL's own parser stays out of Python's reach, so this splits the text into tokens and follows only chains of names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+|//[^\n]*)
+  | (?P<text>[rRbB]{0,2}(?:\"\"\".*?\"\"\"|'''.*?'''|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))
+  | (?P<number>0x[0-9a-fA-F]+u?|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?u?)
+  | (?P<name>[A-Za-z_]\w*)
+  | (?P<sign>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_MACROS = frozenset({"all", "exists", "exists_one", "map", "filter"})
+
+
+@dataclass(frozen=True)
+class Token:
+    """`kind` is text, number, name or sign; `at` counts characters from the start of the expression."""
+
+    kind: str
+    text: str
+    at: int
+
+
+@dataclass(frozen=True)
+class PathRead:
+    """A chain of names and indices, from a name that the expression was given. `parts` may hold a PathRead: `a[b.c]`."""
+
+    root: str
+    parts: tuple[str | int | PathRead, ...]
+    at: int
+    end: int
+    spots: tuple[int, ...]
+    """Where each part stands."""
+    asked: bool = False
+    """Only asked for by `has(…)`: its last part may be missing."""
+
+    def __str__(self) -> str:
+        return self.root + "".join(_as_written(part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Where a path breaks off: the path up to the missing part, where that stands, and the names that are there instead."""
+
+    path: str
+    at: int
+    part: str
+    known: tuple[str, ...]
+
+
+class Absent:
+    """The value of a path that breaks off."""
+
+
+def tokens(text: str) -> list[Token]:
+    """Split an expression; spaces and comments are left out."""
+    return [
+        Token(str(found.lastgroup), found.group(), found.start())
+        for found in _TOKEN.finditer(text)
+        if found.lastgroup != "space"
+    ]
+
+
+def paths(text: str, names: frozenset[str]) -> tuple[PathRead, ...]:
+    """Every path that the expression reads from these names, in order. Variables of `map` and its like are not followed."""
+    return tuple(_paths(tokens(text), names))
+
+
+def _paths(found: list[Token], names: frozenset[str]) -> Iterator[PathRead]:
+    at = 0
+    while at < len(found):
+        token = found[at]
+        after_dot = at > 0 and at > 0 and found[at - 1].text == "."
+        if token.kind == "name" and token.text in names and not after_dot:
+            path, at = _chain(found, at, names)
+            yield path
+            yield from (part for part in path.parts if isinstance(part, PathRead))
+        else:
+            at += 1
+
+
+def _chain(found: list[Token], at: int, names: frozenset[str]) -> tuple[PathRead, int]:
+    root, parts, spots, start = found[at], [], [], at
+    at += 1
+    while at < len(found):
+        part, after = _part(found, at, names)
+        if part is None:
+            break
+        parts.append(part)
+        spots.append(found[at + 1].at)
+        at = after
+    last = found[at - 1]
+    asked = start >= 2 and found[start - 1].text == "(" and found[start - 2].text == "has"
+    return PathRead(root.text, tuple(parts), root.at, last.at + len(last.text), tuple(spots), asked), at
+
+
+def _part(found: list[Token], at: int, names: frozenset[str]) -> tuple[str | int | PathRead | None, int]:
+    """The next part of a chain and what follows it; None where the chain ends."""
+    rest = found[at : at + 3]
+    if rest[0].text == "." and len(rest) > 1 and rest[1].kind == "name":
+        called = len(rest) > 2 and rest[2].text == "("
+        return (None, at) if called else (rest[1].text, at + 2)
+    if rest[0].text != "[" or len(rest) < 3:
+        return None, at
+    if rest[2].text == "]" and rest[1].kind == "number" and rest[1].text.isdigit():
+        return int(rest[1].text), at + 3
+    if rest[2].text == "]" and rest[1].kind == "text" and rest[1].text[0] in "\"'" and "\\" not in rest[1].text:
+        return rest[1].text.strip(rest[1].text[0]), at + 3
+    if rest[1].kind == "name" and rest[1].text in names:
+        inner, after = _chain(found, at + 1, names)
+        if after < len(found) and found[after].text == "]":
+            return inner, after + 1
+    return None, at
+
+
+def follow(path: PathRead, values: Mapping[str, Any]) -> Any | Missing:
+    """The value that a path leads to, or where it breaks off."""
+    here = values[path.root]
+    trail = path.root
+    for part, spot in zip(path.parts, path.spots, strict=True):
+        key = follow(part, values) if isinstance(part, PathRead) else part
+        if isinstance(key, Missing):
+            return key
+        if _has(here, key):
+            here = here[key]
+        else:
+            known = tuple(str(name) for name in here) if isinstance(here, dict) else ()
+            return Missing(trail + _as_written(key), spot, str(key), known)
+        trail += _as_written(key)
+    return here
+
+
+def _has(here: Any, key: object) -> bool:
+    if isinstance(here, list):
+        return isinstance(key, int) and 0 <= key < len(here)
+    return isinstance(here, dict) and key in here
+
+
+def _as_written(part: object) -> str:
+    if isinstance(part, str) and part.isidentifier():
+        return f".{part}"
+    return f'["{part}"]' if isinstance(part, str) else f"[{part}]"
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the work of an expression grows: how deep loops nest, by which factor values can grow, how often they are copied."""
+
+    loops: int
+    growth: int
+    copies: int
+    listed: int
+    """The longest list that the text itself can hold."""
+
+    def bound(self, entries: int, longest: int) -> int:
+        """The most characters that it may make or compare, for lists of so many entries and texts so long."""
+        rounds = min(max(entries, self.listed) ** self.loops, 10_000) if self.loops else 1
+        return rounds * self.growth * self.copies * max(longest, 64)
+
+
+def work(text: str) -> Work:
+    """Estimate an expression's work from above.
+
+    CEL bounds rounds and nesting, but not what a round makes: `[s].map(a, a + a).map(a, a + a)…` doubles with every step.
+    """
+    found = tokens(text)
+    loops, growth = 0, 1
+    for at, token in enumerate(found[:-2]):
+        if token.text in _MACROS and found[at + 1].text == "(" and at > 0 and found[at - 1].text == ".":
+            body = _inside(found, at + 1)
+            uses = sum(1 for inner in body if inner.text == found[at + 2].text) - 1
+            loops, growth = loops + 1, growth * max(1, uses)
+    copies = 1 + sum(1 for token in found if token.text in ("+", "==", "!=", "<", ">", "matches", "contains", "in"))
+    return Work(loops, growth, copies, 1 + sum(1 for token in found if token.text == ","))
+
+
+def _inside(found: list[Token], at: int) -> list[Token]:
+    depth = 0
+    for end in range(at, len(found)):
+        depth += {"(": 1, ")": -1}.get(found[end].text, 0)
+        if depth == 0:
+            return found[at + 1 : end]
+    return found[at + 1 :]

@@ -1,0 +1,123 @@
+"""Texts with `${…}` in them: any YAML value whose texts are filled in by expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hub.errors import FatalError, Place, RejectedError
+from hub.rules.documents import Json, Path
+from hub.rules.evaluation import Expression, Scope, kind, within
+from hub.rules.places import Filled
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A text of several pieces: literal ones, and expressions that give texts or whole numbers."""
+
+    pieces: tuple[str | Expression, ...]
+
+    def render(self, scope: Scope) -> str:
+        """Fill it in; raises RejectedError for a piece that is null, true, false, a fraction, a list or a map."""
+        return "".join(piece if isinstance(piece, str) else self._text(piece, scope) for piece in self.pieces)
+
+    def _text(self, piece: Expression, scope: Scope) -> str:
+        value = piece.value(scope)
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            return str(value)
+        raise RejectedError("HUB-E3125", place=piece.place, expression=piece.text, type=kind(value))
+
+
+Node = Any
+"""Expression, Joined, dict or list of nodes, or a plain value."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A YAML value, compiled. A text that is exactly one `${…}` keeps the type of its value."""
+
+    root: Node
+    expressions: tuple[Expression, ...]
+    whole: bool = False
+    """Is exactly one expression."""
+
+    def render(self, scope: Scope) -> Json:
+        """Fill it in; raises RejectedError as the expressions do."""
+        return _render(self.root, scope)
+
+
+Compile = Callable[[str, Place], Expression]
+PlaceOf = Callable[[Path], Place]
+
+
+def compiled(value: Any, place_of: PlaceOf, compile_: Compile) -> Template:
+    """Compile a value as it was read from YAML; raises FatalError with place for a text that cannot be read."""
+    root = _node(value, (), place_of, compile_)
+    return Template(root, tuple(_expressions(root)), isinstance(root, Expression))
+
+
+def _node(value: Any, path: Path, place_of: PlaceOf, compile_: Compile) -> Node:
+    if isinstance(value, dict):
+        return {key: _node(inner, (*path, key), place_of, compile_) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_node(inner, (*path, at), place_of, compile_) for at, inner in enumerate(value)]
+    if not isinstance(value, str) or "${" not in value:
+        return str(value) if isinstance(value, Filled) else value
+    pieces = tuple(_pieces(value, place_of(path), compile_))
+    return pieces[0] if len(pieces) == 1 else Joined(pieces)
+
+
+def _pieces(text: str, place: Place, compile_: Compile) -> Iterator[str | Expression]:
+    literal, at = "", 0
+    while at < len(text):
+        end = _expression_end(text, at, place)
+        if end is None:
+            literal, at = literal + text[at], at + 1
+            continue
+        if literal:
+            yield literal
+        offset = text.original(at + 2) if isinstance(text, Filled) else at + 2
+        yield compile_(text[at + 2 : end], within(place, text, offset))
+        literal, at = "", end + 1
+    if literal:
+        yield literal
+
+
+def _expression_end(text: str, at: int, place: Place) -> int | None:
+    """Where the `}` of an expression that starts here stands; None where none starts."""
+    if not text.startswith("${", at) or (isinstance(text, Filled) and text.is_filled(at)):
+        return None
+    depth, quote = 0, ""
+    for here in range(at + 2, len(text)):
+        letter = text[here]
+        if quote:
+            quote = "" if letter == quote and text[here - 1] != "\\" else quote
+        elif letter in "\"'":
+            quote = letter
+        elif letter == "}" and depth == 0:
+            return here
+        else:
+            depth += {"{": 1, "}": -1}.get(letter, 0)
+    raise FatalError("HUB-E3115", place=within(place, text, at), text=text[:80])
+
+
+def _expressions(node: Node) -> Iterator[Expression]:
+    if isinstance(node, Expression):
+        yield node
+    inner = node.pieces if isinstance(node, Joined) else node.values() if isinstance(node, dict) else node
+    if isinstance(inner, tuple | list) or isinstance(node, dict):
+        for part in inner:
+            yield from _expressions(part)
+
+
+def _render(node: Node, scope: Scope) -> Json:
+    if isinstance(node, Expression):
+        return node.value(scope)
+    if isinstance(node, Joined):
+        return node.render(scope)
+    if isinstance(node, dict):
+        return {key: _render(inner, scope) for key, inner in node.items()}
+    if isinstance(node, list):
+        return [_render(inner, scope) for inner in node]
+    return node

@@ -1,0 +1,118 @@
+"""Connections that tell two things which urllib3 alone does not: whether a request was written, and when it took too long.
+
+A request that failed before its first byte was written was surely not carried out; after that nobody knows. And a read
+time-out alone lets a server that drips one byte a second hold a thread for hours: here it bounds the whole answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.cookiejar
+import io
+import socket
+import threading
+import time
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+_call = threading.local()
+
+
+class _Bounded(io.RawIOBase):
+    """Reads from a socket until a moment: each wait is shortened to what is left."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, seconds: float) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._ends = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    """An answer whose head and body together must come within the read time-out."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        seconds = sock.gettimeout()
+        if seconds is not None:
+            self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, seconds))
+
+
+class _Connection(HTTPConnection):
+    response_class = _BoundedResponse
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _call.written = True
+        super().send(data)
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _BoundedResponse
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _call.written = True
+        super().send(data)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        _call.written = False
+        return super().send(*args, **kwargs)
+
+
+def written() -> bool:
+    """Whether this thread's latest request had begun to be written, so that the other side may have acted on it."""
+    return getattr(_call, "written", False)
+
+
+def session(at_once: int) -> requests.Session:
+    """A session on such connections, for any number of threads; it keeps `at_once` of them open between requests.
+
+    It never repeats a request, keeps no cookies, and takes neither proxies nor credentials from the environment or ~/.netrc.
+    """
+    made = requests.Session()
+    made.trust_env = False
+    made.cookies.set_policy(_NoCookies())
+    adapter = _Adapter(pool_connections=4, pool_maxsize=at_once, max_retries=0)
+    made.mount("http://", adapter)
+    made.mount("https://", adapter)
+    return made
+
+
+class _NoCookies(http.cookiejar.DefaultCookiePolicy):
+    def set_ok(self, cookie: Any, request: Any) -> bool:
+        return False

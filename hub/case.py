@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from schemas.catalog import event_spec
-from schemas.event import Command, Event
+from schemas.catalog import EventSpec, event_spec
+from schemas.event import Event
 
 RECENT = 16
 """How many ids of unsequenced events a case keeps, to know a repeat by."""
@@ -37,7 +37,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class Asked:
-    """A command that the case asked for, as far as the case needs to know: what it makes and for which project."""
+    """A project or a project's task that the case asked for: what its completion is told by."""
 
     type: str
     instance: str
@@ -103,13 +103,12 @@ class Case:
 
 def _told(known: Entity, event: Event) -> Entity:
     """Fold an event into its entity. An older version fills in fields that are missing, and takes nothing back."""
-    newer = not known.version or _order(event) >= _order_of(known)
+    newer = _is_newer(known, event)
     told = {key: value for key, value in event.data.items() if value is not None and key != "why"}
     fresh = told if newer else {key: value for key, value in told.items() if key not in known.data}
     source = (event.source, event.time)
-    staged = _staged(known, event_spec(event.type).stage)
     return replace(
-        staged,
+        _staged(known, event_spec(event.type), newer),
         data={**known.data, **fresh},
         sources={**known.sources, **dict.fromkeys(fresh, source)},
         version=(event.subjectversion or known.version) if newer else known.version,
@@ -117,28 +116,30 @@ def _told(known: Entity, event: Event) -> Entity:
     )
 
 
-def _staged(known: Entity, stage: str | None) -> Entity:
+def _staged(known: Entity, spec: EventSpec, newer: bool) -> Entity:
+    """Let the entity enter the event's stage. Late news of a stage count once, and change no stage that came after."""
+    stage = spec.stage
     if stage is None or stage == known.stage:
         return known
-    return replace(known, stage=stage, entered={**known.entered, stage: known.entered.get(stage, 0) + 1})
+    times = known.entered.get(stage, 0)
+    late = not newer or (spec.opens and known.stage is not None)
+    if late and times:
+        return known
+    return replace(known, stage=known.stage if late else stage, entered={**known.entered, stage: times + 1})
 
 
-def _order(event: Event) -> tuple[int, str, str]:
-    return _comparable(event.subjectversion or "", event.time)
+def _is_newer(known: Entity, event: Event) -> bool:
+    """Whether an event tells of a later state than the one that is known.
 
-
-def _order_of(entity: Entity) -> tuple[int, str, str]:
-    return _comparable(entity.version, entity.time)
-
-
-def _comparable(version: str, time: str) -> tuple[int, str, str]:
-    """Numbers compare as numbers; other versions have no order of their own, so time decides."""
-    return (int(version), "", time) if version.isdigit() and len(version) < 19 else (0, time, version)
-
-
-def asked_for(command: Command, project: str | None) -> Asked:
-    """What a case keeps of a command."""
-    return Asked(type=command.type, instance=command.instance, project=project)
+    Only versions of one source can be compared, and only the source's own clock with itself: news without a version (our
+    own effects, buttons) count in the order in which the log has them.
+    """
+    version = event.subjectversion
+    if not known.version or not version:
+        return True
+    if version.isdigit() and known.version.isdigit():
+        return int(version) >= int(known.version)
+    return event.time >= known.time
 
 
 def to_json(case: Case, offset: int) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import (
@@ -76,18 +77,20 @@ def producer(client: Mapping[str, Any], **more: Any) -> Producer:
     )
 
 
-@dataclass
 class KafkaWriter:
-    """Appends by one idempotent producer."""
+    """Appends by one idempotent producer; any thread may append, and waits for its own records only."""
 
-    producer: Producer
+    def __init__(self, producer: Producer) -> None:
+        self.producer = producer
+        self._closed = False
+        self._poller = threading.Thread(target=self._poll, name="log-writer", daemon=True)
+        self._poller.start()
 
     def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
         waiting = _Deliveries(len(records))
         for record in records:
             self._send(record, waiting)
-        self.producer.flush(timeout)
-        waiting.settle()
+        waiting.settle(timeout)
 
     def _send(self, record: Outgoing, waiting: _Deliveries) -> None:
         partition = -1 if record.partition is None else record.partition  # -1: by the key
@@ -96,33 +99,43 @@ class KafkaWriter:
                 self.producer.produce(record.topic, record.value, record.key, partition, waiting.told)
                 return
             except BufferError:
-                self.producer.poll(0.1)
+                time.sleep(0.01)  # the poller is emptying the queue
             except KafkaException as error:
                 raise _refused(error.args[0]) from error
 
+    def _poll(self) -> None:
+        while not self._closed:
+            self.producer.poll(0.2)
+
     def close(self) -> None:
         self.producer.flush(5)
+        self._closed = True
+        self._poller.join(5)
 
 
-@dataclass
 class _Deliveries:
-    """The delivery reports of one `append`."""
+    """The delivery reports of one `append`; they come on the poller's thread."""
 
-    expected: int
-    arrived: int = 0
-    failed: KafkaError | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, expected: int) -> None:
+        self.missing = expected
+        self.failed: KafkaError | None = None
+        self.all_told = threading.Event()
+        if expected == 0:
+            self.all_told.set()
 
     def told(self, error: KafkaError | None, _message: Message) -> None:
-        with self.lock:
-            self.arrived += 1
-            self.failed = self.failed or error
+        if error is not None and self.failed is None:
+            self.failed = error
+        self.missing -= 1
+        if self.missing == 0:
+            self.all_told.set()
 
-    def settle(self) -> None:
+    def settle(self, timeout: float) -> None:
+        told = self.all_told.wait(timeout)
         if self.failed is not None:
             raise _refused(self.failed)
-        if self.arrived < self.expected:
-            raise RetryableError("HUB-E2101", missing=self.expected - self.arrived)
+        if not told:
+            raise RetryableError("HUB-E2101", missing=self.missing)
 
 
 def _refused(error: KafkaError) -> RejectedError | RetryableError | FatalError:

@@ -19,12 +19,14 @@ class EventSpec:
     """One type of event.
 
     `stage` is the state that the entity enters by it: coming again without leaving in between is no new transition. A type
-    without a stage is an occurrence: each event counts. `upcasters[n]` lifts version n to n + 1.
+    without a stage is an occurrence: each event counts. `opens` says that the stage is the entity's first: it takes back no
+    later one, in whatever order news arrive. `upcasters[n]` lifts version n to n + 1.
     """
 
     type: str
     model: Model
     stage: str | None = None
+    opens: bool = False
     version: int = 1
     upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
 
@@ -50,9 +52,13 @@ class CommandSpec:
     creates: str | None = None
 
 
+_OPENING = {"created", "filed", "requested", "issued"}
+
+
 def _events(prefix: str, model: Model, *names: str, **stages: str) -> list[EventSpec]:
     plain = [EventSpec(f"{prefix}.{name}", model) for name in names]
-    return plain + [EventSpec(f"{prefix}.{name}", model, stage=stage) for name, stage in stages.items()]
+    staged = [EventSpec(f"{prefix}.{name}", model, stage, opens=name in _OPENING) for name, stage in stages.items()]
+    return plain + staged
 
 
 _ALL = [
@@ -75,6 +81,7 @@ _ALL = [
     *_events("desk.feedback", desk.Feedback, "given"),
     *_events("hub.timer", hub.TimerFired, "fired"),
     *_events("hub.rule", hub.RuleChange, "changed", "suspended"),
+    *_events("hub.rule", hub.Shadowed, "shadowed"),
     *_events("hub.connector", hub.ConnectorState, "paused", "resumed", "silent"),
     *_events("hub.command", hub.CommandResult, "done", "failed", "parked"),
     *_events("hub.delivery", hub.Delivery, "ignored"),

@@ -24,6 +24,15 @@ class RuleChange(Data):
     by: str | None = None
 
 
+class Shadowed(Data):
+    """What a rule in shadow mode would have asked for. Subject: `rule/hub/<name>`; the case is the one it looked at."""
+
+    type: str
+    instance: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    why: Cause
+
+
 class ConnectorState(Data):
     """An instance was paused, resumed, or has been silent for longer than it should. Subject: `connector/hub/<name>`."""
 

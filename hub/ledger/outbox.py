@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    delete,
     func,
     insert,
     select,
@@ -112,10 +113,11 @@ def held(conn: Connection) -> Sequence[AnyRow]:
 
 
 def release(conn: Connection, row: int, case: str) -> None:
-    """Give a held row its case; it is relayed next."""
-    body = conn.execute(select(outbox.c.body).where(outbox.c.id == row)).scalar_one()
-    event = Event.from_json(body).model_copy(update={"partitionkey": case, "correlationid": case})
-    conn.execute(update(outbox).where(outbox.c.id == row).values(case_id=case, body=event.to_json(), held_until=None))
+    """Give a held row its case. It takes a new place at the end: behind the record of the effect that it waited for."""
+    kept = conn.execute(select(outbox).where(outbox.c.id == row)).one()
+    event = Event.from_json(kept.body).model_copy(update={"partitionkey": case, "correlationid": case})
+    conn.execute(delete(outbox).where(outbox.c.id == row))
+    conn.execute(insert(outbox).values(_row(event, kept.instance)))
 
 
 def take(conn: Connection, limit: int, partitions: int) -> list[Waiting]:

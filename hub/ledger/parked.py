@@ -37,11 +37,16 @@ Index("parked_case", parked.c.case_id, sqlite_where=_open, postgresql_where=_ope
 
 
 def park(conn: Connection, row: dict[str, Any]) -> int:
-    """Keep something aside, once by its `ref`; 1 if it was not there. A row that was settled and fails again opens anew."""
+    """Keep something aside, once by its `ref`; 1 if it was not open. One that fails again has its newest reason."""
     if insert_new(conn, parked, {"state": "open", **row}, "ref"):
         return 1
-    again = {"state": "open", "settled_at": None, "code": row["code"], "seen": row["seen"], "place": row.get("place")}
-    return conn.execute(update(parked).where(parked.c.ref == row["ref"], ~_open).values(again)).rowcount
+    mine = parked.c.ref == row["ref"]
+    reason = {"code": row["code"], "seen": row["seen"], "place": row.get("place")}
+    reopened = conn.execute(
+        update(parked).where(mine, ~_open).values(state="open", settled_at=None, reason=None)
+    ).rowcount
+    conn.execute(update(parked).where(mine).values(reason))
+    return reopened
 
 
 def settle(conn: Connection, ref: str, state: str, at: str, reason: str | None = None) -> int:

@@ -1,0 +1,113 @@
+"""What a step may say: commands, events of the processor's own, views of entities, and news of parked work.
+
+Each output is one record. Commands, events and news of parked work travel on `hub.commands`, so that the ledger takes them in
+by one door and in one order; views travel on the topic of their kind.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from hub.case import Entity
+from hub.event_log import Outgoing
+from schemas import topics
+from schemas.event import Command, Event
+
+NO_CASE = b"hub"
+"""The key of outputs that belong to no case."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The current state of an entity."""
+
+    entity: Entity
+    case: str
+    event: str
+
+    def record(self) -> Outgoing | None:
+        """Its record; None for a kind that has no topic."""
+        topic = topics.VIEWS.get(self.entity.kind)
+        if topic is None:
+            return None
+        value = {
+            "subject": self.entity.ref,
+            "case": self.case,
+            "stage": self.entity.stage,
+            "version": self.entity.version,
+            "time": self.entity.time,
+            "event": self.event,
+            "data": self.entity.data,
+            "sources": self.entity.sources,
+        }
+        return Outgoing(topic.name, self.entity.ref.encode(), orjson.dumps(value))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A command for the executor."""
+
+    command: Command
+
+    def record(self) -> Outgoing:
+        return Outgoing(topics.COMMANDS.name, self.command.case.encode(), self.command.to_json())
+
+
+@dataclass(frozen=True)
+class Derive:
+    """An event that follows from others: it enters the log by the outbox, as all do."""
+
+    event: Event
+
+    def record(self) -> Outgoing:
+        value = {"record": "event", "event": self.event.model_dump(exclude_none=True)}
+        return Outgoing(topics.COMMANDS.name, self.event.case.encode(), orjson.dumps(value))
+
+
+@dataclass(frozen=True)
+class Parked:
+    """An event that cannot go on, for the ledger's list of parked work."""
+
+    ref: str
+    case: str | None
+    subject: str | None
+    code: str
+    seen: dict[str, Any]
+    place: str | None
+    rule: str | None
+    body: bytes
+
+    def record(self) -> Outgoing:
+        value = {
+            "record": "parked",
+            "kind": "event",
+            "ref": self.ref,
+            "case_id": self.case,
+            "subject": self.subject,
+            "code": self.code,
+            "seen": {name: str(fact) for name, fact in self.seen.items()},
+            "place": self.place,
+            "rule": self.rule,
+            "body": base64.b64encode(self.body).decode(),
+        }
+        return Outgoing(topics.COMMANDS.name, self.case.encode() if self.case else NO_CASE, orjson.dumps(value))
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A parked event is done or discarded."""
+
+    ref: str
+    case: str
+    state: str
+
+    def record(self) -> Outgoing:
+        value = {"record": "settled", "ref": self.ref, "state": self.state}
+        return Outgoing(topics.COMMANDS.name, self.case.encode(), orjson.dumps(value))
+
+
+Output = View | Ask | Derive | Parked | Settled

@@ -1,0 +1,161 @@
+"""How a record of the log is folded when it may be bad: it is parked, its case waits, and every other case goes on.
+
+What is parked stays in the log; the case remembers where, in order, and `reread` brings the bytes back when a person has
+asked to try again. So nothing is copied, nothing is lost, and a replay of the log parks and resumes at the same places.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from hub.case import Case, Held
+from hub.errors import FatalError, HubError, RejectedError, RetryableError
+from hub.event_log import Record
+from hub.outputs import Output, Parked, Settled
+from hub.step import Rules, Step, decide, opened_by
+from schemas.catalog import event_spec
+from schemas.event import MAX_BYTES, Event
+
+WAITS = "HUB-E6010"
+RETRIED, DISCARDED = "hub.parked.retried", "hub.parked.discarded"
+
+Reread = Callable[[Sequence[int]], Sequence[bytes]]
+"""The bytes at these offsets of the case's partition, in the same order."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The case after a record (None: the record names no case), and what to send before that case is kept."""
+
+    case: Case | None
+    outputs: tuple[Output, ...] = ()
+    failed: bool = False
+
+
+def fold(case: Case | None, record: Record, rules: Rules, reread: Reread) -> Folded:
+    """Fold one record of `hub.events` into its case. Never raises for what the record holds.
+
+    Raises what `reread` raises, and FatalError and RetryableError of the shell's own making.
+    """
+    try:
+        event = read_event(record)
+    except RejectedError as error:
+        return _unreadable(case, record, error)
+    if case is not None and case.has_seen(event):
+        return Folded(case)
+    known = (case or opened_by(event)).remember(event)
+    if event.type in (RETRIED, DISCARDED):
+        return _settle(known, event, rules, reread)
+    if known.held:
+        return _park(known, record, event, RejectedError(WAITS, behind=known.held[0].event))
+    done = _tried(known, event, rules)
+    return _park(known, record, event, done) if isinstance(done, HubError) else Folded(done.case, done.outputs)
+
+
+def read_event(record: Record) -> Event:
+    """The event of a record, its data lifted to the current version; raises RejectedError saying what is wrong."""
+    if not record.value:
+        raise RejectedError("HUB-E6001", reason="empty")
+    if len(record.value) > 2 * MAX_BYTES:
+        raise RejectedError("HUB-E6003", size=len(record.value))
+    try:
+        event = Event.from_json(record.value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise RejectedError("HUB-E6001", reason=f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if record.key is None or record.key != event.case.encode():
+        raise RejectedError("HUB-E6002", key=(record.key or b"").decode(errors="replace"), case=event.case)
+    return lifted(event)
+
+
+def lifted(event: Event) -> Event:
+    """The event with its data as the current version of its type has it."""
+    spec = event_spec(event.type)
+    version = event.dataschema.rpartition(":")[2]
+    if not version.isdigit() or int(version) == spec.version:
+        return event
+    try:
+        return event.model_copy(
+            update={"data": spec.lift(dict(event.data), int(version)), "dataschema": spec.dataschema}
+        )
+    except Exception as error:
+        raise RejectedError("HUB-E6004", type=event.type, version=version, reason=_said(error)) from error
+
+
+def _tried(case: Case, event: Event, rules: Rules) -> Step | HubError:
+    """The step, or why it failed. What no one foresaw parks the event too: it must not take the partition with it."""
+    try:
+        return decide(case, event, rules)
+    except (FatalError, RetryableError):
+        raise
+    except HubError as error:
+        return error
+    except Exception as error:
+        return RejectedError("HUB-E6005", reason=_said(error))
+
+
+def _said(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"[:500]
+
+
+def _park(case: Case, record: Record, event: Event, error: HubError) -> Folded:
+    held = Held(record.offset, event.id, error.code)
+    parked = _parked(f"event/{event.id}", event, error, record.value or b"")
+    return Folded(replace(case, held=(*case.held, held)), (parked,), failed=error.code != WAITS)
+
+
+def _parked(ref: str, event: Event, error: HubError, body: bytes) -> Parked:
+    place = str(error.place) if error.place else None
+    return Parked(ref, event.case, event.subject, error.code, dict(error.seen), place, error.seen.get("rule"), body)
+
+
+def _unreadable(case: Case | None, record: Record, error: RejectedError) -> Folded:
+    """Park a record that is no event. Its key still names the case, and that case waits; without a key, nothing does."""
+    where = f"record/{record.topic}/{record.partition}/{record.offset}"
+    key = record.key.decode(errors="replace") if record.key else None
+    parked = Parked(where, key, None, error.code, dict(error.seen), None, None, record.value or b"")
+    if key is None:
+        return Folded(None, (parked,), failed=True)
+    known = case or Case(id=key, opened_by=key)
+    return Folded(replace(known, held=(*known.held, Held(record.offset, where, error.code))), (parked,), failed=True)
+
+
+def _settle(case: Case, event: Event, rules: Rules, reread: Reread) -> Folded:
+    """Take parked work up again in its order, as far as it goes; a discarded one is left out first."""
+    wanted = str(event.data.get("parked", ""))
+    held, outputs = list(case.held), list[Output]()
+    if event.type == DISCARDED:
+        held = [entry for entry in held if entry.event != wanted]
+        outputs += [Settled(_ref(entry), case.id, "discarded") for entry in case.held if entry.event == wanted]
+    bodies = reread([entry.offset for entry in held]) if held else []
+    for entry, body in zip(held, bodies, strict=True):
+        folded = _again(case, Record("", 0, entry.offset, case.id.encode(), body), rules)
+        if isinstance(folded, Parked):
+            return Folded(replace(case, held=_blamed(held, folded.code)), (*outputs, folded), failed=True)
+        case = folded.case
+        held = held[1:]
+        outputs += [*folded.outputs, Settled(_ref(entry), case.id, "done")]
+    return Folded(replace(case, held=()), tuple(outputs))
+
+
+def _again(case: Case, record: Record, rules: Rules) -> Step | Parked:
+    try:
+        event = read_event(record)
+    except RejectedError as error:
+        first = case.held[0].event
+        return Parked(first, case.id, None, error.code, dict(error.seen), None, None, record.value or b"")
+    done = _tried(case, event, rules)
+    return _parked(f"event/{event.id}", event, done, record.value or b"") if isinstance(done, HubError) else done
+
+
+def _blamed(held: Sequence[Held], code: str) -> tuple[Held, ...]:
+    return (replace(held[0], code=code), *held[1:])
+
+
+def _ref(entry: Held) -> str:
+    return entry.event if entry.event.startswith("record/") else f"event/{entry.event}"

@@ -1,0 +1,169 @@
+"""All decisions: what one event does to its case, and what should be done about it. No clock, no network, no random.
+
+The live worker, what-if runs, rebuilds and tests all call `step`; whoever replays a log gets the same outputs, under the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from hub.case import Asked, Case
+from hub.outputs import Ask, Derive, Output, View
+from schemas.catalog import event_spec
+from schemas.event import Command, Event, derived_id, promised
+from schemas.work import Cause
+
+CLOSED = {"completed", "cancelled"}
+
+
+class Decided(Protocol):
+    """What the rules make of an event."""
+
+    @property
+    def live(self) -> Sequence[Command]:
+        """Commands to carry out, in order."""
+
+    @property
+    def shadow(self) -> Sequence[Command]:
+        """Commands that rules in shadow mode would have asked for."""
+
+
+class Rules(Protocol):
+    """The rules, as a step sees them."""
+
+    def commands_for(self, case: Case, event: Event, occurrence: str) -> Decided:
+        """What follows from an event; pure. Raises RejectedError when a rule cannot be evaluated on it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The case after an event, and what to send before that case is kept."""
+
+    case: Case
+    outputs: tuple[Output, ...] = ()
+
+
+def step(case: Case | None, event: Event, rules: Rules) -> Step:
+    """Fold one event into its case and say what should be done about it.
+
+    `case` is what was remembered under the event's case id, None before its first event. An event that the case has seen gives
+    no outputs and the same case. Raises RejectedError when a rule fails on it; the case is then as it was.
+    """
+    if case is not None and case.has_seen(event):
+        return Step(case)
+    return decide((case or opened_by(event)).remember(event), event, rules)
+
+
+def opened_by(event: Event) -> Case:
+    """A new case, named after what opened it."""
+    return Case(id=event.case, opened_by=event.subject)
+
+
+def decide(case: Case, event: Event, rules: Rules) -> Step:
+    """As `step`, for an event that is known to be new to the case."""
+    after = _made(case.with_entity(event), event)
+    view = View(after.entities[event.subject], case.id, event.id)
+    occurrence = _occurrence(case, after, event)
+    if occurrence is None:
+        return Step(after, (view, *_completed(after, event)))
+    decided = rules.commands_for(after, event, occurrence)
+    asked = [Ask(command) for command in decided.live]
+    shadowed = [Derive(_shadow(command, event)) for command in decided.shadow]
+    return Step(_asking(after, decided.live), (view, *asked, *shadowed, *_completed(after, event)))
+
+
+def _occurrence(before: Case, after: Case, event: Event) -> str | None:
+    """What makes this event's commands its own: the how-manieth entry of a stage, or the event itself.
+
+    None when the entity is in that stage already: it was won before, and is not won again.
+    """
+    stage = event_spec(event.type).stage
+    if stage is None:
+        return event.id
+    known = before.entities.get(event.subject)
+    times = after.entities[event.subject].entered.get(stage, 0)
+    return None if known and known.entered.get(stage, 0) == times else f"{stage}#{times}"
+
+
+def _asking(case: Case, commands: Sequence[Command]) -> Case:
+    """Remember the projects and their tasks that were asked for: a project is completed when all of these are."""
+    new = {}
+    for command in commands:
+        project = promised(command.arguments.get("project"))
+        if command.type == "project.create" or (command.type == "task.create" and project):
+            new[command.id] = Asked(command.type, command.instance, project)
+    return replace(case, asked={**case.asked, **new}) if new else case
+
+
+def _made(case: Case, event: Event) -> Case:
+    """Note which entity came of a command that the case asked for."""
+    asked = case.asked.get(event.causationid or "")
+    if asked is None or asked.made or not event.type.endswith(".created"):
+        return case
+    return replace(case, asked={**case.asked, str(event.causationid): replace(asked, made=event.subject)})
+
+
+def _completed(case: Case, event: Event) -> tuple[Derive, ...]:
+    """`work.project.completed`, when this event closes the last open task of a project of the case."""
+    if event_spec(event.type).stage not in {"completed", "cancelled", "open"} or event.kind not in {"task", "project"}:
+        return ()
+    projects = [key for key, asked in case.asked.items() if asked.type == "project.create"]
+    return tuple(Derive(_completion(case, project, event)) for project in projects if _is_complete(case, project))
+
+
+def _is_complete(case: Case, project: str) -> bool:
+    made = case.asked[project].made
+    if made is None or (made in case.entities and case.entities[made].entered.get("completed")):
+        return False
+    tasks = [asked.made for asked in case.asked.values() if asked.project == project]
+    stages = [case.entities[task].stage if task in case.entities else None for task in tasks if task]
+    return len(stages) == len(tasks) and "completed" in stages and all(stage in CLOSED for stage in stages)
+
+
+def _completion(case: Case, project: str, event: Event) -> Event:
+    ref = str(case.asked[project].made)
+    told = case.entities[ref].data
+    data = {key: told[key] for key in ("name", "customer") if key in told}
+    return derived(event, "work.project.completed", ref, derived_id("completed", ref), data)
+
+
+def _shadow(command: Command, event: Event) -> Event:
+    data = {
+        "type": command.type,
+        "instance": command.instance,
+        "arguments": command.arguments,
+        "why": cause_of(command).model_dump(),
+    }
+    return derived(event, "hub.rule.shadowed", f"rule/hub/{command.rule}", derived_id("shadow", command.id), data)
+
+
+def derived(event: Event, type_: str, subject: str, id_: str, data: Mapping[str, Any]) -> Event:
+    """An event that follows from another, in its case and at its time: a replay makes the very same."""
+    return Event(
+        id=id_,
+        source="/hub/processor",
+        type=type_,
+        subject=subject,
+        time=event.time,
+        recordedtime=event.recordedtime,
+        dataschema=event_spec(type_).dataschema,
+        partitionkey=event.case,
+        correlationid=event.case,
+        causationid=event.id,
+        data=dict(data),
+    )
+
+
+def cause_of(command: Command) -> Cause:
+    """Why a command was asked for, as events about its effect tell it."""
+    return Cause(
+        command=command.id,
+        rule=command.rule,
+        digest=command.digest,
+        title=command.title,
+        matched=command.matched,
+        event=command.causationid,
+        subject=command.subject,
+    )

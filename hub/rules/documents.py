@@ -118,10 +118,10 @@ def _number(value: _Written, path: Path, numbers: dict[Path, str]) -> float:
     return number
 
 
-def sizes(values: Mapping[str, Json]) -> tuple[int, int]:
+def sizes(values: list[Json]) -> tuple[int, int]:
     """The most entries that any list or map in these values has, and the length of their longest text."""
     entries = longest = 0
-    for value in _walk(list(values.values())):
+    for value in _walk(list(values)):
         if isinstance(value, str):
             longest = max(longest, len(value))
         elif isinstance(value, dict | list):

@@ -1,7 +1,7 @@
 """One expression and its evaluation: no value leaves here unchecked.
 
 cel-expr-python reports a failure at run time as a *value* of type ERROR that holds text; every evaluation here looks at the
-type first. An evaluation is bounded by CEL's own budgets for rounds and nesting, and by `reading.Work` for what a round makes.
+type first. An evaluation is bounded by CEL's own budgets for rounds and nesting, and by `effort` for what a round makes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from cel_expr_python import cel
 
 from hub.errors import HubError, Place, RejectedError
 from hub.rules.documents import Json, Path, sizes
-from hub.rules.reading import Missing, PathRead, Work, follow
+from hub.rules.effort import LIMIT, Effort
+from hub.rules.reading import Missing, PathRead, follow
 from schemas.event import stamp
 
-MAX_WORK = 16 * 1024 * 1024
-"""Characters that one evaluation may make or compare; about 20 ms."""
 MAX_RESULT = 256 * 1024
-"""Characters of one evaluation's text."""
+"""Characters of an evaluation's texts, all together."""
+MAX_SHOWN = 200
+MAX_NODES = 20_000
+"""Values in an evaluation's lists and maps, all together."""
 
 _running = threading.local()
 
@@ -45,7 +47,6 @@ class Scope:
     numbers: Mapping[Path, str]
     by_value: dict[float, list[str]] = field(default_factory=dict)
     _activations: dict[int, Any] = field(default_factory=dict)
-    _sizes: tuple[int, int] | None = None
     raised: HubError | None = None
 
     def __post_init__(self) -> None:
@@ -59,11 +60,18 @@ class Scope:
             found = self._activations[id(env)] = env.Activation(dict(self.values))
         return found
 
-    def sizes(self) -> tuple[int, int]:
-        """The longest list and the longest text in it."""
-        if self._sizes is None:
-            self._sizes = sizes(self.values)
-        return self._sizes
+
+class Budget:
+    """How much one evaluation's value may still hold."""
+
+    def __init__(self) -> None:
+        self.nodes, self.characters = MAX_NODES, MAX_RESULT
+
+    def spend(self, characters: int) -> bool:
+        """Count one value; False when it is too much."""
+        self.nodes -= 1
+        self.characters -= characters
+        return self.nodes >= 0 and self.characters >= 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Expression:
     reads: tuple[PathRead, ...]
     _env: Any
     _compiled: Any
-    _work: Work
+    _effort: Effort
 
     def value(self, scope: Scope) -> Json:
         """Evaluate; raises RejectedError with place and expression for any failure, a missing field among them."""
@@ -88,16 +96,16 @@ class Expression:
             raise self._failed(str(error)) from error
         if result.type() == cel.Type.ERROR:
             raise self._error(scope, str(result.value()))
-        return self._plain(result.plain_value())
+        return self._json(result, Budget())
 
     def matched(self, scope: Scope) -> dict[str, Json]:
-        """The paths that it reads, with their values; those that break off are left out."""
-        told = {}
-        for path in self.reads:
-            value = follow(path, scope.values)
-            if not isinstance(value, Missing):
-                told[str(path)] = value
-        return told
+        """The paths that it reads, with their values, for people: long texts are cut, lists and maps left out."""
+        found = {str(path): follow(path, scope.values) for path in self.reads}
+        return {
+            path: value[:MAX_SHOWN] if isinstance(value, str) else value
+            for path, value in found.items()
+            if value is None or isinstance(value, str | int | float)
+        }
 
     def missing(self, scope: Scope) -> list[Missing]:
         """The fields that it names and that are not there."""
@@ -105,11 +113,15 @@ class Expression:
         return [found for found in broken if isinstance(found, Missing)]
 
     def _bound(self, scope: Scope) -> None:
-        if self._work.copies + self._work.loops == 1:
+        if self._effort.small:
             return
-        bound = self._work.bound(*scope.sizes())
-        if bound > MAX_WORK:
-            raise RejectedError("HUB-E3123", place=self.place, expression=self.text, work=bound, most=MAX_WORK)
+        read = [follow(path, scope.values) for path in self.reads]
+        estimate = self._effort.estimate(*sizes(read))
+        if estimate > LIMIT:
+            raise self._too_much(f"{estimate // 1_000_000} ms > {LIMIT // 1_000_000} ms")
+
+    def _too_much(self, work: str) -> RejectedError:
+        return RejectedError("HUB-E3123", place=self.place, expression=self.text, work=work)
 
     def _error(self, scope: Scope, reason: str) -> HubError:
         if scope.raised is not None:
@@ -135,22 +147,19 @@ class Expression:
         cleaned = re.sub(r"^[A-Z_]+: | \[[A-Z_]+\]$", "", reason)
         return RejectedError("HUB-E3121", place=self.place, expression=self.text, reason=cleaned)
 
-    def _plain(self, value: Any) -> Json:
+    def _json(self, result: Any, left: Budget) -> Json:
         """CEL's value as JSON has it. Maps are sorted: CEL keeps no order, and the same event must give the same bytes."""
-        if isinstance(value, str):
-            if len(value) > MAX_RESULT:
-                raise RejectedError(
-                    "HUB-E3123", place=self.place, expression=self.text, work=len(value), most=MAX_RESULT
-                )
-            return value
-        if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        value = result.value()
+        if not left.spend(len(value) if isinstance(value, str) else 0):
+            raise self._too_much(f"> {MAX_NODES} / {MAX_RESULT}")
+        if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
             return value
         if isinstance(value, datetime.datetime):
             return stamp(value)
         if isinstance(value, list):
-            return [self._plain(inner) for inner in value]
+            return [self._json(inner, left) for inner in value]
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            return {key: self._plain(value[key]) for key in sorted(value)}
+            return {key: self._json(value[key], left) for key in sorted(value)}
         raise RejectedError("HUB-E3124", place=self.place, expression=self.text, type=type(value).__name__)
 
 

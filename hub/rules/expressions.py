@@ -10,9 +10,10 @@ from cel_expr_python import cel
 
 from hub.errors import FatalError, Place
 from hub.rules.documents import Document, Json, Path
-from hub.rules.evaluation import MAX_WORK, Condition, Expression, Scope, near, within
+from hub.rules.effort import effort
+from hub.rules.evaluation import Condition, Expression, Scope, near, within
 from hub.rules.functions import DECIMAL, Function, declare, with_paths
-from hub.rules.reading import paths, tokens, work
+from hub.rules.reading import paths, tokens
 from hub.rules.templates import Template, compiled
 
 MAX_TEXT = 2048
@@ -64,8 +65,8 @@ class Engine:
         env = self._env(known)
         self._compile(env, text, place, known)
         reads = paths(text, known)
-        estimated = work(text)
-        if estimated.bound(1, 1) > MAX_WORK:
+        estimated = effort(text)
+        if estimated.unbounded:
             raise FatalError("HUB-E3113", place=place, expression=text)
         return Expression(text, place, reads, env, env.compile(with_paths(text, known)), estimated)
 

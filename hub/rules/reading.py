@@ -1,4 +1,4 @@
-"""What an expression reads, told from its text: its paths (`event.data.amount`) and how much work it may make.
+"""What an expression reads, told from its text: the paths (`event.data.amount`) of the values that it looks at.
 
 CEL's own parser stays out of Python's reach, so this splits the text into tokens and follows only chains of names.
 """
@@ -20,7 +20,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_MACROS = frozenset({"all", "exists", "exists_one", "map", "filter"})
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def follow(path: PathRead, values: Mapping[str, Any]) -> Any | Missing:
             here = here[key]
         else:
             known = tuple(str(name) for name in here) if isinstance(here, dict) else ()
-            return Missing(trail + _as_written(key), spot, str(key), known)
+            return Missing(trail + _as_written(key), spot, str(key)[:60], known)
         trail += _as_written(key)
     return here
 
@@ -150,45 +149,4 @@ def _has(here: Any, key: object) -> bool:
 def _as_written(part: object) -> str:
     if isinstance(part, str) and part.isidentifier():
         return f".{part}"
-    return f'["{part}"]' if isinstance(part, str) else f"[{part}]"
-
-
-@dataclass(frozen=True)
-class Work:
-    """How the work of an expression grows: how deep loops nest, by which factor values can grow, how often they are copied."""
-
-    loops: int
-    growth: int
-    copies: int
-    listed: int
-    """The longest list that the text itself can hold."""
-
-    def bound(self, entries: int, longest: int) -> int:
-        """The most characters that it may make or compare, for lists of so many entries and texts so long."""
-        rounds = min(max(entries, self.listed) ** self.loops, 10_000) if self.loops else 1
-        return rounds * self.growth * self.copies * max(longest, 64)
-
-
-def work(text: str) -> Work:
-    """Estimate an expression's work from above.
-
-    CEL bounds rounds and nesting, but not what a round makes: `[s].map(a, a + a).map(a, a + a)…` doubles with every step.
-    """
-    found = tokens(text)
-    loops, growth = 0, 1
-    for at, token in enumerate(found[:-2]):
-        if token.text in _MACROS and found[at + 1].text == "(" and at > 0 and found[at - 1].text == ".":
-            body = _inside(found, at + 1)
-            uses = sum(1 for inner in body if inner.text == found[at + 2].text) - 1
-            loops, growth = loops + 1, growth * max(1, uses)
-    copies = 1 + sum(1 for token in found if token.text in ("+", "==", "!=", "<", ">", "matches", "contains", "in"))
-    return Work(loops, growth, copies, 1 + sum(1 for token in found if token.text == ","))
-
-
-def _inside(found: list[Token], at: int) -> list[Token]:
-    depth = 0
-    for end in range(at, len(found)):
-        depth += {"(": 1, ")": -1}.get(found[end].text, 0)
-        if depth == 0:
-            return found[at + 1 : end]
-    return found[at + 1 :]
+    return f'["{part[:60]}"]' if isinstance(part, str) else f"[{part}]"

@@ -1,0 +1,240 @@
+"""The runner: keeps one board equal to the fold of the log.
+
+Reads a batch, folds it in memory, writes rows and position in one transaction. Any number of runners may stand ready for a
+board; one of them writes. Taking over raises the epoch, and who writes under an old epoch writes nothing and stands by again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from hub.clock import Clock, SystemClock
+from hub.errors import FatalError, RetryableError
+from hub.event_log import EventLog, Reader, Record, read_to_end
+from hub.projection import Projection
+from projections.folding import Change, Place, fold, keys_of, take
+from projections.store import Batch, BoardStore, FencedError, Owner
+from schemas.event import moment, stamp
+from schemas.topics import EVENTS
+
+MOST = 2000
+"""Records in one transaction."""
+LEAST = 50
+QUICK, SLOW = 0.1, 0.5
+"""Seconds a transaction may take before batches grow no further, and before they shrink."""
+BEAT = 2.0
+"""Seconds between two signs of life of a board's writer."""
+SILENT = 8.0
+"""Seconds without one after which another takes over. Only delay depends on it: correctness is the epoch's."""
+WAIT = 0.5
+"""Seconds to wait for a record before looking whether to stop."""
+
+Told = Callable[[str, Sequence[Change]], None]
+log = structlog.get_logger()
+
+
+def holder_id() -> str:
+    """This program, in a way that another on the same machine can ask whether it still lives."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@dataclass
+class Lease:
+    """The right to write a board: under which epoch, and how far it is folded."""
+
+    epoch: int
+    places: dict[int, Place]
+    size: int = 200
+
+
+class Ends:
+    """Where the log ends, asked once for all boards. Each answer holds from before it was asked for."""
+
+    def __init__(self, events: EventLog, clock: Clock, every: float = BEAT) -> None:
+        self.log, self.clock, self.every = events, clock, every
+        self._lock = threading.Lock()
+        self._known: tuple[datetime, dict[int, int]] | None = None
+
+    def now(self) -> tuple[datetime, dict[int, int]]:
+        """A moment and the ends at or after it; raises RetryableError while the log is away."""
+        with self._lock:
+            asked = self.clock.now()
+            if self._known is None or (asked - self._known[0]).total_seconds() >= self.every:
+                self._known = (asked, self.log.ends(EVENTS.name))
+            return self._known
+
+
+@dataclass
+class Runner:
+    """Runs one board. `told` hears of each commit, after it, from the runner's thread."""
+
+    log: EventLog
+    store: BoardStore
+    projection: Projection
+    clock: Clock = field(default_factory=SystemClock)
+    told: Told = lambda name, changes: None
+    ends: Ends | None = None
+    holder: str = field(default_factory=holder_id)
+    every: float = BEAT
+    _seen: tuple[Owner, float] | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`: stand by, take over, write. Raises FatalError; what is away is waited for."""
+        away = False
+        while not stop.is_set():
+            try:
+                lease = self.try_claim()
+                if lease is None:
+                    stop.wait(1.0)
+                else:
+                    away = self._back(away)
+                    self._write(lease, stop)
+            except FencedError:
+                log.info("board.taken_over", board=self.projection.name)
+            except RetryableError as error:
+                if not away:
+                    log.warning("board.waiting", board=self.projection.name, error=str(error))
+                away = True
+                stop.wait(error.retry_after or 1.0)
+
+    def _back(self, away: bool) -> bool:
+        if away:
+            log.info("board.resumed", board=self.projection.name)
+        return False
+
+    def catch_up(self) -> int:
+        """Fold what lies in the log now and let go: how many records that were. Raises RetryableError if another writes."""
+        lease = self.try_claim()
+        if lease is None:
+            raise RetryableError("HUB-E5103", board=self.projection.name)
+        try:
+            return sum(self.fold(lease, batch) for batch in read_to_end(self.log, EVENTS.name, _offsets(lease)))
+        finally:
+            self.store.release(self.projection.name, lease.epoch)
+
+    def try_claim(self) -> Lease | None:
+        """Take the board over if nobody alive writes it. A board of another version is built anew first."""
+        name = self.projection.name
+        seen = self.store.owner(name)
+        if seen is not None and not self._is_free(seen):
+            return None
+        if seen is not None and seen.version != self.projection.version:
+            from projections.rebuild import rebuild  # which runs boards itself
+
+            rebuild(self.log, self.store, self.projection)
+            return None
+        places = self.store.places(name)
+        ends = self.check_ahead(places)
+        epoch = self.store.claim(name, self.projection.version, self.projection.table, self.holder, seen)
+        if epoch is None:
+            return None
+        # Read again: whoever wrote until now may have moved on before its epoch was gone.
+        places = self.store.places(name)
+        return Lease(epoch, {partition: places.get(partition, Place()) for partition in ends})
+
+    def check_ahead(self, places: Mapping[int, Place]) -> dict[int, int]:
+        """Where the log ends. Raises FatalError for a board that reflects more than that: this is another log, or one cut off."""
+        ends = self.log.ends(EVENTS.name)
+        for partition, place in places.items():
+            end = ends.get(partition, 0)
+            if place.next_offset > end:
+                raise FatalError(
+                    "HUB-E5104", board=self.projection.name, partition=partition, next=place.next_offset, end=end
+                )
+        return ends
+
+    def _is_free(self, owner: Owner) -> bool:
+        if owner.holder in ("", self.holder) or _is_dead(owner.holder):
+            return True
+        now = self.clock.monotonic()
+        if self._seen is None or (self._seen[0].epoch, self._seen[0].beat) != (owner.epoch, owner.beat):
+            self._seen = (owner, now)
+        return now - self._seen[1] >= SILENT
+
+    def _write(self, lease: Lease, stop: threading.Event) -> None:
+        reader = self.log.reader(EVENTS.name, _offsets(lease))
+        beaten = -self.every
+        try:
+            while not stop.is_set():
+                if self.clock.monotonic() - beaten >= self.every:
+                    self._beat(lease)
+                    beaten = self.clock.monotonic()
+                self._turn(lease, reader)
+        finally:
+            reader.close()
+        self.store.release(self.projection.name, lease.epoch)
+
+    def _turn(self, lease: Lease, reader: Reader) -> None:
+        batch = reader.read(lease.size, WAIT)
+        if not batch:
+            return
+        began = self.clock.monotonic()
+        self.fold(lease, batch)
+        lease.size = next_size(lease.size, len(batch), self.clock.monotonic() - began)
+
+    def _beat(self, lease: Lease) -> None:
+        """Tell that we live; and that all is folded, if it is. A log that is away leaves the board as fresh as it was."""
+        fresh = None
+        try:
+            asked, ends = (self.ends or Ends(self.log, self.clock, self.every)).now()
+            if all(lease.places[partition].next_offset >= end for partition, end in ends.items()):
+                fresh = stamp(asked)
+        except RetryableError:
+            log.debug("board.log_away", board=self.projection.name)
+        self.store.beat(self.projection.name, lease.epoch, fresh)
+
+    def fold(self, lease: Lease, records: Sequence[Record]) -> int:
+        """Fold a batch and write it: how many records were taken. At a gap, what lies before it is kept; then FatalError."""
+        name, table = self.projection.name, self.projection.table
+        taken = take(records, lease.places, name)
+        rows = self.store.rows(table, keys_of(self.projection, taken.events))
+        changes = fold(self.projection, taken.events, rows)
+        moved = {p: place for p, place in taken.places.items() if place != lease.places[p]}
+        if moved:
+            delay = _delay_ms(self.clock.now(), [event.recordedtime for event in taken.events])
+            self.store.commit(name, lease.epoch, table, Batch(changes, moved, delay, taken.unreadable))
+            lease.places = taken.places
+            self.told(name, list(changes.values()))
+        if taken.loss is not None:
+            raise taken.loss
+        return len(records)
+
+
+def next_size(size: int, read: int, seconds: float) -> int:
+    """How many records the next batch may hold: twice as many while full ones are quick, half when they are slow."""
+    if seconds > SLOW:
+        return max(LEAST, size // 2)
+    return min(MOST, size * 2) if read >= size and seconds < QUICK else size
+
+
+def _offsets(lease: Lease) -> Mapping[int, int]:
+    return {partition: place.next_offset for partition, place in lease.places.items()}
+
+
+def _delay_ms(now: datetime, recorded: Sequence[str]) -> int:
+    """From recorded to shown, of the newest event; a replay of old ones says nothing about that and is cut at an hour."""
+    if not recorded:
+        return 0
+    return min(3_600_000, max(0, round((now - moment(max(recorded))).total_seconds() * 1000)))
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether a writer on this machine is surely gone."""
+    host, process, _ = holder.rsplit(":", 2)
+    if host != socket.gethostname() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

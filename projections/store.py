@@ -1,0 +1,251 @@
+"""Where boards lie: their rows, the log position these reflect, and who is writing them. SQLite or PostgreSQL, one code path.
+
+The boards' database is its own: it can be deleted at any time, and the log gives it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    RowMapping,
+    Table,
+    Text,
+    delete,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from hub.errors import RetryableError
+from hub.ledger.database import open_engine, reading, writing
+from hub.ledger.dialect import insert_new, put
+from hub.projection import Row
+from projections.folding import Change, Place
+
+metadata = MetaData()
+
+owners = Table(
+    "owners",
+    metadata,
+    Column("projection", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", Text, nullable=False),  # "": nobody
+    Column("beat", BigInteger, nullable=False),
+    Column("fresh_at", Text, nullable=False),  # all that was in the log at this moment is folded
+    Column("delay_ms", Integer, nullable=False),  # from recorded to shown, of the newest event
+    Column("unreadable", BigInteger, nullable=False),
+)
+positions = Table(
+    "positions",
+    metadata,
+    Column("projection", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("sequences", JSON, nullable=False),
+    Column("as_of", Text, nullable=False),
+)
+AT_ONCE = 500
+"""Keys in one query: SQLite and PostgreSQL both bound the number of values in a statement."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who writes a board, and how it stands."""
+
+    projection: str
+    version: int
+    epoch: int
+    holder: str
+    beat: int
+    fresh_at: str
+    delay_ms: int
+    unreadable: int
+
+
+class FencedError(RetryableError):
+    """Somebody else writes this board now; nothing of this transaction was kept."""
+
+    def __init__(self, board: str) -> None:
+        super().__init__("HUB-E5103", board=board)
+
+
+class BoardStore:
+    """Opens nothing until it is used; safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = open_engine(url)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent look."""
+        with reading(self.engine) as conn:
+            if conn.dialect.name == "postgresql":
+                conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield conn
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that commits at its end."""
+        with writing(self.engine) as conn:
+            yield conn
+
+    def prepare(self) -> None:
+        """Make the store's own tables where they are missing; may be called by several programs at once."""
+        with self.writing() as conn:
+            lock_schema(conn)
+            metadata.create_all(conn)
+
+    def owner(self, name: str) -> Owner | None:
+        """How a board stands; None before its first start."""
+        with self.reading() as conn:
+            return read_owner(conn, name)
+
+    def owners(self) -> dict[str, Owner]:
+        """Every board by name."""
+        with self.reading() as conn:
+            return {row["projection"]: Owner(**row) for row in conn.execute(select(owners)).mappings()}
+
+    def places(self, name: str) -> dict[int, Place]:
+        """Partition → how far it is folded."""
+        with self.reading() as conn:
+            return read_places(conn, name)
+
+    def rows(self, table: Table, keys: Iterable[str]) -> dict[str, Row]:
+        """The rows of these keys, without them in it."""
+        with self.reading() as conn:
+            return {key: row for part in _parts(sorted(keys)) for key, row in _read(conn, table, part)}
+
+    def claim(self, name: str, version: int, table: Table, holder: str, seen: Owner | None) -> int | None:
+        """Become the writer of a board, if it still stands as it was `seen`: the epoch, None when somebody was faster."""
+        with self.writing() as conn:
+            lock_schema(conn)
+            if seen is None:
+                table.create(conn, checkfirst=True)
+                first = {"version": version, "epoch": 1, "holder": holder, "beat": 0}
+                rest = {"fresh_at": "", "delay_ms": 0, "unreadable": 0}
+                return 1 if insert_new(conn, owners, {"projection": name, **first, **rest}, "projection") else None
+            mine = (owners.c.projection == name, owners.c.epoch == seen.epoch)
+            taken = conn.execute(update(owners).where(*mine).values(epoch=seen.epoch + 1, holder=holder, beat=0))
+            return seen.epoch + 1 if taken.rowcount == 1 else None
+
+    def release(self, name: str, epoch: int) -> None:
+        """Let others write the board at once; nothing happens when somebody already does."""
+        with self.writing() as conn:
+            conn.execute(update(owners).where(owners.c.projection == name, owners.c.epoch == epoch).values(holder=""))
+
+    def beat(self, name: str, epoch: int, fresh_at: str | None) -> None:
+        """Say that the writer lives, and that the board reflects all there was at `fresh_at`; raises FencedError."""
+        told = {"fresh_at": fresh_at} if fresh_at else {}
+        with self.writing() as conn:
+            hold(conn, name, epoch, **told)
+
+    def commit(self, name: str, epoch: int, table: Table, batch: Batch) -> None:
+        """Write what a batch changed and where it ends, in one transaction; raises FencedError, and then has written nothing."""
+        with self.writing() as conn:
+            hold(conn, name, epoch, delay_ms=batch.delay_ms, unreadable=owners.c.unreadable + batch.unreadable)
+            write_rows(conn, table, {key: change.after for key, change in batch.changes.items()})
+            write_places(conn, name, batch.places)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one commit brings."""
+
+    changes: Mapping[str, Change]
+    places: Mapping[int, Place]
+    """Only those that moved."""
+    delay_ms: int = 0
+    unreadable: int = 0
+
+
+def hold(conn: Connection, name: str, epoch: int, **values: Any) -> None:
+    """Fence: go on only as the board's writer. The row stays locked until the end, so no other can take over in between."""
+    mine = (owners.c.projection == name, owners.c.epoch == epoch)
+    if conn.execute(update(owners).where(*mine).values(beat=owners.c.beat + 1, **values)).rowcount != 1:
+        raise FencedError(name)
+
+
+def lock_schema(conn: Connection) -> None:
+    """Keep programs that start together from making the same table; SQLite's transactions already do."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(4207849485)")
+
+
+def read_owner(conn: Connection, name: str) -> Owner | None:
+    """How a board stands, in a transaction that is open."""
+    row = conn.execute(select(owners).where(owners.c.projection == name)).mappings().first()
+    return Owner(**row) if row else None
+
+
+def read_places(conn: Connection, name: str) -> dict[int, Place]:
+    """Partition → how far it is folded, in a transaction that is open."""
+    found = conn.execute(select(positions).where(positions.c.projection == name))
+    return {row.partition: Place(row.next_offset, row.sequences, row.as_of) for row in found}
+
+
+def write_places(conn: Connection, name: str, places: Mapping[int, Place]) -> None:
+    """Set positions."""
+    for partition, place in sorted(places.items()):
+        row = {"next_offset": place.next_offset, "sequences": dict(place.sequences), "as_of": place.as_of}
+        put(conn, positions, {"projection": name, "partition": partition, **row}, "projection", "partition")
+
+
+def forget(conn: Connection, name: str) -> None:
+    """Remove every trace of a board but its table."""
+    conn.execute(delete(positions).where(positions.c.projection == name))
+    conn.execute(delete(owners).where(owners.c.projection == name))
+
+
+def write_rows(conn: Connection, table: Table, rows: Mapping[str, Row | None]) -> None:
+    """Put rows, and delete those that are None."""
+    kept = [{"key": key, **row} for key, row in rows.items() if row is not None]
+    if kept:
+        into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+        statement = into(table)
+        rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name != "key"}
+        conn.execute(statement.on_conflict_do_update(index_elements=["key"], set_=rest), kept)
+    for part in _parts([key for key, row in rows.items() if row is None]):
+        conn.execute(delete(table).where(table.c.key.in_(part)))
+
+
+def all_rows(conn: Connection, table: Table) -> Iterator[tuple[str, Row]]:
+    """Every row, in no order, without holding them all."""
+    for row in conn.execution_options(yield_per=1000).execute(select(table)).mappings():
+        yield _split(row)
+
+
+def exists(conn: Connection, table: Table) -> bool:
+    """Whether the table is there."""
+    return inspect(conn).has_table(table.name)
+
+
+def _read(conn: Connection, table: Table, keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    for row in conn.execute(select(table).where(table.c.key.in_(keys))).mappings():
+        yield _split(row)
+
+
+def _split(row: RowMapping) -> tuple[str, Row]:
+    values = dict(row)
+    return values.pop("key"), values
+
+
+def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), AT_ONCE):
+        yield keys[start : start + AT_ONCE]

@@ -1,0 +1,160 @@
+"""The runner: rows and position together, one writer, nothing skipped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hub.clock import FixedClock
+from hub.errors import FatalError
+from hub.memory_log import MemoryLog
+from projections.run import SILENT, Runner, next_size
+from projections.store import BoardStore, FencedError, Owner
+from projections.tasks.cards import PROJECTION
+from tests.board_events import START, Deal, Relay, eventually
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[BoardStore]:
+    opened = BoardStore(f"sqlite:///{tmp_path}/boards.sqlite")
+    opened.prepare()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def relay() -> Relay:
+    return Relay(MemoryLog())
+
+
+def runner(relay: Relay, store: BoardStore, holder: str = "a") -> Runner:
+    clock = FixedClock(START + timedelta(minutes=5))
+    return Runner(relay.log, store, PROJECTION, clock=clock, holder=f"elsewhere:1:{holder}")
+
+
+def cards(store: BoardStore) -> dict[str, str]:
+    with store.reading() as conn:
+        return {row.key: row.state for row in conn.execute(PROJECTION.table.select()) if row.became is None}
+
+
+def owner_of(store: BoardStore) -> Owner:
+    owner = store.owner("tasks")
+    assert owner is not None
+    return owner
+
+
+def test_rows_and_position_are_those_of_the_log(relay: Relay, store: BoardStore) -> None:
+    written = relay.send(Deal(1).story())
+    assert runner(relay, store).catch_up() == len(written)
+    assert cards(store) == {"task/pm/100": "created", "task/pm/101": "created", "task/pm/102": "created"}
+    (place,) = [place for place in store.places("tasks").values() if place.next_offset]
+    assert place.next_offset == len(written)
+    assert place.sequences == {"o1": len(written)}
+    assert place.as_of == Deal(1).created(0).time
+
+
+def test_a_repeat_in_the_log_is_passed_over(relay: Relay, store: BoardStore) -> None:
+    written = relay.send(Deal(1).story())
+    relay.append(written[2:4])
+    relay.send([Deal(1).step(0, "started", 9)])
+    runner(relay, store).catch_up()
+    assert cards(store)["task/pm/100"] == "started"
+
+
+def test_a_gap_stops_the_board_before_it_and_says_so(relay: Relay, store: BoardStore) -> None:
+    first = relay.send(Deal(1).story())
+    relay.last = {partition: last + 1 for partition, last in relay.last.items()}  # one was lost
+    relay.send([Deal(1).step(0, "completed", 9)])
+    for _ in range(2):
+        with pytest.raises(FatalError) as raised:
+            runner(relay, store).catch_up()
+        assert raised.value.code == "HUB-E5101"
+        assert raised.value.seen["last"] == len(first)
+        assert cards(store)["task/pm/100"] == "created"
+
+
+def test_a_record_that_is_no_event_is_counted_and_passed_over(relay: Relay, store: BoardStore) -> None:
+    deal = Deal(1)
+    bad = deal.requested(1).model_copy(update={"data": {"title": 7}}).to_json()
+    relay.send([deal.won()])
+    for value in (None, b"", b"\xff\xfe", b"[]", b"{}", bad, b"[" * 100_000):
+        relay.raw(deal.case, value)
+    relay.send([deal.requested(0)])
+    runner(relay, store).catch_up()
+    assert owner_of(store).unreadable == 7
+    assert len(cards(store)) == 1
+
+
+def test_text_that_no_store_can_hold_is_replaced(relay: Relay, store: BoardStore) -> None:
+    deal = Deal(1, tasks=("a\x00b",))
+    relay.send(deal.story())
+    runner(relay, store).catch_up()
+    with store.reading() as conn:
+        titles = {row.title for row in conn.execute(PROJECTION.table.select())}
+    assert titles == {"a\N{REPLACEMENT CHARACTER}b"}
+
+
+def test_who_was_taken_over_from_writes_nothing(relay: Relay, store: BoardStore) -> None:
+    first, second = runner(relay, store, "a"), runner(relay, store, "b")
+    lease = first.try_claim()
+    assert lease is not None
+    assert second.try_claim() is None  # the first may be alive
+    assert isinstance(second.clock, FixedClock)
+    second.clock.advance(SILENT)
+    taken = second.try_claim()
+    assert taken is not None
+    relay.send(Deal(1).story())
+    batch = relay.log.reader("hub.events", dict.fromkeys(range(12), 0)).read(100, 0)
+    with pytest.raises(FencedError):
+        first.fold(lease, batch)
+    assert cards(store) == {}
+    second.fold(taken, batch)
+    assert len(cards(store)) == 3
+
+
+def test_a_writer_with_signs_of_life_is_left_alone(relay: Relay, store: BoardStore) -> None:
+    first, second = runner(relay, store, "a"), runner(relay, store, "b")
+    lease = first.try_claim()
+    assert lease is not None
+    assert isinstance(second.clock, FixedClock)
+    for _ in range(3):
+        assert second.try_claim() is None
+        second.clock.advance(SILENT - 1)
+        store.beat("tasks", lease.epoch, None)
+    store.release("tasks", lease.epoch)
+    assert second.try_claim() is not None
+
+
+def test_a_board_ahead_of_the_log_is_refused(relay: Relay, store: BoardStore) -> None:
+    relay.send(Deal(1).story())
+    runner(relay, store).catch_up()
+    with pytest.raises(FatalError) as raised:
+        runner(Relay(MemoryLog()), store).catch_up()
+    assert raised.value.code == "HUB-E5104"
+
+
+def test_it_follows_the_log_until_it_is_stopped(relay: Relay, store: BoardStore) -> None:
+    seen, stop = threading.Event(), threading.Event()
+    live = Runner(relay.log, store, PROJECTION, told=lambda name, changes: seen.set(), every=0.05)
+    thread = threading.Thread(target=live.run, args=(stop,))
+    thread.start()
+    try:
+        relay.send(Deal(1).story())
+        assert seen.wait(10)
+        eventually(lambda: owner_of(store).fresh_at != "")
+    finally:
+        stop.set()
+        thread.join(10)
+    assert owner_of(store).holder == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "read", "seconds", "after"),
+    [(200, 200, 0.05, 400), (2000, 2000, 0.05, 2000), (200, 50, 0.05, 200), (200, 200, 0.9, 100), (60, 60, 0.9, 50)],
+)
+def test_batches_grow_while_they_are_quick(size: int, read: int, seconds: float, after: int) -> None:
+    assert next_size(size, read, seconds) == after

@@ -108,6 +108,8 @@ class KafkaWriter:
             self.producer.poll(0.2)
 
     def close(self) -> None:
+        # What an `append` gave up on must not be sent later, in part and behind what another writer has sent since.
+        self.producer.purge()
         self.producer.flush(5)
         self._closed = True
         self._poller.join(5)

@@ -61,6 +61,9 @@ class Event(Frozen):
     type: EventType
     subject: Reference = Field(description="the entity that this is about")
     time: Stamp = Field(description="when it happened, by the source's clock")
+    claimedtime: Stamp | None = Field(
+        default=None, description="what the source said, where its clock was too far ahead to be believed"
+    )
     recordedtime: Stamp = Field(description="when the hub recorded it, by the hub's clock")
     dataschema: Name = Field(description="urn:hub:<type>:<version>")
     datacontenttype: Literal["application/json"] = "application/json"

@@ -149,12 +149,15 @@ def of_case(conn: Connection, case: str) -> Sequence[AnyRow]:
     return conn.execute(select(commands).where(commands.c.case_id == case).order_by(commands.c.seq)).all()
 
 
-def in_flight(conn: Connection, instance: str) -> bool:
-    """Whether a call to this instance is under way or in doubt, so that an object we do not know may be its effect."""
-    doubt = commands.c.state.in_(("SENDING", "UNKNOWN"))
-    return (
-        conn.execute(select(commands.c.seq).where(commands.c.instance == instance, doubt).limit(1)).first() is not None
-    )
+def in_flight(conn: Connection, instance: str, accepted_by: str | None = None) -> bool:
+    """Whether a call to this instance is under way or in doubt, so that an object we do not know may be its effect.
+
+    With `accepted_by`, only commands taken in up to that time count.
+    """
+    found = select(commands.c.seq).where(commands.c.instance == instance, commands.c.state.in_(("SENDING", "UNKNOWN")))
+    if accepted_by is not None:
+        found = found.where(commands.c.created_at <= accepted_by)
+    return conn.execute(found.limit(1)).first() is not None
 
 
 def states(conn: Connection) -> dict[str, int]:

@@ -107,8 +107,8 @@ def holds(conn: Connection, subject: str) -> bool:
 
 
 def held(conn: Connection) -> Sequence[AnyRow]:
-    """Held rows, oldest first: id, instance, subject, held_until."""
-    columns = (outbox.c.id, outbox.c.instance, outbox.c.subject, outbox.c.held_until)
+    """Held rows, oldest first: id, instance, subject, held_until, body."""
+    columns = (outbox.c.id, outbox.c.instance, outbox.c.subject, outbox.c.held_until, outbox.c.body)
     return conn.execute(select(*columns).where(outbox.c.case_id.is_(None)).order_by(outbox.c.id)).all()
 
 
@@ -118,6 +118,12 @@ def release(conn: Connection, row: int, case: str) -> None:
     event = Event.from_json(kept.body).model_copy(update={"partitionkey": case, "correlationid": case})
     conn.execute(delete(outbox).where(outbox.c.id == row))
     conn.execute(insert(outbox).values(_row(event, kept.instance)))
+
+
+def waiting(conn: Connection) -> bool:
+    """Whether there is anything to relay."""
+    found = select(outbox.c.id).where(_unpublished, outbox.c.case_id.is_not(None)).limit(1)
+    return conn.execute(found).first() is not None
 
 
 def take(conn: Connection, limit: int, partitions: int) -> list[Waiting]:

@@ -29,6 +29,8 @@ parked = Table(
     Column("state", Text, nullable=False, default="open"),  # open, done, discarded
     Column("settled_at", Text),
     Column("reason", Text),
+    Column("asked", Text),  # retry or discard, until the program that keeps this kind has answered
+    Column("asked_by", Text),
     sqlite_autoincrement=True,
 )
 _open = parked.c.state == "open"
@@ -53,6 +55,28 @@ def settle(conn: Connection, ref: str, state: str, at: str, reason: str | None =
     """Close what is parked as `done` or `discarded`; 1 if it was open."""
     closed = update(parked).where(parked.c.ref == ref, _open)
     return conn.execute(closed.values(state=state, settled_at=at, reason=reason)).rowcount
+
+
+def ask(conn: Connection, row: int, what: str, by: str | None = None, reason: str | None = None) -> int:
+    """Ask for a `retry` or a `discard` of an open entry; 1 if it is open. `asked` is empty again once that was tried."""
+    open_ = update(parked).where(parked.c.id == row, _open)
+    return conn.execute(open_.values(asked=what, asked_by=by, reason=reason)).rowcount
+
+
+def asked(conn: Connection, kind: str) -> Sequence[AnyRow]:
+    """Open entries of a kind that something was asked for, oldest first."""
+    found = select(parked).where(_open, parked.c.kind == kind, parked.c.asked.is_not(None))
+    return conn.execute(found.order_by(parked.c.id)).all()
+
+
+def answer(conn: Connection, row: int) -> None:
+    """Note that what was asked for has been tried; the entry itself says with what result."""
+    conn.execute(update(parked).where(parked.c.id == row).values(asked=None, asked_by=None))
+
+
+def find(conn: Connection, ref: str) -> AnyRow | None:
+    """The entry of a `ref`, open or settled."""
+    return conn.execute(select(parked).where(parked.c.ref == ref)).first()
 
 
 def waits(conn: Connection, subject: str) -> bool:

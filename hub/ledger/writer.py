@@ -75,7 +75,8 @@ class Writer:
             if first is None:
                 return
             batch = [first, *self._more()]
-            self._write([asked for asked in batch if asked is not None])
+            # From here on nobody can cancel: an answer that could not be given would end this thread.
+            self._write([asked for asked in batch if asked is not None and asked.answer.set_running_or_notify_cancel()])
             if None in batch:
                 return
 

@@ -1,0 +1,1 @@
+"""The Faust shell round the pure step: records come by chunks, outputs go out, then state, and only then is a chunk done."""

@@ -1,0 +1,55 @@
+"""Folding a chunk: every record in order, through the pure step, into outputs and states to send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hub.case import Case
+from hub.event_log import Outgoing
+from hub.parking import Folded, Reread, fold
+from hub.step import Rules
+from hub.worker.chunks import Chunk
+from hub.worker.state import PartitionState
+
+
+@dataclass
+class Folding:
+    """What a chunk came to. Send `outputs`, then `states`, and only then call the chunk done."""
+
+    outputs: list[Outgoing] = field(default_factory=list)
+    states: list[Outgoing] = field(default_factory=list)
+    applied: int = 0
+    repeated: int = 0
+    failed: int = 0
+
+
+def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread) -> Folding:
+    """Fold a chunk over a partition's state. A record that a case's state reflects already changes nothing.
+
+    `state` is changed as it goes: if what is returned cannot be sent, the partition's state is to be read anew.
+    """
+    folding = Folding()
+    touched: dict[bytes, tuple[Case, int]] = {}
+    for record in chunk.records:
+        key = record.key or b""
+        case = touched[key][0] if key in touched else None
+        if case is None:
+            if record.offset <= state.reflects(key):
+                folding.repeated += 1
+                continue
+            case = state.get(key)
+        folded = fold(case, record, rules, reread)
+        _count(folding, folded)
+        if folded.case is not None:
+            touched[key] = (folded.case, record.offset)
+    folding.states = [state.keep(key, case, offset) for key, (case, offset) in touched.items()]
+    return folding
+
+
+def _count(folding: Folding, folded: Folded) -> None:
+    folding.applied += 1
+    folding.failed += folded.failed
+    for output in folded.outputs:
+        record = output.record()
+        if record is not None:
+            folding.outputs.append(record)

@@ -1,0 +1,87 @@
+"""No chunk is passed over: what fails here ends the process before anything is committed.
+
+Faust acks a message whose agent raised, was cancelled or could not be decoded. `Chunk.done` keeps the offset where it is, and
+leaving at once keeps every later chunk from being folded on a state that was never sent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from hub.errors import FatalError, HubError
+from hub.worker.chunks import Chunk
+
+EXIT_FAILED, EXIT_STALLED = 70, 71
+MOST_FAILURES = 200
+"""Failed events in a row, over all cases, after which a release or a rule is taken to be bad and the worker stops."""
+
+log = structlog.get_logger("hub.worker")
+
+
+def leave(code: int) -> None:
+    """End the process now: no handler, no commit, no clean-up that could acknowledge anything."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextmanager
+def guard(chunk: Chunk, leaving: Callable[[int], None] = leave) -> Iterator[None]:
+    """Run the work on a chunk; when it ends in any other way than well, the process ends with it.
+
+    A cancelled agent (shut-down, rebalance) is let go: its chunk is not done, so whoever has the partition next folds it again.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = error.message() if isinstance(error, HubError) else f"{type(error).__name__}: {error}"
+        code = error.code if isinstance(error, HubError) else None
+        first = chunk.records[0].offset
+        log.error("worker.leaves", code=code, reason=said, partition=chunk.partition, first=first, exc_info=True)
+        leaving(EXIT_FAILED)
+        raise
+
+
+@dataclass
+class FailureRun:
+    """Counts failed events in a row: a bad release should stop, not divert the whole stream."""
+
+    length: int = 0
+
+    def note(self, applied: int, failed: int) -> None:
+        """Count a chunk in; raises FatalError when too many failed without one that went well."""
+        self.length = self.length + failed if failed == applied and failed else 0
+        if self.length > MOST_FAILURES:
+            raise FatalError("HUB-E6021", count=self.length)
+
+
+@dataclass
+class Watchdog:
+    """Notices a partition that has work and makes no headway: Faust is known to stall so, silently (its issue 175 and others)."""
+
+    patience: float = 60.0
+    since: dict[int, tuple[int, float]] = field(default_factory=dict)
+
+    def look(self, partition: int, position: int, end: int, now: float) -> bool:
+        """Note where a partition is; True when it has stood still with records waiting for longer than the patience."""
+        before = self.since.get(partition)
+        if before is None or before[0] != position or position >= end:
+            self.since[partition] = (position, now)
+            return False
+        return now - before[1] > self.patience
+
+    def forget(self, partitions: set[int]) -> None:
+        """Stop looking at partitions that others have now."""
+        self.since = {partition: seen for partition, seen in self.since.items() if partition not in partitions}
+
+
+def monotonic() -> float:
+    """Seconds that never go back."""
+    return time.monotonic()

@@ -1,0 +1,79 @@
+"""Where the processor keeps its cases: in the compacted topic `hub.state`, beside the events they were folded from.
+
+A state record carries the log offset that it reflects. A partition is taken over by reading its state to the end; a worker that
+had it before reads only what has come since. Of two records of a case the one with the higher offset holds, so a stale
+writer's late word does not take a case back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import orjson
+
+from hub.case import Case, from_json, to_json
+from hub.errors import FatalError
+from hub.event_log import EventLog, Outgoing, Record, read_to_end
+from schemas.topics import STATE
+
+_OFFSET = b'{"offset":'
+
+
+@dataclass
+class PartitionState:
+    """The cases of one partition, as bytes until they are touched."""
+
+    partition: int
+    cases: dict[bytes, bytes] = field(default_factory=dict)
+    read_to: int = 0
+    """The next offset of `hub.state` to read."""
+
+    def catch_up(self, log: EventLog) -> int:
+        """Read the state topic to its end; how many records. Call it whenever the partition is assigned."""
+        positions = {self.partition: max(self.read_to, log.starts(STATE.name)[self.partition])}
+        seen = 0
+        for batch in read_to_end(log, STATE.name, positions):
+            seen += len(batch)
+            self.take(batch)
+        return seen
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Take state records in, newest offset first in rank."""
+        for record in records:
+            self.read_to = record.offset + 1
+            if record.key is None:
+                continue
+            if record.value is None:
+                self.cases.pop(record.key, None)
+            elif offset_of(record.value) >= self.reflects(record.key):
+                self.cases[record.key] = record.value
+
+    def reflects(self, key: bytes) -> int:
+        """The log offset that a case's state reflects; -1 for a case that is not known."""
+        raw = self.cases.get(key)
+        return -1 if raw is None else offset_of(raw)
+
+    def get(self, key: bytes) -> Case | None:
+        """The case under a key; raises FatalError for state that cannot be read."""
+        raw = self.cases.get(key)
+        if raw is None:
+            return None
+        try:
+            return from_json(raw)[0]
+        except (ValueError, KeyError, TypeError) as error:
+            raise FatalError("HUB-E6020", partition=self.partition, key=key.decode(errors="replace")) from error
+
+    def keep(self, key: bytes, case: Case, offset: int) -> Outgoing:
+        """Remember a case, and give the record that makes it last."""
+        raw = to_json(case, offset)
+        self.cases[key] = raw
+        return Outgoing(STATE.name, key, raw, self.partition)
+
+
+def offset_of(raw: bytes) -> int:
+    """The log offset in a state record, without reading the rest: it stands first."""
+    if not raw.startswith(_OFFSET):
+        return int(orjson.loads(raw)["offset"])
+    end = raw.find(b",", len(_OFFSET))
+    return int(raw[len(_OFFSET) : end])

@@ -120,7 +120,7 @@ def make_app(
     async def assigned(*given: Any, **_more: Any) -> None:
         processor.assigned({tp.partition for tp in given[1] if tp.topic == EVENTS.name})
 
-    app.on_partitions_assigned.connect(assigned)  # type: ignore[arg-type]  # called as (app, partitions)
+    app.on_partitions_assigned.connect(assigned)
 
     watchdog = Watchdog(patience)
 

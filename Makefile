@@ -1,0 +1,47 @@
+# The two commands are `make demo` and `make test`; each makes what it needs. pip alone will do, uv is used where it is there.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+STAMP := .venv/.installed
+
+.PHONY: install demo test check bench lock clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed 需要 Python 3.11 以上: make PYTHON=python3.12 install"; exit 1; }
+ifdef UV
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+else
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+endif
+	@touch $@
+
+# make demo            until Ctrl-C, with a board to look at
+# make demo ONCE=1     the whole chain once, a summary on the last line
+demo: install
+	$(BIN)/hub demo $(if $(ONCE),--once)
+
+# make test T=tests/unit    a part of them
+test: install
+	$(BIN)/python -m pytest $(T)
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+bench: install
+	$(BIN)/python -m tests.bench $(B)
+
+lock:
+	uv pip compile pyproject.toml --extra postgres --extra dev --generate-hashes --no-header --no-annotate --universal --python-version 3.11 --output-file requirements.lock
+
+clean:
+	rm -rf .venv .hub .mypy_cache .ruff_cache .import_linter_cache

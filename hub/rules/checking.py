@@ -1,0 +1,118 @@
+"""Checks what a file of the user's says by a model, and tells every mistake with its place and what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from hub.errors import FatalError
+from hub.rules.evaluation import near
+from hub.rules.places import Located, Path
+
+
+class Strict(BaseModel):
+    """The base of what users write: immutable, a key that nobody reads is refused, a number may stand where a text is wanted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+
+class Titled(Strict):
+    """A text in both languages."""
+
+    zh: str
+    en: str
+
+    @property
+    def by_language(self) -> dict[str, str]:
+        """The texts by the names of the languages."""
+        return {"zh-CN": self.zh, "en": self.en}
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def check(
+    model: type[Model], located: Located, path: Path = (), where: str = ""
+) -> tuple[Model | None, list[FatalError]]:
+    """The value at `path` as the model has it, or None and every mistake in it. `where` is what people call that part."""
+    value: Any = located.value
+    for part in path:
+        value = value[part]
+    try:
+        return model.model_validate({} if value is None else value), []
+    except ValidationError as error:
+        told = [_mistake(details, model, located, path, where) for details in error.errors(include_url=False)]
+        unknown = {found.place for found in told if found.code == "HUB-E3005"}
+        return None, [found for found in told if found.code != "HUB-E3007" or not unknown or found.place not in unknown]
+
+
+def unknown_key(located: Located, path: Path, known: Collection[str], where: str) -> FatalError:
+    """A key that nobody reads."""
+    key = str(path[-1])
+    return FatalError("HUB-E3005", place=located.key_place(path), where=where, key=key, near=near(key, known))
+
+
+def wrong(located: Located, path: Path, expected: str, got: object) -> FatalError:
+    """A value that cannot be used; `got` is shown, so it may be no secret."""
+    return FatalError("HUB-E3001", place=located.place(path), setting=dotted(path), expected=expected, got=short(got))
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it: `do[0].task.create`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def short(value: object) -> str:
+    """A value as an error shows it: never long."""
+    text = "null" if value is None else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _mistake(details: ErrorDetails, model: type[BaseModel], located: Located, base: Path, where: str) -> FatalError:
+    inner: Path = tuple(part for part in details["loc"] if not _is_tag(part))
+    path = (*base, *inner)
+    if details["type"] == "extra_forbidden":
+        return unknown_key(located, path, _keys(model, inner[:-1]), dotted(path[:-1]) or where or located.file)
+    if details["type"] == "missing":
+        shown = dotted(path[:-1]) or where or located.file
+        return FatalError("HUB-E3007", place=located.place(path[:-1]), where=shown, key=str(path[-1]))
+    return wrong(located, path, _expected(details), details["input"])
+
+
+def _is_tag(part: str | int) -> bool:
+    """Pydantic puts the member of a union that it tried into the path: `list[str]`, `function-before[…]`."""
+    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "bool", "[key]"))
+
+
+_SHAPES = {
+    "string": '"…"', "int": "10", "float": "1.5", "bool": "true", "list": "[…]", "tuple": "[…]", "dict": "{…}",
+    "mapping": "{…}", "model": "{…}",
+}  # fmt: skip
+"""What a value of each kind looks like in YAML; it reads the same in every language."""
+
+
+def _expected(details: ErrorDetails) -> str:
+    context, kind = details.get("ctx", {}), details["type"]
+    for name, sign in (("expected", ""), ("pattern", ""), ("gt", "> "), ("ge", ">= "), ("lt", "< "), ("le", "<= ")):
+        if name in context:
+            return f"{sign}{context[name]}"
+    return str(context["error"]) if "error" in context else _SHAPES.get(kind.split("_")[0], kind)
+
+
+def _keys(model: type[BaseModel], path: Path) -> set[str]:
+    """The keys that may stand at `path`: found by walking the models down that path."""
+    models = [model]
+    for part in path:
+        fields = [info for each in models for key, info in each.model_fields.items() if (info.alias or key) == part]
+        models = [found for info in fields for found in _models(info.annotation)] or models
+    return {info.alias or key for each in models for key, info in each.model_fields.items()}
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

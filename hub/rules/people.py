@@ -1,0 +1,157 @@
+"""Who is who: departments, people, their roles, and their accounts in every connected system."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
+
+from hub.errors import FatalError, Place, RejectedError
+from hub.rules.checking import Strict, Titled, check
+from hub.rules.evaluation import near
+from hub.rules.places import Located
+
+Id = Annotated[str, StringConstraints(pattern=r"^[^\s/]{1,100}$")]
+PREFIX = "person/"
+
+
+class Department(Strict):
+    """A department. `liaison` is the person that others turn to."""
+
+    name: Titled
+    liaison: Id | None = None
+
+
+class Person(Strict):
+    """A person. `accounts` names them in each instance of `hub.yaml`."""
+
+    name: str
+    department: str | None = None
+    roles: tuple[str, ...] = ()
+    accounts: Mapping[str, str] = {}
+
+
+class _File(Strict):
+    departments: Mapping[Id, Department] = {}
+    people: Mapping[Id, Person] = {}
+
+
+@dataclass(frozen=True)
+class People:
+    """Everyone in `people.yaml`. References are `person/<id>`."""
+
+    departments: Mapping[str, Department] = field(default_factory=dict)
+    people: Mapping[str, Person] = field(default_factory=dict)
+    place_of: Mapping[str, Place] = field(default_factory=dict)
+    _by_account: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def role(self, name: str, case_id: str) -> str:
+        """One holder of the role, always the same for one case; a holder who comes or goes moves only their own share of cases.
+
+        Raises RejectedError when nobody holds it.
+        """
+        holders = [person_id for person_id, person in self.people.items() if name in person.roles]
+        if not holders:
+            raise RejectedError("HUB-E3140", role=name, near=near(name, self.roles))
+        return PREFIX + max(holders, key=lambda person_id: _weight(case_id, person_id))
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every role that somebody holds."""
+        return frozenset(role for person in self.people.values() for role in person.roles)
+
+    def person(self, ref: str) -> dict[str, Any]:
+        """What expressions see of a person: `id`, `name`, `department`, `roles`. Raises RejectedError for an unknown one."""
+        person = self._known(ref)
+        return {"id": ref, "name": person.name, "department": person.department, "roles": list(person.roles)}
+
+    def account(self, ref: str, instance: str) -> str:
+        """The person's account at an instance; raises RejectedError that says where to add it when there is none."""
+        account = self._known(ref).accounts.get(instance)
+        if account is None:
+            raise RejectedError(
+                "HUB-E3143", place=self.place_of.get(_id(ref)), person=ref, instance=instance, id=_id(ref)
+            )
+        return account
+
+    def person_of(self, instance: str, account: str) -> str | None:
+        """Whose account that is; None when nobody has it."""
+        found = self._by_account.get((instance, account))
+        return PREFIX + found if found else None
+
+    def liaison(self, department: str) -> str | None:
+        """The liaison of a department, None when it has none or is unknown."""
+        known = self.departments.get(department)
+        return PREFIX + known.liaison if known and known.liaison else None
+
+    def _known(self, ref: str) -> Person:
+        person = self.people.get(_id(ref)) if ref.startswith(PREFIX) else None
+        if person is None:
+            raise RejectedError("HUB-E3142", person=ref, near=near(_id(ref), self.people))
+        return person
+
+
+def read_people(located: Located) -> tuple[People, list[FatalError]]:
+    """The people of a file, and every mistake in it; with mistakes, what is left of them without those."""
+    told, errors = check(_File, located, (), located.file)
+    if told is None:
+        return People(), errors
+    owners: dict[tuple[str, str], str] = {}
+    for person_id, person in told.people.items():
+        errors += _checked(person_id, person, told, located)
+        for instance, account in person.accounts.items():
+            other = owners.setdefault((instance, account), person_id)
+            if other != person_id:
+                place = located.place(("people", person_id, "accounts", instance))
+                seen = {"instance": instance, "account": account, "first": other, "second": person_id}
+                errors.append(FatalError("HUB-E3145", place=place, **seen))
+    errors += _unknown_liaisons(told, located)
+    places = {person_id: located.key_place(("people", person_id)) for person_id in told.people}
+    return People(told.departments, told.people, places, owners), errors
+
+
+def unknown_instances(people: People, located: Located, instances: Collection[str]) -> list[FatalError]:
+    """Accounts at instances that `hub.yaml` does not have."""
+    return [
+        FatalError(
+            "HUB-W3144",
+            place=located.key_place(("people", person_id, "accounts", instance)),
+            instance=instance,
+            near=near(instance, instances),
+        )
+        for person_id, person in people.people.items()
+        for instance in person.accounts
+        if instance not in instances
+    ]
+
+
+def _checked(person_id: str, person: Person, told: _File, located: Located) -> list[FatalError]:
+    if person.department is None or person.department in told.departments:
+        return []
+    place = located.place(("people", person_id, "department"))
+    known = near(person.department, told.departments)
+    return [FatalError("HUB-E3146", place=place, department=person.department, near=known)]
+
+
+def _unknown_liaisons(told: _File, located: Located) -> list[FatalError]:
+    return [
+        FatalError(
+            "HUB-E3142",
+            place=located.place(("departments", name, "liaison")),
+            person=department.liaison,
+            near=near(department.liaison, told.people),
+        )
+        for name, department in told.departments.items()
+        if department.liaison is not None and department.liaison not in told.people
+    ]
+
+
+def _id(ref: str) -> str:
+    return ref.removeprefix(PREFIX)
+
+
+def _weight(case_id: str, person_id: str) -> bytes:
+    return hashlib.sha256(f"{case_id}\n{person_id}".encode()).digest()

@@ -1,0 +1,123 @@
+"""Working days: the calendar of a country, China's moved weekends (调休) included, and what the home says otherwise."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+import holidays
+
+from hub.errors import FatalError, Place, RejectedError
+from hub.rules.places import Located
+from schemas.event import moment
+
+MOST_DAYS = 2000
+"""Working days that may be asked for at once: nearly eight years."""
+OFF, WORK = "off", "work"
+
+
+@dataclass(frozen=True)
+class WorkingTime:
+    """The working days of one country, in one time zone. `days` are the home's own: they win over the country's."""
+
+    country: str
+    timezone: str
+    days: Mapping[date, bool] = field(default_factory=dict)
+
+    def workdays(self, start: str | datetime, n: int) -> str:
+        """The day, as `YYYY-MM-DD`, that is `n` working days after the day of `start` in the time zone; before it if negative.
+
+        0 is that day itself, or the next working day. Raises RejectedError for a start that is no time or too large an n.
+        """
+        if abs(n) > MOST_DAYS:
+            raise RejectedError("HUB-E3151", days=n, most=MOST_DAYS)
+        day = self.day(start)
+        step = timedelta(days=-1 if n < 0 else 1)
+        left = abs(n)
+        while left or not self.is_working(day):
+            day += step
+            left -= left > 0 and self.is_working(day)
+        return day.isoformat()
+
+    def day(self, start: str | datetime) -> date:
+        """The calendar day of a moment in the time zone; raises RejectedError for a text that is no RFC 3339 time."""
+        try:
+            at = start if isinstance(start, datetime) else moment(start)
+            return at.astimezone(ZoneInfo(self.timezone)).date()
+        except (ValueError, OverflowError) as error:
+            raise RejectedError("HUB-E3150", time=str(start)[:60]) from error
+
+    def is_working(self, day: date) -> bool:
+        """Whether it is a working day."""
+        known = self.days.get(day)
+        return _is_working(self.country, day) if known is None else known
+
+    def is_estimated(self, day: date) -> bool:
+        """Whether the year's moved weekends are not published yet, so that its working days may still change."""
+        return _moves_weekends(self.country) and not _published(self.country, day.year)
+
+
+def working_time(country: str, timezone: str, calendar: Located | None, places: Located) -> WorkingTime:
+    """Check the settings and join the home's `calendar.yaml` to them; raises FatalError with the place in either file."""
+    if country not in holidays.list_supported_countries():
+        raise FatalError("HUB-E3152", place=places.place(("calendar",)), country=country)
+    if timezone not in available_timezones():
+        raise FatalError("HUB-E3153", place=places.place(("timezone",)), timezone=timezone)
+    return WorkingTime(country, timezone, _own_days(calendar) if calendar is not None else {})
+
+
+def _own_days(calendar: Located) -> dict[date, bool]:
+    told = calendar.sound().value or {}
+    days = told.get("days", {}) if isinstance(told, dict) else None
+    if not isinstance(days, dict) or set(told) - {"days"}:
+        raise _wrong("calendar.yaml", told, (), calendar)
+    return {_date(key, calendar): _is_work(value, key, calendar) for key, value in days.items()}
+
+
+def _date(text: str, calendar: Located) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        place = calendar.key_place(("days", text))
+        raise FatalError("HUB-E3001", place=place, setting="days", expected="2027-02-14", got=text) from error
+
+
+def _is_work(value: object, key: str, calendar: Located) -> bool:
+    if value not in (WORK, OFF):
+        raise _wrong(f"days.{key}", value, ("days", key), calendar, expected=f"{WORK} | {OFF}")
+    return value == WORK
+
+
+def _wrong(
+    setting: str,
+    got: object,
+    path: tuple[str | int, ...],
+    calendar: Located,
+    expected: str = "days: {2027-02-14: work}",
+) -> FatalError:
+    place: Place = calendar.place(path)
+    return FatalError("HUB-E3001", place=place, setting=setting, expected=expected, got=str(got)[:60])
+
+
+@functools.cache
+def _calendar(country: str) -> holidays.HolidayBase:
+    return holidays.country_holidays(country)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _is_working(country: str, day: date) -> bool:
+    return bool(_calendar(country).is_working_day(day))
+
+
+def _moves_weekends(country: str) -> bool:
+    return bool(_calendar(country).has_substituted_holidays)
+
+
+@functools.cache
+def _published(country: str, year: int) -> bool:
+    calendar = _calendar(country)
+    calendar.is_working_day(date(year, 6, 1))  # makes it fill in that year
+    return any(day.year == year for day in calendar.weekend_workdays)

@@ -114,6 +114,7 @@ class Outbound:
     @contextlib.contextmanager
     def _told(self, request: Request) -> Iterator[None]:
         """Tell the errors of the libraries as ours."""
+        transport.start()
         try:
             yield
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:

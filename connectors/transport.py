@@ -89,13 +89,14 @@ class _Adapter(HTTPAdapter):
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        _call.written = False
-        return super().send(*args, **kwargs)
+
+def start() -> None:
+    """To be called before each request: nothing of it is written yet."""
+    _call.written = False
 
 
 def written() -> bool:
-    """Whether this thread's latest request had begun to be written, so that the other side may have acted on it."""
+    """Whether this thread has begun to write since `start`, so that the other side may have acted on it."""
     return getattr(_call, "written", False)
 
 

@@ -89,6 +89,8 @@ class Effect:
 
     id: str | None
     response: Mapping[str, Any] = field(default_factory=dict)
+    facts: tuple[Fact, ...] = ()
+    """What is true over there by it, where nothing else will tell: neither a push nor a poll. Recorded with the effect."""
 
 
 @dataclass(frozen=True)

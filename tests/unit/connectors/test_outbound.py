@@ -182,6 +182,13 @@ def test_what_cannot_be_written_is_rejected(url: str, headers: dict[str, str]) -
     assert caught.value.code == "HUB-E4209"
 
 
+def test_an_earlier_request_of_the_thread_does_not_count_as_written() -> None:
+    with Misbehaving(answer("200 OK")) as server:
+        _call(server.url)
+    with pytest.raises(RejectedError):
+        Outbound("pm", QUICK).call(Request("GET", "http://", {}))
+
+
 def test_the_environment_is_not_asked_for_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with Misbehaving(answer("200 OK", b"{}", "Set-Cookie: a=b")) as server:

@@ -1,0 +1,1 @@
+"""Any system that pushes JSON or takes JSON, joined by settings alone."""

@@ -1,0 +1,198 @@
+"""The requests of an `http` instance: how a command becomes one, and how its answer is read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from connectors.http.settings import Auth, Find, HttpSettings, Send
+from connectors.outbound import Request
+from connectors.settings import dotted, short
+from hub.connector import Instance, Once
+from hub.errors import FatalError, Place, RejectedError
+from hub.rules.documents import Json
+from hub.rules.evaluation import Condition, Expression, Scope
+from hub.rules.expressions import Engine
+from hub.rules.places import Filled
+from hub.rules.templates import Joined, Template
+from schemas.catalog import COMMANDS
+from schemas.event import Command
+
+Path = tuple[str | int, ...]
+PlaceOf = Callable[[Path], Place]
+_HOST = re.compile(r"https?://[^/?#\s\\]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A URL with expressions in it. Their values are encoded, what stands around them is not; the host is fixed."""
+
+    pieces: tuple[str | Expression, ...]
+
+    def render(self, scope: Scope) -> str:
+        """Fill it in; raises RejectedError for a value that would leave the path: empty, `.` or `..`."""
+        return "".join(piece if isinstance(piece, str) else _encoded(piece, scope) for piece in self.pieces)
+
+    @property
+    def host(self) -> str:
+        """Scheme, host and port."""
+        return _HOST.match(str(self.pieces[0])).group()  # type: ignore[union-attr]  # `address` made sure of it
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """How the system is asked whether a command was done."""
+
+    address: Address
+    id: Template
+    absent: Condition
+
+
+@dataclass(frozen=True)
+class Call:
+    """The request that carries out one type of command, compiled."""
+
+    type: str
+    method: str
+    address: Address
+    headers: Mapping[str, Template]
+    body: Template | None
+    key_header: str | None
+    look_up: LookUp | None
+    id: Template | None
+
+    @property
+    def once(self) -> Once:
+        """The idempotency class, as the settings say it."""
+        return Once.KEY if self.key_header else Once.MARK if self.look_up else Once.NEITHER
+
+    def request(self, command: Command, scope: Scope, credentials: Mapping[str, str]) -> Request:
+        """Fill it in; raises RejectedError as the expressions do."""
+        headers = {**credentials, **{name: _header(each, scope) for name, each in self.headers.items()}}
+        if self.key_header:
+            headers[self.key_header] = command.id
+        body = None
+        if self.body is not None:
+            headers = {"Content-Type": "application/json"} | headers
+            body = json.dumps(self.body.render(scope), ensure_ascii=False).encode()
+        return Request(self.method.upper(), self.address.render(scope), headers, body)
+
+
+def call(type_: str, send: Send, instance: Instance, engine: Engine) -> Call:
+    """Compile; raises FatalError with the exact place for an expression or an address that cannot be used."""
+    path: Path = ("send", type_)
+    names = ("command",)
+
+    def template(value: Any, *below: str) -> Template:
+        return engine.template(value, names, lambda inner: instance.place((*path, *below, *inner)))
+
+    headers = {name: template(value, "headers", name) for name, value in send.headers.items()}
+    body = template(send.body, "json") if "body" in send.model_fields_set else None
+    return Call(
+        type=type_,
+        method=send.method,
+        address=address(send.url, (*path, send.method), instance, engine),
+        headers=headers,
+        body=body,
+        key_header=send.once.header if send.once else None,
+        look_up=_look_up(send.find, (*path, "find"), instance, engine) if send.find else None,
+        id=answer_template(send.id, (*path, "id"), instance, engine) if send.id is not None else None,
+    )
+
+
+def address(
+    text: str, path: Path, instance: Instance, engine: Engine, names: tuple[str, ...] = ("command",)
+) -> Address:
+    """Compile a URL; raises FatalError unless its scheme and host are written out: no value may choose whom we call."""
+    root = engine.template(text, names, lambda inner: instance.place((*path, *inner))).root
+    pieces = root.pieces if isinstance(root, Joined) else (root,)
+    first = pieces[0] if isinstance(pieces[0], str) else ""
+    host = _HOST.match(first)
+    if host is None or (len(pieces) > 1 and host.end() == len(first)):
+        shown = short(text.split("?")[0].rpartition("@")[2])
+        raise FatalError(
+            "HUB-E4210", place=instance.place(path), instance=instance.name, setting=dotted(path), got=shown
+        )
+    return Address(tuple(pieces))
+
+
+def answer_template(text: str, path: Path, instance: Instance, engine: Engine) -> Template:
+    """Compile what is read out of an answer."""
+    return engine.template(text, ("command", "response"), lambda inner: instance.place((*path, *inner)))
+
+
+def _look_up(find: Find, path: Path, instance: Instance, engine: Engine) -> LookUp:
+    return LookUp(
+        address=address(find.get, (*path, "get"), instance, engine),
+        id=answer_template(find.id, (*path, "id"), instance, engine),
+        absent=engine.condition(find.absent, ("command", "response"), instance.place((*path, "absent"))),
+    )
+
+
+def told(command: Command) -> dict[str, Json]:
+    """What expressions see as `command`: its arguments, optional ones as null, and of the envelope what has a meaning outside.
+
+    The envelope's names win over arguments of the same name: `command.id` is always the mark.
+    """
+    spec = COMMANDS.get(command.type)
+    optional = {
+        name: field.default
+        for name, field in (spec.model.model_fields if spec else {}).items()
+        if not field.is_required()
+    }
+    envelope = {name: getattr(command, name) for name in ("id", "type", "case", "subject", "time")}
+    return {**optional, **command.arguments, **envelope}
+
+
+def credentials(auth: Auth | None) -> dict[str, str]:
+    """The headers that show who we are."""
+    if auth is None:
+        return {}
+    if auth.bearer:
+        return {"Authorization": f"Bearer {auth.bearer.get_secret_value()}"}
+    if auth.basic:
+        pair = f"{auth.basic.user}:{auth.basic.password.get_secret_value()}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    return {name: value.get_secret_value() for name, value in (auth.header or {}).items()}
+
+
+def secrets(settings: HttpSettings, instance: Instance) -> set[str]:
+    """What must never be shown: credentials, and all that came from the environment but addresses."""
+    shown = credentials(settings.auth).values()
+    words = {value.rpartition(" ")[2] for value in shown}
+    if settings.auth and settings.auth.basic:
+        words.add(settings.auth.basic.password.get_secret_value())
+    filled = {text for text in _filled(instance.settings) if not text.startswith(("http://", "https://"))}
+    return words | filled
+
+
+def _filled(value: Any) -> Iterator[str]:
+    if isinstance(value, Filled):
+        yield from (value[start:end] for start, end, _ in value.spans)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _filled(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _filled(inner)
+
+
+def _encoded(piece: Expression, scope: Scope) -> str:
+    value = piece.value(scope)
+    plain = isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+    if not plain or str(value) in ("", ".", ".."):
+        raise RejectedError("HUB-E4212", place=piece.place, expression=piece.text, got=short(value))
+    return quote(str(value), safe="")
+
+
+def _header(template: Template, scope: Scope) -> str:
+    value = template.render(scope)
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        place = template.expressions[0].place if template.expressions else None
+        raise RejectedError("HUB-E4222", place=place, field="headers", expected='"…"', got=short(value))
+    return str(value)

@@ -1,0 +1,164 @@
+"""What a push says, in the words of the catalogue. Pure: the same push gives the same facts, now and in every replay."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter, ValidationError
+
+from connectors.http.settings import EventMap
+from connectors.settings import expected, short
+from hub.connector import Delivery, Fact, Unmapped
+from hub.errors import HubError, Place, RejectedError
+from hub.rules.documents import read_json
+from hub.rules.evaluation import Condition, Scope
+from hub.rules.expressions import Engine
+from hub.rules.templates import Template
+from schemas.catalog import event_spec
+from schemas.event import Name, Reference
+
+NAMES = ("body", "headers")
+_REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+
+Path = tuple[str | int, ...]
+PlaceOf = Callable[[Path], Place]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of `receive.events`, compiled. `place` tells where the setting at a path below it stands."""
+
+    type: str
+    condition: Condition
+    fields: Mapping[str, Template]
+    data: Template
+    place: PlaceOf
+
+    def text(self, field: str, scope: Scope) -> str | None:
+        """A field that is text: whole numbers are written out, null is None; raises RejectedError for anything else."""
+        value = self.fields[field].render(scope) if field in self.fields else None
+        if value is None or (isinstance(value, str) and value):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        raise self.wrong(field, '"…"', value)
+
+    def reference(self, field: str, scope: Scope) -> str | None:
+        """A field that names an object: `kind/instance/id`."""
+        value = self.text(field, scope)
+        try:
+            return value if value is None else _REFERENCE.validate_python(value)
+        except ValidationError:
+            raise self.wrong(field, "opportunity/crm/1024", value) from None
+
+    def wrong(self, field: str, wanted: str, got: object, *path: str | int) -> RejectedError:
+        """A value that no event may have."""
+        shown = ".".join(map(str, (field, *path)))
+        place = self.place((field, *path))
+        return RejectedError("HUB-E4222", place=place, field=shown, expected=wanted, got=short(got))
+
+
+def compiled(event: EventMap, place: PlaceOf, engine: Engine) -> Entry:
+    """Compile one entry; raises FatalError with the exact place for an expression that cannot be read."""
+    given = {name: getattr(event, name) for name in ("subject", "version", "time", "actor", "belongs_to", "origin")}
+    fields = {
+        name: engine.template(value, NAMES, _under(place, name)) for name, value in given.items() if value is not None
+    }
+    condition = engine.condition(event.condition, NAMES, place(("if",)))
+    return Entry(event.type, condition, fields, engine.template(event.data, NAMES, _under(place, "data")), place)
+
+
+def _under(place: PlaceOf, name: str) -> PlaceOf:
+    return lambda path: place((name, *path))
+
+
+def facts(
+    delivery: Delivery, entries: Sequence[Entry], engine: Engine, instance: str, zone: ZoneInfo
+) -> tuple[Fact | Unmapped, ...]:
+    """What a delivery says: a fact for each entry whose `if` is true, Unmapped where one cannot be told.
+
+    An `if` that fails tells nothing of its entry; all that fail are told as one. Raises RejectedError for no JSON.
+    """
+    scope = engine.scope({"body": read_json(delivery.body), "headers": dict(delivery.headers)})
+    told: list[Fact | Unmapped] = []
+    unclear: list[Unmapped] = []
+    for entry in entries:
+        try:
+            if entry.condition.test(scope):
+                told.append(_told(entry, delivery, scope, instance, zone))
+        except HubError as error:
+            unclear.append(_unmapped(entry, delivery, instance, None, error))
+    return (*told, *unclear[:1])
+
+
+def _told(entry: Entry, delivery: Delivery, scope: Scope, instance: str, zone: ZoneInfo) -> Fact | Unmapped:
+    """The subject comes first: when the rest cannot be told, later facts of that subject must wait."""
+    subject = None
+    try:
+        subject = entry.reference("subject", scope)
+        return _fact(entry, subject, delivery, scope, zone)
+    except HubError as error:
+        return _unmapped(entry, delivery, instance, subject, error)
+
+
+def _unmapped(entry: Entry, delivery: Delivery, instance: str, subject: str | None, error: HubError) -> Unmapped:
+    seen = {**error.seen, "type": entry.type, "instance": instance}
+    return Unmapped(delivery.body, error.code, seen, subject, error.place)
+
+
+def _fact(entry: Entry, subject: str | None, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> Fact:
+    if subject is None:
+        raise entry.wrong("subject", "opportunity/crm/1024", None)
+    return Fact(
+        type=entry.type,
+        subject=subject,
+        version=_version(entry, delivery, scope),
+        time=_time(entry, delivery, scope, zone),
+        data=_data(entry, scope),
+        belongs_to=entry.reference("belongs_to", scope),
+        actor=entry.text("actor", scope),
+        origin=entry.text("origin", scope),
+    )
+
+
+def _version(entry: Entry, delivery: Delivery, scope: Scope) -> str:
+    """The source's own; where the settings name none, the delivery's id, else what it says."""
+    if "version" not in entry.fields:
+        return delivery.id or hashlib.sha256(delivery.body).hexdigest()
+    version = entry.text("version", scope)
+    try:
+        return _NAME.validate_python(version)
+    except ValidationError:
+        raise entry.wrong("version", '"7"', version) from None
+
+
+def _time(entry: Entry, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> datetime:
+    """RFC 3339; many systems write `2026-11-20 10:00:00` and mean their own clock, which is in `zone`."""
+    if "time" not in entry.fields:
+        return delivery.received
+    value = entry.fields["time"].render(scope)
+    try:
+        read = datetime.fromisoformat(value)
+        return (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise entry.wrong("time", "2026-11-20T10:00:00+08:00", value) from None
+
+
+def _data(entry: Entry, scope: Scope) -> Mapping[str, Any]:
+    """The event's data, checked by the catalogue here, where the place of each field is known."""
+    data: dict[str, Any] = entry.data.render(scope)
+    try:
+        event_spec(entry.type).model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "missing":
+            field = ".".join(map(str, first["loc"]))
+            raise RejectedError("HUB-E4223", place=entry.place(("data",)), type=entry.type, field=field) from None
+        raise entry.wrong("data", expected(first), first["input"], first["loc"][0]) from None
+    return data

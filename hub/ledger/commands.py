@@ -94,9 +94,20 @@ def next_due(conn: Connection) -> str | None:
     return conn.execute(select(func.min(commands.c.due_at)).where(waiting)).scalar_one_or_none()
 
 
-def take(conn: Connection, command: str, was: str, owner: str, deadline: str, at: str) -> bool:
-    """Claim a command for a call: SENDING, one more attempt. False when another was quicker."""
-    mine = and_(commands.c.id == command, commands.c.state == was)
+def instances(conn: Connection) -> Sequence[str]:
+    """The instances that any command waits for."""
+    found = select(commands.c.instance).where(_unfinished, commands.c.state.in_(READY)).distinct()
+    return conn.execute(found.order_by(commands.c.instance)).scalars().all()
+
+
+def sending(conn: Connection) -> Sequence[AnyRow]:
+    """Commands whose call has begun and not ended, by anybody."""
+    return conn.execute(select(commands).where(_unfinished, commands.c.state == "SENDING")).all()
+
+
+def take(conn: Connection, seen: AnyRow, owner: str, deadline: str, at: str) -> bool:
+    """Claim a command for a call: SENDING, one more attempt. False when another was quicker than `seen`."""
+    mine = and_(commands.c.id == seen.id, commands.c.state == seen.state, commands.c.attempts == seen.attempts)
     values = {
         "state": "SENDING",
         "owner": owner,
@@ -158,6 +169,13 @@ def in_flight(conn: Connection, instance: str, accepted_by: str | None = None) -
     if accepted_by is not None:
         found = found.where(commands.c.created_at <= accepted_by)
     return conn.execute(found.limit(1)).first() is not None
+
+
+def counts(conn: Connection) -> dict[tuple[str, str], int]:
+    """How many unfinished commands there are by instance and state."""
+    columns = (commands.c.instance, commands.c.state)
+    found = select(*columns, func.count()).where(_unfinished).group_by(*columns)
+    return {(instance, state): number for instance, state, number in conn.execute(found)}
 
 
 def states(conn: Connection) -> dict[str, int]:

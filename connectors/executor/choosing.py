@@ -1,0 +1,59 @@
+"""What is to be done about a command whose turn it is, found out before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from connectors.executor.lane import Lane
+from connectors.executor.lanes import Lanes
+from connectors.executor.preparing import Prepared, from_ledger, prepare
+from connectors.executor.verdicts import seen_of
+from hub.connector import Sends
+from hub.errors import HubError, RejectedError
+from hub.ledger import commands
+from hub.ledger.metadata import AnyRow
+from schemas.event import Command, stamp
+
+TIMER = "timer.set"
+"""The command that the hub carries out itself, whatever instance it names."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A command whose turn it is. `sends` is who carries it out; without, `work` is why it parks, or it is a timer."""
+
+    lane: Lane
+    row: AnyRow
+    command: Command
+    work: Prepared | HubError | None
+    sends: Sends | None = None
+
+
+def choose(conn: Connection, lanes: Lanes, lane: Lane, now: datetime, room: int) -> Iterator[Ready]:
+    """Up to `room` commands of an instance whose turn it is, oldest first; one that we are still calling is left alone."""
+    rows = commands.ready(conn, lane.name, stamp(now), room + len(lane.running))
+    for row in [row for row in rows if row.id not in lane.running][:room]:
+        command = Command.from_json(row.body)
+        if command.type == TIMER:
+            yield Ready(lane, row, command, None)
+            continue
+        sends = lane.sends
+        yield Ready(lane, row, command, _prepared(conn, lanes, lane, command, sends), sends)
+
+
+def _prepared(conn: Connection, lanes: Lanes, lane: Lane, command: Command, sends: Sends | None) -> Prepared | HubError:
+    if sends is None:
+        return RejectedError("HUB-E4061", instance=lane.name, type=command.type)
+    if command.type not in sends.takes:
+        known = ", ".join(sorted(sends.takes))
+        return RejectedError("HUB-E4062", instance=lane.name, type=command.type, known=known)
+    try:
+        return prepare(command, from_ledger(conn), lanes.accounts(lane))
+    except HubError as error:
+        return error
+    except Exception as error:  # a bug of ours: this command parks, the others flow
+        return RejectedError("HUB-E4066", **seen_of(lane.name, error))

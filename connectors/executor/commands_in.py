@@ -1,0 +1,157 @@
+"""Takes what is asked for from `hub.commands` into the ledger: commands, events and positions in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Connection
+
+from connectors.executor import events, records, results
+from hub.clock import Clock
+from hub.errors import FatalError, RetryableError
+from hub.event_log import EventLog, Reader, Record
+from hub.failpoints import reach
+from hub.ledger import commands, leases, outbox, parked, positions
+from hub.ledger.ledger import Ledger
+from hub.ledger.positions import Position
+from schemas.event import Command, stamp
+from schemas.topics import COMMANDS
+
+log = structlog.get_logger()
+READER = "executor"
+JOB = "commands"
+LEASE, RENEW = 15.0, 5.0
+"""Seconds that the job is held, and after which it is held anew. Only delay depends on them: correctness is the epoch's."""
+MOST = 500
+"""Records in one transaction."""
+WAIT = 0.5
+"""Seconds to wait for a record before looking whether to stop."""
+FENCED = "HUB-E5004"
+
+
+@dataclass
+class CommandsIn:
+    """Reads while it holds the lease, else stands by. `accepted` hears of each commit."""
+
+    ledger: Ledger
+    log: EventLog
+    clock: Clock
+    owner: str
+    accepted: Callable[[], None]
+    stopping: threading.Event
+    _reader: Reader | None = None
+    _held: dict[int, Position] = field(default_factory=dict)
+    _renewed: float = float("-inf")
+
+    def turn(self) -> bool:
+        """Take in what has come, waiting a moment for it; False when another program holds the job.
+
+        Raises RetryableError while log or ledger is away, FatalError when commands were lost before they were read.
+        """
+        try:
+            if not self._holds_lease():
+                self.drop()
+                return False
+            batch = self._open().read(MOST, WAIT)
+            if batch:
+                self._take_in(batch)
+        except FatalError as error:
+            self.drop()
+            if error.code != FENCED:
+                raise
+            log.info("another program takes commands in", reader=READER)
+            return False
+        except BaseException:
+            self.drop()  # what was read and not committed is read again
+            raise
+        return True
+
+    def drop(self) -> None:
+        """Stop reading; the next turn starts from what was committed."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader, self._renewed = None, float("-inf")
+
+    def let_go(self) -> None:
+        """Leave the job to another at once."""
+        self.drop()
+        self.ledger.writer.run(lambda conn: leases.let_go(conn, JOB, self.owner))
+
+    def _holds_lease(self) -> bool:
+        now = self.clock.monotonic()
+        if now - self._renewed < RENEW:
+            return True
+        if self.ledger.writer.run(lambda conn: leases.acquire(conn, JOB, self.owner, LEASE)) is None:
+            return False
+        self._renewed = now
+        return True
+
+    def _open(self) -> Reader:
+        if self._reader is None:
+            partitions = sorted(self.log.ends(COMMANDS.name))
+            self._held = self.ledger.writer.run(
+                lambda conn: {p: positions.claim(conn, READER, COMMANDS.name, p) for p in partitions}
+            )
+            self._reader = self.log.reader(COMMANDS.name, {p: held.next_offset for p, held in self._held.items()})
+        return self._reader
+
+    def _take_in(self, batch: Sequence[Record]) -> None:
+        try:
+            self._held = self.ledger.writer.run(lambda conn: self._accept(conn, batch, careful=False))
+        except (RetryableError, FatalError):
+            raise
+        except Exception:
+            # Something in a record that the database will not have: find that record, and let the others in.
+            self._held = self.ledger.writer.run(lambda conn: self._accept(conn, batch, careful=True))
+        reach("executor.accepted")
+        self.accepted()
+
+    def _accept(self, conn: Connection, batch: Sequence[Record], careful: bool) -> dict[int, Position]:
+        for record in batch:
+            if careful:
+                self._carefully(conn, record)
+            else:
+                self._one(conn, record, records.read(record))
+        ends = {record.partition: record.offset + 1 for record in batch}
+        moved = {p: positions.advance(conn, self._held[p], end) for p, end in ends.items()}
+        return {**self._held, **moved}
+
+    def _carefully(self, conn: Connection, record: Record) -> None:
+        try:
+            with conn.begin_nested():
+                self._one(conn, record, records.read(record))
+        except (RetryableError, FatalError):
+            raise
+        except Exception as error:
+            self._one(conn, record, records.Unreadable(type(error).__name__))
+
+    def _one(self, conn: Connection, record: Record, message: records.Message) -> None:
+        now = self.clock.now()
+        match message:
+            case Command() as command:
+                new = commands.accept(conn, command, record.value or b"", stamp(now))
+                if new and command.type == "task.create":
+                    outbox.record(conn, [events.requested(command, now)], results.HUB)
+            case records.Derived(event=event):
+                outbox.record(conn, [event.model_copy(update={"recordedtime": stamp(now)})], results.HUB)
+            case records.Parked() as note:
+                parked.park(conn, {**note.model_dump(exclude={"record"}), "parked_at": stamp(now)})
+            case records.Settled() as note:
+                parked.settle(conn, note.ref, note.state, stamp(now))
+            case records.Unreadable(reason=reason):
+                parked.park(conn, _unreadable(record, reason, stamp(now)))
+
+
+def _unreadable(record: Record, reason: str, at: str) -> dict[str, object]:
+    where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    return {
+        "ref": f"record/{record.topic}/{record.partition}/{record.offset}",
+        "kind": "command",
+        "code": "HUB-E4060",
+        "seen": {**where, "reason": reason},
+        "body": record.value or b"",
+        "parked_at": at,
+    }

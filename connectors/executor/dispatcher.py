@@ -1,0 +1,126 @@
+"""Starts each command when its turn comes: one look at the ledger and one commit for all that may start together."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from connectors.executor import results
+from connectors.executor.calls import Calls
+from connectors.executor.choosing import Ready, choose
+from connectors.executor.lane import Lane
+from connectors.executor.lanes import Lanes
+from connectors.executor.preparing import Prepared
+from connectors.executor.verdicts import Call
+from hub.clock import Clock
+from hub.connector import Sends
+from hub.errors import HubError, RejectedError
+from hub.failpoints import reach
+from hub.ledger import commands, leases
+from hub.ledger.ledger import Ledger
+from schemas.event import moment, stamp
+
+log = structlog.get_logger()
+LOOK = 1.0
+"""Seconds after which the ledger is looked at anyway: another program may have accepted or reopened a command."""
+MARGIN = 15.0
+"""Seconds that a call may begin late, and seconds beyond its time-outs until it counts as abandoned."""
+
+Started = tuple[Lane, Call, Sends]
+
+
+@dataclass
+class Dispatcher:
+    """Looks, takes, starts. `turn` is called by one thread."""
+
+    ledger: Ledger
+    lanes: Lanes
+    calls: Calls
+    clock: Clock
+    owner: str
+    woken: threading.Event = field(default_factory=threading.Event)
+
+    def turn(self) -> float:
+        """Start every call that may begin now; the seconds after which to look again, if nothing wakes us before.
+
+        Raises RetryableError while the ledger is away.
+        """
+        now, look = self.clock.now(), LOOK
+        ready: list[Ready] = []
+        with self.ledger.reading() as conn:
+            for name in commands.instances(conn):
+                found, wait = self._choose(conn, self.lanes.of(name), now)
+                ready += found
+                look = min(look, wait)
+            due = commands.next_due(conn)
+        if ready:
+            self._start(ready, now)
+        return min(look, self._until(due, now))
+
+    def _choose(self, conn: Connection, lane: Lane, now: datetime) -> tuple[list[Ready], float]:
+        """The calls of one instance that its gate and its pace let through, and when they will let more."""
+        room = lane.room()
+        if room == 0:
+            return [], max(0.001, lane.opens_at() - self.clock.monotonic()) if not lane.running else LOOK
+        found: list[Ready] = []
+        for ready in choose(conn, self.lanes, lane, now, room):
+            wait = lane.pace.take(self.clock.monotonic())
+            if wait:
+                return found, wait
+            found.append(ready)
+        return found, LOOK
+
+    def _until(self, due: str | None, now: datetime) -> float:
+        """Seconds until a waiting command comes due; one that was due already waits for something else."""
+        seconds = (moment(due) - now).total_seconds() if due else LOOK
+        return seconds if seconds > 0 else LOOK
+
+    def _start(self, ready: Sequence[Ready], now: datetime) -> None:
+        for lane, call, sends in self.ledger.writer.run(lambda conn: self._take(conn, ready, now)):
+            lane.begin(call.id)
+            lane.crew.do(functools.partial(self.calls.carry_out, lane, call, sends), lane.limits.at_once)
+        reach("executor.sending")
+
+    def _take(self, conn: Connection, ready: Sequence[Ready], now: datetime) -> list[Started]:
+        """Make them SENDING. Deadlines are by the database's clock, on which all copies of the program agree."""
+        there = datetime.fromtimestamp(leases.database_time(conn), UTC)
+        taken: list[Started] = []
+        for one in ready:
+            longest = 2 * (one.lane.limits.timeout + MARGIN)
+            deadline = stamp(there + timedelta(seconds=longest))
+            if commands.take(conn, one.row, self.owner, deadline, stamp(now)):
+                taken += self._begun(conn, one, now)
+        reach("executor.before-sending")
+        return taken
+
+    def _begun(self, conn: Connection, one: Ready, now: datetime) -> list[Started]:
+        attempts = one.row.attempts + 1
+        if isinstance(one.work, Prepared) and one.sends is not None:
+            call = Call(
+                prepared=one.work,
+                raw=one.row.body,
+                owner=self.owner,
+                attempts=attempts,
+                doubtful=one.row.state == "UNKNOWN",
+                once=one.sends.once(one.command.type),
+                limits=one.lane.limits,
+                give_up_at=self.clock.monotonic() + one.lane.limits.timeout + MARGIN,
+            )
+            return [(one.lane, call, one.sends)]
+        error = one.work if isinstance(one.work, HubError) else self._timer(conn, one, now)
+        if error is not None:
+            results.park(conn, one.command, one.row.body, self.owner, attempts, error, now)
+        return []
+
+    def _timer(self, conn: Connection, one: Ready, now: datetime) -> RejectedError | None:
+        try:
+            results.set_timer(conn, one.command, self.owner, now)
+        except (ValueError, TypeError):
+            return RejectedError("HUB-E4067", got=str(one.command.arguments.get("at")))
+        return None

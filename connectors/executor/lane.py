@@ -1,0 +1,109 @@
+"""One instance as the executor sees it: whether and how fast it may be called, and what is under way there."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import structlog
+
+from connectors.executor.crew import Crew
+from connectors.executor.gate import Gate
+from connectors.executor.pace import Pace
+from connectors.executor.verdicts import Failure
+from hub import metrics
+from hub.clock import Clock
+from hub.connector import Connector, Effect, Limits, Sends
+from hub.errors import FatalError, HubError, RejectedError, RetryableError
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Lane:
+    """May be used from any thread. An instance that nobody has connected has a lane too: its commands are parked there."""
+
+    name: str
+    clock: Clock
+    connector: Connector | None = None
+    gate: Gate = field(default_factory=Gate)
+    running: set[str] = field(default_factory=set)
+    crashes: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.crew = Crew(f"call-{self.name}")
+        self.pace = Pace(self.limits)
+
+    @property
+    def sends(self) -> Sends | None:
+        """The face that carries commands out."""
+        return self.connector.sends if self.connector else None
+
+    @property
+    def limits(self) -> Limits:
+        """How hard the instance may be driven."""
+        return self.sends.limits if self.sends else Limits()
+
+    def use(self, connector: Connector | None) -> None:
+        """Call by another connector from now on; calls under way end by the one that they began with."""
+        if connector is not self.connector:
+            self.connector = connector
+            self.pace = Pace(self.limits)
+
+    def room(self) -> int:
+        """How many calls may begin now."""
+        with self.lock:
+            return self.gate.room(self.clock.monotonic(), len(self.running), self.limits.at_once)
+
+    def opens_at(self) -> float:
+        """Monotonic seconds before which the gate lets nothing through."""
+        return self.gate.until
+
+    def begin(self, command: str) -> None:
+        """A call is under way."""
+        with self.lock:
+            self.running.add(command)
+
+    def finish(self, command: str) -> None:
+        """It is over, and written down."""
+        with self.lock:
+            self.running.discard(command)
+
+    def crashed(self, command: str) -> int:
+        """The connector's code broke on this command: how often in a row."""
+        with self.lock:
+            self.crashes[command] = self.crashes.get(command, 0) + 1
+            return self.crashes[command]
+
+    def learn(self, command: str, ended: Effect | Failure, began: float) -> bool | None:
+        """Take in how a call ended. True when this is where the instance begins to refuse us, False where that ends."""
+        error = ended.error if isinstance(ended, Failure) else None
+        if error is None or isinstance(error, HubError):
+            with self.lock:
+                self.crashes.pop(command, None)
+        with self.lock:
+            return self._learn(error, began)
+
+    def _learn(self, error: Exception | None, began: float) -> bool | None:
+        now = self.clock.monotonic()
+        match error:
+            case FatalError():
+                return self._tell_break(self.gate.refuse(began, now), error) or None
+            case RetryableError(retry_after=float() | int() as seconds):
+                self.gate.wait(now, seconds)
+            case RetryableError():
+                self._tell_break(self.gate.failed(began, now), error)
+            case None | RejectedError():
+                refused = self.gate.refused
+                if self.gate.answered(began):
+                    log.info("instance is back", instance=self.name)
+                    metrics.PAUSED.labels(self.name).set(0)
+                    return False if refused else None
+        return None
+
+    def _tell_break(self, news: bool, error: HubError) -> bool:
+        if news:
+            metrics.PAUSED.labels(self.name).set(1)
+            log.warning("instance is paused", instance=self.name, code=error.code, reason=error.message("en"))
+        return news

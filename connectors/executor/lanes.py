@@ -1,0 +1,49 @@
+"""The lanes of all instances, and people's accounts at them: what may be exchanged while calls go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from connectors.executor.lane import Lane
+from connectors.executor.preparing import People, Resolve
+from hub.clock import Clock
+from hub.connector import Connector
+
+KEEPS_PERSONS = "builtin"
+"""The connector that knows people as the hub does."""
+
+
+class Lanes:
+    """One lane for each instance, also for one that nobody has connected."""
+
+    def __init__(self, connectors: Mapping[str, Connector], people: People, clock: Clock) -> None:
+        self.people = people
+        self._clock = clock
+        self._lanes: dict[str, Lane] = {}
+        self._lock = threading.Lock()
+        self.use(connectors)
+
+    def use(self, connectors: Mapping[str, Connector]) -> None:
+        """Call by these from now on."""
+        for name in {*connectors, *self._lanes}:
+            self.of(name).use(connectors.get(name))
+
+    def of(self, name: str) -> Lane:
+        """The lane of an instance."""
+        with self._lock:
+            if name not in self._lanes:
+                self._lanes[name] = Lane(name, self._clock)
+            return self._lanes[name]
+
+    def all(self) -> list[Lane]:
+        """Every lane."""
+        with self._lock:
+            return list(self._lanes.values())
+
+    def accounts(self, lane: Lane) -> Resolve | None:
+        """How a person becomes an account there; None where persons stay persons."""
+        if lane.connector is not None and lane.connector.instance.use == KEEPS_PERSONS:
+            return None
+        people = self.people
+        return lambda person: people.account(person, lane.name)

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from typing import Any
 
 import requests
-import urllib3
 
+from connectors import transport
 from connectors.tryton import typed_json
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 Domain = list[Any]
 CONNECT_SECONDS = 5.0
 PAGE = 200
-NOT_SENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.SSLError)
+AT_ONCE = 8
 
 
 class TrytonClient:
@@ -35,8 +35,7 @@ class TrytonClient:
     ) -> None:
         self.url, self.database, self.login, self.name = url.rstrip("/"), database, login, name
         self._password, self._timeout = password, timeout
-        self._http = requests.Session()
-        self._http.mount(self.url, requests.adapters.HTTPAdapter(pool_maxsize=16))
+        self._http = transport.session(AT_ONCE)
         self._session: str | None = None
         self._context: Row | None = None
         self._turn = threading.Lock()
@@ -47,7 +46,7 @@ class TrytonClient:
 
     def version(self) -> str:
         """The server's series, such as `8.2`; needs no credentials."""
-        return str(self._post("/rpc/", "common.server.version", [], auth=_NoAuth(), writes=False))
+        return str(self._post("/rpc/", "common.server.version", [], session=None, writes=False))
 
     def context(self) -> Row:
         """The user's company and employee, as every call needs them. Raises FatalError when the user has no company."""
@@ -101,9 +100,9 @@ class TrytonClient:
             found[id_].append(moment)
         return {id_: sorted(moments) for id_, moments in found.items()}
 
-    def create(self, model: str, values: Mapping[str, Any]) -> int:
+    def create(self, model: str, values: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> int:
         """Make one record and give its id. Tryton knows no key of ours: after an UncertainError look before repeating it."""
-        made = self.call(f"model.{model}.create", [dict(values)], writes=True)
+        made = self.call(f"model.{model}.create", [dict(values)], writes=True, context=context)
         return int(made[0])
 
     def write(self, model: str, ids: Sequence[int], values: Mapping[str, Any]) -> None:
@@ -122,11 +121,11 @@ class TrytonClient:
         """Call a method with exactly these parameters: the context, last among them, is the caller's."""
         session = self._session or self._log_in(None)
         try:
-            return self._post(f"/{self.database}/rpc/", method, list(params), auth=_SessionAuth(session), writes=writes)
+            return self._post(f"/{self.database}/rpc/", method, list(params), session=session, writes=writes)
         except _SessionOverError:
             session = self._log_in(session)
         try:
-            return self._post(f"/{self.database}/rpc/", method, list(params), auth=_SessionAuth(session), writes=writes)
+            return self._post(f"/{self.database}/rpc/", method, list(params), session=session, writes=writes)
         except _SessionOverError as refused:
             raise FatalError("HUB-E4003", instance=self.name, login=self.login) from refused
 
@@ -136,43 +135,41 @@ class TrytonClient:
             if self._session is None or self._session == over:
                 params = [self.login, {"password": self._password}]
                 try:
-                    answer = self._post(
-                        f"/{self.database}/rpc/", "common.db.login", params, auth=_NoAuth(), writes=False
-                    )
+                    answer = self._post(f"/{self.database}/rpc/", "common.db.login", params, session=None, writes=False)
                 except _SessionOverError as refused:
                     raise FatalError("HUB-E4003", instance=self.name, login=self.login) from refused
                 self._session = base64.b64encode(f"{self.login}:{answer[0]}:{answer[1]}".encode()).decode()
             return self._session
 
-    def _post(self, path: str, method: str, params: list[Any], *, auth: requests.auth.AuthBase, writes: bool) -> Any:
-        body = typed_json.dumps({"id": 1, "method": method, "params": params})
+    def _post(self, path: str, method: str, params: list[Any], *, session: str | None, writes: bool) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if session:
+            headers["Authorization"] = f"Session {session}"
+        transport.start()
         try:
             response = self._http.post(
                 self.url + path,
-                body,
-                auth=auth,
-                headers={"Content-Type": "application/json"},
+                typed_json.dumps({"id": 1, "method": method, "params": params}),
+                headers=headers,
                 timeout=(CONNECT_SECONDS, self._timeout),
                 allow_redirects=False,
             )
             answer = typed_json.loads(response.content) if response.status_code == HTTPStatus.OK else None
         except (requests.RequestException, ValueError) as broken:
-            raise self._broken(broken, writes) from broken
+            raise self._broken(broken, writes=writes) from broken
         if not isinstance(answer, dict):
-            raise self._refused(response, writes)
+            raise self._refused(response, writes=writes)
         if answer.get("error"):
-            raise self._failed(answer["error"], writes)
+            raise self._failed(answer["error"], writes=writes)
         return answer.get("result")
 
-    def _broken(self, error: Exception, writes: bool) -> RetryableError:
+    def _broken(self, error: Exception, *, writes: bool) -> RetryableError:
         """No answer, half an answer, or one that is no JSON."""
-        reason = getattr(error.args[0], "reason", None) if error.args else None
-        sent = not isinstance(error, requests.ConnectTimeout) and not isinstance(reason, NOT_SENT)
-        if sent and writes:
+        if writes and transport.written():
             return UncertainError("HUB-E4002", instance=self.name, reason=_plain(error))
-        return RetryableError("HUB-E4001", instance=self.name, url=self.url, reason=_plain(reason or error))
+        return RetryableError("HUB-E4001", instance=self.name, url=self.url, reason=_plain(error))
 
-    def _refused(self, response: requests.Response, writes: bool) -> HubError:
+    def _refused(self, response: requests.Response, *, writes: bool) -> HubError:
         """Any status that is no plain answer."""
         reason = f"HTTP {response.status_code}"
         match response.status_code:
@@ -188,7 +185,7 @@ class TrytonClient:
             return UncertainError("HUB-E4002", instance=self.name, reason=reason)
         return RetryableError("HUB-E4005", instance=self.name, reason=reason, retry_after=_seconds(response))
 
-    def _failed(self, error: Sequence[Any], writes: bool) -> HubError:
+    def _failed(self, error: Sequence[Any], *, writes: bool) -> HubError:
         """An error inside a 200: Tryton's own kinds were rolled back; any other may have come after the commit."""
         kind, said = str(error[0]), error[1] if len(error) > 1 else ""
         parts = [str(part) for part in said if part] if isinstance(said, list) else [str(said)]
@@ -211,24 +208,6 @@ class _SessionOverError(HubError):
         super().__init__("HUB-E4003")
 
 
-class _SessionAuth(requests.auth.AuthBase):
-    """Sends the session. Being an auth object, it keeps a .netrc of the machine from replacing the header."""
-
-    def __init__(self, session: str) -> None:
-        self.session = session
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Session {self.session}"
-        return request
-
-
-class _NoAuth(requests.auth.AuthBase):
-    """Sends no credentials, not even a .netrc's."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
 def _later(stamp: str, moment: datetime, id_: int) -> Domain:
     return ["OR", [[stamp, ">", moment]], [[stamp, "=", moment], ["id", ">", id_]]]
 
@@ -238,7 +217,6 @@ def _seconds(response: requests.Response) -> float | None:
     return float(told) if told.isdigit() else None
 
 
-def _plain(error: object) -> str:
-    """An error's kind and its first words: the whole text of some holds addresses and object ids."""
-    text = str(error).rsplit(": ", 1)[-1]
-    return f"{type(error).__name__}: {text[:200]}"
+def _plain(error: Exception) -> str:
+    """An error's kind and its last words: the whole text of some holds addresses and object ids."""
+    return f"{type(error).__name__}: {str(error).rsplit(': ', 1)[-1][:200]}"

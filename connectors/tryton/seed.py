@@ -40,13 +40,14 @@ class Account:
     currency: str = CURRENCY
 
     def settings(self) -> dict[str, str]:
-        """The settings of an instance in hub.yaml."""
+        """The settings of an instance in hub.yaml. Everything in this database is the demo's, so it is read from its start."""
         return {
             "use": "tryton",
             "url": self.url,
             "database": self.database,
             "login": self.login,
             "password": self.password,
+            "since": "beginning",
         }
 
 

@@ -16,7 +16,7 @@ from connectors.tryton import installation, seed
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.installation import Progress, say
 from connectors.tryton.seed import Account
-from hub.errors import FatalError, RetryableError
+from hub.errors import RetryableError
 
 # The server reads its standard input to the end and leaves then: it ends with us, even when we are killed.
 RUN = (
@@ -25,6 +25,7 @@ RUN = (
     "from trytond.cli import main\n"
     "main()"
 )
+BOUND = b"Running on http://127.0.0.1:"
 READY_SECONDS = 120.0
 STOP_SECONDS = 10.0
 
@@ -61,8 +62,10 @@ class RealTryton:
     def start(self, port: int = 0, *, keep: bool = False) -> str:
         """Serve a fresh copy of the seeded database, or with `keep` the one that is there, and give the address.
 
-        Returns when a user can log in. `port` 0 takes a free one. Raises RetryableError when it does not come up.
+        Returns when it answers. `port` 0 takes a free one. One that runs already is ended first. Raises RetryableError when
+        it does not come up.
         """
+        self.stop()
         self.prepare()
         self.progress(say("start", version=installation.VERSION), None)
         if not (keep and installation.database(self.root).exists()):
@@ -111,20 +114,15 @@ class RealTryton:
         return self._ready(self._server, f"http://127.0.0.1:{port}")
 
     def _ready(self, server: subprocess.Popen[bytes], url: str) -> str:
-        """Wait until the administrator of our database can log in: a stranger on the port could not answer that."""
-        admin = TrytonClient(url, seed.DATABASE, "admin", seed.PASSWORD)
+        """Wait until it says that it has the port, and then answers there: an answer alone may be a stranger's."""
         deadline = time.monotonic() + READY_SECONDS
-        with contextlib.closing(admin):
-            while server.poll() is None and time.monotonic() < deadline:
-                try:
-                    admin.bare("model.res.user.search_count", [], {})
-                except RetryableError:
-                    time.sleep(0.05)
-                except FatalError as stranger:
-                    raise self._failed(str(stranger)) from stranger
-                else:
-                    return url
-        raise self._failed(self._last_words())
+        while BOUND not in self._log.read_bytes():
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise self._failed(self._last_words())
+            time.sleep(0.05)
+        with contextlib.closing(TrytonClient(url, seed.DATABASE, seed.HUB, seed.PASSWORD)) as anybody:
+            anybody.version()
+        return url
 
     def _failed(self, reason: str) -> RetryableError:
         return RetryableError("HUB-E4111", reason=reason, log=str(self._log))

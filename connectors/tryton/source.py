@@ -1,0 +1,172 @@
+"""What is new in Tryton: opportunities by every revision of theirs, projects and tasks by their latest state."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from connectors.tryton.client import Domain, Row, TrytonClient
+from connectors.tryton.cursor import REMEMBERED, Cursor
+from connectors.tryton.mapping import (
+    OPPORTUNITY_FIELDS,
+    WORK_FIELDS,
+    changed_at,
+    is_done,
+    micros,
+    moment,
+    opportunity_facts,
+    work_fact,
+)
+from hub.connector import Fact, Page
+from hub.errors import FatalError, RejectedError
+
+RECORDS = 25
+"""How many changed records one page looks into."""
+STAMPS = ("create_date", "write_date")
+MODELS = {"opportunities": "sale.opportunity", "works": "project.work"}
+DONE: Domain = ["status.progress", "=", 1.0]
+
+
+class TrytonSource:
+    """Polls one Tryton. Two streams, `opportunities` and `works`, each oldest first.
+
+    Without a cursor an opportunity or a work is told from its next change on, or with `from_beginning` from its first.
+    """
+
+    def __init__(
+        self, client: TrytonClient, instance: str, *, interval: float, window: float, from_beginning: bool
+    ) -> None:
+        self._client, self._instance = client, instance
+        self._interval, self._window = interval, int(window * 1_000_000)
+        self._from_beginning = from_beginning
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(MODELS)
+
+    @property
+    def interval(self) -> float:
+        return self._interval
+
+    def poll(self, stream: str, cursor: str | None) -> Page:
+        """As `Polls.poll`; a user who may not read the model is refused credentials."""
+        try:
+            at = Cursor.from_text(cursor) if cursor else self._begin(stream)
+            return self._opportunities(at) if stream == "opportunities" else self._works(at)
+        except RejectedError as refused:
+            raise FatalError(
+                "HUB-E4103",
+                instance=self._instance,
+                login=self._client.login,
+                model=MODELS[stream],
+                reason=refused.seen.get("reason", ""),
+            ) from refused
+
+    def _begin(self, stream: str) -> Cursor:
+        """The cursor of one who was just connected: the server's clock tells from when, not ours."""
+        if self._from_beginning:
+            return Cursor()
+        model = MODELS[stream]
+        newest = [
+            self._client.search(model, [[stamp, "!=", None]], STAMPS, order=((stamp, "DESC"),), limit=1)
+            for stamp in STAMPS
+        ]
+        start = max((micros(changed_at(row)) for rows in newest for row in rows), default=0)
+        cursor = Cursor(start=start, floor=start)
+        if stream == "opportunities":
+            return cursor
+        before = ["OR", [["write_date", "<=", moment(start)]], [["write_date", "=", None]]]
+        order = (("write_date", "DESC NULLS LAST"), ("id", "DESC"))
+        done = self._client.search(model, [DONE, before], ["id"], order=order, limit=REMEMBERED)
+        return cursor.with_done((row["id"] for row in reversed(done)), ())
+
+    def _opportunities(self, cursor: Cursor) -> Page:
+        changed, more = self._changed("sale.opportunity", cursor, STAMPS)
+        if not changed:
+            return self._page([], cursor, changed, {}, more=more)
+        histories = self._histories(changed)
+        untold = {
+            id_: frozenset(cursor.untold(id_, map(micros, moments), self._window)) for id_, moments in histories.items()
+        }
+        rows = self._states({id_: _with_previous(moments, untold[id_]) for id_, moments in histories.items()})
+        logins = self._logins({row["employee"] for states in rows.values() for row in states if row["employee"]})
+        facts = [
+            fact
+            for id_, states in rows.items()
+            for before, row in zip([None, *states], states, strict=False)
+            if micros(changed_at(row)) in untold[id_]
+            for fact in opportunity_facts(self._instance, before, row, logins)
+        ]
+        return self._page(facts, cursor, changed, untold, more=more)
+
+    def _histories(self, changed: list[Row]) -> dict[int, list[datetime]]:
+        """The revisions of these records up to the one that was listed: what came since, even a deletion, comes next time."""
+        listed = {row["id"]: changed_at(row) for row in changed}
+        found = self._client.revisions("sale.opportunity", list(listed))
+        return {id_: [one for one in moments if one <= listed[id_]] for id_, moments in found.items()}
+
+    def _works(self, cursor: Cursor) -> Page:
+        changed, more = self._changed("project.work", cursor, WORK_FIELDS)
+        known = set(cursor.done)
+        facts = [work_fact(self._instance, row, was_done=row["id"] in known) for row in changed]
+        told = {row["id"]: frozenset({micros(changed_at(row))}) for row in changed}
+        finished = [row["id"] for row in changed if is_done(row)]
+        cursor = cursor.with_done(finished, (row["id"] for row in changed if not is_done(row)))
+        return self._page([fact for fact in facts if fact], cursor, changed, told, more=more)
+
+    def _page(
+        self, facts: list[Fact], cursor: Cursor, changed: list[Row], told: Mapping[int, frozenset[int]], *, more: bool
+    ) -> Page:
+        at = _place(changed[-1]) if changed else None
+        facts.sort(key=lambda fact: fact.time)
+        return Page(tuple(facts), cursor.advance(at, told, more=more, window=self._window).text(), more)
+
+    def _changed(self, model: str, cursor: Cursor, fields: Sequence[str]) -> tuple[list[Row], bool]:
+        """Records with a change that was not told, by the time of their last one; whether there are more.
+
+        One that was never written has no write_date, so two orders are merged; one that is written meanwhile counts twice.
+        """
+        micros_, id_ = cursor.after(self._window)
+        after = (moment(micros_), id_)
+        created = self._client.by_time(model, "create_date", [["write_date", "=", None]], after, fields)
+        written = self._client.by_time(model, "write_date", [], after, fields)
+        found: dict[int, Row] = {}
+        for row in heapq.merge(created, written, key=_place):
+            if cursor.has_told(row["id"], micros(changed_at(row))):
+                continue
+            if len(found) == RECORDS:
+                return list(found.values()), True
+            found.pop(row["id"], None)
+            found[row["id"]] = row
+        return list(found.values()), False
+
+    def _states(self, wanted: Mapping[int, Iterable[datetime]]) -> dict[int, list[Row]]:
+        """Each record as it stood at these moments, oldest first. One that was deleted by then has no state."""
+        at: dict[datetime, list[int]] = {}
+        for id_, moments in wanted.items():
+            for one in moments:
+                at.setdefault(one, []).append(id_)
+        found: dict[int, list[Row]] = {id_: [] for id_ in wanted}
+        for one in sorted(at):
+            for row in self._client.read("sale.opportunity", at[one], OPPORTUNITY_FIELDS, one):
+                found[row["id"]].append(row)
+        return found
+
+    def _logins(self, employees: set[int]) -> dict[int, str]:
+        """The user of each employee; the first where one has several, none where one has no login."""
+        if not employees:
+            return {}
+        domain = [["employees", "in", sorted(employees)], ["active", "in", [True, False]]]
+        users = self._client.search("res.user", domain, ["login", "employees"])
+        return {employee: user["login"] for user in reversed(users) for employee in user["employees"]}
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return micros(changed_at(row)), row["id"]
+
+
+def _with_previous(moments: list[datetime], untold: frozenset[int]) -> list[datetime]:
+    """The moments of the untold revisions, and of the one before each: a transition needs both sides."""
+    pairs = zip([None, *moments], moments, strict=False)
+    return sorted({one for before, now in pairs if micros(now) in untold for one in (before, now) if one})

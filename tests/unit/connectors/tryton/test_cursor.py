@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.tryton.cursor import REMEMBERED, Cursor
+
+WINDOW = 100
+STAMPS = st.integers(min_value=0, max_value=10**16)
+CURSORS = st.builds(
+    Cursor,
+    start=STAMPS,
+    floor=STAMPS,
+    at=st.none() | st.tuples(STAMPS, st.integers(1, 10**6)),
+    told=st.dictionaries(st.integers(1, 10**6), st.frozensets(STAMPS, min_size=1), max_size=5),
+    done=st.lists(st.integers(1, 10**6), unique=True, max_size=5).map(tuple),
+)
+
+
+@given(CURSORS)
+def test_a_cursor_survives_the_ledger(cursor: Cursor) -> None:
+    assert Cursor.from_text(cursor.text()) == cursor
+    assert Cursor.from_text(cursor.text()).text() == cursor.text()
+
+
+def told(**revisions: list[int]) -> dict[int, frozenset[int]]:
+    return {int(id_[1:]): frozenset(stamps) for id_, stamps in revisions.items()}
+
+
+def test_what_was_before_the_connection_is_never_told() -> None:
+    cursor = Cursor(start=1000, floor=1000)
+    assert cursor.untold(1, [900, 1000, 1001], WINDOW) == [1001]
+    assert cursor.after(WINDOW) == (1001, 0)
+
+
+def test_a_late_commit_within_the_window_is_told_and_what_was_told_is_not() -> None:
+    cursor = Cursor().advance((1000, 1), told(o1=[950, 1000]), more=False, window=WINDOW)
+    assert cursor.after(WINDOW) == (900, 0)
+    assert cursor.untold(1, [899, 950, 1000, 1050], WINDOW) == [1050]
+    assert cursor.untold(2, [899, 950], WINDOW) == [950]
+
+
+def test_while_catching_up_older_revisions_of_later_records_are_still_told() -> None:
+    """Records come by their last change: one that changed last has revisions older than all that was read before it."""
+    cursor = Cursor(floor=500)
+    cursor = cursor.advance((2000, 1), told(o1=[2000]), more=True, window=WINDOW)
+    assert cursor.after(WINDOW) == (2000, 1)
+    assert cursor.untold(2, [450, 600, 3000], WINDOW) == [450, 600, 3000]
+    cursor = cursor.advance((3000, 2), told(o2=[600, 3000]), more=False, window=WINDOW)
+    assert (cursor.floor, cursor.at) == (3000, None)
+
+
+def test_an_idle_poll_leaves_the_cursor_as_it_is() -> None:
+    cursor = Cursor().advance((1000, 1), told(o1=[950, 1000]), more=False, window=WINDOW)
+    assert cursor.advance(None, {}, more=False, window=WINDOW) == cursor
+
+
+def test_catching_up_ends_where_it_stood_when_nothing_more_is_there() -> None:
+    cursor = Cursor(floor=500, at=(2000, 1))
+    ended = cursor.advance(None, {}, more=False, window=WINDOW)
+    assert (ended.floor, ended.at) == (2000, None)
+
+
+def test_only_the_window_is_remembered() -> None:
+    cursor = Cursor().advance((1000, 1), told(o1=[1000], o2=[899]), more=False, window=WINDOW)
+    assert cursor.told == told(o1=[1000])
+    later = cursor.advance((5000, 3), told(o3=[5000]), more=False, window=WINDOW)
+    assert later.told == told(o3=[5000])
+
+
+def test_a_record_that_is_late_does_not_move_the_floor_back() -> None:
+    cursor = Cursor().advance((1000, 1), told(o1=[1000]), more=False, window=WINDOW)
+    late = cursor.advance((950, 2), told(o2=[950]), more=False, window=WINDOW)
+    assert late.floor == 1000
+    assert late.untold(2, [950], WINDOW) == []
+    assert late.untold(1, [1000], WINDOW) == []
+
+
+def test_the_latest_done_works_are_known() -> None:
+    cursor = Cursor().with_done(range(REMEMBERED + 10), ())
+    assert len(cursor.done) == REMEMBERED
+    assert cursor.done[0] == 10
+    again = cursor.with_done([10], [20, 21])
+    assert again.done[-1] == 10
+    assert not {20, 21} & set(again.done)

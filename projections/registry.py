@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hub.projection import Projection
-from projections.tasks import cards
+from projections.board import Board
+from projections.tasks import page as tasks
 
-PROJECTIONS: Mapping[str, Projection] = {projection.name: projection for projection in (cards.PROJECTION,)}
+BOARDS: Mapping[str, Board] = {board.name: board for board in (tasks.BOARD,)}
+"""Those with a page, in the order of the menu."""
+PROJECTIONS: Mapping[str, Projection] = {board.name: board.projection for board in BOARDS.values()}

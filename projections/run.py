@@ -37,7 +37,8 @@ SILENT = 8.0
 WAIT = 0.5
 """Seconds to wait for a record before looking whether to stop."""
 
-Told = Callable[[str, Sequence[Change]], None]
+Told = Callable[[str, Sequence[Change], int], None]
+"""Takes the board's name, the rows that changed, and how many records of the log the board now reflects."""
 log = structlog.get_logger()
 
 
@@ -80,7 +81,7 @@ class Runner:
     store: BoardStore
     projection: Projection
     clock: Clock = field(default_factory=SystemClock)
-    told: Told = lambda name, changes: None
+    told: Told = lambda name, changes, at: None
     ends: Ends | None = None
     holder: str = field(default_factory=holder_id)
     every: float = BEAT
@@ -202,7 +203,7 @@ class Runner:
             delay = _delay_ms(self.clock.now(), [event.recordedtime for event in taken.events])
             self.store.commit(name, lease.epoch, table, Batch(changes, moved, delay, taken.unreadable))
             lease.places = taken.places
-            self.told(name, list(changes.values()))
+            self.told(name, list(changes.values()), sum(place.next_offset for place in lease.places.values()))
         if taken.loss is not None:
             raise taken.loss
         return len(records)

@@ -139,7 +139,7 @@ def test_a_board_ahead_of_the_log_is_refused(relay: Relay, store: BoardStore) ->
 
 def test_it_follows_the_log_until_it_is_stopped(relay: Relay, store: BoardStore) -> None:
     seen, stop = threading.Event(), threading.Event()
-    live = Runner(relay.log, store, PROJECTION, told=lambda name, changes: seen.set(), every=0.05)
+    live = Runner(relay.log, store, PROJECTION, told=lambda name, changes, at: seen.set(), every=0.05)
     thread = threading.Thread(target=live.run, args=(stop,))
     thread.start()
     try:

@@ -1,0 +1,100 @@
+"""The web as one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
+
+from hub.errors import HubError, RetryableError
+from projections.registry import BOARDS
+from projections.store import BoardStore
+from projections.web import boards, faults
+from projections.web.guard import Guard
+from projections.web.live import Live, heads_of
+from projections.web.pages import Pages
+from projections.web.settings import WebSettings
+
+STATIC = Path(__file__).parent / "static"
+LOOK = 1.0
+"""Seconds between two looks at what other programs wrote, and at which boards are late."""
+
+
+def make_app(settings: WebSettings, store: BoardStore, live: Live | None = None) -> FastAPI:
+    """The web of one hub. `live` is told by the runners of this program; without one, changes show within a second."""
+    pages = Pages(settings, store, live or Live(BOARDS), BOARDS)
+    pages.env.globals.update(asset=assets(), infinity=float("inf"))
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        pages.live.bind(asyncio.get_running_loop(), await asyncio.to_thread(heads_of, store, tuple(BOARDS)))
+        looking = asyncio.create_task(_look(pages))
+        yield
+        looking.cancel()
+
+    app = FastAPI(title=f"{settings.name} · hub", version="1", docs_url=None, redoc_url=None, lifespan=life)
+    app.state.pages = pages
+    app.include_router(boards.router(pages))
+    _add_live(app, pages)
+    app.mount("/static", _Kept(directory=STATIC))
+    faults.install(app, pages)
+    app.add_middleware(GZipMiddleware, minimum_size=500)
+
+    def refuse(scope: Scope, error: HubError) -> ASGIApp:
+        return faults.answer(Request(scope), error, pages)
+
+    app.add_middleware(Guard, hosts=settings.hosts, refuse=refuse)
+    return app
+
+
+def _add_live(app: FastAPI, pages: Pages) -> None:
+    @app.get("/live", response_class=EventSourceResponse, include_in_schema=False)
+    async def stream(request: Request, after: str = "") -> AsyncIterator[ServerSentEvent]:
+        known = request.headers.get("last-event-id") or after
+        async for message in pages.live.stream(known):
+            yield message
+
+
+async def _look(pages: Pages) -> None:
+    """See what other programs wrote, and which boards became late or caught up."""
+    late: dict[str, bool] = {}
+    while True:
+        await asyncio.sleep(LOOK)
+        try:
+            pages.live.seen(await asyncio.to_thread(heads_of, pages.store, tuple(pages.boards)))
+            now = {name: (await asyncio.to_thread(pages.fresh, name)).late for name in pages.boards}
+        except RetryableError:
+            continue  # the database is away: pages grow late by themselves once it is back
+        pages.live.freshness([name for name, is_late in now.items() if late.get(name, is_late) != is_late])
+        late = now
+
+
+def assets() -> Mapping[str, str]:
+    """Path below static/ → its address, which changes with its content."""
+    return {
+        file.relative_to(STATIC).as_posix(): f"/static/{file.relative_to(STATIC).as_posix()}?v={_hash(file)}"
+        for file in STATIC.rglob("*")
+        if file.is_file()
+    }
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
+class _Kept(StaticFiles):
+    """Files that a browser may keep for good."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response

@@ -1,0 +1,69 @@
+"""Errors as answers: RFC 9457 problem JSON for programs, a page for people; both with code and fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from hub.errors import HubError, RejectedError, RetryableError
+from projections.web.pages import Pages
+
+STATUS = {"HUB-E7001": 404, "HUB-E7002": 400, "HUB-E7003": 421, "HUB-E7004": 403, "HUB-E7005": 409, "HUB-E7006": 403}
+BY_STATUS = {404: "HUB-E7001", 405: "HUB-E7007", 400: "HUB-E7002"}
+
+
+def status_of(error: HubError) -> int:
+    """The HTTP status of an error: ours to fix, theirs, or a matter of waiting."""
+    if isinstance(error, RetryableError):
+        return 503
+    return STATUS.get(error.code, 400 if isinstance(error, RejectedError) else 500)
+
+
+def problem(error: HubError, language: str, path: str) -> dict[str, Any]:
+    """The error as a problem document."""
+    return {
+        "type": f"urn:hub:error:{error.code}",
+        "title": error.message(language),
+        "status": status_of(error),
+        "detail": error.fix(language),
+        "instance": path,
+        "code": error.code,
+    }
+
+
+def answer(request: Request, error: HubError, pages: Pages) -> Response:
+    """In the form that the caller reads."""
+    told = problem(error, pages.language(request), request.url.path)
+    if wants_page(request):
+        return pages.render(request, "error.html", status=told["status"], problem=told)
+    return JSONResponse(told, told["status"], media_type="application/problem+json")
+
+
+def wants_page(request: Request) -> bool:
+    """A browser asking for a page, not for data."""
+    path = request.url.path
+    data = path.startswith("/api/") or path.endswith((".json", ".csv"))
+    return not data and "text/html" in request.headers.get("accept", "")
+
+
+def install(app: FastAPI, pages: Pages) -> None:
+    """Have every error answered so."""
+
+    @app.exception_handler(HubError)
+    async def ours(request: Request, error: HubError) -> Response:
+        return answer(request, error, pages)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return answer(request, RejectedError("HUB-E7002", field=where, reason=first["msg"]), pages)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        code = BY_STATUS.get(error.status_code, "HUB-E7002")
+        return answer(request, RejectedError(code, path=request.url.path[:200], field="", reason=error.detail), pages)

@@ -1,0 +1,107 @@
+"""Making a page: the reader's language, what every page shows, and the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from hub.clock import Clock, SystemClock
+from projections.board import Board
+from projections.store import BoardStore, Owner
+from projections.web.language import Words, chosen, seconds_since
+from projections.web.live import Live
+from projections.web.settings import WebSettings
+
+LATE = 15.0
+"""Seconds after which a board that is not known to reflect the whole log is shown as late."""
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How true a board is now."""
+
+    as_of: str
+    """When the newest event in it happened; "" for a board without events."""
+    delay: float
+    """Seconds: how long it took to be shown, or, when late, how long we have known nothing newer."""
+    late: bool
+
+
+def freshness(store: BoardStore, board: str, clock: Clock) -> Freshness:
+    """Look up how true a board is."""
+    owner = store.owner(board)
+    as_of = max((place.as_of for place in store.places(board).values()), default="")
+    silent = seconds_since(owner.fresh_at if owner else "", clock.now())
+    late = silent > LATE
+    return Freshness(as_of, silent if late else _delay(owner), late)
+
+
+def _delay(owner: Owner | None) -> float:
+    return owner.delay_ms / 1000 if owner else 0.0
+
+
+@dataclass
+class Pages:
+    """Renders for one web. Safe to use from several threads."""
+
+    settings: WebSettings
+    store: BoardStore
+    live: Live
+    boards: Mapping[str, Board]
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        loader = FileSystemLoader([HERE / "templates", HERE.parent])
+        self.env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+    def language(self, request: Request) -> str:
+        """The reader's language."""
+        asked, kept = request.query_params.get("lang"), request.cookies.get("lang")
+        return chosen(asked, kept, request.headers.get("accept-language", ""), self.settings.language)
+
+    def words(self, request: Request) -> Words:
+        """The reader's words."""
+        zone = ZoneInfo(self.settings.timezone)
+        return Words(self.language(request), zone, self.settings.people, self.clock.now())
+
+    def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> HTMLResponse:
+        """A page, or a part of one, with what all templates may use."""
+        words = self.words(request)
+        common = {
+            "w": words,
+            "hub": self.settings,
+            "boards": self.boards,
+            "path": request.url.path,
+            "query": request.query_params,
+            "other": self._in_other_language(request, words.language),
+            "head": self.live.head,
+            "me": self.person(request),
+        }
+        response = HTMLResponse(self.env.get_template(template).render(**common, **facts), status)
+        response.headers["vary"] = "accept-language, cookie"
+        if request.query_params.get("lang"):
+            response.set_cookie("lang", words.language, max_age=31_536_000, samesite="lax", httponly=True)
+        return response
+
+    def person(self, request: Request) -> str | None:
+        """Who the reader says they are; None until they have chosen."""
+        told = request.cookies.get("person")
+        return told if told in self.settings.people else None
+
+    def fresh(self, board: str) -> Freshness:
+        """How true a board is now."""
+        return freshness(self.store, board, self.clock)
+
+    def _in_other_language(self, request: Request, language: str) -> str:
+        rest = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
+        other = "en" if language == "zh-CN" else "zh-CN"
+        return f"{request.url.path}?{urlencode([*rest, ('lang', other)])}"

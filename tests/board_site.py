@@ -1,0 +1,73 @@
+"""The boards as users meet them: a log in memory, the real runners, the real web on a port of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from hub.memory_log import MemoryLog
+from projections.crew import Crew
+from projections.registry import BOARDS, PROJECTIONS
+from projections.store import BoardStore
+from projections.web.app import make_app
+from projections.web.live import Live
+from projections.web.settings import PersonName, WebSettings
+from tests.board_events import Relay, eventually
+
+PEOPLE = {
+    "person/li.lei": PersonName("李雷", {"zh": "交付部", "en": "Delivery"}),
+    "person/wang.fang": PersonName("王芳", {"zh": "销售部", "en": "Sales"}),
+    "person/han.meimei": PersonName("韩梅梅", {"zh": "财务部", "en": "Finance"}),
+}
+
+
+@dataclass
+class Site:
+    """A web that runs, and the way to make things happen behind it."""
+
+    url: str
+    relay: Relay
+    store: BoardStore
+    live: Live
+
+
+def settings_for(folder: Path) -> WebSettings:
+    return WebSettings(
+        boards_url=f"sqlite:///{folder}/boards.sqlite",
+        ledger_url=f"sqlite:///{folder}/ledger.sqlite",
+        name="acme",
+        people=PEOPLE,
+        builtin=frozenset({"own"}),
+    )
+
+
+@contextmanager
+def serve(folder: Path, relay: Relay | None = None) -> Iterator[Site]:
+    """Run it until the end of the block."""
+    settings = settings_for(folder)
+    store, live = BoardStore(settings.boards_url), Live(BOARDS)
+    sender = relay or Relay(MemoryLog())
+    crew = Crew(sender.log, store, PROJECTIONS.values(), live.told)
+    crew.start()
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(make_app(settings, store, live), log_level="warning", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}", sender, store, live)
+    finally:
+        live.close()
+        server.should_exit = True
+        thread.join(10)
+        crew.stop()
+        store.close()
+        listener.close()
+    assert crew.error is None, crew.error

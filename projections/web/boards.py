@@ -38,7 +38,7 @@ def router(pages: Pages) -> APIRouter:
     def part(request: Request, name: str, part: str) -> Response:
         board = _board(pages, name)
         if part not in board.parts:
-            raise RejectedError("HUB-E7001", path=request.url.path)
+            raise RejectedError("HUB-E7101", path=request.url.path)
         return pages.render(request, board.template, only=part, **_facts(pages, request, board, (part,)))
 
     @routes.get("/boards/{name}/as-of")
@@ -51,7 +51,7 @@ def router(pages: Pages) -> APIRouter:
 
 def _board(pages: Pages, name: str) -> Board:
     if name not in pages.boards:
-        raise RejectedError("HUB-E7001", path=f"/boards/{name}"[:200])
+        raise RejectedError("HUB-E7101", path=f"/boards/{name}"[:200])
     return pages.boards[name]
 
 
@@ -78,7 +78,7 @@ def _facts(pages: Pages, request: Request, board: Board, parts: tuple[str, ...])
 def _forms(pages: Pages, request: Request, board: Board, form: str) -> Response:
     filters, today = rows.filters_of(board, request.query_params), pages.words(request).today
     if form not in ("json", "csv"):
-        raise RejectedError("HUB-E7001", path=request.url.path[:200])
+        raise RejectedError("HUB-E7101", path=request.url.path[:200])
     with pages.store.reading() as conn:
         items = [rows.public(board, item) for item in rows.every(conn, board, filters, today)]
     if form == "json":

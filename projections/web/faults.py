@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from hub.errors import HubError, RejectedError, RetryableError
 from projections.web.pages import Pages
 
-STATUS = {"HUB-E7001": 404, "HUB-E7002": 400, "HUB-E7003": 421, "HUB-E7004": 403, "HUB-E7005": 409, "HUB-E7006": 403}
-BY_STATUS = {404: "HUB-E7001", 405: "HUB-E7007", 400: "HUB-E7002"}
+STATUS = {"HUB-E7101": 404, "HUB-E7102": 400, "HUB-E7103": 421, "HUB-E7104": 403, "HUB-E7105": 409, "HUB-E7106": 403}
+BY_STATUS = {404: "HUB-E7101", 405: "HUB-E7107", 400: "HUB-E7102"}
 
 
 def status_of(error: HubError) -> int:
@@ -61,9 +61,9 @@ def install(app: FastAPI, pages: Pages) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        return answer(request, RejectedError("HUB-E7002", field=where, reason=first["msg"]), pages)
+        return answer(request, RejectedError("HUB-E7102", field=where, reason=first["msg"]), pages)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        code = BY_STATUS.get(error.status_code, "HUB-E7002")
+        code = BY_STATUS.get(error.status_code, "HUB-E7102")
         return answer(request, RejectedError(code, path=request.url.path[:200], field="", reason=error.detail), pages)

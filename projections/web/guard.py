@@ -55,12 +55,12 @@ class Guard:
     def _check(self, method: str, headers: Headers) -> RejectedError | None:
         host = headers.get("host", "")
         if _name(host) not in self.hosts:
-            return RejectedError("HUB-E7003", host=host[:100])
+            return RejectedError("HUB-E7103", host=host[:100])
         if method in SAFE:
             return None
         origin = headers.get("origin")
         own = urlsplit(origin).netloc == host if origin else headers.get("sec-fetch-site") == "same-origin"
-        return None if own else RejectedError("HUB-E7004", origin=(origin or "")[:100])
+        return None if own else RejectedError("HUB-E7104", origin=(origin or "")[:100])
 
 
 def _name(host: str) -> str:

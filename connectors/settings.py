@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 
 from hub.connector import Instance, Limits
 from hub.errors import FatalError
+from schemas.data import Amount, Currency, Day
+from schemas.event import CommandType, EventType, Reference
 
 
 class Settings(BaseModel):
@@ -47,6 +49,18 @@ _SHAPES = {
     "model": "{…}",
 }
 """What a value of each kind looks like in YAML; it reads the same in every language."""
+_EXAMPLES = {
+    str(get_args(type_)[1].pattern): example
+    for type_, example in [
+        (EventType, "crm.opportunity.won"),
+        (CommandType, "task.create"),
+        (Reference, "opportunity/crm/1024"),
+        (Amount, '"880000.10"'),
+        (Currency, "CNY"),
+        (Day, "2026-11-20"),
+    ]
+}
+"""For people, an example says more than a pattern."""
 
 
 def read(model: type[Model], instance: Instance, secrets: Collection[str] = ()) -> Model:
@@ -117,7 +131,7 @@ def expected(details: ErrorDetails) -> str:
     if "error" in context:
         return str(context["error"])
     if "pattern" in context:
-        return str(context["pattern"])
+        return _EXAMPLES.get(str(context["pattern"]), str(context["pattern"]))
     return _SHAPES.get(kind.split("_")[0], kind)
 
 

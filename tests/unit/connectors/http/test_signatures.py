@@ -1,0 +1,167 @@
+"""A push is believed only with a right signature over its raw bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from standardwebhooks import Webhook
+
+from connectors.http.settings import Verify
+from connectors.http.signatures import Verifier
+from hub.connector import Delivery, Instance
+from hub.errors import FatalError, RejectedError
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER = "whsec_" + base64.b64encode(b"another tenant's secret!").decode()
+BODY = '{"客户": "海川集团"}'.encode()
+NOW = datetime.now(UTC)
+INSTANCE = Instance("crm", "http", {})
+
+
+def _verifier(*secrets: str, scheme: str = "standard-webhooks") -> Verifier:
+    return Verifier(Verify.model_validate({"scheme": scheme, "secret": list(secrets)}), INSTANCE)
+
+
+def _signed(secret: str = SECRET, at: datetime = NOW, body: bytes = BODY) -> dict[str, str]:
+    signature = Webhook(secret).sign("msg_1", at, body.decode())
+    return {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": signature,
+    }
+
+
+def _is_believed(headers: dict[str, str], body: bytes = BODY, verifier: Verifier | None = None) -> bool:
+    try:
+        (verifier or _verifier(SECRET)).verify(Delivery(headers, body, NOW))
+    except RejectedError:
+        return False
+    return True
+
+
+def test_the_published_vector_of_the_standard_is_what_is_signed() -> None:
+    at = datetime.fromtimestamp(1614265330, UTC)
+    body = '{"test": 2432232314}'
+    vector = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert Webhook(SECRET).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, body) == vector
+    headers = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": vector,
+    }
+    assert not _is_believed(headers, body.encode()), "it is years old"
+
+
+def test_a_right_signature_is_believed() -> None:
+    assert _is_believed(_signed())
+
+
+def test_one_right_signature_among_several_is_enough() -> None:
+    headers = _signed()
+    headers["webhook-signature"] = f"v1,{'A' * 43}= {headers['webhook-signature']}"
+    assert _is_believed(headers)
+
+
+def test_while_a_secret_is_rotated_both_are_believed() -> None:
+    both = _verifier(OTHER, SECRET)
+    assert _is_believed(_signed(SECRET), verifier=both)
+    assert _is_believed(_signed(OTHER), verifier=both)
+
+
+@pytest.mark.parametrize(("seconds", "believed"), [(-290, True), (290, True), (-310, False), (310, False)])
+def test_five_minutes_may_lie_between_the_clocks(seconds: int, believed: bool) -> None:
+    assert _is_believed(_signed(at=datetime.now(UTC) + timedelta(seconds=seconds))) is believed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"webhook-signature": ""},
+        {"webhook-signature": "v1"},
+        {"webhook-signature": "v1,"},
+        {"webhook-signature": "v1,!!!"},
+        {"webhook-signature": "v1,a,b"},
+        {"webhook-signature": "v2," + "A" * 43 + "="},
+        {"webhook-signature": "v1," + "A" * 43 + "="},
+        {"webhook-signature": "密"},
+        {"webhook-id": "msg_2"},
+        {"webhook-timestamp": ""},
+        {"webhook-timestamp": "soon"},
+        {"webhook-timestamp": "nan"},
+        {"webhook-timestamp": "inf"},
+        {"webhook-timestamp": "-1e300"},
+        _signed(OTHER),
+    ],
+)
+def test_anything_else_is_refused_alike(change: dict[str, str]) -> None:
+    assert not _is_believed(_signed() | change)
+
+
+def test_each_changed_bit_is_noticed() -> None:
+    headers = _signed()
+    for at in range(len(BODY)):
+        changed = bytes([*BODY[:at], BODY[at] ^ 1, *BODY[at + 1 :]])
+        assert not _is_believed(headers, changed)
+    for name in headers:
+        missing = {key: value for key, value in headers.items() if key != name}
+        assert not _is_believed(missing)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    assert not _is_believed(_signed(), b"\xff\xfe")
+
+
+GITHUB = "It's a Secret to Everybody"
+VECTOR = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+
+
+def test_githubs_published_vector_is_believed() -> None:
+    verifier = _verifier(GITHUB, scheme="x-hub-signature-256")
+    assert _is_believed({"x-hub-signature-256": VECTOR}, b"Hello, World!", verifier)
+    rotated = _verifier("a new one, not yet used", GITHUB, scheme="x-hub-signature-256")
+    assert _is_believed({"x-hub-signature-256": VECTOR}, b"Hello, World!", rotated)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "",
+        "sha256=",
+        VECTOR.removeprefix("sha256="),
+        VECTOR[:-1],
+        VECTOR + "0",
+        "sha1=" + hmac.new(GITHUB.encode(), b"Hello, World!", hashlib.sha1).hexdigest(),
+        "sha256=密",
+    ],
+)
+def test_anything_but_that_signature_is_refused(signature: str) -> None:
+    verifier = _verifier(GITHUB, scheme="x-hub-signature-256")
+    assert not _is_believed({"x-hub-signature-256": signature}, b"Hello, World!", verifier)
+    assert not _is_believed({}, b"Hello, World!", verifier)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "secret", "code"),
+    [
+        ("standard-webhooks", "", "HUB-E4014"),
+        ("standard-webhooks", "whsec_", "HUB-E4014"),
+        ("standard-webhooks", "whsec_" + base64.b64encode(b"short").decode(), "HUB-E4014"),
+        ("standard-webhooks", "whsec_" + base64.b64encode(b"change-me").decode(), "HUB-E4014"),
+        ("standard-webhooks", "whsec_" + base64.b64encode(bytes(32)).decode(), "HUB-E4014"),
+        ("standard-webhooks", "whsec_not base64", "HUB-E4015"),
+        ("standard-webhooks", "whsec_密钥", "HUB-E4015"),
+        ("x-hub-signature-256", "", "HUB-E4014"),
+        ("x-hub-signature-256", "secret", "HUB-E4014"),
+        ("x-hub-signature-256", "ChangeMe", "HUB-E4014"),
+        ("x-hub-signature-256", "xxxxxxxxxxxxxxxx", "HUB-E4014"),
+    ],
+)
+def test_a_secret_that_is_none_is_refused(scheme: str, secret: str, code: str) -> None:
+    with pytest.raises(FatalError) as caught:
+        _verifier(SECRET if scheme == "standard-webhooks" else GITHUB, secret, scheme=scheme)
+    assert caught.value.code == code
+    assert secret not in caught.value.seen.values()

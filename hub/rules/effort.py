@@ -6,6 +6,7 @@ every step, `map` and `filter` copy their list in every round, `matches` compile
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Effort:
     patterns: int
     listed: int
 
-    @property
+    @functools.cached_property
     def small(self) -> bool:
         """It needs no look at the data: no loop, few copies."""
         return self.loops == 0 and self.copies <= 8 and self.patterns <= LIMIT // 4

@@ -96,6 +96,9 @@ class Expression:
             raise self._failed(str(error)) from error
         if result.type() == cel.Type.ERROR:
             raise self._error(scope, str(result.value()))
+        value = result.value()
+        if isinstance(value, str | int) and (isinstance(value, int) or len(value) <= MAX_RESULT):
+            return value
         return self._json(result, Budget())
 
     def matched(self, scope: Scope) -> dict[str, Json]:
@@ -111,6 +114,10 @@ class Expression:
         """The fields that it names and that are not there."""
         broken = [follow(path, scope.values) for path in self.reads if not path.asked]
         return [found for found in broken if isinstance(found, Missing)]
+
+    def at(self, offset: int) -> Place:
+        """The place of one of its characters."""
+        return within(self.place, self.text, offset)
 
     def _bound(self, scope: Scope) -> None:
         if self._effort.small:
@@ -137,7 +144,7 @@ class Expression:
     def _lacks(self, lost: Missing) -> RejectedError:
         return RejectedError(
             "HUB-E3120",
-            place=within(self.place, self.text, lost.at),
+            place=self.at(lost.at),
             expression=self.text,
             missing=lost.path,
             near=near(lost.part, lost.known),

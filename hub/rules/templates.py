@@ -39,8 +39,8 @@ class Template:
 
     root: Node
     expressions: tuple[Expression, ...]
-    whole: bool = False
-    """Is exactly one expression."""
+    joined: tuple[Expression, ...]
+    """Those of the expressions that are only a part of a longer text."""
 
     def render(self, scope: Scope) -> Json:
         """Fill it in; raises RejectedError as the expressions do."""
@@ -54,7 +54,8 @@ PlaceOf = Callable[[Path], Place]
 def compiled(value: Any, place_of: PlaceOf, compile_: Compile) -> Template:
     """Compile a value as it was read from YAML; raises FatalError with place for a text that cannot be read."""
     root = _node(value, (), place_of, compile_)
-    return Template(root, tuple(_expressions(root)), isinstance(root, Expression))
+    found = tuple(_expressions(root))
+    return Template(root, tuple(each for each, _ in found), tuple(each for each, is_joined in found if is_joined))
 
 
 def _node(value: Any, path: Path, place_of: PlaceOf, compile_: Compile) -> Node:
@@ -102,13 +103,15 @@ def _expression_end(text: str, at: int, place: Place) -> int | None:
     raise FatalError("HUB-E3115", place=within(place, text, at), text=text[:80])
 
 
-def _expressions(node: Node) -> Iterator[Expression]:
+def _expressions(node: Node) -> Iterator[tuple[Expression, bool]]:
+    """Every expression of a node, in order, and whether it is part of a longer text."""
     if isinstance(node, Expression):
-        yield node
-    inner = node.pieces if isinstance(node, Joined) else node.values() if isinstance(node, dict) else node
-    if isinstance(inner, tuple | list) or isinstance(node, dict):
-        for part in inner:
-            yield from _expressions(part)
+        yield node, False
+    elif isinstance(node, Joined):
+        yield from ((piece, True) for piece in node.pieces if isinstance(piece, Expression))
+    elif isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from _expressions(inner)
 
 
 def _render(node: Node, scope: Scope) -> Json:

@@ -1,0 +1,313 @@
+"""The language of rules: reads a rule's YAML into a Rule, and tells every mistake with its place.
+
+    rule: won-deal-to-delivery            name, in small letters, digits and hyphens; part of every command's id
+    title: {zh: …, en: …}
+    owner: sales-ops                      who keeps it: a department, a person or a team
+    scope: {departments: [sales], mode: live}     optional; mode is live, shadow (nothing is done, only told) or off
+    when: crm.opportunity.won             a type of event, or a list of them
+    if: double(event.data.amount) > 1.0   optional CEL; sees `event` and `case`
+    for each: {line: "${event.data.lines}", key: "${line.sku}"}      optional; `do` once for every item
+    do:                                   commands in order; sees also the item and the `as:` names above
+      - project.create: {as: project, in: pm, name: "…"}
+
+`in:` names an instance of hub.yaml. `"${project}"` stands for the earlier command's result, as a whole value only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+
+from hub.errors import FatalError, HubError
+from hub.rules.checking import Strict, Titled, check, dotted, short, unknown_key, wrong
+from hub.rules.documents import Json
+from hub.rules.evaluation import Condition, Expression, near
+from hub.rules.expressions import Engine
+from hub.rules.people import People
+from hub.rules.places import Located, Path
+from hub.rules.rule import CASE_NAMES, EVENT_NAMES, Argument, ForEach, Mode, Request, Rule
+from hub.rules.templates import Template
+from schemas.catalog import COMMANDS, EVENTS
+
+LATER = frozenset({"wait", "unless", "within", "approve"})
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_RESERVED = frozenset({"event", "case", "key", "in", "as", "true", "false", "null", "body", "command", "response"})
+
+
+@dataclass(frozen=True)
+class World:
+    """What rules are read against. `fields` are the data fields that the home's own mappings give, by type of event."""
+
+    engine: Engine
+    people: People
+    instances: Collection[str] | None = None
+    """None: not known, so that `in:` is not checked."""
+    fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+class _Scope(Strict):
+    departments: tuple[str, ...] = ()
+    mode: Mode = "live"
+
+
+class _Rule(Strict):
+    rule: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,99}$")]
+    title: Titled
+    owner: str
+    scope: _Scope = _Scope()
+    when: str | list[str]
+    condition: Annotated[str | None, Field(alias="if")] = None
+    for_each: Annotated[dict[str, str] | None, Field(alias="for each")] = None
+    do: Annotated[list[dict[str, dict[str, Any]]], Field(min_length=1)]
+
+
+def read_rule(located: Located, world: World) -> tuple[Rule | None, list[HubError]]:
+    """The rule of a file, or None and every mistake in it. Never raises for what the file holds."""
+    errors: list[HubError] = list(located.errors)
+    if isinstance(located.value, dict):
+        errors += [
+            FatalError("HUB-E3160", place=located.key_place((key,)), key=key)
+            for key in located.value
+            if key in LATER or key.split(" ")[0] in LATER
+        ]
+    if errors:
+        return None, errors
+    told, mistakes = check(_Rule, located, (), located.file)
+    if told is None:
+        return None, list(mistakes)
+    reader = _Reader(located, told, world)
+    rule = reader.rule()
+    return (rule if not reader.errors else None), reader.errors
+
+
+def digest_of(value: Json) -> str:
+    """A short digest of what a file says, blind to its layout."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+class _Reader:
+    """Reads one rule; collects mistakes instead of stopping at the first."""
+
+    def __init__(self, located: Located, told: _Rule, world: World) -> None:
+        self.located, self.told, self.world = located, told, world
+        self.errors: list[HubError] = []
+        self.names = {"event", "case"}
+        self.promises: set[str] = set()
+
+    def rule(self) -> Rule:
+        told = self.told
+        self._check_scope()
+        when = self._when()
+        condition = self._condition()
+        for_each = self._for_each()
+        requests = self._requests()
+        read = [
+            *([condition.expression] if condition else []),
+            *([for_each.items] if for_each else []),
+            *(expression for request in requests for expression in expressions_of(request)),
+        ]
+        return Rule(
+            name=told.rule,
+            title=told.title.by_language,
+            owner=told.owner,
+            departments=told.scope.departments,
+            mode=told.scope.mode,
+            when=when,
+            condition=condition,
+            for_each=for_each,
+            requests=requests,
+            digest=digest_of(self.located.value),
+            place=self.located.place(("rule",)),
+            reads_case=any(path.root == "case" for expression in read for path in expression.reads),
+        )
+
+    def _check_scope(self) -> None:
+        for at, department in enumerate(self.told.scope.departments):
+            known = self.world.people.departments
+            if department not in known:
+                place = self.located.place(("scope", "departments", at))
+                self._wrong(FatalError("HUB-E3146", place=place, department=department, near=near(department, known)))
+
+    def _when(self) -> tuple[str, ...]:
+        is_list = isinstance(self.told.when, list)
+        types = self.told.when if isinstance(self.told.when, list) else [self.told.when]
+        known = {*EVENTS, *self.world.fields}
+        for at, type_ in enumerate(types):
+            if type_ not in known:
+                place = self.located.place(("when", at) if is_list else ("when",))
+                self._wrong(FatalError("HUB-E3161", place=place, type=type_, near=near(type_, known)))
+        return tuple(dict.fromkeys(types))
+
+    def _condition(self) -> Condition | None:
+        if self.told.condition is None:
+            return None
+        try:
+            condition = self.world.engine.condition(self.told.condition, self.names, self.located.place(("if",)))
+        except FatalError as error:
+            self._wrong(error)
+            return None
+        self._check_paths(condition.expression)
+        return condition
+
+    def _for_each(self) -> ForEach | None:
+        told = self.told.for_each
+        if told is None:
+            return None
+        names = [name for name in told if name != "key"]
+        if len(names) != 1:
+            self._wrong(wrong(self.located, ("for each",), '{line: "${event.data.lines}", key: "…"}', told))
+            return None
+        items = self._template(told[names[0]], ("for each", names[0]))
+        self._take_name(names[0], ("for each", names[0]))
+        key = self._template(told["key"], ("for each", "key")) if "key" in told else None
+        if items is None or (key is None and "key" in told):
+            return None
+        if not isinstance(items.root, Expression):
+            self._wrong(wrong(self.located, ("for each", names[0]), "${…}", told[names[0]]))
+            return None
+        return ForEach(names[0], items.root, key)
+
+    def _requests(self) -> tuple[Request, ...]:
+        named = [entry.get("as") for step in self.told.do for entry in step.values()]
+        defined: set[str] = set()
+        self.promises = {name for name in named if isinstance(name, str)}
+        made = []
+        for at, step in enumerate(self.told.do):
+            request = self._request(step, ("do", at), defined)
+            if request is not None:
+                made.append(request)
+                defined |= {request.name} if request.name else set()
+        return tuple(made)
+
+    def _request(self, step: dict[str, dict[str, Any]], path: Path, defined: set[str]) -> Request | None:
+        if len(step) != 1:
+            self._wrong(wrong(self.located, path, "task.create: {…}", ", ".join(step)))
+            return None
+        ((type_, given),) = step.items()
+        path = (*path, type_)
+        spec = COMMANDS.get(type_)
+        if spec is None:
+            place = self.located.key_place(path)
+            self._wrong(FatalError("HUB-E3162", place=place, command=type_, near=near(type_, COMMANDS)))
+            return None
+        name = self._as(given, path, defined)
+        instance = self._instance(given, path)
+        self._check_arguments(spec.model, given, path)
+        arguments = {
+            key: argument
+            for key, value in given.items()
+            if key in spec.model.model_fields
+            for argument in [self._argument(spec.model, key, value, (*path, key), defined)]
+            if argument is not None
+        }
+        return Request(type_, instance, name, arguments, self.located.key_place(path))
+
+    def _as(self, given: dict[str, Any], path: Path, defined: set[str]) -> str | None:
+        name = given.get("as")
+        if name is None:
+            return None
+        if not isinstance(name, str) or name in defined:
+            self._wrong(wrong(self.located, (*path, "as"), "project", name))
+            return None
+        self._take_name(name, (*path, "as"))
+        return name
+
+    def _take_name(self, name: str, path: Path) -> None:
+        if not _NAME.fullmatch(name) or name in _RESERVED or name in self.names:
+            self._wrong(FatalError("HUB-E3164", place=self.located.place(path), name=name))
+        else:
+            self.names.add(name)
+
+    def _instance(self, given: dict[str, Any], path: Path) -> str:
+        name = given.get("in")
+        known = self.world.instances
+        if name is None:
+            self._wrong(FatalError("HUB-E3007", place=self.located.key_place(path), where=dotted(path), key="in"))
+        elif not isinstance(name, str) or (known is not None and name not in known):
+            place = self.located.place((*path, "in"))
+            self._wrong(FatalError("HUB-E3165", place=place, instance=name, near=near(str(name), known or ())))
+        return str(name)
+
+    def _check_arguments(self, model: type[BaseModel], given: dict[str, Any], path: Path) -> None:
+        fields = model.model_fields
+        for key in given:
+            if key not in fields and key not in ("as", "in"):
+                self._wrong(unknown_key(self.located, (*path, key), {*fields, "as", "in"}, dotted(path)))
+        for key, info in fields.items():
+            if info.is_required() and key not in given:
+                place = self.located.key_place(path)
+                self._wrong(FatalError("HUB-E3007", place=place, where=dotted(path), key=key))
+
+    def _argument(self, model: type[BaseModel], key: str, value: Any, path: Path, defined: set[str]) -> Argument | None:
+        template = self._template(value, path)
+        if template is None:
+            return None
+        self._check_promises(template, defined)
+        info = model.model_fields[key]
+        wanted: Any = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+        accepts: TypeAdapter[Any] = TypeAdapter(wanted)
+        expected = _shape(accepts)
+        if not template.expressions:
+            try:
+                accepts.validate_python(value)
+            except ValidationError:
+                self._wrong(wrong(self.located, path, expected, value))
+                return None
+        return Argument(template, accepts, expected, self.located.place(path))
+
+    def _check_promises(self, template: Template, defined: set[str]) -> None:
+        """A promise is a whole value: its text is known only when the earlier command is done."""
+        for expression in template.expressions:
+            used = {path.root for path in expression.reads} & self.promises
+            for name in used:
+                if name not in defined:
+                    seen = {"expression": expression.text, "name": name, "near": near(name, {*self.names} - used)}
+                    self._wrong(FatalError("HUB-E3114", place=expression.place, **seen))
+                elif expression.text.strip() != name or expression in template.joined:
+                    self._wrong(FatalError("HUB-E3163", place=expression.place, expression=expression.text, name=name))
+
+    def _template(self, value: Any, path: Path) -> Template | None:
+        try:
+            template = self.world.engine.template(value, self.names | self.promises, self.located.below(path))
+        except FatalError as error:
+            self._wrong(error)
+            return None
+        for expression in template.expressions:
+            self._check_paths(expression)
+        return template
+
+    def _check_paths(self, expression: Expression) -> None:
+        """`event.dta` can never be there, whatever the event."""
+        for path in expression.reads:
+            known = {"event": EVENT_NAMES, "case": CASE_NAMES}.get(path.root)
+            first = path.parts[0] if path.parts else None
+            if known and isinstance(first, str) and first not in known:
+                seen = {"expression": expression.text, "missing": f"{path.root}.{first}", "near": near(first, known)}
+                self._wrong(FatalError("HUB-E3120", place=expression.at(path.spots[0]), **seen))
+
+    def _wrong(self, error: HubError) -> None:
+        error.seen.setdefault("rule", self.told.rule)
+        self.errors.append(error)
+
+
+def expressions_of(request: Request) -> list[Expression]:
+    """Every expression of a command's arguments."""
+    return [expression for argument in request.arguments.values() for expression in argument.template.expressions]
+
+
+def _shape(accepts: TypeAdapter[Any]) -> str:
+    """What an argument must be, written so that it reads the same in every language."""
+    schema = accepts.json_schema()
+    options = [schema, *schema.get("anyOf", ())]
+    shapes = [str(option.get("pattern") or _WORDS.get(option.get("type"), "")) for option in options]
+    return " | ".join(dict.fromkeys(shape for shape in shapes if shape)) or short(schema)
+
+
+_WORDS = {"string": '"…"', "integer": "10", "number": "1.5", "boolean": "true", "object": "{…}", "array": "[…]"}

@@ -1,0 +1,225 @@
+"""One rule, ready to run: which commands it makes of an event. Pure: the same case and event give the same commands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from hub.case import Case
+from hub.errors import Place, RejectedError
+from hub.rules.checking import short
+from hub.rules.documents import Json
+from hub.rules.evaluation import Condition, Expression, Scope
+from hub.rules.expressions import Engine
+from hub.rules.people import PREFIX, People
+from hub.rules.templates import Template
+from schemas.event import Command, Event, derived_id, promise, promised
+
+MAX_COMMANDS = 1000
+"""Of one rule for one event."""
+MAX_ARGUMENTS = 200 * 1024
+"""Bytes of JSON."""
+Mode = Literal["live", "shadow", "off"]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a command: how it is made, and what it must be."""
+
+    template: Template
+    accepts: TypeAdapter[Any]
+    expected: str
+    place: Place
+
+
+@dataclass(frozen=True)
+class Request:
+    """One entry of `do`: a command to ask for. `name` is what later entries call its result by, from `as:`."""
+
+    type: str
+    instance: str
+    name: str | None
+    arguments: Mapping[str, Argument]
+    place: Place
+
+
+@dataclass(frozen=True)
+class ForEach:
+    """`for each: {line: "${event.data.lines}", key: "${line.sku}"}`: `do` once for every item of a list.
+
+    The key, else the item's position, goes into the ids of its commands: it must stay with the item when the event comes again.
+    """
+
+    name: str
+    items: Expression
+    key: Template | None
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """What a rule is asked about: an event, its case with the event folded in, and what makes this occurrence its own."""
+
+    event: Event
+    case: Case
+    occurrence: str
+    values: Mapping[str, Json]
+    scope: Scope
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule as its file has it. `digest` changes with what the rule says, not with its comments or layout."""
+
+    name: str
+    title: Mapping[str, str]
+    owner: str
+    departments: tuple[str, ...]
+    mode: Mode
+    when: tuple[str, ...]
+    condition: Condition | None
+    for_each: ForEach | None
+    requests: tuple[Request, ...]
+    digest: str
+    place: Place
+    reads_case: bool
+
+    def commands(self, occasion: Occasion, engine: Engine, people: People, first: int) -> Iterator[Command]:
+        """The commands that it makes, in order, the first at position `first`; none when it does not apply.
+
+        Raises RejectedError, with the rule's name among the facts, when an expression fails or gives what a command cannot take.
+        """
+        try:
+            if self._concerns(occasion.event, people) and self._holds(occasion.scope):
+                yield from self._made(occasion, engine, first)
+        except RejectedError as error:
+            error.seen.setdefault("rule", self.name)
+            raise
+
+    def _holds(self, scope: Scope) -> bool:
+        return self.condition is None or self.condition.test(scope)
+
+    def _concerns(self, event: Event, people: People) -> bool:
+        """A rule for some departments applies to events that name one of their people, as actor or in a field of the data."""
+        if not self.departments:
+            return True
+        named = [event.actor, *event.data.values()]
+        found = [people.people.get(ref.removeprefix(PREFIX)) for ref in named if isinstance(ref, str)]
+        return any(person is not None and person.department in self.departments for person in found)
+
+    def _made(self, occasion: Occasion, engine: Engine, first: int) -> Iterator[Command]:
+        matched = self._matched(occasion.scope)
+        positions = itertools.count(first)
+        for key, item in self._items(occasion, engine):
+            ids = [self._id(occasion, index, key) for index in range(len(self.requests))]
+            promises = {each.name: promise(id_) for each, id_ in zip(self.requests, ids, strict=True) if each.name}
+            scope = engine.scope({**occasion.values, **item, **promises}, occasion.scope.context)
+            shown = matched if self.for_each is None else {**matched, "for each": key}
+            for id_, request in zip(ids, self.requests, strict=True):
+                yield self._command(id_, request, scope, shown, occasion.event, next(positions))
+
+    def _id(self, occasion: Occasion, index: int, key: str) -> str:
+        # Neither time nor digest: the same event under a changed rule must not be done twice.
+        return derived_id("command", self.name, occasion.event.subject, occasion.occurrence, str(index), key)
+
+    def _command(
+        self, id_: str, request: Request, scope: Scope, matched: dict[str, Json], event: Event, position: int
+    ) -> Command:
+        return Command(
+            id=id_,
+            type=request.type,
+            instance=request.instance,
+            case=event.case,
+            time=event.time,
+            causationid=event.id,
+            subject=event.subject,
+            rule=self.name,
+            digest=self.digest,
+            title=dict(self.title),
+            matched=matched,
+            arguments=_arguments(request, scope),
+            position=position,
+        )
+
+    def _matched(self, scope: Scope) -> dict[str, Json]:
+        if self.condition is None:
+            return {}
+        return {"if": self.condition.expression.text, **self.condition.expression.matched(scope)}
+
+    def _items(self, occasion: Occasion, engine: Engine) -> list[tuple[str, dict[str, Json]]]:
+        """The key and the value of each item; one without any, for a rule that has no `for each`."""
+        if self.for_each is None:
+            return [("", {})]
+        each, items = self.for_each, self.for_each.items.value(occasion.scope)
+        if not isinstance(items, list):
+            raise RejectedError("HUB-E3170", place=each.items.place, expression=each.items.text, got=short(items))
+        if len(items) * len(self.requests) > MAX_COMMANDS:
+            raise RejectedError("HUB-E3172", place=each.items.place, most=MAX_COMMANDS)
+        keyed = [
+            (self._key(at, {each.name: item}, occasion, engine), {each.name: item}) for at, item in enumerate(items)
+        ]
+        keys = [key for key, _ in keyed]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise RejectedError("HUB-E3171", place=each.items.place, key=twice)
+        return keyed
+
+    def _key(self, at: int, item: dict[str, Json], occasion: Occasion, engine: Engine) -> str:
+        assert self.for_each
+        if self.for_each.key is None:
+            return str(at)
+        scope = engine.scope({**occasion.values, **item}, occasion.scope.context)
+        key = self.for_each.key.render(scope)
+        if isinstance(key, str | int) and not isinstance(key, bool) and str(key):
+            return str(key)[:200]
+        raise RejectedError("HUB-E3170", place=self.for_each.items.place, expression="key", got=short(key))
+
+
+def event_value(event: Event) -> dict[str, Json]:
+    """What rules see as `event`."""
+    return {
+        "id": event.id,
+        "type": event.type,
+        "subject": event.subject,
+        "version": event.subjectversion,
+        "time": event.time,
+        "recordedtime": event.recordedtime,
+        "source": event.source,
+        "case": event.case,
+        "actor": event.actor,
+        "data": event.data,
+    }
+
+
+EVENT_NAMES = ("id", "type", "subject", "version", "time", "recordedtime", "source", "case", "actor", "data")
+CASE_NAMES = ("id", "opened_by", "entities")
+
+
+def _arguments(request: Request, scope: Scope) -> dict[str, Json]:
+    made = {}
+    for name, argument in request.arguments.items():
+        value = made[name] = argument.template.render(scope)
+        if argument.template.expressions and promised(value) is None:
+            _accept(request, name, argument, value)
+    size = len(orjson.dumps(made))
+    if size > MAX_ARGUMENTS:
+        raise RejectedError("HUB-E3174", place=request.place, command=request.type, bytes=size, most=MAX_ARGUMENTS)
+    return made
+
+
+def _accept(request: Request, name: str, argument: Argument, value: Json) -> None:
+    try:
+        argument.accepts.validate_python(value)
+    except ValidationError as error:
+        raise RejectedError(
+            "HUB-E3173",
+            place=argument.place,
+            command=request.type,
+            argument=name,
+            expected=argument.expected,
+            got=short(value),
+        ) from error

@@ -1,0 +1,115 @@
+"""All rules of a home together: what follows from an event."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.case import Case
+from hub.errors import FatalError, HubError, RejectedError
+from hub.rules.expressions import Engine
+from hub.rules.functions import Function
+from hub.rules.language import World, read_rule
+from hub.rules.people import People
+from hub.rules.places import Located
+from hub.rules.rule import Occasion, Rule, event_value
+from hub.rules.working_time import WorkingTime
+from schemas.event import Command, Event
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the rules make of one event: commands to carry out, and those that rules in shadow mode would have asked for.
+
+    A rule in shadow mode can do no harm: when it fails, its error stands in `failed` and the event goes on.
+    """
+
+    live: tuple[Command, ...] = ()
+    shadow: tuple[Command, ...] = ()
+    failed: tuple[RejectedError, ...] = ()
+
+
+NOTHING = Decisions()
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The rules, by the types of event they wait for. Never changes: a reload makes another."""
+
+    engine: Engine
+    people: People = field(default_factory=People)
+    rules: tuple[Rule, ...] = ()
+    _by_type: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+
+    def commands_for(self, case: Case, event: Event, occurrence: str) -> Decisions:
+        """What follows from `event`, which is folded into `case` already. Pure: the same input gives the same commands and ids.
+
+        `occurrence` tells this event from others of the same subject that may ask for the same again; it goes into the ids.
+        Raises RejectedError, with place, expression and rule, when a live rule fails.
+        """
+        rules = self._by_type.get(event.type)
+        if not rules:
+            return NOTHING
+        values = {
+            "event": event_value(event),
+            "case": case.as_value() if any(rule.reads_case for rule in rules) else {"id": case.id},
+        }
+        occasion = Occasion(event, case, occurrence, values, self.engine.scope(values, case.id))
+        live, shadow, failed = list[Command](), list[Command](), list[RejectedError]()
+        for rule in rules:
+            if rule.mode == "live":
+                live += rule.commands(occasion, self.engine, self.people, len(live))
+            else:
+                self._shadow(rule, occasion, shadow, failed)
+        return Decisions(tuple(live), tuple(shadow), tuple(failed))
+
+    def digests(self) -> dict[str, str]:
+        """The digest of each rule by its name."""
+        return {rule.name: rule.digest for rule in self.rules}
+
+    def _shadow(self, rule: Rule, occasion: Occasion, made: list[Command], failed: list[RejectedError]) -> None:
+        try:
+            made += list(rule.commands(occasion, self.engine, self.people, len(made)))
+        except RejectedError as error:
+            failed.append(error)
+
+
+def engine_for(people: People, working_time: WorkingTime) -> Engine:
+    """An engine with the functions that rules have; the context of its scopes is the case's id."""
+    functions = (
+        Function("role", (("string",),), "string", lambda case_id, name: people.role(name, case_id)),
+        Function("person", (("string",),), "map", lambda case_id, ref: people.person(ref)),
+        Function("workdays", (("string", "int"), ("timestamp", "int")), "string", _workdays(working_time)),
+    )
+    return Engine(functions)
+
+
+def rule_set(files: Iterable[Located], world: World) -> tuple[RuleSet, list[HubError]]:
+    """The rules of these files, and every mistake in them. A file with a mistake adds no rule."""
+    rules: dict[str, Rule] = {}
+    errors: list[HubError] = []
+    for located in files:
+        rule, mistakes = read_rule(located, world)
+        errors += mistakes
+        if rule is None:
+            continue
+        other = rules.setdefault(rule.name, rule)
+        if other is not rule:
+            errors.append(FatalError("HUB-E3166", place=rule.place, name=rule.name, other=str(other.place)))
+    return make_rule_set(rules.values(), world.engine, world.people), errors
+
+
+def make_rule_set(rules: Iterable[Rule], engine: Engine, people: People) -> RuleSet:
+    """Index rules; they run in the order of their names."""
+    ordered = tuple(sorted(rules, key=lambda rule: rule.name))
+    by_type = defaultdict[str, list[Rule]](list)
+    for rule in ordered:
+        for type_ in rule.when if rule.mode != "off" else ():
+            by_type[type_].append(rule)
+    return RuleSet(engine, people, ordered, {type_: tuple(found) for type_, found in by_type.items()})
+
+
+def _workdays(working_time: WorkingTime) -> Any:
+    return lambda case_id, start, n: working_time.workdays(start, n)

@@ -1,0 +1,121 @@
+"""A connector's fact made into an event. Pure: the same fact, people and moment give the same event.
+
+What cannot become one is refused here, at the door, with the field and the reason: nothing behind the outbox has to doubt.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol, get_args
+
+from pydantic import ValidationError
+
+from hub.connector import Fact
+from hub.errors import RejectedError
+from schemas.catalog import EventSpec, Model, event_spec
+from schemas.event import MAX_BYTES, Event, derived_id, stamp
+
+AHEAD = timedelta(minutes=5)
+"""How far a source's clock may be before ours. A later time is brought back to that: no clock may poison what waits on time."""
+
+
+class People(Protocol):
+    """Who is who: people.yaml as it is now."""
+
+    def person_of(self, instance: str, account: str) -> str | None:
+        """`person/<id>` of an account at an instance, None when nobody has it."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where and when a fact comes in. `fallback` is the version of a fact whose connector gives none."""
+
+    instance: str
+    people: People
+    now: datetime
+    fallback: str
+
+    def person(self, account: str) -> str:
+        """The person behind an account; what is a reference already stays one."""
+        if account.startswith(("person/", "account/")):
+            return account
+        return self.people.person_of(self.instance, account) or f"account/{self.instance}/{account}"
+
+
+def event_of(fact: Fact, door: Door) -> Event:
+    """The event of a fact, its case not yet settled: `partitionkey` holds what it belongs to, else its subject.
+
+    Raises RejectedError with field and reason for data that the catalogue does not allow, and for more than MAX_BYTES.
+    """
+    spec = event_spec(fact.type)
+    data = _checked(spec, fact, _with_persons(fact.data, spec.model, door))
+    anchor = fact.belongs_to or fact.subject
+    latest = door.now + AHEAD
+    try:
+        event = Event(
+            id=derived_id(door.instance, fact.type, fact.subject, fact.version or door.fallback),
+            source=f"/connectors/{door.instance}",
+            type=fact.type,
+            subject=fact.subject,
+            time=stamp(min(fact.time, latest)),
+            claimedtime=stamp(fact.time) if fact.time > latest else None,
+            recordedtime=stamp(door.now),
+            dataschema=spec.dataschema,
+            partitionkey=anchor,
+            correlationid=anchor,
+            causationid=fact.origin,
+            subjectversion=fact.version or None,
+            actor=door.person(fact.actor) if fact.actor else None,
+            origin=fact.origin,
+            data=data,
+        )
+        size = len(event.to_json())
+    except (ValidationError, TypeError, ValueError) as error:
+        field, reason = _said(error)
+        raise RejectedError("HUB-E6102", type=fact.type, subject=fact.subject, field=field, reason=reason) from error
+    if size > MAX_BYTES:
+        raise RejectedError("HUB-E6103", type=fact.type, subject=fact.subject, size=size, limit=MAX_BYTES)
+    return event
+
+
+def _checked(spec: EventSpec, fact: Fact, data: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return spec.model.model_validate(data).model_dump(mode="json", exclude_unset=True)
+    except (ValidationError, TypeError, ValueError, RecursionError) as error:
+        field, reason = _said(error)
+        raise RejectedError("HUB-E6101", type=fact.type, subject=fact.subject, field=field, reason=reason) from error
+
+
+def _said(error: Exception) -> tuple[str, str]:
+    """The field and the reason, without the value: it may be anybody's."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        return ".".join(map(str, first["loc"])) or "data", first["msg"]
+    return "data", str(error)[:200]
+
+
+def _with_persons(data: Mapping[str, Any], model: Model, door: Door) -> dict[str, Any]:
+    """The data with persons for accounts. An empty account is nobody: the field is left out."""
+    named = dict(data)
+    for field in person_fields(model) & named.keys():
+        value = named[field]
+        if value == "":
+            del named[field]
+        elif isinstance(value, str | int) and not isinstance(value, bool):
+            named[field] = door.person(str(value))
+    return named
+
+
+@functools.cache
+def person_fields(model: Model) -> frozenset[str]:
+    """The fields of a model that name a person."""
+    fields = model.model_fields.items()
+    return frozenset(name for name, field in fields if "person" in field.metadata or _marked(field.annotation))
+
+
+def _marked(annotation: object) -> bool:
+    marks = getattr(annotation, "__metadata__", ())
+    return "person" in marks or any(_marked(inner) for inner in get_args(annotation))

@@ -1,0 +1,262 @@
+"""Outside → outbox: what a connector tells is made durable, each fact once, in order, under its case.
+
+One push, or one page with its cursor, is one transaction; the sender hears of success only after it has committed. What
+cannot become an event is parked with its bytes, and later news of the same object wait behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from connectors import casing
+from connectors.facts import Door, People, event_of
+from hub.clock import Clock
+from hub.connector import Delivery, Fact, Receives, Unmapped
+from hub.errors import HubError, Place, RejectedError
+from hub.ledger import cursors, outbox, parked
+from hub.ledger.ledger import Ledger
+from hub.ledger.subjects import ALL, Known, look
+from schemas.event import MAX_BYTES, Event, derived_id, stamp
+
+WAITS, UNFORESEEN = "HUB-E6104", "HUB-E6105"
+MARGIN = timedelta(seconds=10)
+"""News of an object that may be ours are not held for calls that were asked for later than this: clocks may differ by less."""
+FACT = "application/vnd.hub.fact+json"
+"""The content type of a parked fact that no delivery brought."""
+_PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_PRIVATE = re.compile(r"signature|authorization|cookie|token|secret|key|password|auth", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The bytes that something would be parked with."""
+
+    ref: str
+    body: bytes
+    headers: Mapping[str, str]
+    received: datetime
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why something cannot become an event, and which object it is about, if that can be told."""
+
+    subject: str | None
+    code: str
+    seen: Mapping[str, Any]
+    place: Place | None = None
+
+    @classmethod
+    def by(cls, subject: str | None, error: HubError) -> Refused:
+        """Refused for the reason that an error gives."""
+        return cls(subject, error.code, error.seen, error.place)
+
+
+Item = tuple[Event | Refused, Kept]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of a push: `id` names it in the hub, `events` are those it tells of, new or known."""
+
+    id: str
+    events: tuple[str, ...]
+
+
+class Intake:
+    """The door for every instance. For any thread; `push` and `page` return at once with a future of the commit."""
+
+    def __init__(self, ledger: Ledger, people: People, clock: Clock, creates: casing.Creates | None = None) -> None:
+        self._ledger, self._people, self._clock = ledger, people, clock
+        self._creates = creates or {}
+
+    def push(self, instance: str, receiver: Receives, delivery: Delivery) -> Future[Accepted]:
+        """Take in a verified push. Raises RejectedError for no JSON; everything else is kept, one way or another."""
+        name = delivery_ref(instance, delivery)
+        items = self.items(instance, receiver, delivery)
+        events = tuple(told.id for told, _ in items if isinstance(told, Event))
+
+        def work(conn: Connection) -> Accepted:
+            self.take_in(conn, instance, items)
+            return Accepted(name, events)
+
+        return self._ledger.writer.submit(work)
+
+    def items(self, instance: str, receiver: Receives, delivery: Delivery) -> Sequence[Item]:
+        """What a delivery says, each part with the bytes to park it with. A delivery that says nothing is an event too."""
+        name = delivery_ref(instance, delivery)
+        kept = Kept(name, delivery.body, _public(delivery.headers), delivery.received)
+        try:
+            told = receiver.read(delivery)
+        except HubError:
+            raise
+        except Exception as error:
+            return [(Refused.by(None, unforeseen(instance, error)), kept)]
+        if not told:
+            return [(_ignored(instance, name, delivery, self._clock.now()), kept)]
+        version = delivery.id or _digest(delivery.body)
+        first = (self._told(told[0], self._door(instance, version)), kept)
+        more = [
+            (self._told(one, self._door(instance, f"{version}#{at}")), replace(kept, ref=f"{name}#{at}"))
+            for at, one in enumerate(told[1:], 2)
+        ]
+        return [first, *more]
+
+    def page(
+        self,
+        instance: str,
+        stream: str,
+        facts: Iterable[Fact | Unmapped],
+        cursor: str,
+        mine: Callable[[Connection], bool],
+    ) -> Future[bool]:
+        """Take in what a poll brought and move its cursor. False, and nothing kept, when `mine` says it is another's job."""
+        items = [self._polled(instance, fact) for fact in facts]
+
+        def work(conn: Connection) -> bool:
+            if not mine(conn):
+                return False
+            self.take_in(conn, instance, items)
+            cursors.move(conn, instance, stream, cursor, stamp(self._clock.now()))
+            return True
+
+        return self._ledger.writer.submit(work)
+
+    def take_in(self, conn: Connection, instance: str, items: Sequence[Item], before: int = ALL) -> None:
+        """Record or park each in order. Of what is parked already, only entries with an id under `before` are waited for."""
+        for told, kept in items:
+            if isinstance(told, Refused):
+                self.park(conn, instance, told, kept)
+                continue
+            known = look(conn, told.subject, before)
+            if known.waits:
+                self._wait(conn, instance, told, kept)
+            else:
+                self._record(conn, instance, told, known)
+
+    def park(self, conn: Connection, instance: str, refused: Refused, kept: Kept) -> None:
+        """Keep something aside with its bytes. What a person has discarded stays discarded when it is sent again."""
+        there = parked.find(conn, kept.ref)
+        if there is not None and there.state == "discarded":
+            return
+        row: dict[str, Any] = {
+            "ref": kept.ref,
+            "kind": "delivery",
+            "instance": instance,
+            "subject": refused.subject,
+            "code": refused.code,
+            "seen": {name: str(fact) for name, fact in refused.seen.items()},
+            "place": str(refused.place) if refused.place else None,
+            "headers": dict(kept.headers),
+            "body": kept.body,
+            "parked_at": stamp(kept.received),
+        }
+        parked.park(conn, row)
+
+    def _wait(self, conn: Connection, instance: str, event: Event, kept: Kept) -> None:
+        if outbox.find(conn, event.id) is None:
+            self.park(conn, instance, Refused(event.subject, WAITS, {"subject": event.subject}), kept)
+
+    def _record(self, conn: Connection, instance: str, event: Event, known: Known) -> None:
+        until = stamp(self._clock.now() + MARGIN)
+        case = casing.case_of(conn, event, known, instance, self._creates.get(instance, frozenset()))
+        if case is None:
+            outbox.hold(conn, event, instance, until)
+        else:
+            outbox.record(conn, [casing.under(event, case)], instance)
+
+    def _door(self, instance: str, fallback: str) -> Door:
+        return Door(instance, self._people, self._clock.now(), fallback)
+
+    def _told(self, told: Fact | Unmapped, door: Door) -> Event | Refused:
+        if isinstance(told, Unmapped):
+            return Refused(told.subject, told.code, told.seen, told.place)
+        try:
+            return event_of(told, door)
+        except RejectedError as error:
+            return Refused.by(told.subject, error)
+        except Exception as error:
+            return Refused.by(told.subject, unforeseen(door.instance, error))
+
+    def _polled(self, instance: str, told: Fact | Unmapped) -> Item:
+        body = told.raw if isinstance(told, Unmapped) else fact_json(told)
+        headers = {} if isinstance(told, Unmapped) else {"content-type": FACT}
+        digest = _digest(body)
+        kept = Kept(f"delivery/{instance}/{digest}", body, headers, self._clock.now())
+        return self._told(told, self._door(instance, digest)), kept
+
+
+def delivery_ref(instance: str, delivery: Delivery) -> str:
+    """The name of a delivery: the same push again has the same name, another body never has."""
+    given = delivery.id
+    digest = hashlib.sha256((given or "").encode() + b"\n" + delivery.body).hexdigest()
+    if given is not None and _PLAIN.fullmatch(given):
+        return f"delivery/{instance}/{given}~{digest[:8]}"
+    return f"delivery/{instance}/{digest[:32]}"
+
+
+def fact_json(fact: Fact) -> bytes:
+    """A fact as bytes, the same for the same fact; `connectors.redelivery` reads it back."""
+    told = {
+        "type": fact.type,
+        "subject": fact.subject,
+        "version": fact.version,
+        "time": fact.time.isoformat(),
+        "data": dict(fact.data),
+        "belongs_to": fact.belongs_to,
+        "actor": fact.actor,
+        "origin": fact.origin,
+    }
+    return orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+
+
+def unforeseen(instance: str, error: Exception) -> RejectedError:
+    """What no one foresaw in a mapping: its kind and place, without the values, which may be anybody's."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    reason = f"{type(error).__name__} ({where.name}, line {where.lineno})"
+    return RejectedError(UNFORESEEN, instance=instance, reason=reason)
+
+
+def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Event:
+    """The event of a push that matches nothing: kept, so that nothing vanishes. A long body is cut, its hash is not."""
+    text = delivery.body.decode(errors="replace")
+    whole = len(text.encode()) <= MAX_BYTES // 4
+    data = {"body": text if whole else text[: MAX_BYTES // 16]}
+    if not whole:
+        data |= {"cut_from": str(len(delivery.body)), "sha256": hashlib.sha256(delivery.body).hexdigest()}
+    type_ = "hub.delivery.ignored"
+    return Event(
+        id=derived_id(instance, type_, name),
+        source=f"/connectors/{instance}",
+        type=type_,
+        subject=name,
+        time=stamp(delivery.received),
+        recordedtime=stamp(now),
+        dataschema=f"urn:hub:{type_}:1",
+        partitionkey=name,
+        correlationid=name,
+        data=data,
+    )
+
+
+def _public(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that may be kept: none that could hold a secret or a signature."""
+    return {name: value for name, value in headers.items() if not _PRIVATE.search(name)}
+
+
+def _digest(body: bytes) -> str:
+    """The sha256 of a body, of its canonical JSON where it is JSON."""
+    with contextlib.suppress(orjson.JSONDecodeError):  # what is no JSON is told apart by its bytes
+        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(body).hexdigest()

@@ -1,0 +1,337 @@
+"""Pushes over real sockets: what is taken in, what is refused, and that refusing costs next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from connectors import front_door
+from connectors.front_door import MAX_BODY, Address, FrontDoor, Pushes
+from connectors.intake import Intake
+from hub.clock import SystemClock
+from hub.errors import FatalError
+from hub.ledger import outbox
+from hub.ledger.ledger import Ledger
+from tests.pushing import SECRET, Staff, crm, deal, signed
+
+Story = Callable[["World"], Coroutine[Any, Any, None]]
+
+
+@dataclass
+class World:
+    """A front door that is open, and a client before it."""
+
+    ledger: Ledger
+    client: aiohttp.ClientSession
+    pushes: Pushes
+    port: int
+
+    async def post(
+        self, body: bytes, headers: dict[str, str], path: str = "crm", method: str = "POST"
+    ) -> tuple[int, dict[str, Any]]:
+        address = f"http://127.0.0.1:{self.port}/webhooks/{path}"
+        async with self.client.request(method, address, data=io.BytesIO(body), headers=headers) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def push(self, body: bytes, id_: str = "msg_1") -> tuple[int, dict[str, Any]]:
+        return await self.post(body, signed(body, id_))
+
+    async def raw(self, sent: bytes, seconds: float = 5.0) -> bytes:
+        """Send bytes as they are; what comes back until the connection closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(sent)
+        try:
+            return await asyncio.wait_for(reader.read(), seconds)
+        finally:
+            writer.close()
+
+    def accepted(self) -> int:
+        with self.ledger.reading() as conn:
+            return outbox.counts(conn)["accepted"]
+
+
+async def _rest(_request: web.BaseRequest) -> web.StreamResponse:
+    return web.Response(status=404)
+
+
+@contextlib.asynccontextmanager
+async def opened(ledger: Ledger) -> AsyncIterator[World]:
+    receiver = crm().receives
+    assert receiver is not None
+    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), {"crm": receiver}, SystemClock())
+    door = FrontDoor(Address(port=0), pushes, _rest)
+    port = await door.open()
+    async with aiohttp.ClientSession() as client:
+        yield World(ledger, client, pushes, port)
+    await door.close()
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Iterator[Callable[[Story], None]]:
+    """Run a story before an open front door."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+    async def run(story: Story) -> None:
+        async with opened(ledger) as world:
+            await story(world)
+
+    yield lambda story: asyncio.run(run(story))
+    ledger.close()
+
+
+Tell = Callable[[Story], None]
+
+
+def test_a_signed_push_is_durable_when_it_is_answered(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        status, told = await world.push(deal())
+        assert (status, world.accepted()) == (202, 1)
+        assert told["id"].startswith("delivery/crm/msg_1~")
+        assert len(told["events"]) == 1
+
+    tell(story)
+
+
+def test_the_same_push_three_times_is_one_event(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        answers = [await world.push(deal(), id_) for id_ in ("msg_1", "msg_1", "msg_2")]
+        assert [status for status, _ in answers] == [202, 202, 202]
+        assert world.accepted() == 1
+
+    tell(story)
+
+
+def test_a_push_that_matches_nothing_is_taken_in(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        assert (await world.push(deal(kind="viewed")))[0] == 202
+        assert world.accepted() == 1
+
+    tell(story)
+
+
+def _forged() -> dict[str, tuple[bytes, dict[str, str]]]:
+    body, right = deal(), signed(deal())
+    late, early = (datetime.now(UTC) + timedelta(minutes=minutes) for minutes in (-6, 6))
+    other = "whsec_" + "b3RoZXIga2V5IG9mIDI0IGJ5dGVz"
+    return {
+        "no signature": (body, {"content-type": "application/json"}),
+        "wrong signature": (body, right | {"webhook-signature": "v1,AAAA"}),
+        "truncated signature": (body, right | {"webhook-signature": right["webhook-signature"][:-4]}),
+        "body altered by a bit": (bytes([body[0] ^ 1]) + body[1:], right),
+        "another secret": (body, signed(body, secret=other)),
+        "another id": (body, right | {"webhook-id": "msg_2"}),
+        "too old": (body, signed(body, at=late)),
+        "too early": (body, signed(body, at=early)),
+        "another algorithm": (body, right | {"webhook-signature": right["webhook-signature"].replace("v1,", "v9,")}),
+        "no id": (body, {name: value for name, value in right.items() if name != "webhook-id"}),
+        "time is no number": (body, right | {"webhook-timestamp": "soon"}),
+        "signature is no base64": (body, right | {"webhook-signature": "v1,\u00e4"}),
+        "empty body": (b"", right),
+    }
+
+
+@pytest.mark.parametrize("how", list(_forged()))
+def test_a_forged_push_gets_401_with_a_constant_body_and_leaves_nothing(tell: Tell, how: str) -> None:
+    async def story(world: World) -> None:
+        body, headers = _forged()[how]
+        status, told = await world.post(body, headers)
+        assert (status, told["code"]) == (401, "HUB-E7008")
+        assert told == (await world.post(b"x", {}))[1]
+        assert world.accepted() == 0
+
+    tell(story)
+
+
+def test_one_right_signature_among_several_will_do(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        headers = signed(deal())
+        headers["webhook-signature"] = "v1,AAAA " + headers["webhook-signature"]
+        assert (await world.post(deal(), headers))[0] == 202
+
+    tell(story)
+
+
+def test_a_header_that_comes_twice_passes_for_neither(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        body, headers = deal(), signed(deal())
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        lines += ["webhook-id: msg_2", f"content-length: {len(body)}", "connection: close", "host: localhost"]
+        sent = "POST /webhooks/crm HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n"
+        assert (await world.raw(sent.encode() + body)).startswith(b"HTTP/1.1 401")
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"not json",
+        b'{"type": NaN}',
+        b'{"a": 1e400}',
+        b"[" * 100_000,
+        b'{"type": "\\ud800"}',
+    ],
+)
+def test_what_is_no_json_gets_400_and_leaves_nothing(tell: Tell, body: bytes) -> None:
+    async def story(world: World) -> None:
+        signature = _sign_bytes(body)
+        status, told = await world.post(body, signature)
+        assert (status, told["code"]) == (400, "HUB-E7009")
+        assert world.accepted() == 0
+
+    tell(story)
+
+
+@pytest.mark.parametrize("body", ["{}".encode("utf-16"), b'"\xff"'])
+def test_what_is_no_utf_8_is_refused_and_leaves_nothing(tell: Tell, body: bytes) -> None:
+    async def story(world: World) -> None:
+        assert (await world.post(body, _sign_bytes(body)))[0] in (400, 401)
+        assert world.accepted() == 0
+
+    tell(story)
+
+
+def _sign_bytes(body: bytes) -> dict[str, str]:
+    at = str(int(datetime.now(UTC).timestamp()))
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    signature = base64.b64encode(hmac.digest(key, b"msg_1." + at.encode() + b"." + body, hashlib.sha256)).decode()
+    return {"webhook-id": "msg_1", "webhook-timestamp": at, "webhook-signature": f"v1,{signature}"}
+
+
+def test_a_mebibyte_is_taken_and_a_byte_more_is_not(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        room = MAX_BODY - len(deal(title=""))
+        fits, more = deal(title="x" * room), deal(title="x" * (room + 1))
+        assert (await world.push(fits))[0] == 202
+        status, told = await world.push(more)
+        assert (status, told["code"]) == (413, "HUB-E7005")
+
+    tell(story)
+
+
+def test_an_endless_chunked_push_is_cut_off_at_a_mebibyte(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 * MAX_BODY and not reader._buffer:  # type: ignore[attr-defined]  # has an answer come?
+                writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                sent += 65536
+                await writer.drain()
+        assert (await reader.read(12)) == b"HTTP/1.1 413"
+        assert sent < 8 * MAX_BODY
+        writer.close()
+
+    tell(story)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, gzip"])
+def test_a_compressed_push_is_refused_unread(tell: Tell, encoding: str) -> None:
+    async def story(world: World) -> None:
+        assert (await world.post(b"\x1f\x8b", {"content-encoding": encoding}))[0] == 415
+
+    tell(story)
+
+
+def test_a_body_that_does_not_come_gets_408(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "READ_SECONDS", 0.2)
+
+    async def story(world: World) -> None:
+        head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf"
+        assert (await world.raw(head)).startswith(b"HTTP/1.1 408")
+        assert world.accepted() == 0
+
+    tell(story)
+
+
+def test_slow_heads_are_dropped_and_others_served_meanwhile(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "READ_SECONDS", 1.0)
+
+    async def story(world: World) -> None:
+        slow = [asyncio.create_task(world.raw(b"POST /webhooks/crm HTTP/1.1\r\nhost: l")) for _ in range(200)]
+        await asyncio.sleep(0)
+        assert (await world.push(deal()))[0] == 202
+        assert {await one for one in slow} == {b""}
+
+    tell(story)
+
+
+def test_a_head_that_is_too_large_gets_400(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 100_000 + b"\r\n\r\n"
+        assert b" 400 " in (await world.raw(head)).splitlines()[0]
+
+    tell(story)
+
+
+def test_an_unknown_instance_gets_404_and_another_method_405(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        for path in ("erp", "", "crm/", "crm/x", "..%2fcrm"):
+            status, told = await world.post(deal(), signed(deal()), path)
+            assert (status, told["code"]) == (404, "HUB-E7002")
+        assert (await world.post(b"", {}, method="GET"))[0] == 405
+
+    tell(story)
+
+
+def test_a_refusal_is_told_in_the_senders_language(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        told = [(await world.post(b"", {"accept-language": spoken}))[1] for spoken in ("zh-CN,en", "en-GB,zh", "de")]
+        assert [one["title"][0] for one in told] == ["签", "t", "签"]
+        assert all(one["type"] == "urn:hub:problem:HUB-E7008" and one["status"] == 401 for one in told)
+
+    tell(story)
+
+
+def test_a_ledger_that_is_away_gets_503_and_nothing_is_promised(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        world.ledger.writer.close()
+        async with world.client.post(
+            f"http://127.0.0.1:{world.port}/webhooks/crm", data=deal(), headers=signed(deal())
+        ) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+            assert json.loads(await answer.read())["code"] == "HUB-E7006"
+
+    tell(story)
+
+
+def test_pushes_beyond_what_memory_allows_are_told_to_come_again(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "MAX_WAITING", 100)
+
+    async def story(world: World) -> None:
+        assert (await world.push(deal()))[0] == 503
+        assert world.pushes.under_way == 0
+
+    tell(story)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "hub.example.com", ""])
+def test_the_door_opens_to_this_machine_only(host: str) -> None:
+    with pytest.raises(FatalError) as refused:
+        Address(host).checked()
+    assert refused.value.code == "HUB-E7001"
+
+
+def test_a_port_that_is_taken_is_named(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        with pytest.raises(FatalError) as refused:
+            await FrontDoor(Address(port=world.port), world.pushes, _rest).open()
+        assert (refused.value.code, refused.value.seen["port"]) == ("HUB-E7010", world.port)
+
+    tell(story)

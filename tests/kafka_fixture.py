@@ -21,7 +21,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
     """A broker of the test's own, running, that it may kill, stop and start again."""
-    own = EmbeddedKafka(BrokerPlan(tmp_path / "data", port=0))
+    own = EmbeddedKafka(BrokerPlan(tmp_path / "集成, 2026", port=0))
     own.start()
     yield own
     own.stop()

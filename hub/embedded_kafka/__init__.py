@@ -5,6 +5,6 @@ returns once it answers. `python -m hub.embedded_kafka --data DIR` does the same
 """
 
 from hub.embedded_kafka.broker import BrokerPlan, EmbeddedKafka
-from hub.embedded_kafka.jars import jars
+from hub.embedded_kafka.classpath import jars
 
 __all__ = ["BrokerPlan", "EmbeddedKafka", "jars"]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from hub.embedded_kafka import diagnosis, ports, server, wire
+from hub.embedded_kafka.class_archive import ClassArchive, publish
+from hub.embedded_kafka.classpath import KAFKA, cache, jars
 from hub.embedded_kafka.folder import Folder, unusable
-from hub.embedded_kafka.jars import KAFKA, cache, jars
 from hub.embedded_kafka.process import Process
 from hub.embedded_kafka.wording import Progress, quiet, say
 from hub.errors import FatalError, HubError, RetryableError
 
 ATTEMPTS = 3
 """Starts tried when another program took the chosen port in the moment between."""
+
+STOPPED = 143
+"""The code of a Java that ended in order after SIGTERM."""
 
 PATIENCE = 300.0
 """Seconds a living broker may take to answer: after a crash it reads its open segments again."""
@@ -49,21 +52,22 @@ class EmbeddedKafka:
         self._folder = Folder(plan.data)
         self._process: Process | None = None
         self._port: int | None = None
+        self._archive: ClassArchive | None = None
 
     def start(self) -> str:
         """Block until the broker answers; its bootstrap address, `127.0.0.1:PORT`. Nothing to do while it runs.
 
-        Raises RetryableError HUB-E2001 (no network on the first run), FatalError HUB-E2002 to HUB-E2010; nothing is left
-        running then, and the folder is free.
+        Raises RetryableError HUB-E2001 (no network on the first run), HUB-E2010 (no answer), FatalError HUB-E2002 to
+        HUB-E2009; nothing is left running then, and the folder is free.
         """
         if self.running:
             return self.bootstrap
         began = time.monotonic()
-        self._folder.claim()
         try:
+            self._folder.claim()
             self._start()
         except BaseException as error:
-            self.stop(grace=5)
+            self._abandon()
             if isinstance(error, OSError):
                 raise unusable(self._folder.path, error) from error
             raise
@@ -76,6 +80,7 @@ class EmbeddedKafka:
         classpath = jars(self._progress)
         self._folder.sweep()
         shutil.copy(Path(__file__).with_name("log4j2.properties"), self._folder.path)
+        self._archive = ClassArchive.of(_java_version(), classpath, cache(), self._folder.tmp / "classes.jsa")
         for attempt in range(1, ATTEMPTS + 1):
             self._choose_ports()
             self._format(classpath)
@@ -95,7 +100,9 @@ class EmbeddedKafka:
     def _choose_ports(self) -> None:
         wanted = self.plan.port
         if self.plan.required:
-            self._port = ports.require(wanted)
+            if not ports.is_free(wanted):
+                raise FatalError("HUB-E2003", port=wanted, by=ports.occupant(wanted))
+            self._port = wanted
         else:
             # After a crash its clients still look for it where it was.
             self._port = ports.choose(port for port in (self._folder.noted_port(), wanted) if port)
@@ -106,31 +113,36 @@ class EmbeddedKafka:
         (self._folder.path / "server.properties").write_text(server.properties(self._port, controller), "ascii")
 
     def _format(self, classpath: list[Path]) -> None:
-        if self._folder.is_formatted:
-            return
-        self._progress(say("format", data=self._folder.path), None)
-        done = subprocess.run(
-            server.format_command(_java(), classpath, self._folder.cluster()),
-            cwd=self._folder.path,
-            env=server.environment(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=PATIENCE,
-        )
-        if done.returncode != 0:
-            raise self._death(done.stdout.splitlines())
+        """What only the first start does: the empty log, and the archive of the JDK's classes."""
+        base = self._class_archive.base
+        if not base.exists():
+            draft = self._folder.tmp / base.name
+            self._call(server.base_archive_command(_java(), draft))
+            publish(draft, base)
+        if not self._folder.is_formatted:
+            self._progress(say("format", data=self._folder.path), None)
+            archive = self._class_archive.use()
+            self._call(server.format_command(_java(), classpath, archive, self._folder.cluster()))
+
+    def _call(self, command: list[str]) -> None:
+        """Run one of the tools to its end. Raises FatalError when it fails."""
+        tool = self._process = self._launch(command)
+        if tool.join() != 0:
+            raise self._death()
+
+    def _launch(self, command: list[str]) -> Process:
+        process = Process(command, self._folder.path, server.environment(os.environ))
+        try:
+            process.start()
+        except OSError as error:
+            raise FatalError("HUB-E2008", cause=f"{command[0]}: {error.strerror}", log=self._folder.logs) from error
+        return process
 
     def _run(self, classpath: list[Path]) -> None:
         self._progress(say("start", version=KAFKA, port=self._port), None)
-        cache().mkdir(parents=True, exist_ok=True)
-        archive = cache() / f"kafka-{KAFKA}-java-{_java_version()}.jsa"
+        archive = self._class_archive.use_or_make()
         command = server.broker_command(_java(), classpath, self.plan.heap, archive, self._folder.mark)
-        self._process = Process(command, self._folder.path, server.environment(os.environ))
-        self._process.start()
+        self._process = self._launch(command)
         self._folder.note(self._process.pid, self._port or 0)
         self._until_it_answers(self._process)
 
@@ -144,39 +156,38 @@ class EmbeddedKafka:
             if time.monotonic() > deadline:
                 cause = diagnosis.cause_in(list(process.tail))
                 raise RetryableError("HUB-E2010", seconds=int(PATIENCE), cause=cause, log=self._folder.logs)
-        raise self._death(list(process.tail))
+        raise self._death()
 
-    def _death(self, lines: list[str]) -> FatalError:
-        where = {"data": self._folder.path, "log": self._folder.logs}
-        return FatalError(
-            diagnosis.code_of(lines),
-            place=None,
-            cause=diagnosis.cause_in(lines),
-            port=self._port,
-            by="?",
-            pid="?",
-            **where,
-        )
+    def _death(self) -> FatalError:
+        """The error for a Java that ended by itself."""
+        lines = list(self._started.tail) or [f"exit code {self._started.wait(0)}"]
+        code, port = diagnosis.code_of(lines), self._port or 0
+        by = ports.occupant(port) if code == diagnosis.PORT_TAKEN else "?"
+        cause = diagnosis.cause_in(lines)
+        return FatalError(code, cause=cause, data=self._folder.path, log=self._folder.logs, port=port, by=by, pid="?")
+
+    def _abandon(self) -> None:
+        """After a start that failed: nothing runs, and the folder is free; its notes stay for the next start."""
+        if self._process is not None:
+            self._process.stop(grace=5)
+        self._folder.release()
 
     def stop(self, grace: float = 20.0) -> None:
         """SIGTERM, `grace` seconds, SIGKILL; returns after its end, with the folder free. Nothing to do when none runs."""
-        if self.running and self._process is not None:
-            self._process.stop(grace)
-        if self._folder.is_held:
+        if self._process is not None and self._process.running:
+            if self._process.stop(grace) == STOPPED:
+                self._class_archive.keep()
             self._folder.forget()
-            self._folder.release()
+        self._folder.release()
 
     def wait(self) -> int:
         """Wait for the broker's end; its return code: 143 after a stop, negative when killed by that signal."""
-        code = self._started.wait()
-        if code is None:
-            raise RuntimeError("a wait without a limit ended without a code")
-        return code
+        return self._started.join()
 
     def failure(self) -> FatalError | None:
         """Why the broker ended though nobody stopped it; None while it runs, or when it ended as told."""
-        code = None if self.running else self._started.wait(0)
-        return None if code in (None, 0, 143) else self._death([*self._started.tail, f"exit code {code}"])
+        code = self._started.wait(0)
+        return None if code in (None, 0, STOPPED) else self._death()
 
     @property
     def running(self) -> bool:
@@ -188,6 +199,7 @@ class EmbeddedKafka:
 
     @property
     def bootstrap(self) -> str:
+        """`127.0.0.1:PORT`, from the start on, and unchanged after a death."""
         return f"{wire.HOST}:{self._port}"
 
     @property
@@ -195,6 +207,12 @@ class EmbeddedKafka:
         if self._process is None:
             raise RuntimeError("the embedded broker was not started")
         return self._process
+
+    @property
+    def _class_archive(self) -> ClassArchive:
+        if self._archive is None:
+            raise RuntimeError("the embedded broker was not started")
+        return self._archive
 
 
 def _java() -> Path:

@@ -13,8 +13,11 @@ SIGNS = (
     (PORT_TAKEN, re.compile(r"Address already in use")),
     (LOCKED, re.compile(r"Failed to acquire lock on file|OverlappingFileLockException")),
 )
-FRAME = re.compile(r"^\s+at |^\s*\.\.\. \d+ more|^\s*$")
-TELLING = re.compile(r"Caused by: |Exception\b|Error\b|^(ERROR|FATAL) ")
+NOISE = re.compile(
+    r"^\s+at |^\s*\.\.\. \d+ more|^[\s#]*$"  # a stack trace
+    r"|^Error: (Could not create the Java|A fatal exception has)|^Error occurred during init|report file|^# /|^WARNING: "
+)
+TELLING = re.compile(r"Caused by: |Exception\b|Error\b|^(ERROR|FATAL) |memory")
 
 
 def code_of(lines: Sequence[str]) -> str:
@@ -23,7 +26,7 @@ def code_of(lines: Sequence[str]) -> str:
 
 
 def cause_in(lines: Sequence[str]) -> str:
-    """The one line that says most: the last that names an error, else the last that isn't part of a stack trace."""
-    spoken = [line.strip() for line in lines if not FRAME.match(line)]
+    """The one line that says most: the last that names an error, else the last that isn't noise."""
+    spoken = [line.strip("# \t") for line in lines if not NOISE.search(line)]
     telling = [line for line in spoken if TELLING.search(line)]
     return (telling or spoken or ["?"])[-1].removeprefix("Caused by: ")[:300]

@@ -12,7 +12,6 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
-from typing import IO
 
 from hub.errors import FatalError
 
@@ -29,7 +28,7 @@ class Folder:
         self.path = path.absolute()
         self.log, self.logs, self.tmp = self.path / "log", self.path / "logs", self.path / "tmp"
         self._pid, self._port, self._cluster = self.path / "pid", self.path / "port", self.path / "cluster"
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
 
     @property
     def mark(self) -> str:
@@ -41,23 +40,26 @@ class Folder:
 
         Raises FatalError: HUB-E2005 when another living process holds it, HUB-E2009 when it can't be written.
         """
-        if self._lock is not None:
-            return
-        try:
-            self._make()
-            lock = (self.path / "lock").open("a+")
-        except OSError as error:
-            raise unusable(self.path, error) from error
+        if self._lock is None:
+            try:
+                self._make()
+                self._lock = self._locked()
+            except OSError as error:
+                raise unusable(self.path, error) from error
+
+    def _locked(self) -> int:
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.write(lock, b"%d\n" % os.getpid())
         except OSError as error:
-            holder = (self.path / "lock").read_text().strip() or "?"
-            lock.close()
-            raise FatalError("HUB-E2005", data=self.path, pid=holder) from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        self._lock = lock
+            holder = os.read(lock, 20).decode().strip() or "?"
+            os.close(lock)
+            if isinstance(error, BlockingIOError):
+                raise FatalError("HUB-E2005", data=self.path, pid=holder) from error
+            raise
+        return lock
 
     def _make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -65,14 +67,10 @@ class Folder:
         for folder in (self.log, self.logs, self.tmp):
             folder.mkdir(exist_ok=True)
 
-    @property
-    def is_held(self) -> bool:
-        return self._lock is not None
-
     def release(self) -> None:
         """Let others have the folder; nothing to do when it isn't held."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def check_space(self) -> None:
@@ -124,6 +122,7 @@ class Folder:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.kill(pid, sign)
+                os.kill(pid, signal.SIGCONT)  # a suspended process heeds no SIGTERM
             except ProcessLookupError:
                 return
             deadline = time.monotonic() + STOP_GRACE
@@ -139,7 +138,7 @@ class Folder:
 
 
 def unusable(path: Path, error: OSError) -> FatalError:
-    """The error to raise when the data folder can't be made or written."""
+    """The error to raise when a folder can't be made or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FatalError("HUB-E2006", data=path, free=0, needed=NEEDED // 2**20)
     return FatalError("HUB-E2009", data=path, reason=error.strerror or type(error).__name__)

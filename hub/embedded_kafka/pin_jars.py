@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jgo.maven import Artifact, MavenContext
 
-from hub.embedded_kafka.jars import ROOTS, repository
+from hub.embedded_kafka.classpath import ROOTS, repository
 
 
 def fresh_lock() -> str:

@@ -1,10 +1,12 @@
-"""Which ports the broker gets: the wanted one, else one that is free."""
+"""Which ports the broker gets: the wanted one, else one that is free; and who has the wanted one."""
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 from hub.embedded_kafka import wire
 from hub.errors import FatalError
@@ -12,6 +14,7 @@ from hub.errors import FatalError
 # Below the range from which Linux gives outgoing connections theirs: a client that keeps trying a broker which is down
 # could otherwise be given the broker's own port, connect to itself and hold it.
 SPARE = range(20_000, 32_000)
+LISTENING = "0A"
 
 
 def is_free(port: int) -> bool:
@@ -25,25 +28,40 @@ def is_free(port: int) -> bool:
     return not wire.listens(port)
 
 
-def occupant(port: int) -> str:
-    """What holds a taken port, as far as one can tell from outside."""
-    if wire.ask(port) is not None:
-        return "Kafka"
-    return "TCP" if wire.listens(port) else "?"
-
-
-def require(port: int) -> int:
-    """That port or none: raises FatalError HUB-E2003."""
-    if not is_free(port):
-        raise FatalError("HUB-E2003", port=port, by=occupant(port))
-    return port
-
-
 def choose(wanted: Iterable[int], avoid: Iterable[int] = ()) -> int:
-    """The first free port of `wanted`, else any spare one; never one of `avoid`. 0 in `wanted` means any."""
-    shunned = {0, *avoid}
+    """The first free port of `wanted`, else any spare one; never one of `avoid`."""
+    shunned = set(avoid)
     spare = random.sample(SPARE, 500)  # two hubs that start at once should not meet
     for port in [*wanted, *spare]:
         if port not in shunned and is_free(port):
             return port
     raise FatalError("HUB-E2003", port=f"{SPARE.start}-{SPARE.stop}", by="?")
+
+
+def occupant(port: int) -> str:
+    """What listens on a taken port, as far as this user can see: `Kafka: java 4711`, `nginx 312`, `?`."""
+    program = next((_program(pid) for inode in _listeners(port) for pid in _owners(inode)), "?")
+    return f"Kafka: {program}" if wire.ask(port) is not None else program
+
+
+def _listeners(port: int) -> list[str]:
+    """The inodes of the sockets that listen on a port (Linux; elsewhere none)."""
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    return [row[9] for row in rows if row[3] == LISTENING and int(row[1].rpartition(":")[2], 16) == port]
+
+
+def _owners(inode: str) -> Iterable[int]:
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(entry) == f"socket:[{inode}]":
+                yield int(entry.parts[2])
+        except OSError:  # it ended meanwhile, or is another user's
+            continue
+
+
+def _program(pid: int) -> str:
+    try:
+        return f"{Path(f'/proc/{pid}/comm').read_text().strip()} {pid}"
+    except OSError:
+        return "?"

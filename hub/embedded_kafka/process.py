@@ -70,16 +70,21 @@ class Process:
     def running(self) -> bool:
         return self._begun.is_set() and self._refused is None and not self._ended.is_set()
 
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for its end; its return code (negative: killed by that signal), or None when `timeout` seconds passed."""
+    def wait(self, timeout: float) -> int | None:
+        """Its return code (negative: killed by that signal), or None when it still runs after `timeout` seconds."""
         return self._child.returncode if self._ended.wait(timeout) else None
 
-    def stop(self, grace: float) -> None:
-        """SIGTERM, up to `grace` seconds, SIGKILL. Returns after its end."""
+    def join(self) -> int:
+        """Wait for its end; its return code."""
+        self._ended.wait()
+        return int(self._child.returncode)
+
+    def stop(self, grace: float) -> int:
+        """SIGTERM, up to `grace` seconds, SIGKILL. Returns its code after its end."""
         self._child.send_signal(signal.SIGTERM)
         if self.wait(grace) is None:
             self._child.kill()
-            self.wait()
+        return self.join()
 
     @property
     def _child(self) -> subprocess.Popen[str]:

@@ -54,6 +54,17 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": 500,
 }
 
+JVM = (
+    "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+    "-Xlog:disable",
+    "-Xlog:all=error:stderr",
+    # What Kafka's libraries do anyway; without these Java warns about it.
+    "--enable-native-access=ALL-UNNAMED",
+    "--sun-misc-unsafe-memory-access=allow",
+)
+
 KEPT_ENVIRONMENT = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH")
 
 
@@ -68,26 +79,29 @@ def properties(port: int, controller_port: int) -> str:
     return "".join(f"{name}={value}\n" for name, value in {**SETTINGS, **listeners}.items())
 
 
-def broker_command(java: Path, jars: Sequence[Path], heap: str, archive: Path, mark: str) -> list[str]:
-    """The broker's command line. `archive` keeps loaded classes between starts (AppCDS); `mark` tells it from other Javas."""
+def broker_command(java: Path, jars: Sequence[Path], heap: str, archive: Sequence[str], mark: str) -> list[str]:
+    """The broker's command line. `archive` are the options of its class archive; `mark` tells it from other Javas."""
     return [
         *_java(java, jars),
         f"-Xmx{heap}",
-        "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:ErrorFile=logs/java_crash_%p.log",
-        "-XX:+AutoCreateSharedArchive",
-        f"-XX:SharedArchiveFile={archive}",
+        *archive,
         mark,
         "kafka.Kafka",
         "server.properties",
     ]
 
 
-def format_command(java: Path, jars: Sequence[Path], cluster: str) -> list[str]:
+def base_archive_command(java: Path, target: Path) -> list[str]:
+    """The command that makes the archive of the JDK's classes; it fits only a JVM with the same options."""
+    return [str(java), *JVM, "-Xshare:dump", f"-XX:SharedArchiveFile={target}"]
+
+
+def format_command(java: Path, jars: Sequence[Path], archive: Sequence[str], cluster: str) -> list[str]:
     """The command that prepares an empty `log` folder; one that is prepared already stays as it is."""
     tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", "server.properties"]
-    return [*_java(java, jars), "-XX:TieredStopAtLevel=1", *tool]
+    return [*_java(java, jars), "-XX:TieredStopAtLevel=1", *archive, *tool]
 
 
 def _java(java: Path, jars: Sequence[Path]) -> list[str]:
@@ -97,12 +111,7 @@ def _java(java: Path, jars: Sequence[Path]) -> list[str]:
         os.pathsep.join(map(str, jars)),
         "-Dlog4j2.configurationFile=log4j2.properties",
         "-Djava.io.tmpdir=tmp",
-        "-Djava.awt.headless=true",
-        "-XX:-UsePerfData",
-        "-Xlog:disable",
-        "-Xlog:all=error:stderr",
-        "--enable-native-access=ALL-UNNAMED",
-        "--sun-misc-unsafe-memory-access=allow",
+        *JVM,
     ]
 
 

@@ -1,7 +1,8 @@
-"""Where the broker's jars come from: Maven Central by `jgo`, once, then the user's cache.
+"""Where the broker's jars come from: Maven Central, once, then the user's cache.
 
 `jars.lock` names every jar with its size and SHA-256, so that fetching needs no search through POMs, a mirror need not be
-trusted, and what runs is what was tested. `python -m hub.embedded_kafka.pin_jars` prints a fresh one after a change of `ROOTS`.
+trusted, and what runs is what was tested. After a change of `ROOTS`, `python -m hub.embedded_kafka.pin_jars` has `jgo` resolve
+them and prints a fresh one.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.embedded_kafka.folder import unusable
 from hub.embedded_kafka.wording import Progress, say
 from hub.errors import FatalError, RetryableError
 
@@ -24,8 +24,10 @@ KAFKA = "4.3.0"
 ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA}", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4!")
 """The second lets Kafka log; its `!` tells jgo not to take the versions of other jars from its POM."""
 CENTRAL = "https://repo1.maven.org/maven2"
-ATTEMPTS = 3
+ATTEMPTS = 4
 AT_ONCE = 6
+TIMEOUT = (10, 30)
+"""Seconds to connect, and between two pieces of an answer."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,20 @@ class Jar:
     coordinate: str
 
     @property
+    def path(self) -> str:
+        """Where every Maven repository keeps it."""
+        group, artifact, version = self.coordinate.split(":")
+        return f"{group.replace('.', '/')}/{artifact}/{version}/{self.file}"
+
+    @property
     def file(self) -> str:
         _, artifact, version = self.coordinate.split(":")
         return f"{artifact}-{version}.jar"
 
 
 def cache() -> Path:
-    """The folder shared by all hubs of this user; safe to delete while none runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baton"
+    """The folder shared by all hubs of this user that run this Kafka; safe to delete while none does."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baton" / f"kafka-{KAFKA}"
 
 
 @functools.cache
@@ -59,13 +67,17 @@ def jars(progress: Progress) -> list[Path]:
     """The broker's class path, fetching what the cache lacks.
 
     Without network this works from the second call on. Two processes may call it at the same time: a jar appears in the
-    cache whole or not at all. Raises RetryableError HUB-E2001 (not reachable), FatalError HUB-E2002 (not the jar we know).
+    cache whole or not at all. Raises RetryableError HUB-E2001 (not reachable), FatalError HUB-E2002 (not the jar we know),
+    HUB-E2006 and HUB-E2009 (the cache can't be written).
     """
-    folder = cache() / f"kafka-{KAFKA}"
+    folder = cache()
     missing = [jar for jar in locked() if not _is_there(folder / jar.file, jar)]
-    if missing:
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        _fetch_all(missing, folder, progress)
+        if missing:
+            _fetch_all(missing, folder, progress)
+    except OSError as error:
+        raise unusable(folder, error) from error
     return [folder / jar.file for jar in locked()]
 
 
@@ -86,30 +98,42 @@ def _fetch_all(missing: list[Jar], folder: Path, progress: Progress) -> None:
 
 
 def _fetch(jar: Jar, scratch: Path, folder: Path, counter: _Counter) -> None:
-    got = _download(jar, scratch, counter)
-    if not _is_there(got, jar) or hashlib.sha256(got.read_bytes()).hexdigest() != jar.sha256:
+    import requests  # imported late: a start from the cache needs none of it
+    from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+    again = retry(
+        retry=retry_if_exception_type(requests.RequestException),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        stop=stop_after_attempt(ATTEMPTS),
+        reraise=True,
+    )
+    try:
+        digest = again(_download)(jar, scratch / jar.file, counter)
+    except requests.RequestException as error:
+        reason = type(error).__name__ if error.response is None else f"HTTP {error.response.status_code}"
+        raise RetryableError("HUB-E2001", repository=repository(), reason=reason) from error
+    if digest != jar.sha256:
         raise FatalError("HUB-E2002", jar=jar.file, repository=repository())
-    with got.open("rb") as whole:
-        os.fsync(whole.fileno())
-    got.replace(folder / jar.file)
+    (scratch / jar.file).replace(folder / jar.file)
 
 
-def _download(jar: Jar, scratch: Path, counter: _Counter) -> Path:
-    """The file that the repository gives for `jar`, tried `ATTEMPTS` times; not yet checked."""
-    import requests  # imported late, as jgo is: a start from the cache needs neither
-    from jgo.maven import MavenContext, PythonResolver
+def _download(jar: Jar, target: Path, counter: _Counter) -> str:
+    """Fetch `jar` into a file that survives a power cut; the SHA-256 of what came."""
+    import requests
 
-    resolver = PythonResolver(progress_callback=counter.file)
-    context = MavenContext(resolver, repo_cache=scratch, remote_repos={"central": repository()})
-    artifact = context.create_dependency(jar.coordinate).artifact
-    reason: Exception | None = None
-    for _ in range(ATTEMPTS):
-        try:
-            return Path(artifact.resolve())
-        except (requests.RequestException, RuntimeError) as error:  # jgo says "not found" as a RuntimeError
-            reason = error
-            (scratch / artifact.component.path_prefix / artifact.filename).unlink(missing_ok=True)
-    raise RetryableError("HUB-E2001", repository=repository(), reason=type(reason).__name__) from reason
+    digest = hashlib.sha256()
+    with (
+        requests.get(f"{repository()}/{jar.path}", stream=True, timeout=TIMEOUT) as response,
+        target.open("wb") as file,
+    ):
+        response.raise_for_status()
+        for part in response.iter_content(1 << 16):
+            file.write(part)
+            digest.update(part)
+            counter.add(len(part))
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
 
 
 def repository() -> str:
@@ -123,10 +147,6 @@ class _Counter:
     def __init__(self, total: int, progress: Progress) -> None:
         self.total, self.done, self.said = total, 0, -1
         self.progress, self.turn = progress, threading.Lock()
-
-    @contextmanager
-    def file(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
-        yield self.add
 
     def add(self, count: int) -> None:
         with self.turn:

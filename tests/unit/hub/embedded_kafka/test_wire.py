@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hub.embedded_kafka import wire
+
+
+def answer(cluster: bytes, *ports: int) -> bytes:
+    """A Metadata answer, version 4, as Kafka writes it: brokers with a host and no rack, the cluster's id, the controller."""
+    brokers = b"".join(struct.pack(">ih9sih", 1, 9, b"127.0.0.1", port, -1) for port in ports)
+    return (
+        struct.pack(">iii", 1, 0, len(ports)) + brokers + struct.pack(f">h{len(cluster)}si", len(cluster), cluster, 1)
+    )
+
+
+@contextmanager
+def program_that_says(reply: bytes) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
+def test_reads_the_cluster_and_its_brokers() -> None:
+    assert wire.parse(answer(b"abc", 9092, 9093)) == wire.Answer("abc", (9092, 9093))
+
+
+def test_a_cluster_without_brokers_in_service() -> None:
+    assert wire.parse(answer(b"abc")) == wire.Answer("abc", ())
+
+
+def test_a_cut_answer_is_an_error() -> None:
+    with pytest.raises(struct.error):
+        wire.parse(answer(b"abc", 9092)[:-8])
+
+
+def test_asks_over_a_socket() -> None:
+    body = answer(b"abc", 9092)
+    with program_that_says(struct.pack(">i", len(body)) + body) as port:
+        assert wire.ask(port) == wire.Answer("abc", (9092,))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", struct.pack(">i", 100) + b"cut", struct.pack(">i", 3) + b"abc"],
+)
+def test_a_program_that_is_not_kafka(reply: bytes) -> None:
+    with program_that_says(reply) as port:
+        assert wire.ask(port) is None
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert wire.ask(unused.getsockname()[1]) is None
+        assert not wire.listens(unused.getsockname()[1])

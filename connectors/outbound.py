@@ -58,8 +58,11 @@ class Answer:
 class Outbound:
     """The way to one system. For any number of threads; opens connections only when called."""
 
-    def __init__(self, instance: str, limits: Limits, secrets: Collection[str] = (), ca: str | None = None) -> None:
-        self._instance = instance
+    def __init__(
+        self, instance: str, limits: Limits, secrets: Collection[str] = (), ca: str | None = None, login: str = "-"
+    ) -> None:
+        """`secrets` are masked in errors, `login` is shown in them as whom the system refused."""
+        self._instance, self._login = instance, login
         self._limits = limits
         self._secrets = sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
         self._session = transport.session(limits.at_once)
@@ -138,9 +141,8 @@ class Outbound:
         return RetryableError("HUB-E4001", reason=f"> {self._limits.timeout:g} s" if late else reason, **seen)
 
     def _unsendable(self, request: Request, error: Exception) -> RejectedError:
-        return RejectedError(
-            "HUB-E4209", instance=self._instance, url=request.shown, reason=self.masked(str(error))[:_EXCERPT]
-        )
+        # The libraries' own words quote the address or the header, secrets and all.
+        return RejectedError("HUB-E4209", instance=self._instance, url=request.shown, reason=type(error).__name__)
 
     def _refusal(self, request: Request, response: requests.Response, body: bytes, repeatable: bool) -> HubError:
         """What a status other than done means for the command."""
@@ -149,7 +151,7 @@ class Outbound:
         seen: dict[str, Any] = {"instance": self._instance, "url": request.shown}
         reason = f"HTTP {status}: {self.excerpt(body)}"
         if status in (401, 403, 407):
-            return FatalError("HUB-E4003", login=f"HTTP {status}", **seen)
+            return FatalError("HUB-E4003", login=f"{self._login}, HTTP {status}", **seen)
         if status == 429:
             return RetryableError("HUB-E4004", retry_after=wait, **seen)
         if status in (408, 425):  # by their definition the request was not acted on

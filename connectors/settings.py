@@ -104,7 +104,8 @@ def _mistake(details: ErrorDetails, model: type[BaseModel], instance: Instance, 
     seen: dict[str, Any] = {"instance": instance.name, "setting": dotted(path)}
     if details["type"] == "extra_forbidden":
         known = sorted(_keys(model, path[:-1]))
-        seen |= {"known": ", ".join(known), "suggestion": closest(str(path[-1]), known) or " | ".join(known)}
+        suggestion = closest(str(path[-1]), known) or " | ".join(known)
+        seen |= {"known": ", ".join(known) or "—", "suggestion": suggestion or "—"}
         return FatalError("HUB-E4010", place=instance.place(path), **seen)
     if details["type"] == "missing":
         return FatalError("HUB-E4011", place=instance.place(path[:-1]), **seen)

@@ -161,6 +161,13 @@ def credentials(auth: Auth | None) -> dict[str, str]:
     return {name: value.get_secret_value() for name, value in (auth.header or {}).items()}
 
 
+def login(auth: Auth | None) -> str:
+    """Whom the other side takes us for, as errors may show it."""
+    if auth is None:
+        return "-"
+    return auth.basic.user if auth.basic else " ".join(auth.header) if auth.header else "bearer"
+
+
 def secrets(settings: HttpSettings, instance: Instance) -> set[str]:
     """What must never be shown: credentials, and all that came from the environment but addresses."""
     shown = credentials(settings.auth).values()

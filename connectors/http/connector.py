@@ -138,7 +138,11 @@ def connect(instance: Instance) -> Connector:
     settings = settings_of(instance)
     engine = Engine()
     outbound = Outbound(
-        instance.name, settings.limits.limits, commands.secrets(settings, instance), certificates(settings, instance)
+        instance.name,
+        settings.limits.limits,
+        commands.secrets(settings, instance),
+        certificates(settings, instance),
+        commands.login(settings.auth),
     )
     target = HttpTarget(settings, instance, engine, outbound) if settings.send else None
     return Connector(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 
+from connectors.facts import person_fields
 from connectors.http.settings import EventMap
 from connectors.settings import expected, short
 from hub.connector import Delivery, Fact, Unmapped
@@ -118,7 +118,7 @@ def _fact(entry: Entry, subject: str | None, delivery: Delivery, scope: Scope, z
     return Fact(
         type=entry.type,
         subject=subject,
-        version=_version(entry, delivery, scope),
+        version=_version(entry, scope),
         time=_time(entry, delivery, scope, zone),
         data=_data(entry, scope),
         belongs_to=entry.reference("belongs_to", scope),
@@ -127,10 +127,10 @@ def _fact(entry: Entry, subject: str | None, delivery: Delivery, scope: Scope, z
     )
 
 
-def _version(entry: Entry, delivery: Delivery, scope: Scope) -> str:
-    """The source's own; where the settings name none, the delivery's id, else what it says."""
+def _version(entry: Entry, scope: Scope) -> str:
+    """The source's own; empty where the settings name none: intake takes the delivery's id then."""
     if "version" not in entry.fields:
-        return delivery.id or hashlib.sha256(delivery.body).hexdigest()
+        return ""
     version = entry.text("version", scope)
     try:
         return _NAME.validate_python(version)
@@ -152,9 +152,12 @@ def _time(entry: Entry, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> dat
 
 def _data(entry: Entry, scope: Scope) -> Mapping[str, Any]:
     """The event's data, checked by the catalogue here, where the place of each field is known."""
+    model = event_spec(entry.type).model
     data: dict[str, Any] = entry.data.render(scope)
+    for name in person_fields(model) & data.keys():
+        data[name] = _account(data[name])
     try:
-        event_spec(entry.type).model.model_validate(data)
+        model.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "missing":
@@ -162,3 +165,8 @@ def _data(entry: Entry, scope: Scope) -> Mapping[str, Any]:
             raise RejectedError("HUB-E4223", place=entry.place(("data",)), type=entry.type, field=field) from None
         raise entry.wrong("data", expected(first), first["input"], first["loc"][0]) from None
     return data
+
+
+def _account(value: Any) -> Any:
+    """Many systems number their users; an account is text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -30,13 +31,15 @@ class Misbehaving:
 
     behaviour: Behaviour
     received: list[Received] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Misbehaving:
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if self.tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._start(self._accept)
         return self
 
@@ -64,9 +67,12 @@ class Misbehaving:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), connection:
-            for request in _requests(connection):
-                self.received.append(request)
-                self.behaviour(connection, self._stopped)
+            stream = self.tls.wrap_socket(connection, server_side=True) if self.tls else connection
+            self._open.append(stream)
+            with stream:
+                for request in _requests(stream):
+                    self.received.append(request)
+                    self.behaviour(stream, self._stopped)
 
 
 def _requests(connection: socket.socket) -> Iterator[Received]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
+import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -161,6 +164,45 @@ def test_a_connection_that_is_never_accepted_was_surely_not_used() -> None:
     assert (type(caught.value), caught.value.code) == (RetryableError, "HUB-E4001")
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for 127.0.0.1 that only its own file vouches for, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    asked = ["-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=test"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *asked, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
+    )
+    return cert, key
+
+
+def _secured(certificate: tuple[str, str]) -> Misbehaving:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return Misbehaving(answer("200 OK", b"{}"), tls=context)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told(certificate: tuple[str, str]) -> None:
+    with _secured(certificate) as server, pytest.raises(RetryableError) as caught:
+        _call(server.url, Limits(timeout=5))
+    assert (type(caught.value), caught.value.code) == (RetryableError, "HUB-E4208")
+    assert server.received == []
+
+
+def test_a_private_authority_can_be_trusted(certificate: tuple[str, str]) -> None:
+    with _secured(certificate) as server:
+        outbound = Outbound("pm", Limits(timeout=5), ca=certificate[0])
+        assert outbound.call(Request("GET", server.url, {})).body == b"{}"
+
+
+def test_many_threads_share_one_way_out() -> None:
+    with Misbehaving(answer("200 OK", b"{}")) as server, ThreadPoolExecutor(8) as pool:
+        outbound = Outbound("pm", Limits(timeout=5))
+        calls = [pool.submit(outbound.call, Request("POST", f"{server.url}/{at}", {}, b"{}")) for at in range(160)]
+        assert {call.result().body for call in calls} == {b"{}"}
+        assert sorted(each.target for each in server.received) == sorted(f"/{at}" for at in range(160))
+
+
 def test_tls_that_cannot_begin_was_surely_not_used() -> None:
     with Misbehaving(raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server, pytest.raises(RetryableError) as caught:
         _call(server.url.replace("http:", "https:"))
@@ -180,6 +222,7 @@ def test_what_cannot_be_written_is_rejected(url: str, headers: dict[str, str]) -
     with pytest.raises(RejectedError) as caught:
         Outbound("pm", QUICK).call(Request("GET", url, headers))
     assert caught.value.code == "HUB-E4209"
+    assert "two" not in caught.value.message("en")
 
 
 def test_an_earlier_request_of_the_thread_does_not_count_as_written() -> None:

@@ -1,0 +1,1 @@
+"""Redmine: projects and issues over its REST API."""

@@ -1,0 +1,34 @@
+"""Joins Redmine's client, source and target behind the hub's interface."""
+
+from __future__ import annotations
+
+from connectors import settings as reader
+from connectors.redmine.client import RedmineClient
+from connectors.redmine.people import People
+from connectors.redmine.settings import Names, RedmineSettings
+from connectors.redmine.source import RedmineSource
+from connectors.redmine.target import RedmineTarget
+from hub.clock import SystemClock
+from hub.connector import Connector, Instance
+
+
+def connect(instance: Instance) -> Connector:
+    """Make the connector of one Redmine; opens no connection. Raises FatalError for wrong settings."""
+    settings = reader.read(RedmineSettings, instance, secrets=("key",))
+    client = RedmineClient(settings.url, settings.key, name=instance.name, limits=settings.limits.limits)
+    names = Names(client, settings, instance)
+    people = People(client, instance.name, settings.accounts)
+    return Connector(
+        instance,
+        polls=RedmineSource(client, instance.name, settings, names, people, SystemClock()),
+        sends=RedmineTarget(client, instance.name, settings, names, people),
+        check=lambda: _check(client, names),
+    )
+
+
+def _check(client: RedmineClient, names: Names) -> str:
+    """Try the key, and find everything that the settings name."""
+    login = client.me()["login"]
+    client.latest()
+    tracker = f" · tracker {names.tracker}" if names.tracker else ""
+    return f"Redmine {client.url} · {login} · cf_{names.field} · role {names.role}{tracker}"

@@ -1,0 +1,108 @@
+"""How far the issues of a Redmine were read, as text in the ledger. Pure.
+
+Redmine stamps changes with whole seconds, before their transaction is committed. So each poll lists a window before the
+newest change again, and the cursor remembers the issues in it: how far the journal of each was told, and whether it can
+still gain a change that its time of change does not show. All times are Redmine's, as text that sorts: `2026-01-05T09:00:00Z`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import orjson
+
+from schemas.event import moment
+
+SETTLES = 10.0
+"""Seconds by our clock after which a change with the same second as one that we saw is surely committed."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """An issue as it was last looked into."""
+
+    changed: str
+    journal: int
+    """The last entry of its journal that was told; 0 before the first."""
+    opens: float | None
+    """When we first saw this `changed`, by our clock; None once the issue was looked into long enough after that."""
+
+    @classmethod
+    def read(cls, changed: str, journal: int, now: float, before: Self | None) -> Self:
+        """What is known after looking into it now."""
+        first = before.opens if before and before.changed == changed else now
+        return cls(changed, journal, None if first is None or now - first >= SETTLES else first)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where reading goes on."""
+
+    since: str
+    """Issues changed at this second or later are yet to be listed."""
+    floor: str
+    """Journal entries of this second or later are told, unless `known` says that they were; it stands still while catching up."""
+    after: int | None = None
+    """Within the one second `since` so many issues changed that they are listed by id: the last of them."""
+    known: Mapping[int, Known] = field(default_factory=dict)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read what `text` wrote."""
+        kept = orjson.loads(text)
+        known = {int(id_): Known(*values) for id_, values in kept["known"].items()}
+        return cls(kept["since"], kept["floor"], kept["after"], known)
+
+    def text(self) -> str:
+        """The same cursor always writes the same text."""
+        known = {str(id_): [one.changed, one.journal, one.opens] for id_, one in sorted(self.known.items())}
+        return orjson.dumps({"since": self.since, "floor": self.floor, "after": self.after, "known": known}).decode()
+
+    def settled(self, id_: int, changed: str) -> bool:
+        """Whether all that this state of the issue can hold was told, or lies before what is told at all."""
+        known = self.known.get(id_)
+        if known is None:
+            return changed < self.floor
+        return known.changed == changed and known.opens is None
+
+    def told(self, id_: int) -> tuple[str, int]:
+        """What of an issue's journal is to be told: entries from this second on with an id larger than this."""
+        known = self.known.get(id_)
+        return ("", known.journal) if known else (self.floor, -1)
+
+    def advance(
+        self, listed: Sequence[Mapping[str, Any]], read: Mapping[int, Known], *, full: bool, window: float
+    ) -> Self:
+        """The cursor after a page: the issues it listed, and what is known now of those that were looked into.
+
+        `full` says that the page held as many as Redmine gives, so that more may be waiting.
+        """
+        cursor = replace(self, known={**self.known, **read})
+        if self.after is not None:
+            last = int(listed[-1]["id"]) if full else None
+            return replace(cursor, after=last, since=self.since if full else shifted(self.since, 1))._kept(window)
+        newest = max((str(row["updated_on"]) for row in listed), default=self.since)
+        if full and newest > self.since:
+            return replace(cursor, since=newest)._kept(window)
+        if full:
+            return replace(cursor, after=0)._kept(window)
+        since = shifted(newest, -window) if listed else self.since
+        return replace(cursor, since=since, floor=max(self.floor, since))._kept(0)
+
+    def _kept(self, window: float) -> Self:
+        """Without what lies before the window, and is listed again only after a change."""
+        oldest = shifted(self.since, -window)
+        return replace(self, known={id_: one for id_, one in self.known.items() if one.changed >= oldest})
+
+
+def shifted(time: str, seconds: float) -> str:
+    """A time so many seconds later."""
+    return written(moment(time) + timedelta(seconds=seconds))
+
+
+def written(time: datetime) -> str:
+    """A time as Redmine writes it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

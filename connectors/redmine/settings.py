@@ -1,0 +1,95 @@
+"""What an instance of Redmine has in hub.yaml, and the things over there that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from connectors.redmine.client import RedmineClient, Row
+from connectors.settings import LimitSettings, Settings, wrong
+from hub.connector import Instance
+from hub.errors import FatalError
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class Throttle(LimitSettings):
+    """How hard this Redmine may be driven: a small one makes some ten issues a second, and may take its time."""
+
+    per_second: float = Field(default=10.0, gt=0)
+    at_once: int = Field(default=4, ge=1, le=256)
+    timeout: float = Field(default=30.0, gt=0, le=300)
+    settle: float = Field(default=5.0, ge=0, le=300)
+
+
+class RedmineSettings(Settings):
+    """Names are as people read them in Redmine; the defaults are those of its English and its Chinese set-up."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s@?#]+[^\s?#]*$")]
+    key: Text
+    mark_field: Text | Annotated[int, Field(gt=0)] = "Baton"
+    project: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]*[a-z_-][a-z0-9_-]*$", max_length=100)] = "baton"
+    project_name: Text = "接力 Baton"
+    tracker: Text | None = None
+    role: tuple[Text, ...] = ("Developer", "开发人员")
+    accounts: Literal["login", "id"] = "login"
+    started: tuple[Text, ...] = ("In Progress", "进行中")
+    cancelled: tuple[Text, ...] = ("Rejected", "已拒绝")
+    since: AwareDatetime | None = None
+    interval: float = Field(default=5.0, ge=0.2)
+    overlap: float = Field(default=60.0, ge=2)
+    limits: Throttle = Throttle()
+
+
+class Names:
+    """Finds what the settings name. Each is asked for once and kept; raises FatalError, with its place, for what is not there."""
+
+    def __init__(self, client: RedmineClient, settings: RedmineSettings, instance: Instance) -> None:
+        self._client, self._settings, self._instance = client, settings, instance
+        self._found: dict[str, int] = {}
+
+    @property
+    def field(self) -> int:
+        """The custom field that carries our mark."""
+        named = self._settings.mark_field
+        if isinstance(named, int):
+            return named
+        if "mark_field" not in self._found:
+            self._found["mark_field"] = self._usable_field(named)
+        return self._found["mark_field"]
+
+    @property
+    def role(self) -> int:
+        """The role that an assignee is given in a project."""
+        return self._named("role", "roles", self._settings.role)
+
+    @property
+    def tracker(self) -> int | None:
+        """The tracker of new issues; None for each project's first."""
+        wanted = self._settings.tracker
+        return self._named("tracker", "trackers", [wanted]) if wanted else None
+
+    def _named(self, setting: str, path: str, wanted: Collection[str]) -> int:
+        if setting not in self._found:
+            rows = self._client.listed(path)
+            found = [row for row in rows if row["name"] in wanted]
+            if not found:
+                known = " | ".join(row["name"] for row in rows)
+                raise wrong(self._instance, (setting,), known, ", ".join(wanted))
+            self._found[setting] = int(found[0]["id"])
+        return self._found[setting]
+
+    def _usable_field(self, name: str) -> int:
+        """A field that can be searched by: Redmine passes over a filter that it does not know, and then gives every issue."""
+        fields = [row for row in self._client.listed("custom_fields") if row["customized_type"] == "issue"]
+        for row in fields:
+            if row["name"] == name and _is_usable(row):
+                return int(row["id"])
+        place = self._instance.place(("mark_field",))
+        raise FatalError("HUB-E4302", place=place, instance=self._instance.name, field=name)
+
+
+def _is_usable(row: Row) -> bool:
+    return bool(row["is_filter"] and row["field_format"] == "string" and not row["multiple"])

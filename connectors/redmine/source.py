@@ -1,0 +1,105 @@
+"""What is new in Redmine: every transition of every issue, from the issues' journals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from connectors.redmine.client import PAGE, RedmineClient, Row
+from connectors.redmine.cursor import Cursor, Known, shifted, written
+from connectors.redmine.mapping import Stages, Teller, last_entry
+from connectors.redmine.people import People
+from connectors.redmine.settings import Names, RedmineSettings
+from hub.clock import Clock
+from hub.connector import Fact, Page, Unmapped
+
+ISSUES = "issues"
+BEGINNING = "1970-01-01T00:00:00Z"
+
+
+class RedmineSource:
+    """Polls one Redmine: one stream, `issues`.
+
+    A page looks into at most 100 changed issues, one request each, and tells their transitions in the order in which
+    Redmine wrote them down; across pages that order holds for each issue. Without a cursor it tells what comes after the
+    newest change of all, or after `since`.
+    """
+
+    def __init__(
+        self,
+        client: RedmineClient,
+        instance: str,
+        settings: RedmineSettings,
+        names: Names,
+        people: People,
+        clock: Clock,
+    ) -> None:
+        self._client, self._instance, self._settings = client, instance, settings
+        self._names, self._people, self._clock = names, people, clock
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (ISSUES,)
+
+    @property
+    def interval(self) -> float:
+        return self._settings.interval
+
+    def poll(self, stream: str, cursor: str | None) -> Page:
+        """As `Polls.poll`. The key is tried first: with a wrong one Redmine would show us the public part as if it were all."""
+        self._client.me()
+        at = Cursor.from_text(cursor) if cursor else self._begin()
+        listed = self._list(at)
+        unread = [row for row in listed if not at.settled(row["id"], row["updated_on"])]
+        now = self._clock.now().timestamp()
+        issues = list(self._read(unread))
+        full = len(listed) == PAGE
+        after = at.advance(listed, _known(issues, now, at.known), full=full, window=self._settings.overlap)
+        return Page(self._told(issues, at), after.text(), more=full or after.after != at.after)
+
+    def _begin(self) -> Cursor:
+        """The cursor of one who was just connected: Redmine's newest change tells the time, not our clock.
+
+        Within the second of that change, what is there already counts as told.
+        """
+        if self._settings.since is not None:
+            since = written(self._settings.since)
+            return Cursor(since=since, floor=since)
+        latest = self._client.latest()
+        if latest is None:
+            return Cursor(since=BEGINNING, floor=BEGINNING)
+        now, since = self._clock.now().timestamp(), latest["updated_on"]
+        there = list(self._read(self._client.changed_within(since, shifted(since, 1), 0)))
+        return Cursor(since=since, floor=since, known=_known(there, now, {}))
+
+    def _list(self, at: Cursor) -> list[Row]:
+        if at.after is None:
+            return self._client.changed(at.since)
+        return self._client.changed_within(at.since, shifted(at.since, 1), at.after)
+
+    def _read(self, listed: Sequence[Row]) -> Iterator[Row]:
+        """The issues in full; one that was deleted or hidden since it was listed is passed over."""
+        for row in listed:
+            issue = self._client.issue(row["id"])
+            if issue is not None:
+                yield issue
+
+    def _told(self, issues: Sequence[Row], at: Cursor) -> tuple[Fact | Unmapped, ...]:
+        if not issues:
+            return ()
+        stages = Stages.build(self._client.listed("issue_statuses"), self._settings.started, self._settings.cancelled)
+        teller = Teller(self._instance, stages, self._names.field, self._people.account)
+        told = [each for issue in issues for each in teller.told(issue, *at.told(issue["id"]))]
+        return tuple(sorted(told, key=_place))
+
+
+def _known(issues: Sequence[Row], now: float, before: Mapping[int, Known]) -> dict[int, Known]:
+    """What is known of issues that were looked into at `now` or later."""
+    return {
+        issue["id"]: Known.read(issue["updated_on"], last_entry(issue), now, before.get(issue["id"]))
+        for issue in issues
+    }
+
+
+def _place(told: Fact | Unmapped) -> int:
+    """Redmine numbers journal entries as they come; what an issue was born with comes before all."""
+    return int(told.version) if isinstance(told, Fact) else 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from connectors.tryton import typed_json
 from hub.connector import Fact
 
 Row = Mapping[str, Any]
@@ -29,7 +30,10 @@ OPPORTUNITY_FIELDS = (
 WORK_FIELDS = (
     "name",
     "type",
+    "comment",
+    "party.name",
     "parent",
+    "parent.type",
     "status.progress",
     "write_date",
     "create_date",
@@ -57,11 +61,20 @@ def moment(micros_: int) -> datetime:
     return (EPOCH + timedelta(microseconds=micros_)).replace(tzinfo=None)
 
 
-def opportunity_facts(instance: str, before: Row | None, row: Row, logins: Mapping[int, str]) -> Iterator[Fact]:
-    """What one revision of an opportunity says, `before` being the revision before it, None for the first.
+def history_facts(
+    instance: str, states: Sequence[Row], untold: Collection[int], logins: Mapping[int, str]
+) -> Iterator[Fact]:
+    """What successive revisions of one opportunity say, those in `untold` (microseconds) only.
 
-    `logins` names the employees' users. A revision that changed nothing we tell (a comment, a probability) says nothing.
+    `states` are without a gap, and begin with the one before the first untold one, if there is one. `logins` names the
+    employees' users. A revision that changed nothing we tell (a comment, a probability) says nothing.
     """
+    for before, row in zip([None, *states], states, strict=False):
+        if micros(changed_at(row)) in untold:
+            yield from _revision_facts(instance, before, row, logins)
+
+
+def _revision_facts(instance: str, before: Row | None, row: Row, logins: Mapping[int, str]) -> Iterator[Fact]:
     for name in _happenings(before, row):
         yield Fact(
             type=f"crm.opportunity.{name}",
@@ -69,7 +82,7 @@ def opportunity_facts(instance: str, before: Row | None, row: Row, logins: Mappi
             version=str(micros(changed_at(row))),
             time=changed_at(row).replace(tzinfo=UTC),
             data=_opportunity(row, logins),
-            actor=_login(row),
+            actor=_author(row),
         )
 
 
@@ -106,24 +119,76 @@ def is_done(row: Row) -> bool:
     return bool(row["status."] and row["status."]["progress"] == 1.0)
 
 
-def work_fact(instance: str, row: Row, *, was_done: bool) -> Fact | None:
-    """What a change of a project or task says, when it was done or open before; None when that stayed as it was."""
-    kind, done = row["type"], is_done(row)
-    if done == was_done or (kind == "project" and not done):
-        return None
-    data = {"name": row["name"]} if kind == "project" else {"title": row["name"], "by": _login(row)}
+def work_facts(instance: str, rows: Iterable[Row], done: Collection[int], born: Collection[int]) -> Iterator[Fact]:
+    """What successive changes of projects and tasks say.
+
+    `done` are those that were done before, `born` those whose making was not told. Works of ours are told as made by the
+    command that made them, and a project has no word for being reopened.
+    """
+    known = set(done)
+    told = set()
+    for row in rows:
+        kind, id_, now = row["type"], row["id"], is_done(row)
+        if id_ in born and id_ not in told and not mark_in(row["comment"]):
+            yield _work_fact(instance, "created", row, row["create_date"], row["create_uid."])
+        told.add(id_)
+        if now and id_ not in known:
+            yield _work_fact(instance, "completed", row, changed_at(row), row["write_uid."] or row["create_uid."])
+        elif not now and id_ in known and kind == "task":
+            yield _work_fact(instance, "reopened", row, changed_at(row), row["write_uid."] or row["create_uid."])
+        (known.add if now else known.discard)(id_)
+
+
+def _work_fact(instance: str, name: str, row: Row, at: datetime, user: Row | None) -> Fact:
+    kind, parent = row["type"], row["parent."]
+    by = user["login"] if user else None
+    follows = f"{parent['type']}/{instance}/{parent['id']}" if parent else None
     return Fact(
-        type=f"work.{kind}.{'completed' if done else 'reopened'}",
+        type=f"work.{kind}.{name}",
         subject=f"{kind}/{instance}/{row['id']}",
-        version=str(micros(changed_at(row))),
-        time=changed_at(row).replace(tzinfo=UTC),
-        data={name: value for name, value in data.items() if value is not None},
-        belongs_to=f"project/{instance}/{row['parent']}" if row["parent"] else None,
-        actor=_login(row),
+        version=str(micros(at)),
+        time=at.replace(tzinfo=UTC),
+        data=_project(row) if kind == "project" else _task(row, by),
+        belongs_to=None if mark_in(row["comment"]) else follows,
+        actor=by,
     )
 
 
-def _login(row: Row) -> str | None:
-    """Who made this revision."""
+def _project(row: Row) -> dict[str, Any]:
+    customer = row["party."]["name"] if row["party."] else None
+    return {"name": row["name"]} | ({"customer": customer} if customer else {})
+
+
+def _task(row: Row, by: str | None) -> dict[str, Any]:
+    parent = row["parent."]
+    project = str(parent["id"]) if parent and parent["type"] == "project" else None
+    data = {"title": row["name"], "project": project, "by": by}
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def mark(command: str) -> str:
+    """The comment line that says which command made a work."""
+    return f"baton:{command}"
+
+
+def mark_in(comment: str | None) -> str | None:
+    """The command that made the work with this comment, None when a person did."""
+    found = [line for line in (comment or "").splitlines() if line.startswith(mark(""))]
+    return found[-1].removeprefix(mark("")) if found else None
+
+
+def replay(sample: bytes, instance: str) -> tuple[Fact, ...]:
+    """What a recorded sample says: all revisions of an opportunity, or changes of works, as Tryton answered them."""
+    recorded = typed_json.loads(sample)
+    if "works" in recorded:
+        works = recorded["works"]
+        return tuple(work_facts(instance, works, done=(), born=[row["id"] for row in works]))
+    states = recorded["revisions"]
+    logins = {int(employee): login for employee, login in recorded["logins"].items()}
+    return tuple(history_facts(instance, states, [micros(changed_at(row)) for row in states], logins))
+
+
+def _author(row: Row) -> str | None:
+    """The login of who made this revision."""
     user = row["write_uid."] or row["create_uid."]
     return user["login"] if user else None

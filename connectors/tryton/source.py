@@ -12,11 +12,11 @@ from connectors.tryton.mapping import (
     OPPORTUNITY_FIELDS,
     WORK_FIELDS,
     changed_at,
+    history_facts,
     is_done,
     micros,
     moment,
-    opportunity_facts,
-    work_fact,
+    work_facts,
 )
 from hub.connector import Fact, Page
 from hub.errors import FatalError, RejectedError
@@ -92,11 +92,7 @@ class TrytonSource:
         rows = self._states({id_: _with_previous(moments, untold[id_]) for id_, moments in histories.items()})
         logins = self._logins({row["employee"] for states in rows.values() for row in states if row["employee"]})
         facts = [
-            fact
-            for id_, states in rows.items()
-            for before, row in zip([None, *states], states, strict=False)
-            if micros(changed_at(row)) in untold[id_]
-            for fact in opportunity_facts(self._instance, before, row, logins)
+            fact for id_, states in rows.items() for fact in history_facts(self._instance, states, untold[id_], logins)
         ]
         return self._page(facts, cursor, changed, untold, more=more)
 
@@ -108,12 +104,12 @@ class TrytonSource:
 
     def _works(self, cursor: Cursor) -> Page:
         changed, more = self._changed("project.work", cursor, WORK_FIELDS)
-        known = set(cursor.done)
-        facts = [work_fact(self._instance, row, was_done=row["id"] in known) for row in changed]
-        told = {row["id"]: frozenset({micros(changed_at(row))}) for row in changed}
+        told = {row["id"]: frozenset({micros(row["create_date"]), micros(changed_at(row))}) for row in changed}
+        born = [row["id"] for row in changed if cursor.untold(row["id"], [micros(row["create_date"])], self._window)]
+        facts = list(work_facts(self._instance, changed, cursor.done, born))
         finished = [row["id"] for row in changed if is_done(row)]
         cursor = cursor.with_done(finished, (row["id"] for row in changed if not is_done(row)))
-        return self._page([fact for fact in facts if fact], cursor, changed, told, more=more)
+        return self._page(facts, cursor, changed, told, more=more)
 
     def _page(
         self, facts: list[Fact], cursor: Cursor, changed: list[Row], told: Mapping[int, frozenset[int]], *, more: bool

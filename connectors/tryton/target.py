@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from connectors.tryton.client import Row, TrytonClient
+from connectors.tryton.mapping import mark, mark_in
 from hub.connector import Effect, Limits, Once
 from hub.errors import RejectedError, RetryableError
 from schemas.event import Command
@@ -53,8 +54,9 @@ class TrytonTarget:
 
     def find(self, command: Command) -> Effect | None:
         """As `Sends.find`. A record that a person copied carries the mark too: ours is the first."""
-        domain = [["comment", "like", f"%{mark(command)}%"], ["type", "=", KINDS[command.type]]]
-        marked = [row for row in self._client.search("project.work", domain, ["comment"]) if _carries(row, command)]
+        domain = [["comment", "like", f"%{mark(command.id)}%"], ["type", "=", KINDS[command.type]]]
+        found = self._client.search("project.work", domain, ["comment"])
+        marked = [row for row in found if mark_in(row["comment"]) == command.id]
         return Effect(id=str(marked[0]["id"])) if marked else None
 
     def _project(self, command: Command) -> Row:
@@ -113,15 +115,6 @@ class TrytonTarget:
         return int(text)
 
 
-def mark(command: Command) -> str:
-    """The line that says which command made a record."""
-    return f"baton:{command.id}"
-
-
 def comment(lines: Iterable[str], command: Command) -> str:
     """A record's comment: what people should know, and the mark as its last line."""
-    return "\n".join([*lines, mark(command)])
-
-
-def _carries(row: Row, command: Command) -> bool:
-    return mark(command) in (row["comment"] or "").splitlines()
+    return "\n".join([*lines, mark(command.id)])

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from connectors import registry
+from connectors.tryton import typed_json
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.connector import connect
+from connectors.tryton.mapping import OPPORTUNITY_FIELDS, WORK_FIELDS
 from connectors.tryton.salesperson import ProjectMember, Salesperson
 from connectors.tryton.seed import COMPANY, Account
 from connectors.tryton.server import RealTryton
@@ -25,6 +28,7 @@ from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
 from schemas.event import Command
 
 pytestmark = pytest.mark.systems
+SAMPLES = registry.folder("tryton") / "samples"
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +356,7 @@ def test_a_finished_task_is_told_once_and_again_after_it_was_reopened(
     engineer.finish_task(int(task or 0))
     done, cursor = polled(source, "works", cursor)
     assert [(fact.type, fact.subject) for fact in done] == [("work.task.completed", f"task/crm/{task}")]
-    assert (done[0].data["by"], done[0].actor, done[0].belongs_to) == ("lin.tao", "lin.tao", f"project/crm/{project}")
+    assert (done[0].data["by"], done[0].actor, done[0].data["project"]) == ("lin.tao", "lin.tao", project)
     engineer.client.write("project.work", [int(task or 0)], {"comment": "edited after it was done"})
     quiet, cursor = polled(source, "works", cursor)
     assert quiet == []
@@ -463,6 +467,46 @@ def test_amounts_keep_the_digits_that_tryton_keeps(source: Polls, seller: Salesp
     deal = seller.create_opportunity("精度", "宁波海通", Decimal("98765432.10"))
     facts, _ = polled(source, "opportunities", cursor)
     assert [fact.data["amount"] for fact in facts if fact.subject.endswith(f"/{deal}")] == ["98765432.10"]
+
+
+def test_works_that_people_make_are_told_and_ours_are_told_by_their_command(
+    source: Polls, target: Sends, account: Account
+) -> None:
+    _, cursor = polled(source, "works", None)
+    ours = target.send(command("task.create", "c-ours", title="我们的")).id
+    with ProjectMember(account, account.lead) as lead:
+        project = lead.client.create("project.work", {"name": "内部", "type": "project"})
+        theirs = lead.client.create("project.work", {"name": "他们的", "type": "task", "parent": project})
+        facts, cursor = polled(source, "works", cursor)
+        assert [(fact.type, fact.subject, fact.actor) for fact in facts] == [
+            ("work.project.created", f"project/crm/{project}", "li.lei"),
+            ("work.task.created", f"task/crm/{theirs}", "li.lei"),
+        ]
+        lead.finish_task(theirs)
+        lead.finish_task(int(ours or 0))
+    facts, _ = polled(source, "works", cursor)
+    assert [(fact.type, fact.subject, fact.belongs_to) for fact in facts] == [
+        ("work.task.completed", f"task/crm/{theirs}", f"project/crm/{project}"),
+        ("work.task.completed", f"task/crm/{ours}", None),
+    ]
+
+
+def test_the_recorded_samples_have_the_form_of_real_answers(
+    account: Account, seller: Salesperson, target: Sends
+) -> None:
+    deal = seller.create_opportunity("样本", "海川集团", "1")
+    work = int(target.send(command("task.create", "c-sample", title="样本")).id or 0)
+    client = TrytonClient(account.url, account.database, account.login, account.password)
+    rows = {
+        "revisions": client.read("sale.opportunity", [deal], OPPORTUNITY_FIELDS),
+        "works": client.read("project.work", [work], WORK_FIELDS),
+    }
+    client.close()
+    samples = [typed_json.loads(file.read_bytes()) for file in SAMPLES.glob("polls/*.json")]
+    assert samples
+    for sample in samples:
+        for kind, (real,) in rows.items():
+            assert all(set(row) == set(real) for row in sample.get(kind, []))
 
 
 def read_work(account: Account, id_: str | None) -> dict[str, Any]:

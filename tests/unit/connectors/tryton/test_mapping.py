@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from connectors.tryton.mapping import micros, moment, opportunity_facts, plain, work_fact
+from connectors.tryton.mapping import changed_at, history_facts, mark, mark_in, micros, moment, plain, work_facts
 from hub.connector import Fact
 from schemas.catalog import event_spec
 
@@ -38,7 +38,10 @@ def work(**changes: Any) -> dict[str, Any]:
         "id": 9,
         "name": "启动会",
         "type": "task",
+        "comment": None,
+        "party.": None,
         "parent": 4,
+        "parent.": {"id": 4, "type": "project"},
         "status.": {"id": 1, "progress": None},
         "create_date": AT,
         "write_date": AT,
@@ -49,7 +52,10 @@ def work(**changes: Any) -> dict[str, Any]:
 
 
 def facts(before: dict[str, Any] | None, row: dict[str, Any]) -> list[Fact]:
-    return list(opportunity_facts("crm", before, row, LOGINS))
+    """What a second state says after a first one, or one alone."""
+    later = {**row, "write_date": AT + timedelta(seconds=1)} if before else row
+    states = [before, later] if before else [later]
+    return list(history_facts("crm", states, [micros(changed_at(later))], LOGINS))
 
 
 def names(before: str | None, after: str) -> list[str]:
@@ -166,19 +172,78 @@ HALF = {"id": 3, "progress": 0.5}
 def test_a_work_is_told_when_it_becomes_done_or_open(
     kind: str, status: dict[str, Any], was_done: bool, said: str | None
 ) -> None:
-    fact = work_fact("crm", work(**{"type": kind, "status.": status}), was_done=was_done)
-    assert (fact.type if fact else None) == said
+    row = work(**{"type": kind, "status.": status})
+    assert [fact.type for fact in work_facts("crm", [row], [9] if was_done else [], [])] == ([said] if said else [])
+
+
+def told_of(row: dict[str, Any], *, born: bool = False) -> Fact:
+    (fact,) = work_facts("crm", [row], [], [row["id"]] if born else [])
+    event_spec(fact.type).model.model_validate(fact.data)
+    return fact
 
 
 def test_a_finished_task_says_who_finished_it_and_which_project_it_follows() -> None:
-    fact = work_fact("crm", work(**{"status.": DONE}), was_done=False)
-    assert fact is not None
+    fact = told_of(work(**{"status.": DONE}))
     assert (fact.subject, fact.version, fact.belongs_to) == ("task/crm/9", str(micros(AT)), "project/crm/4")
-    assert fact.data == {"title": "启动会", "by": "lin.tao"}
-    event_spec(fact.type).model.model_validate(fact.data)
+    assert (fact.data, fact.actor) == ({"title": "启动会", "project": "4", "by": "lin.tao"}, "lin.tao")
 
 
-def test_a_task_of_no_project_follows_none() -> None:
-    fact = work_fact("crm", work(**{"status.": DONE, "parent": None}), was_done=False)
-    assert fact is not None
-    assert fact.belongs_to is None
+def test_a_task_of_ours_is_in_the_case_that_made_it_whatever_project_it_is_in() -> None:
+    fact = told_of(work(**{"status.": DONE, "comment": "call first\nbaton:c-1"}))
+    assert (fact.type, fact.belongs_to) == ("work.task.completed", None)
+
+
+@pytest.mark.parametrize(
+    ("parent", "follows", "project"),
+    [
+        (None, None, None),
+        ({"id": 4, "type": "project"}, "project/crm/4", "4"),
+        ({"id": 5, "type": "task"}, "task/crm/5", None),
+    ],
+)
+def test_a_task_follows_what_it_is_a_part_of(
+    parent: dict[str, Any] | None, follows: str | None, project: str | None
+) -> None:
+    fact = told_of(work(**{"status.": DONE, "parent.": parent}))
+    assert (fact.belongs_to, fact.data.get("project")) == (follows, project)
+
+
+def test_what_people_make_is_told_as_of_its_making_and_what_we_make_is_not() -> None:
+    later = AT + timedelta(hours=1)
+    fact = told_of(work(write_date=later), born=True)
+    assert (fact.type, fact.version, fact.actor) == ("work.task.created", str(micros(AT)), "baton")
+    assert list(work_facts("crm", [work(comment=mark("c-1"))], [], [9])) == []
+    project = told_of(work(**{"type": "project", "parent.": None, "party.": {"id": 6, "name": "海川集团"}}), born=True)
+    assert project.data == {"name": "启动会", "customer": "海川集团"}
+
+
+def test_one_that_was_made_and_finished_is_told_as_both() -> None:
+    rows = [work(**{"status.": DONE, "write_date": AT + timedelta(seconds=1)})]
+    assert [fact.type for fact in work_facts("crm", rows, [], [9])] == ["work.task.created", "work.task.completed"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "command"),
+    [
+        (None, None),
+        ("", None),
+        ("see baton:c-1 for more", None),
+        ("baton:c-1", "c-1"),
+        ("客户 Customer: x\nbaton:c-1", "c-1"),
+        ("baton:c-1\r\nadded later", "c-1"),
+    ],
+)
+def test_the_mark_is_a_line_of_its_own(comment: str | None, command: str | None) -> None:
+    assert mark_in(comment) == command
+
+
+def test_what_was_told_is_not_told_again_but_still_says_what_came_before() -> None:
+    first, second = opportunity(state="won"), opportunity(state="converted", write_date=AT + timedelta(seconds=1))
+    told = history_facts("crm", [first, second], [micros(changed_at(second))], LOGINS)
+    assert [fact.type for fact in told] == ["crm.opportunity.reopened"]
+
+
+def test_successive_changes_of_a_task_are_told_in_turn() -> None:
+    rows = [work(**{"status.": status}) for status in (DONE, DONE, HALF, DONE)]
+    said = [fact.type for fact in work_facts("crm", rows, (), ())]
+    assert said == ["work.task.completed", "work.task.reopened", "work.task.completed"]

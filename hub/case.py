@@ -137,7 +137,7 @@ def _is_newer(known: Entity, event: Event) -> bool:
     version = event.subjectversion
     if not known.version or not version:
         return True
-    if version.isdigit() and known.version.isdigit():
+    if version.isdecimal() and known.version.isdecimal():
         return int(version) >= int(known.version)
     return event.time >= known.time
 

@@ -76,7 +76,7 @@ def lifted(event: Event) -> Event:
     """The event with its data as the current version of its type has it."""
     spec = event_spec(event.type)
     version = event.dataschema.rpartition(":")[2]
-    if not version.isdigit() or int(version) == spec.version:
+    if not version.isdecimal() or int(version) == spec.version:
         return event
     try:
         return event.model_copy(

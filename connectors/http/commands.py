@@ -16,7 +16,7 @@ from connectors.settings import dotted, short
 from hub.connector import Instance, Once
 from hub.errors import FatalError, Place, RejectedError
 from hub.rules.documents import Json
-from hub.rules.evaluation import Condition, Expression, Scope
+from hub.rules.evaluation import Condition, Expression, Scope, kind
 from hub.rules.expressions import Engine
 from hub.rules.places import Filled
 from hub.rules.templates import Joined, Template
@@ -199,7 +199,7 @@ def _encoded(piece: Expression, scope: Scope) -> str:
 
 def _header(template: Template, scope: Scope) -> str:
     value = template.render(scope)
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        place = template.expressions[0].place if template.expressions else None
-        raise RejectedError("HUB-E4222", place=place, field="headers", expected='"…"', got=short(value))
-    return str(value)
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    expression = template.expressions[0]  # literal text is text
+    raise RejectedError("HUB-E3125", place=expression.place, expression=expression.text, type=kind(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import pytest
@@ -172,10 +172,20 @@ def test_what_the_manifest_says_of_settings_is_true(name: str) -> None:
     named = {setting.name.split(".")[0] for setting in manifest.settings}
     assert set(given.settings) - {"use"} <= named
     for setting in manifest.settings:
-        if setting.required and "." not in setting.name:
-            without = {key: value for key, value in given.settings.items() if key != setting.name}
+        without = _without(given.settings, setting.name.split("."))
+        if setting.required and without != given.settings:
             with pytest.raises(FatalError):
                 registry.connect(Instance(given.name, given.use, without, timezone=given.timezone))
+
+
+def _without(settings: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
+    """The settings without one of them."""
+    kept = dict(settings)
+    if len(path) == 1:
+        kept.pop(path[0], None)
+    elif path[0] in kept:
+        kept[path[0]] = _without(kept[path[0]], path[1:])
+    return kept
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def test_a_header_cannot_be_broken_out_of() -> None:
     assert (type(error), error.code) == (RejectedError, "HUB-E4209")
 
 
+@pytest.mark.parametrize("name", [None, True, ["a"], {"a": 1}])
+def test_a_header_is_text(name: Any) -> None:
+    error = _failure(answer("200 OK"), command("project.create", name=name))
+    assert (type(error), error.code) == (RejectedError, "HUB-E3125")
+
+
 def test_an_argument_cannot_take_the_place_of_the_mark() -> None:
     _, received = _sent(answer("200 OK", b'{"id": 1}'), command("project.create", name="a", id="forged"))
     assert json.loads(received.body)["mark"] == COMMAND_ID

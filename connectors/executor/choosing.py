@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from connectors.executor.lane import Lane
 from connectors.executor.lanes import Lanes
@@ -55,5 +56,7 @@ def _prepared(conn: Connection, lanes: Lanes, lane: Lane, command: Command, send
         return prepare(command, from_ledger(conn), lanes.accounts(lane))
     except HubError as error:
         return error
+    except SQLAlchemyError:  # the ledger's trouble, not the command's
+        raise
     except Exception as error:  # a bug of ours: this command parks, the others flow
         return RejectedError("HUB-E4066", **seen_of(lane.name, error))

@@ -58,16 +58,17 @@ class Dispatcher:
                 found, wait = self._choose(conn, self.lanes.of(name), now)
                 ready += found
                 look = min(look, wait)
-            due = commands.next_due(conn)
+            due = commands.next_due(conn, stamp(now))
         if ready:
             self._start(ready, now)
-        return min(look, self._until(due, now))
+        return min(look, (moment(due) - self.clock.now()).total_seconds() if due else LOOK)
 
     def _choose(self, conn: Connection, lane: Lane, now: datetime) -> tuple[list[Ready], float]:
         """The calls of one instance that its gate and its pace let through, and when they will let more."""
         room = lane.room()
         if room == 0:
-            return [], max(0.001, lane.opens_at() - self.clock.monotonic()) if not lane.running else LOOK
+            opens = lane.opens_at() - self.clock.monotonic()
+            return [], opens if opens > 0 else LOOK  # one that ends makes room, and wakes us
         found: list[Ready] = []
         for ready in choose(conn, self.lanes, lane, now, room):
             wait = lane.pace.take(self.clock.monotonic())
@@ -75,11 +76,6 @@ class Dispatcher:
                 return found, wait
             found.append(ready)
         return found, LOOK
-
-    def _until(self, due: str | None, now: datetime) -> float:
-        """Seconds until a waiting command comes due; one that was due already waits for something else."""
-        seconds = (moment(due) - now).total_seconds() if due else LOOK
-        return seconds if seconds > 0 else LOOK
 
     def _start(self, ready: Sequence[Ready], now: datetime) -> None:
         for lane, call, sends in self.ledger.writer.run(lambda conn: self._take(conn, ready, now)):

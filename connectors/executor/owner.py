@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import uuid
 from pathlib import Path
+
+GONE = ""
+UNKNOWN = "-"
+"""When a process began: there is none, and it is there but does not say."""
 
 
 def new_owner() -> str:
@@ -16,9 +21,13 @@ def new_owner() -> str:
 def is_dead(owner: str) -> bool:
     """Whether an owner is surely gone. False for one of another machine: of that only its deadline tells."""
     machine, pid, began, _ = owner.split("/")
-    return machine == _machine() and _began(int(pid)) != began
+    if machine != _machine():
+        return False
+    now = _began(int(pid))
+    return now not in (began, UNKNOWN)
 
 
+@functools.cache
 def _machine() -> str:
     """This boot of this machine and its process ids, so that two containers never judge each other's."""
     try:
@@ -29,18 +38,19 @@ def _machine() -> str:
 
 
 def _began(pid: int) -> str:
-    """When a process began, in the kernel's ticks; empty when there is none."""
+    """When a process began, in the kernel's ticks. One that was killed and not yet waited for is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
+        state, *rest = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     except OSError:
-        return _lives(pid)
+        return UNKNOWN if _answers(pid) else GONE
+    return GONE if state in "ZX" else rest[18]
 
 
-def _lives(pid: int) -> str:
+def _answers(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return ""
-    except PermissionError:
-        return "there"
-    return "" if Path("/proc/self/stat").exists() else "there"
+        return False
+    except PermissionError:  # somebody else's, and alive
+        pass
+    return True

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Base64Bytes, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from hub.event_log import Record
 from schemas.event import Command, Event, Frozen
+
+
+def _decoded(text: object) -> bytes:
+    return b64decode(text if isinstance(text, str) else b"=", validate=True)
 
 
 class Derived(Frozen):
@@ -31,7 +36,7 @@ class Parked(Frozen):
     seen: dict[str, Any] = Field(default_factory=dict)
     place: str | None = None
     rule: str | None = None
-    body: Base64Bytes
+    body: Annotated[bytes, BeforeValidator(_decoded)]
 
 
 class Settled(Frozen):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import difflib
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from hub.errors import FatalError
-from hub.rules.evaluation import near
 from hub.rules.places import Located, Path
 
 
@@ -58,6 +58,12 @@ def unknown_key(located: Located, path: Path, known: Collection[str], where: str
 def wrong(located: Located, path: Path, expected: str, got: object) -> FatalError:
     """A value that cannot be used; `got` is shown, so it may be no secret."""
     return FatalError("HUB-E3001", place=located.place(path), setting=dotted(path), expected=expected, got=short(got))
+
+
+def near(part: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant; else the names there are; a dash where there are none."""
+    names = sorted(known)
+    return next(iter(difflib.get_close_matches(part, names, 1, 0.6)), ", ".join(names[:8]) or "—")
 
 
 def dotted(path: Path) -> str:

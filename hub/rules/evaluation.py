@@ -7,17 +7,17 @@ type first. An evaluation is bounded by CEL's own budgets for rounds and nesting
 from __future__ import annotations
 
 import datetime
-import difflib
 import math
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cel_expr_python import cel
 
 from hub.errors import HubError, Place, RejectedError
+from hub.rules.checking import near
 from hub.rules.documents import Json, Path, sizes
 from hub.rules.effort import LIMIT, Effort
 from hub.rules.reading import Missing, PathRead, follow
@@ -184,12 +184,6 @@ class Condition:
                 "HUB-E3122", place=self.expression.place, expression=self.expression.text, type=kind(value)
             )
         return value
-
-
-def near(part: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant; else the names there are; a dash where there are none."""
-    names = sorted(known)
-    return next(iter(difflib.get_close_matches(part, names, 1, 0.6)), ", ".join(names[:8]) or "—")
 
 
 def within(place: Place, text: str, offset: int) -> Place:

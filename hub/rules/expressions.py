@@ -9,9 +9,10 @@ from typing import Any
 from cel_expr_python import cel
 
 from hub.errors import FatalError, Place
+from hub.rules.checking import near
 from hub.rules.documents import Document, Json, Path
 from hub.rules.effort import effort
-from hub.rules.evaluation import Condition, Expression, Scope, near, within
+from hub.rules.evaluation import Condition, Expression, Scope, within
 from hub.rules.functions import DECIMAL, Function, declare, with_paths
 from hub.rules.reading import paths, tokens
 from hub.rules.templates import Template, compiled

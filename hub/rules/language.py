@@ -25,9 +25,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from hub.errors import FatalError, HubError
-from hub.rules.checking import Strict, Titled, check, dotted, short, unknown_key, wrong
+from hub.rules.checking import Strict, Titled, check, dotted, near, short, unknown_key, wrong
 from hub.rules.documents import Json
-from hub.rules.evaluation import Condition, Expression, near
+from hub.rules.evaluation import Condition, Expression
 from hub.rules.expressions import Engine
 from hub.rules.people import People
 from hub.rules.places import Located, Path

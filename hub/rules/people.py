@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import StringConstraints
 
 from hub.errors import FatalError, Place, RejectedError
-from hub.rules.checking import Strict, Titled, check
-from hub.rules.evaluation import near
+from hub.rules.checking import Strict, Titled, check, near
 from hub.rules.places import Located
+from schemas.data import Data
 
 Id = Annotated[str, StringConstraints(pattern=r"^[^\s/]{1,100}$")]
 PREFIX = "person/"
@@ -82,6 +83,20 @@ class People:
         found = self._by_account.get((instance, account))
         return PREFIX + found if found else None
 
+    def named_one(self, account: str, instance: str) -> str:
+        """The reference of whoever has that account: `person/<id>`, else `account/<instance>/<account>`; a reference stays."""
+        if account.startswith((PREFIX, "account/")):
+            return account
+        return self.person_of(instance, account) or f"account/{instance}/{account}"
+
+    def named(self, model: type[Data], data: Mapping[str, Any], instance: str) -> dict[str, Any]:
+        """An event's data with persons for accounts, in the fields that its model says are persons."""
+        people = person_fields(model)
+        return {
+            name: self.named_one(str(value), instance) if name in people and value is not None else value
+            for name, value in data.items()
+        }
+
     def liaison(self, department: str) -> str | None:
         """The liaison of a department, None when it has none or is unknown."""
         known = self.departments.get(department)
@@ -92,6 +107,18 @@ class People:
         if person is None:
             raise RejectedError("HUB-E3142", person=ref, near=near(_id(ref), self.people))
         return person
+
+
+@functools.cache
+def person_fields(model: type[Data]) -> frozenset[str]:
+    """The fields of a model that name a person."""
+    fields = model.model_fields.items()
+    return frozenset(name for name, info in fields if "person" in info.metadata or _marked(info.annotation))
+
+
+def _marked(annotation: object) -> bool:
+    marks = getattr(annotation, "__metadata__", ())
+    return "person" in marks or any(_marked(inner) for inner in get_args(annotation))
 
 
 def read_people(located: Located) -> tuple[People, list[FatalError]]:

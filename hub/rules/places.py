@@ -49,6 +49,8 @@ class Located:
     secrets: set[str] = field(default_factory=set)
     places: dict[Path, Place] = field(default_factory=dict)
     keys: dict[Path, Place] = field(default_factory=dict)
+    lacking: dict[Path, FatalError] = field(default_factory=dict)
+    """Those of the errors that tell of a missing environment variable, by where it is named."""
 
     def place(self, path: Path = ()) -> Place:
         """Where the value at a path stands, of a text its first character; of what is not there, where it would stand."""
@@ -231,7 +233,8 @@ class _Builder:
         if value is None:
             place = self.located.place(path)
             place = Place(place.file, place.line, place.column + at)
-            self.located.errors.append(FatalError("HUB-E3006", place=place, name=name))
+            self.located.lacking[path] = FatalError("HUB-E3006", place=place, name=name)
+            self.located.errors.append(self.located.lacking[path])
             return ""
         if value and (_SECRET.search(name) or (path and _SECRET.search(str(path[-1])))):
             self.located.secrets.add(value)

@@ -6,9 +6,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
-import holidays
+if TYPE_CHECKING:
+    from holidays import HolidayBase
 
 from hub.errors import FatalError, Place, RejectedError
 from hub.rules.places import Located
@@ -62,7 +64,7 @@ class WorkingTime:
 
 def working_time(country: str, timezone: str, calendar: Located | None, places: Located) -> WorkingTime:
     """Check the settings and join the home's `calendar.yaml` to them; raises FatalError with the place in either file."""
-    if country not in holidays.list_supported_countries():
+    if not _is_known(country):
         raise FatalError("HUB-E3152", place=places.place(("calendar",)), country=country)
     if timezone not in available_timezones():
         raise FatalError("HUB-E3153", place=places.place(("timezone",)), timezone=timezone)
@@ -102,8 +104,16 @@ def _wrong(
     return FatalError("HUB-E3001", place=place, setting=setting, expected=expected, got=str(got)[:60])
 
 
+def _is_known(country: str) -> bool:
+    import holidays  # slow to import, and most commands need no calendar
+
+    return country in holidays.list_supported_countries()
+
+
 @functools.cache
-def _calendar(country: str) -> holidays.HolidayBase:
+def _calendar(country: str) -> HolidayBase:
+    import holidays
+
     return holidays.country_holidays(country)
 
 

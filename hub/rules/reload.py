@@ -1,0 +1,115 @@
+"""Rules for a program that runs on: they change when their files do, and a broken file never takes down running ones."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from hub.errors import HubError
+from hub.rules.people import People
+from hub.rules.rule_files import RuleFiles, Rules
+from hub.rules.rule_set import RuleSet
+
+Stamps = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class RuleChange:
+    """A rule that was added (`previous` None), changed, or removed (`digest` None): material for `hub.rule.changed`."""
+
+    name: str
+    digest: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a look at the files brought: new rules with what changed, or why the old ones stay."""
+
+    changes: tuple[RuleChange, ...] = ()
+    errors: tuple[HubError, ...] = ()
+
+
+class RuleStore:
+    """The rules and people that count now. One thread reloads; any may read `rules` and `people`, which change as one.
+
+    `kept` is a file for the last texts that were sound: a program that starts while a file is broken runs on with those.
+    """
+
+    def __init__(self, files: RuleFiles, kept: Path) -> None:
+        """Read the files; raises FatalError when they are broken and nothing sound was kept."""
+        self._files, self._kept = files, kept
+        self._stamps, self._texts = self._stat(), files.texts()
+        found = files.read(self._texts)
+        self.errors: tuple[HubError, ...] = found.errors
+        if found.errors:
+            found = self._last_sound(found)
+        else:
+            self._keep(self._texts)
+        self._current = found
+
+    @property
+    def rules(self) -> RuleSet:
+        """The rules that count now."""
+        return self._current.rules
+
+    @property
+    def people(self) -> People:
+        """The people that count now."""
+        return self._current.people
+
+    def reload_if_changed(self) -> Reloaded | None:
+        """Look at the files, quickly; None when nothing in them changed. Errors are told once, until a file changes again."""
+        stamps = self._stat()
+        if stamps == self._stamps:
+            return None
+        self._stamps, texts = stamps, self._files.texts()
+        if texts == self._texts:
+            return None
+        self._texts = texts
+        found = self._files.read(texts)
+        self.errors = found.errors
+        if found.errors:
+            return Reloaded(errors=found.errors)
+        changes = changed(self.rules.digests(), found.rules.digests())
+        self._current = found
+        self._keep(texts)
+        return Reloaded(changes=changes)
+
+    def _stat(self) -> Stamps:
+        stamps: Stamps = {}
+        for name in self._files.names():
+            with contextlib.suppress(FileNotFoundError):
+                told = (self._files.home / name).stat()
+                stamps[name] = (told.st_mtime_ns, told.st_size)
+        return stamps
+
+    def _keep(self, texts: Mapping[str, bytes]) -> None:
+        self._kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._kept.with_suffix(".new")
+        draft.write_bytes(orjson.dumps({name: base64.b64encode(text).decode() for name, text in texts.items()}))
+        draft.replace(self._kept)
+
+    def _last_sound(self, broken: Rules) -> Rules:
+        try:
+            kept = orjson.loads(self._kept.read_bytes())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            broken.sound()
+            raise
+        found = self._files.read({name: base64.b64decode(text) for name, text in kept.items()})
+        found.sound()
+        return found
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[RuleChange, ...]:
+    """What differs between two sets of digests by rule, in the order of the names."""
+    return tuple(
+        RuleChange(name, after.get(name), before.get(name))
+        for name in sorted({*before, *after})
+        if after.get(name) != before.get(name)
+    )

@@ -1,0 +1,119 @@
+"""Reads everything that decides what follows from an event: the rule files, the people, the calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hub.errors import FatalError, HubError
+from hub.rules.language import World
+from hub.rules.people import People, read_people
+from hub.rules.places import Located, parse_yaml
+from hub.rules.rule_set import RuleSet, engine_for, rule_set
+from hub.rules.working_time import WorkingTime, working_time
+from hub.settings import Config
+
+PEOPLE, CALENDAR, FOLDER, TEST = "people.yaml", "calendar.yaml", "rules", ".test.yaml"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the files gave. With errors, `rules` holds only the rules that have none: good for checking, not for running."""
+
+    rules: RuleSet
+    world: World
+    people: People
+    people_file: Located
+    working_time: WorkingTime
+    errors: tuple[HubError, ...] = ()
+    people_errors: tuple[HubError, ...] = field(default=())
+
+    def sound(self) -> RuleSet:
+        """The rules; raises the first error."""
+        for error in self.errors:
+            raise error
+        return self.rules
+
+    def sound_people(self) -> People:
+        """The people; raises the first error of their file."""
+        for error in self.people_errors:
+            raise error
+        return self.people
+
+
+@dataclass(frozen=True)
+class RuleFiles:
+    """Where the files of one home are, and what they are read against."""
+
+    home: Path
+    config_file: Located
+    config: Config
+    environ: Mapping[str, str]
+
+    def texts(self) -> dict[str, bytes]:
+        """The bytes of every file, by its name below the home."""
+        return {name: content for name in self.names() for content in [_bytes(self.home / name)] if content is not None}
+
+    def names(self) -> list[str]:
+        """Every file that counts, tests left out."""
+        rules = sorted(
+            f"{FOLDER}/{file.name}"
+            for pattern in ("*.yaml", "*.yml")
+            for file in (self.home / FOLDER).glob(pattern)
+            if not file.name.endswith((TEST, ".test.yml"))
+        )
+        return [PEOPLE, CALENDAR, *rules]
+
+    def read(self, texts: Mapping[str, bytes] | None = None) -> Rules:
+        """Read them, or these texts in their place. Never raises for what they hold."""
+        found = self.texts() if texts is None else texts
+        people_file = self._located(found, PEOPLE) or Located(PEOPLE)
+        people, people_errors = read_people(people_file)
+        days, day_errors = self._working_time(found)
+        world = World(engine_for(people, days), people, frozenset(self.config.connectors), declared(self.config_file))
+        files = [located for name in found if name.startswith(FOLDER) and (located := self._located(found, name))]
+        rules, rule_errors = rule_set(files, world)
+        told = (*people_file.errors, *people_errors)
+        return Rules(rules, world, people, people_file, days, (*told, *day_errors, *rule_errors), told)
+
+    def _working_time(self, found: Mapping[str, bytes]) -> tuple[WorkingTime, list[FatalError]]:
+        calendar = self._located(found, CALENDAR)
+        try:
+            return working_time(self.config.calendar, self.config.timezone, calendar, self.config_file), []
+        except FatalError as error:
+            return WorkingTime("CN", "Asia/Shanghai"), [error]
+
+    def _located(self, found: Mapping[str, bytes], name: str) -> Located | None:
+        if name not in found:
+            return None
+        try:
+            return parse_yaml(found[name].decode("utf-8-sig"), name, self.environ)
+        except UnicodeDecodeError as error:
+            return Located(name, errors=[FatalError("HUB-E3008", place=Located(name).place(), reason=str(error))])
+
+
+def declared(config_file: Located) -> dict[str, frozenset[str]]:
+    """The types of event that `receive` sections name, with the fields of data that they give."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in _mappings(config_file.value):
+        type_, data = entry.get("type"), entry.get("data")
+        if isinstance(type_, str):
+            found[type_] = found.get(type_, frozenset()) | (frozenset(data) if isinstance(data, dict) else frozenset())
+    return found
+
+
+def _mappings(config: Any) -> list[dict[str, Any]]:
+    connectors = config.get("connectors") if isinstance(config, dict) else None
+    instances = connectors.values() if isinstance(connectors, dict) else ()
+    receives = [instance.get("receive") for instance in instances if isinstance(instance, dict)]
+    events = [receive.get("events") for receive in receives if isinstance(receive, dict)]
+    return [entry for listed in events if isinstance(listed, list) for entry in listed if isinstance(entry, dict)]
+
+
+def _bytes(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None

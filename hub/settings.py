@@ -1,0 +1,116 @@
+"""What `hub.yaml` may say, as frozen models. Secrets are filled in from the environment before they come here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from hub.rules.checking import Strict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+InstanceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Database = Annotated[str, StringConstraints(pattern=r"^(sqlite|[a-z0-9]+(\+[a-z0-9]+)?://\S+)$")]
+
+
+class Tls(Strict):
+    """Files that prove who is who; without `ca` the system's authorities count."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    key_password: Annotated[str | None, Field(repr=False)] = None
+
+
+class Sasl(Strict):
+    """A sign-in at the broker."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str
+    password: Annotated[str, Field(repr=False)]
+
+
+class Kafka(Strict):
+    """The log: the embedded broker, or a cluster by its `bootstrap` addresses. `port` is for the embedded one."""
+
+    embedded: bool | None = None
+    port: Port = 19092
+    bootstrap: str | None = None
+    tls: bool | Tls = False
+    sasl: Sasl | None = None
+    copies: Annotated[int | None, Field(alias="replication", ge=1, le=10)] = None
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.embedded is None:
+            object.__setattr__(self, "embedded", self.bootstrap is None)
+        if self.embedded == (self.bootstrap is not None):
+            raise ValueError('{embedded: true} | {bootstrap: "k1:9092,k2:9092"}')
+        return self
+
+    @property
+    def replication(self) -> int:
+        """Copies of each topic; -1 leaves it to the cluster."""
+        return self.copies or (1 if self.embedded else -1)
+
+    def client(self, bootstrap: str) -> dict[str, Any]:
+        """librdkafka's settings for this broker at this address."""
+        secure = "SSL" if self.tls else ""
+        protocol = "_".join(part for part in ("SASL" if self.sasl else "", secure or "PLAINTEXT") if part)
+        return {"bootstrap.servers": bootstrap, "security.protocol": protocol, **self._tls(), **self._sasl()}
+
+    def _tls(self) -> dict[str, str]:
+        if not isinstance(self.tls, Tls):
+            return {}
+        files = {
+            "ssl.ca.location": self.tls.ca,
+            "ssl.certificate.location": self.tls.certificate,
+            "ssl.key.location": self.tls.key,
+            "ssl.key.password": self.tls.key_password,
+        }
+        return {name: value for name, value in files.items() if value is not None}
+
+    def _sasl(self) -> dict[str, str]:
+        if self.sasl is None:
+            return {}
+        return {
+            "sasl.mechanism": self.sasl.mechanism,
+            "sasl.username": self.sasl.username,
+            "sasl.password": self.sasl.password,
+        }
+
+
+class Web(Strict):
+    """Where pages and webhooks are served."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8600
+
+
+class ConnectorEntry(Strict, extra="allow"):
+    """One connected system: `use` names the connector, which reads the other keys."""
+
+    use: str
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Without the other keys: there are secrets among them."""
+        return [("use", self.use)]
+
+
+class Config(Strict):
+    """`hub.yaml`."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")] = "hub"
+    language: Literal["zh-CN", "en"] = "zh-CN"
+    timezone: str = "Asia/Shanghai"
+    calendar: str = "CN"
+    kafka: Kafka = Kafka()
+    ledger: Database = "sqlite"
+    boards: Database = "sqlite"
+    web: Web = Web()
+    connectors: Mapping[InstanceName, ConnectorEntry] = {}
+
+    def database(self, url: str, file: str) -> str:
+        """The SQLAlchemy URL of a store; `sqlite` is a file of the hub's own."""
+        return f"sqlite:///{file}" if url == "sqlite" else url

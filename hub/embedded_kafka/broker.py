@@ -160,10 +160,10 @@ class EmbeddedKafka:
 
     def _death(self) -> FatalError:
         """The error for a Java that ended by itself."""
-        lines = list(self._started.tail) or [f"exit code {self._started.wait(0)}"]
-        code, port = diagnosis.code_of(lines), self._port or 0
+        lines, port = list(self._started.tail), self._port or 0
+        code = diagnosis.code_of(lines)
         by = ports.occupant(port) if code == diagnosis.PORT_TAKEN else "?"
-        cause = diagnosis.cause_in(lines)
+        cause = diagnosis.cause(self._started.join(), lines)
         return FatalError(code, cause=cause, data=self._folder.path, log=self._folder.logs, port=port, by=by, pid="?")
 
     def _abandon(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 
 DISK_FULL, PORT_TAKEN, LOCKED, OTHER = "HUB-E2007", "HUB-E2003", "HUB-E2005", "HUB-E2008"
@@ -30,3 +31,10 @@ def cause_in(lines: Sequence[str]) -> str:
     spoken = [line.strip("# \t") for line in lines if not NOISE.search(line)]
     telling = [line for line in spoken if TELLING.search(line)]
     return (telling or spoken or ["?"])[-1].removeprefix("Caused by: ")[:300]
+
+
+def cause(code: int, lines: Sequence[str]) -> str:
+    """Why a program ended: the signal that killed it, else what it said last, else its code."""
+    if code < 0:
+        return signal.Signals(-code).name
+    return cause_in(lines) if lines else f"exit code {code}"

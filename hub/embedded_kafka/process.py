@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+Sink = Callable[[str], None]
 TAIL = 400
 """So many of its last lines are remembered: the disk may be what failed, so they are kept in memory."""
 
@@ -18,8 +19,11 @@ TAIL = 400
 class Process:
     """One run of one program. It gets SIGTERM when this Python dies (Linux), and no signals of this terminal (Ctrl-C)."""
 
-    def __init__(self, command: Sequence[str], directory: Path, environment: dict[str, str]) -> None:
-        self.command, self.directory, self.environment = list(command), directory, environment
+    def __init__(
+        self, command: Sequence[str], directory: Path, environment: dict[str, str], sink: Sink | None = None
+    ) -> None:
+        """`sink` is given each line of its output, from a thread of its own."""
+        self.command, self.directory, self.environment, self._sink = list(command), directory, environment, sink
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._popen: subprocess.Popen[str] | None = None
         self._refused: OSError | None = None
@@ -46,6 +50,8 @@ class Process:
         with child:
             for line in child.stdout or ():
                 self.tail.append(line.rstrip())
+                if self._sink is not None:
+                    self._sink(line.rstrip())
         self._ended.set()
 
     def _launch(self) -> subprocess.Popen[str]:

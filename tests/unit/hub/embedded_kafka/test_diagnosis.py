@@ -63,3 +63,15 @@ def test_the_line_that_says_most(said: str, cause: str) -> None:
 
 def test_a_cause_is_never_a_page() -> None:
     assert len(diagnosis.cause_in(["ERROR " + "x" * 5000])) == 300
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "cause"),
+    [
+        (-9, ["ERROR of long ago"], "SIGKILL"),
+        (1, ["ERROR at the end"], "ERROR at the end"),
+        (1, [], "exit code 1"),
+    ],
+)
+def test_why_a_program_ended(code: int, said: list[str], cause: str) -> None:
+    assert diagnosis.cause(code, said) == cause

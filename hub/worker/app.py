@@ -43,6 +43,8 @@ class Processor:
     states: dict[int, PartitionState] = field(default_factory=dict)
     fresh: set[int] = field(default_factory=set)
     """Partitions whose state has been read since they were last assigned."""
+    ready: Callable[[], None] = lambda: None
+    """Called whenever partitions have been assigned."""
     failures: FailureRun = field(default_factory=FailureRun)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(PARTITIONS, "hub-deliver"))
 
@@ -81,6 +83,7 @@ class Processor:
 
     def assigned(self, partitions: set[int]) -> None:
         """Forget state of partitions that others have now; what is kept is caught up before it is used."""
+        self.ready()
         self.fresh.clear()
         self.states = {partition: state for partition, state in self.states.items() if partition in partitions}
 

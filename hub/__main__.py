@@ -1,0 +1,75 @@
+"""`python -m hub --home DIR`: the processor. Folds `hub.events` into cases and sends what follows, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import faust
+import structlog
+
+from hub.errors import HubError
+from hub.home import Home
+from hub.kafka_log import KafkaLog
+from hub.logs import configure
+from hub.ready import say_ready
+from hub.worker.app import Processor, make_app
+from hub.worker.rule_news import RuleNews
+
+EXIT_CRASHED = 72
+log = structlog.get_logger("hub.worker")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one worker; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hub", description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path())
+    parser.add_argument("--copy", default="1", help="which copy of the worker this is, where a hub runs several")
+    chosen = parser.parse_args(arguments)
+    try:
+        home = Home.load(chosen.home)
+        configure(home.secrets)
+        return asyncio.run(serve(home, chosen.copy))
+    except HubError as error:
+        sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
+        return 1
+
+
+async def serve(home: Home, copy: str) -> int:
+    """Run until told to stop, or until Faust has crashed: then the supervisor starts another."""
+    store = home.rule_store()
+    client = home.kafka_client()
+    events = KafkaLog(client)
+    processor = Processor(events, store.rules, events.writer(), ready=lambda: say_ready(home.data, "worker"))
+    app = make_app(processor, client, data=home.data, instance=f"hub-{home.name}-{copy}")
+    news = RuleNews(store, processor, home.data / "rules-told.json")
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await app.start()
+    watching = asyncio.create_task(news.watch())
+    crashed = await until_over(app, told)
+    watching.cancel()
+    await app.stop()
+    processor.writer.close()
+    return EXIT_CRASHED if crashed else 0
+
+
+async def until_over(app: faust.App, told: asyncio.Event) -> bool:
+    """Wait until told to stop; True when the app has crashed first."""
+    while not told.is_set():
+        if app.crashed or app.should_stop:
+            log.error("worker.crashed", reason=repr(app.crash_reason))
+            return True
+        try:
+            await asyncio.wait_for(told.wait(), 0.25)
+        except TimeoutError:
+            continue
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""`hub demo`: the whole chain on real parts. A salesperson wins deals in a real Tryton, and the work follows by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hub.cli.terminal import JsonOption, answer, say, text
+from hub.errors import RetryableError
+
+if TYPE_CHECKING:
+    from hub.home import Home
+    from hub.supervisor.supervisor import Supervisor
+
+DEALS = (
+    ("网关项目", "华为", "880000"),
+    ("仓储升级", "中兴", "260000"),
+    ("培训服务", "海尔", "36000"),  # below the rule's limit: no project
+    ("数据平台", "比亚迪", "1250000.50"),
+    ("产线联网", "美的", "430000"),
+)
+ONCE = 3
+"""Deals of `--once`: two that become projects, one that must not."""
+PAUSE = 12.0
+"""Seconds between two deals when people watch."""
+PATIENCE = 120.0
+TASKS = 3
+"""Tasks that one won deal becomes."""
+
+Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "demo", help="演示：真实的 Kafka、真实的 CRM、会动的看板 · a real Kafka, a real CRM, a board that moves"
+    )(demo)
+
+
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="走完一遍，末行输出 JSON 摘要 · once, with a JSON summary on the last line")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="沿用上次的数据 · go on with the data of the last run")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Start everything in ./.hub/demo, win deals as a salesperson would, and show what follows."""
+    from hub.cli.up import Teller, running
+    from hub.home import Home
+    from hub.supervisor.supervisor import Supervisor
+
+    root = Path(".hub/demo").absolute()
+    if not keep:
+        shutil.rmtree(root, ignore_errors=True)
+    say(
+        text(
+            "  接力 · 演示 · 数据在 ./.hub/demo （Ctrl-C 停止）",
+            "  Baton · demo · data in ./.hub/demo (Ctrl-C to stop)",
+        )
+    )
+    began = time.monotonic()
+    with tryton(root / "tryton") as (settings, ask):
+        _make_home(root)
+        home = Home.load(root, {**os.environ, **environment(settings)})
+        os.environ.update(environment(settings))
+        supervisor = Supervisor(home, Teller(json))
+        with supervisor.run.claim(), running(supervisor):
+            if once:
+                answer(_once(home, supervisor, ask, began))
+            else:
+                _play(ask)
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """What the demo's hub.yaml reads from the environment."""
+    return {f"TRYTON_{name.upper()}": settings[name] for name in ("url", "database", "login", "password")}
+
+
+def _make_home(root: Path) -> None:
+    template = Path(__file__).parents[1] / "templates" / "demo"
+    shutil.copytree(template, root, dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def tryton(root: Path) -> Iterator[tuple[dict[str, str], Ask]]:
+    """A real Tryton in a process of its own: its settings, and a way to have its people do something."""
+    command = [sys.executable, "-m", "connectors.tryton.demo", str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        try:
+            settings = _heard(process, "settings")
+            yield settings["settings"], lambda asked: _ask(process, asked)
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            process.terminate()
+
+
+def _ask(process: subprocess.Popen[str], asked: Mapping[str, Any]) -> dict[str, Any]:
+    import orjson
+
+    assert process.stdin is not None
+    process.stdin.write(orjson.dumps(asked).decode() + "\n")
+    process.stdin.flush()
+    return _heard(process, "won", "finished", "error")
+
+
+def _heard(process: subprocess.Popen[str], *wanted: str) -> dict[str, Any]:
+    """Its next answer; what it says of its progress goes to the terminal."""
+    import orjson
+
+    assert process.stdout is not None
+    for line in process.stdout:
+        heard: dict[str, Any] = orjson.loads(line)
+        if "progress" in heard:
+            say(f"  · {heard['progress']}")
+        if any(name in heard for name in wanted):
+            return heard
+    raise RetryableError("HUB-E1014")
+
+
+def _play(ask: Ask) -> None:
+    """Win a deal every few seconds, until a signal ends it."""
+    say(
+        text(
+            "  下一步：打开看板，点“为什么？”；在 Tryton 里赢单的是销售王芳",
+            "  next: open the board, press “Why”; it is the salesperson Wang Fang who wins deals in Tryton",
+        )
+    )
+    for number, (name, customer, amount) in enumerate(itertools.cycle(DEALS)):
+        round_ = number // len(DEALS)
+        ask({"win": {"name": name if not round_ else f"{name} {round_ + 1}", "customer": customer, "amount": amount}})
+        threading.Event().wait(PAUSE)
+
+
+def _once(home: Home, supervisor: Supervisor, ask: Ask, began: float) -> dict[str, Any]:
+    """The whole chain once: deals won, tasks made, one project finished and invoiced, the audit."""
+    from hub.cli.audit import full_audit
+
+    for name, customer, amount in DEALS[:ONCE]:
+        ask({"win": {"name": name, "customer": customer, "amount": amount}})
+    board = Board(supervisor.url)
+    expected = TASKS * (ONCE - 1)
+    tasks = board.wait(lambda rows: sum(row["column"] != "requested" for row in rows) >= expected)
+    first = time.monotonic() - began
+    for task in [row for row in tasks if row["instance"] == "tryton"]:
+        ask({"finish": int(task["task"].rpartition("/")[2])})
+    tasks = board.wait(lambda rows: len(rows) >= expected + ONCE - 1)
+    report = full_audit(home, supervisor.bootstrap)
+    return {
+        "ok": report["ok"] and len(tasks) == expected + ONCE - 1,
+        "events": report["counts"]["in_the_log"],
+        "commands": report["counts"]["commands"],
+        "tasks": len(tasks),
+        "won_to_task_ms": won_to_task(supervisor),
+        "seconds_to_first_tasks": round(first, 1),
+        "board_url": f"{supervisor.url}/boards/tasks",
+        "audit": report,
+    }
+
+
+def won_to_task(supervisor: Supervisor) -> int | None:
+    """Milliseconds from the moment a deal was won, by the CRM's clock, to its first task: the median over the deals."""
+    from statistics import median
+
+    from hub.event_log import read_to_end
+    from schemas.event import Event, moment
+    from schemas.topics import EVENTS
+
+    log = supervisor.log()
+    won: dict[str, Event] = {}
+    took: dict[str, float] = {}
+    for batch in read_to_end(log, EVENTS.name, log.starts(EVENTS.name)):
+        for event in (Event.from_json(record.value or b"") for record in batch):
+            if event.type == "crm.opportunity.won":
+                won[event.case] = event
+            if event.type == "work.task.created" and event.case in won and event.case not in took:
+                took[event.case] = (moment(event.recordedtime) - moment(won[event.case].time)).total_seconds()
+    return round(median(took.values()) * 1000) if took else None
+
+
+class Board:
+    """The tasks board, as a program reads it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = f"{url}/api/tasks"
+
+    def wait(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """The board's cards, once they are as wanted; raises RetryableError when that takes too long."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            rows = self.rows()
+            if enough(rows):
+                return rows
+            if time.monotonic() > deadline:
+                raise RetryableError("HUB-E1015", seconds=int(PATIENCE), seen=len(rows))
+            time.sleep(0.05)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The cards now."""
+        import requests
+
+        found: list[dict[str, Any]] = requests.get(self.url, timeout=10).json()["tasks"]
+        return found

@@ -1,0 +1,102 @@
+"""One line on the terminal for each business fact, as it enters the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from hub.errors import HubError
+from hub.event_log import EventLog
+from schemas.event import Event, moment
+from schemas.topics import EVENTS
+
+LINES: dict[str, tuple[str, str]] = {
+    "crm.opportunity.won": (
+        "赢单 {name} · {account} · {amount} {currency}",
+        "won {name} · {account} · {amount} {currency}",
+    ),
+    "crm.opportunity.lost": ("丢单 {name} · {account}", "lost {name} · {account}"),
+    "crm.complaint.filed": ("客诉 {customer}", "complaint of {customer}"),
+    "erp.stock.ran_low": ("库存不足 {item}：余 {quantity}", "stock of {item} ran low: {quantity} left"),
+    "work.project.created": ("  → 项目 {name} ({ref})", "  → project {name} ({ref})"),
+    "work.task.created": ("  → 任务 {title} · {assignee}", "  → task {title} · {assignee}"),
+    "work.task.completed": ("完成 {title} ({ref})", "done {title} ({ref})"),
+    "work.project.completed": ("项目完成 {name} ({ref})", "project completed {name} ({ref})"),
+    "hub.command.done": ("  → {type} 已办 {id}", "  → {type} done {id}"),
+    "hub.command.parked": (
+        "  ✘ {type} 停放：{code} {reason} → hub parked list",
+        "  ✘ {type} parked: {code} {reason} → hub parked list",
+    ),
+    "hub.rule.changed": ("规则已更新 {ref}", "rule changed {ref}"),
+    "hub.connector.paused": ("连接器已暂停 {ref}：{reason}", "connector paused {ref}: {reason}"),
+    "hub.connector.resumed": ("连接器已恢复 {ref}", "connector resumed {ref}"),
+}
+
+
+class _Fields(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def line_of(event: Event, language: str) -> str | None:
+    """The line for an event; None for those that are no news to a person."""
+    found = LINES.get(event.type)
+    if found is None:
+        return None
+    template = found[0] if language == "zh-CN" else found[1]
+    ref = event.subject.partition("/")[2]
+    told = _Fields({**event.data, "ref": ref})
+    return f"  {local(event.recordedtime)}  {template.format_map(told).rstrip(' ·')}"
+
+
+def local(stamp: str) -> str:
+    """The time of day where the terminal is."""
+    return moment(stamp).astimezone().strftime("%H:%M:%S")
+
+
+class FactLines:
+    """Follows the log from its end on and says each fact; a broker that is away is waited for."""
+
+    def __init__(self, log: EventLog, language: str, say: Callable[[str], None]) -> None:
+        self._log, self._language, self._say = log, language, say
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="facts", daemon=True)
+        self._positions: dict[int, int] | None = None
+
+    def start(self) -> None:
+        """Begin with the next fact."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; returns soon."""
+        self._stopping.set()
+        self._thread.join(5)
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._read()
+            except HubError:
+                self._stopping.wait(1.0)
+
+    def _read(self) -> None:
+        self._positions = self._positions or self._log.ends(EVENTS.name)
+        reader = self._log.reader(EVENTS.name, self._positions)
+        try:
+            while not self._stopping.is_set():
+                for record in reader.read(500, 0.5):
+                    self._positions[record.partition] = record.offset + 1
+                    self._tell(record.value or b"")
+        finally:
+            reader.close()
+
+    def _tell(self, raw: bytes) -> None:
+        try:
+            line = line_of(Event.from_json(raw), self._language)
+        except ValidationError:
+            return
+        if line is not None:
+            self._say(line)

@@ -1,0 +1,74 @@
+"""The command `hub` and its groups."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hub import __version__
+from hub.cli import (
+    audit,
+    connectors,
+    demo,
+    doctor,
+    events,
+    init,
+    parked,
+    rebuild,
+    rules,
+    status,
+    up,
+    validate,
+    why,
+)
+from hub.cli.terminal import Exit, choose_language, fail, speech, text, warn
+from hub.errors import HubError
+
+app = typer.Typer(
+    name="hub",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="接力 Baton：赢单之后，活就传下去 · a deal is won, the work is passed on",
+)
+for group in (init, demo, up, status, doctor, validate, connectors, events, why, rules, parked, rebuild, audit):
+    group.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hub {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    lang: Annotated[str | None, typer.Option("--lang", help="zh-CN | en")] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="连同调用栈 · with tracebacks")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="版本 · version")
+    ] = False,
+) -> None:
+    """Options before the command."""
+    choose_language(lang)
+    speech.verbose = verbose
+
+
+def run() -> None:
+    """The entry point: a command's error becomes words and an exit code, never a bare traceback."""
+    try:
+        app()
+    except HubError as error:
+        sys.exit(fail(error, json="--json" in sys.argv))
+    except KeyboardInterrupt:
+        warn(text("已中断", "interrupted"))
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(Exit.OK)
+
+
+if __name__ == "__main__":
+    run()

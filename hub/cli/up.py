@@ -1,0 +1,150 @@
+"""`hub up` and `hub down`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, text, warn
+from hub.errors import FatalError
+
+if TYPE_CHECKING:
+    from hub.home import Home
+    from hub.supervisor.supervisor import Supervisor
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up", help="启动接力 · start the hub")(up)
+    app.command("down", help="停止接力 · stop it")(down)
+
+
+def up(
+    programs: Annotated[
+        list[str] | None, typer.Argument(help="只启动其中几个 · only these: worker connectors projections")
+    ] = None,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Start the broker and the programs, show one line per business fact, until Ctrl-C or SIGTERM."""
+    from hub.home import Home
+    from hub.supervisor.supervisor import PROGRAMS, Supervisor
+
+    unknown = set(programs or ()) - set(PROGRAMS)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: {', '.join(PROGRAMS)}")
+    loaded = Home.load(home)
+    refuse_errors(loaded)
+    supervisor = Supervisor(loaded, Teller(json), only=tuple(programs or PROGRAMS))
+    with supervisor.run.claim(), running(supervisor):
+        threading.Event().wait()
+
+
+def refuse_errors(home: Home) -> None:
+    """Say every error of a home, and raise when there is one: a hub that is half right is not started."""
+    errors = [finding for finding in home.check() if finding.is_error]
+    for finding in errors:
+        warn(explain(finding.error))
+    if errors:
+        raise FatalError("HUB-E1012", count=len(errors), home=home.path)
+
+
+class ToldToStop(BaseException):
+    """SIGTERM or SIGINT came."""
+
+
+def _told(*_signal: object) -> None:
+    raise ToldToStop
+
+
+@contextlib.contextmanager
+def running(supervisor: Supervisor) -> Iterator[None]:
+    """Start the hub for the time of the block, and tell its facts; a signal ends the block, and all is stopped in any case."""
+    from hub.cli.facts import FactLines
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _told)
+    lines: FactLines | None = None
+    try:
+        supervisor.start()
+        lines = FactLines(supervisor.log(), supervisor.home.config.language, say)
+        lines.start()
+        yield
+    except ToldToStop:
+        say(text("正在停止…", "stopping…"))
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        if lines is not None:
+            lines.stop()
+        supervisor.stop()
+
+
+@dataclass
+class Teller:
+    """Says what the supervisor does, for people or as JSON lines."""
+
+    json: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    def __call__(self, what: str, facts: Mapping[str, Any]) -> None:
+        if self.json:
+            answer({"what": what, **facts})
+            return
+        line = _line(what, facts)
+        if line:
+            say(line)
+
+
+def _line(what: str, facts: Mapping[str, Any]) -> str | None:
+    """What the supervisor says, in the reader's language; None for what people need not see."""
+    match what:
+        case "broker.progress":
+            return f"  · {facts['line']}"
+        case "broker":
+            return text("  ✔ Kafka 就绪 {at}   {seconds} 秒", "  ✔ Kafka is up at {at}   {seconds} s").format_map(facts)
+        case "topics":
+            return text("  ✔ 主题就绪", "  ✔ topics are there")
+        case "ready":
+            return text(
+                "  ✔ 看板 {url}/   （仅限本机，登录功能尚未提供）",
+                "  ✔ boards {url}/   (this machine only, until there is sign-in)",
+            ).format_map(facts)
+        case "ended":
+            last = "".join(f"\n      {line}" for line in list(facts.get("last") or ())[-3:])
+            return (
+                text(
+                    "  ✘ {program} 意外退出（{code}），正在重启", "  ✘ {program} ended ({code}), starting it again"
+                ).format_map(facts)
+                + last
+            )
+        case "restarted":
+            return text("  ✔ {program} 已重启", "  ✔ {program} is back").format_map(facts)
+        case "broker.failed":
+            return f"  ✘ {facts['code']} {facts['reason']}\n    → {facts['fix']}"
+    return None
+
+
+def down(home: HomeOption = HERE, json: JsonOption = False) -> None:
+    """Stop the hub that runs on this home, and wait until it has."""
+    from hub.home import data_folder
+    from hub.supervisor.run_folder import RunFolder
+
+    run = RunFolder(data_folder(home) / "run")
+    ran = run.is_claimed()
+    stopped = run.stop(patience=60.0) if ran else True
+    if json:
+        answer({"ran": ran, "stopped": stopped})
+    elif not ran:
+        say(text("没有在运行", "it was not running"))
+    elif stopped:
+        say(text("已停止", "stopped"))
+    if not stopped:
+        raise FatalError("HUB-E1013", pid=run.notes().get("pid", "?"))

@@ -1,0 +1,102 @@
+"""One program of the hub, kept running."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from hub.embedded_kafka.process import Process
+from hub.supervisor.restarts import BackOff
+
+GRACE = 20.0
+"""Seconds between SIGTERM and SIGKILL."""
+LOG_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a program is started. Its output goes to `log`."""
+
+    name: str
+    command: Sequence[str]
+    directory: Path
+    environment: dict[str, str]
+    log: Path
+
+
+Told = Callable[[str, str, int | None, Sequence[str]], None]
+"""Called as (program, what: started|ended|stopped, exit code or pid, its last lines)."""
+
+
+@dataclass
+class Program:
+    """A program that is started again, after a growing pause, whenever it ends without being told to."""
+
+    plan: Plan
+    told: Told
+    back_off: BackOff = field(default_factory=BackOff)
+    process: Process | None = None
+    restarts: int = 0
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start it and keep it; returns at once."""
+        self._thread = threading.Thread(target=self._keep, name=f"keep-{self.plan.name}", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code, last = self._run()
+            if self._stopping.is_set():
+                return
+            self.told(self.plan.name, "ended", code, last)
+            self.restarts += 1
+            self._stopping.wait(self.back_off.after(time.monotonic() - began))
+
+    def _run(self) -> tuple[int, list[str]]:
+        rotate(self.plan.log)
+        with self.plan.log.open("a", encoding="utf-8", buffering=1) as log:
+            process = Process(
+                self.plan.command, self.plan.directory, self.plan.environment, sink=lambda line: _write(log, line)
+            )
+            process.start()
+            self.process = process
+            self.told(self.plan.name, "started", process.pid, ())
+            if self._stopping.is_set():
+                process.stop(GRACE)
+            code = process.join()
+        return code, list(process.tail)[-20:]
+
+    def stop(self, grace: float = GRACE) -> None:
+        """SIGTERM, wait, SIGKILL; returns after its end."""
+        self._stopping.set()
+        if self.process is not None and self.process.running:
+            self.process.stop(grace)
+        if self._thread is not None:
+            self._thread.join(grace)
+        self.told(self.plan.name, "stopped", None, ())
+
+    @property
+    def pid(self) -> int | None:
+        """Its process now, None between two runs."""
+        return self.process.pid if self.process is not None and self.process.running else None
+
+
+def _write(log: TextIO, line: str) -> None:
+    """A full disk must not take the program with its log."""
+    with contextlib.suppress(OSError):
+        log.write(line + "\n")
+
+
+def rotate(log: Path) -> None:
+    """Set a log aside that has grown large; one older one is kept."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".1.log"))

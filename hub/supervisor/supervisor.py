@@ -1,0 +1,160 @@
+"""Everything that `hub up` runs, started in order, watched, and stopped in the opposite order."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.errors import HubError, RetryableError
+from hub.home import Home
+from hub.kafka_log import KafkaLog
+from hub.ready import is_ready
+from hub.supervisor.programs import Plan, Program
+from hub.supervisor.restarts import BackOff
+from hub.supervisor.run_folder import RunFolder
+
+PROGRAMS = ("worker", "connectors", "projections")
+READY_SECONDS = 90.0
+
+Say = Callable[[str, dict[str, object]], None]
+"""Told (what, facts): `broker`, `topics`, `ready`, `restarted`, `ended`, …"""
+
+
+@dataclass
+class Supervisor:
+    """One running hub. `start` returns once it takes pushes and shows boards; `stop` once nothing of it runs."""
+
+    home: Home
+    say: Say
+    only: Sequence[str] = PROGRAMS
+    broker: EmbeddedKafka | None = None
+    programs: list[Program] = field(default_factory=list)
+    bootstrap: str = ""
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def run(self) -> RunFolder:
+        """Where its notes are."""
+        return RunFolder(self.home.data / "run")
+
+    def start(self) -> None:
+        """Start the broker, make the topics, start the programs, wait until they are ready."""
+        from hub.topics import ensure_topics
+
+        if self.home.config.kafka.embedded:
+            self._start_broker()
+        client = self.home.kafka_client(self.bootstrap or None)
+        self.bootstrap = str(client["bootstrap.servers"])
+        made = ensure_topics(client, replication=self.home.config.kafka.replication)
+        self.say("topics", {"made": len(made)})
+        for name in self.only:
+            program = Program(self._plan(name), self._told)
+            self.programs.append(program)
+            program.start()
+        self._note()
+        self._until_ready()
+
+    def log(self) -> KafkaLog:
+        """The log of the running hub."""
+        return KafkaLog(self.home.kafka_client(self.bootstrap))
+
+    def _start_broker(self) -> None:
+        plan = BrokerPlan(self.home.data / "kafka", port=self.home.config.kafka.port)
+        self.broker = EmbeddedKafka(plan, lambda line, done: self.say("broker.progress", {"line": line, "done": done}))
+        began = time.monotonic()
+        self.bootstrap = self.broker.start()
+        self.say("broker", {"at": self.bootstrap, "seconds": round(time.monotonic() - began, 1)})
+        threading.Thread(target=self._keep_broker, name="keep-broker", daemon=True).start()
+
+    def _keep_broker(self) -> None:
+        """Start the broker again, on its old port, whenever it ends without being told to."""
+        broker, back_off = self.broker, BackOff()
+        assert broker is not None
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = broker.wait()
+            if self._stopping.is_set():
+                return
+            self.say("ended", {"program": "broker", "code": code})
+            self._stopping.wait(back_off.after(time.monotonic() - began))
+            self._restart_broker(broker, back_off)
+
+    def _restart_broker(self, broker: EmbeddedKafka, back_off: BackOff) -> None:
+        while not self._stopping.is_set():
+            try:
+                broker.start()
+            except HubError as error:
+                self.say("broker.failed", {"code": error.code, "reason": error.message(), "fix": error.fix()})
+                self._stopping.wait(back_off.after(0))
+            else:
+                self._note()
+                self.say("restarted", {"program": "broker"})
+                return
+
+    def _plan(self, name: str) -> Plan:
+        module = {"worker": "hub"}.get(name, name)
+        command = [sys.executable, "-m", module, "--home", str(self.home.path)]
+        if name == "projections":
+            command += ["--socket", str(self.run.socket)]
+        if name == "connectors":
+            command += ["--boards-socket", str(self.run.socket)]
+        environment = {
+            **os.environ,
+            "HUB_KAFKA": self.bootstrap,
+            "HUB_DATA": str(self.home.data),
+            "PYTHONUNBUFFERED": "1",
+        }
+        return Plan(name, command, Path.cwd(), environment, self.home.data / "logs" / f"{name}.log")
+
+    def _told(self, program: str, what: str, number: int | None, last: Sequence[str]) -> None:
+        self._note()
+        if what == "ended":
+            self.say("ended", {"program": program, "code": number, "last": list(last)})
+
+    def _note(self) -> None:
+        pids: dict[str, int | None] = {program.plan.name: program.pid for program in self.programs}
+        if self.broker is not None:
+            pids["broker"] = self.broker.pid if self.broker.running else None
+        self.run.note(
+            pid=os.getpid(),
+            kafka=self.bootstrap,
+            web=self.url,
+            programs=pids,
+            restarts={program.plan.name: program.restarts for program in self.programs},
+        )
+
+    @property
+    def url(self) -> str:
+        """Where its pages are."""
+        host, port = self.home.web_address
+        return f"http://{host}:{port}"
+
+    def _until_ready(self) -> None:
+        """Wait for the programs' ready notes; raises RetryableError with the last lines of one that does not come up."""
+        deadline = time.monotonic() + READY_SECONDS
+        missing = list(self.only)
+        while missing:
+            missing = [name for name in missing if not is_ready(self.home.data, name, self._pid(name))]
+            if missing and time.monotonic() > deadline:
+                program = next(p for p in self.programs if p.plan.name == missing[0])
+                raise RetryableError("HUB-E1011", program=missing[0], log=program.plan.log)
+            if missing:
+                time.sleep(0.05)
+        self.say("ready", {"url": self.url})
+
+    def _pid(self, name: str) -> int | None:
+        return next(program.pid for program in self.programs if program.plan.name == name)
+
+    def stop(self) -> None:
+        """Stop the programs, those that take work in first, then the broker."""
+        self._stopping.set()
+        for program in sorted(self.programs, key=lambda p: p.plan.name != "connectors"):
+            program.stop()
+        if self.broker is not None:
+            self.broker.stop()

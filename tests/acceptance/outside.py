@@ -1,0 +1,154 @@
+"""The outside systems of acme: a project tool, a messenger and an ERP, each an HTTP server that counts effects by our mark.
+
+They keep their promises (the same Idempotency-Key is one effect, a mark can be looked up) and misbehave by a seeded plan: 429
+with and without Retry-After, 500 before the work, the connection dropped after the work was done, an answer that never comes.
+"""
+
+from __future__ import annotations
+
+import http.server
+import random
+import socket
+import threading
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+Mischief = Callable[[], str | None]
+"""What is wrong with the next call: `429`, `429-later`, `500`, `500-done`, `drop`, `drop-done`, `hang-done`, or None."""
+
+
+def well_behaved() -> None:
+    """Nothing is ever wrong."""
+
+
+@dataclass
+class Seeded:
+    """Something is wrong with a share of the calls, the same for the same seed and order of calls."""
+
+    seed: int
+    share: float = 0.25
+    kinds: tuple[str, ...] = ("429", "429-later", "500", "500-done", "drop", "drop-done", "hang-done")
+    _random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def __call__(self) -> str | None:
+        return self._random.choice(self.kinds) if self._random.random() < self.share else None
+
+
+@dataclass
+class Made:
+    """One object that was made over there."""
+
+    id: str
+    kind: str
+    body: dict[str, Any]
+    key: str | None
+
+
+class Outside:
+    """One server with everything in it: /projects, /tasks, /messages, /postings."""
+
+    def __init__(self, mischief: Mischief = well_behaved) -> None:
+        self.mischief = mischief
+        self.lock = threading.Lock()
+        self.made: list[Made] = []
+        self.by_key: dict[str, Made] = {}
+        self.calls: Counter[str] = Counter()
+        self.stopping = threading.Event()
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """End the server and every call that hangs in it."""
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def of(self, kind: str) -> list[Made]:
+        """What was made of a kind."""
+        with self.lock:
+            return [made for made in self.made if made.kind == kind]
+
+    def marks(self, kind: str) -> Counter[str]:
+        """How often each mark was made: 1 everywhere, or something was done twice."""
+        return Counter(str(made.body.get("mark")) for made in self.of(kind))
+
+    def make(self, kind: str, body: dict[str, Any], key: str | None) -> Made:
+        """Make an object, once by its key where the kind knows keys (tasks do not: they can only be looked up)."""
+        with self.lock:
+            known = self.by_key.get(f"{kind}/{key}") if key and kind != "tasks" else None
+            if known is not None:
+                return known
+            made = Made(f"{kind[:1].upper()}-{len(self.made) + 1}", kind, body, key)
+            self.made.append(made)
+            if key:
+                self.by_key[f"{kind}/{key}"] = made
+            return made
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, outside: Outside) -> None:
+        self.outside = outside
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that was killed in the middle of a call is part of the test."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        kind = self.path.strip("/")
+        body = orjson.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        outside = self.server.outside
+        wrong = outside.mischief()
+        outside.calls[wrong or "well"] += 1
+        if wrong in ("429", "429-later", "500", "drop"):
+            return self._refuse(wrong)
+        made = outside.make(kind, body, self.headers.get("Idempotency-Key"))
+        if wrong in ("drop-done", "hang-done", "500-done"):
+            return self._refuse(wrong)
+        return self._reply(201, {"id": made.id, **body})
+
+    def do_GET(self) -> None:
+        kind, _, query = self.path.partition("?")
+        mark = urllib.parse.parse_qs(query).get("mark", [""])[0]
+        found = [made for made in self.server.outside.of(kind.strip("/")) if made.body.get("mark") == mark]
+        self._reply(200, {"items": [{"id": made.id} for made in found]})
+
+    def _refuse(self, wrong: str) -> None:
+        if wrong.startswith("429"):
+            return self._reply(429, {"error": "slow down"}, {"Retry-After": "1"} if wrong == "429-later" else {})
+        if wrong.startswith("500"):
+            return self._reply(500, {"error": "broken"})
+        if wrong == "hang-done":
+            self.server.outside.stopping.wait(30)
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+        return None
+
+    def _reply(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
+        out = orjson.dumps(value)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(out)))
+        for name, text in (headers or {}).items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(out)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""

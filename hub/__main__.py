@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         home = Home.load(chosen.home)
-        configure(home.secrets)
+        configure("worker", home.secrets)
         return asyncio.run(serve(home, chosen.copy))
     except HubError as error:
         sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")

@@ -12,9 +12,9 @@ from hub.embedded_kafka import diagnosis, ports, server, wire
 from hub.embedded_kafka.class_archive import ClassArchive, publish
 from hub.embedded_kafka.classpath import KAFKA, cache, jars
 from hub.embedded_kafka.folder import Folder, unusable
-from hub.embedded_kafka.process import Process
 from hub.embedded_kafka.wording import Progress, quiet, say
 from hub.errors import FatalError, HubError, RetryableError
+from hub.process import Process
 
 ATTEMPTS = 3
 """Starts tried when another program took the chosen port in the moment between."""

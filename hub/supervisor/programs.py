@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from hub.embedded_kafka.process import Process
+from hub.process import Process
 from hub.supervisor.restarts import BackOff
 
 GRACE = 20.0

@@ -81,7 +81,8 @@ class Supervisor:
             code = broker.wait()
             if self._stopping.is_set():
                 return
-            self.say("ended", {"program": "broker", "code": code})
+            why = broker.failure()
+            self.say("ended", {"program": "broker", "code": code, "last": [why.message()] if why else []})
             self._stopping.wait(back_off.after(time.monotonic() - began))
             self._restart_broker(broker, back_off)
 

@@ -29,7 +29,7 @@ class Process:
         self._refused: OSError | None = None
         self._begun, self._ended = threading.Event(), threading.Event()
         # Linux tells a child of its parent's death when the *thread* that forked it ends: so this one stays for as long.
-        self._thread = threading.Thread(target=self._live, name="embedded-kafka", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="child", daemon=True)
 
     def start(self) -> None:
         """Return once the program is launched. Raises OSError when it can't be."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.embedded_kafka import process
-from hub.embedded_kafka.process import Process
+from hub import process
+from hub.process import Process
 
 
 def python(script: str, directory: Path) -> Process:
@@ -94,7 +94,7 @@ def test_dies_with_its_python(tmp_path: Path) -> None:
     starter = f"""
 import sys, time
 from pathlib import Path
-from hub.embedded_kafka.process import Process
+from hub.process import Process
 child = Process([sys.executable, "-c", "import time; time.sleep(60)"], Path({str(tmp_path)!r}), {{}})
 child.start()
 print(child.pid, flush=True)

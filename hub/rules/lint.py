@@ -6,12 +6,12 @@ CEL cannot know the fields of an event when it compiles, so each rule is tried o
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from hub.errors import FatalError, HubError, RejectedError
 from hub.rules.checking import near
-from hub.rules.evaluation import Expression
+from hub.rules.evaluation import Expression, Scope
 from hub.rules.language import World, expressions_of
 from hub.rules.people import PREFIX, person_fields
 from hub.rules.rule import Rule
@@ -62,19 +62,31 @@ def _failures(rule: Rule, world: World) -> Iterator[HubError]:
         }  # fmt: skip
         case = {"id": subject, "opened_by": subject, "entities": {subject: {"kind": "", "stage": "", "data": data}}}
         scope = world.engine.scope({"event": event, "case": case}, subject)
-        for expression in _expressions(rule):
-            if {path.root for path in expression.reads} <= {"event", "case"}:
-                yield from _tried(expression, scope, rule)
+        for attempt in _attempts(rule, scope):
+            try:
+                attempt()
+            except RejectedError as error:
+                if _is_sure(error):
+                    error.seen.setdefault("rule", rule.name)
+                    yield error
 
 
-def _tried(expression: Expression, scope: Any, rule: Rule) -> Iterator[HubError]:
-    try:
-        expression.value(scope)
-    except RejectedError as error:
-        mistyped = error.code == "HUB-E3121" and "No matching overload" in str(error.seen.get("reason"))
-        if error.code in SURE or mistyped:
-            error.seen.setdefault("rule", rule.name)
-            yield error
+def _attempts(rule: Rule, scope: Scope) -> Iterator[Callable[[], object]]:
+    """Everything in a rule that can be evaluated with no more than an event and its case."""
+    if rule.condition is not None:
+        yield functools.partial(rule.condition.test, scope)
+    if rule.for_each is not None:
+        yield functools.partial(rule.for_each.items.value, scope)
+    for request in rule.requests:
+        for argument in request.arguments.values():
+            roots = {path.root for expression in argument.template.expressions for path in expression.reads}
+            if roots <= {"event", "case"}:
+                yield functools.partial(argument.template.render, scope)
+
+
+def _is_sure(error: RejectedError) -> bool:
+    mistyped = error.code == "HUB-E3121" and "No matching overload" in str(error.seen.get("reason"))
+    return error.code in SURE or mistyped
 
 
 def _expressions(rule: Rule) -> Iterable[Expression]:

@@ -1,0 +1,158 @@
+"""What follows from an event."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.case import Case
+from hub.errors import RejectedError
+from hub.rules.rule_set import Decisions, RuleSet
+from schemas.event import Event, promise
+from tests.unit.hub.rules.homes import DEAL, HEAD, TASK, event, rules
+
+LINES = {**DEAL, "lines": [{"sku": "A", "qty": 1}, {"sku": "B", "qty": 0}, {"sku": "C", "qty": 2}]}
+EACH = 'for each: {line: "${event.data.lines.filter(l, l.qty > 0)}", key: "${line.sku}"}\n'
+EACH_TASK = 'do:\n  - task.create: {in: pm, title: "${line.sku}"}\n'
+
+
+def decide(found: RuleSet, told: Event | None = None, occurrence: str = "won#1") -> Decisions:
+    happened = told or event()
+    case = Case(id=happened.case, opened_by=happened.subject).with_entity(happened)
+    return found.commands_for(case, happened, occurrence)
+
+
+def fails(text: str, told: Event | None = None) -> RejectedError:
+    with pytest.raises(RejectedError) as caught:
+        decide(rules(text), told)
+    return caught.value
+
+
+def test_a_command_carries_why_it_was_made() -> None:
+    found = rules(HEAD + 'if: double(event.data.amount) >= 100000.0 && has(event.data.owner)\n' + TASK)  # fmt: skip
+    (command,) = decide(found).live
+    assert (command.type, command.instance, command.arguments) == ("task.create", "pm", {"title": "网关"})
+    assert (command.case, command.causationid, command.subject) == ("opportunity/crm/O-1", "e1", "opportunity/crm/O-1")
+    assert (command.rule, command.digest, command.position) == ("won", found.digests()["won"], 0)
+    assert command.title == {"zh-CN": "赢", "en": "Won"}
+    assert command.matched == {
+        "if": "double(event.data.amount) >= 100000.0 && has(event.data.owner)",
+        "event.data.amount": "880000",
+        "event.data.owner": "person/wang.fang",
+    }
+
+
+def test_a_rule_waits_for_its_types_and_its_condition() -> None:
+    found = rules(HEAD + 'if: event.data.currency == "USD"\n' + TASK)
+    assert decide(found) == Decisions()
+    assert decide(found, event("crm.opportunity.lost")) == Decisions()
+    assert len(decide(found, event(data={**DEAL, "currency": "USD"})).live) == 1
+
+
+def test_a_promise_stands_for_the_result_of_an_earlier_command() -> None:
+    text = (
+        HEAD
+        + 'do:\n  - project.create: {as: project, in: pm, name: a}\n  - task.create: {in: pm, title: b, project: "${project}"}\n'
+    )
+    project, task = decide(rules(text)).live
+    assert task.arguments["project"] == promise(project.id)
+    assert [project.position, task.position] == [0, 1]
+
+
+def test_functions_know_the_case_and_the_calendar() -> None:
+    text = HEAD + (
+        "do:\n  - task.create: {in: pm, title: \"${person(role('lead')).name}\", assignee: \"${role('lead')}\","
+        ' due: "${workdays(event.time, 2)}"}\n'
+    )
+    (command,) = decide(rules(text)).live
+    assert command.arguments == {"title": "李雷", "assignee": "person/li.lei", "due": "2026-11-24"}
+
+
+def test_the_case_is_seen_with_its_entities() -> None:
+    text = HEAD + 'do:\n  - task.create: {in: pm, title: "${case.entities[case.opened_by].data.name}"}\n'
+    assert decide(rules(text)).live[0].arguments == {"title": "网关"}
+
+
+def test_ids_depend_on_what_happened_and_never_on_time_or_digest() -> None:
+    (command,) = decide(rules(HEAD + TASK)).live
+    late = event(id="e9", time="2027-01-01T00:00:00.000000Z", recordedtime="2027-01-01T00:00:00.000000Z")
+    (again,) = decide(rules(HEAD + "if: 1 == 1\n" + TASK), late).live
+    assert again.id == command.id
+    assert again.digest != command.digest
+    others = [
+        decide(rules(HEAD + TASK), occurrence="won#2"),
+        decide(rules(HEAD + TASK), event(subject="opportunity/crm/O-2")),
+        decide(rules(HEAD.replace("won", "again", 1) + TASK)),
+    ]
+    assert len({command.id, *(each.live[0].id for each in others)}) == 4
+
+
+@given(st.permutations([HEAD.replace("won", name, 1) + TASK for name in ("a", "b", "c")]))
+def test_the_order_of_files_changes_nothing(texts: list[str]) -> None:
+    commands = decide(rules(*texts)).live
+    assert [(command.rule, command.position) for command in commands] == [("a", 0), ("b", 1), ("c", 2)]
+
+
+def test_for_each_makes_commands_of_every_item_under_stable_ids() -> None:
+    first = decide(rules(HEAD + EACH + EACH_TASK), event(data=LINES)).live
+    assert [command.arguments["title"] for command in first] == ["A", "C"]
+    assert [command.matched["for each"] for command in first] == ["A", "C"]
+    turned = {**LINES, "lines": LINES["lines"][::-1]}
+    again = decide(rules(HEAD + EACH + EACH_TASK), event(data=turned)).live
+    assert {command.id: command.arguments for command in again} == {command.id: command.arguments for command in first}
+
+
+def test_for_each_goes_by_position_without_a_key() -> None:
+    text = HEAD + 'for each: {line: "${event.data.lines}"}\n' + EACH_TASK
+    commands = decide(rules(text), event(data=LINES)).live
+    assert len({command.id for command in commands}) == 3
+    assert [command.position for command in commands] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ("no list", "HUB-E3170"),
+        ([{"sku": "A"}, {"sku": "A"}], "HUB-E3171"),
+        ([{"sku": None}], "HUB-E3170"),
+        ([{"sku": str(n)} for n in range(1001)], "HUB-E3172"),
+        ([{"suk": "A"}], "HUB-E3120"),
+    ],
+)
+def test_for_each_refuses_what_has_no_stable_items(lines: object, code: str) -> None:
+    text = HEAD + 'for each: {line: "${event.data.lines}", key: "${line.sku}"}\n' + EACH_TASK
+    assert fails(text, event(data={**DEAL, "lines": lines})).code == code
+
+
+def test_a_rule_that_fails_says_which_and_where() -> None:
+    error = fails(HEAD + TASK, event(data={"nmae": "x"}))
+    assert (error.code, error.seen["rule"], str(error.place)) == ("HUB-E3120", "won", "rules/0.yaml:6:48")
+    assert error.seen["near"] == "nmae"
+
+
+@pytest.mark.parametrize(("value", "code"), [(5, "HUB-E3173"), (None, "HUB-E3173"), ("x" * 250_000, "HUB-E3174")])
+def test_an_argument_of_the_wrong_kind_or_size_is_refused(value: object, code: str) -> None:
+    error = fails(HEAD + TASK, event(data={"name": value}))
+    assert (error.code, error.seen["rule"]) == (code, "won")
+
+
+def test_shadow_decides_apart_and_cannot_fail_an_event() -> None:
+    shadow = HEAD.replace("won", "trial", 1) + "scope: {mode: shadow}\n"
+    found = decide(rules(HEAD + TASK, shadow + TASK))
+    assert [command.rule for command in found.live] == ["won"]
+    assert [command.rule for command in found.shadow] == ["trial"]
+    broken = decide(rules(HEAD + TASK, shadow + TASK.replace("name", "nope")))
+    assert len(broken.live) == 1
+    assert [error.code for error in broken.failed] == ["HUB-E3120"]
+
+
+def test_a_rule_that_is_off_does_nothing() -> None:
+    assert decide(rules(HEAD + "scope: {mode: off}\n" + TASK)) == Decisions()
+
+
+def test_departments_narrow_a_rule_to_events_of_their_people() -> None:
+    text = HEAD + "scope: {departments: [sales]}\n" + TASK
+    assert len(decide(rules(text)).live) == 1
+    assert decide(rules(text), event(data={**DEAL, "owner": "person/li.lei"})) == Decisions()
+    assert len(decide(rules(text), event(data={**DEAL, "owner": None}, actor="person/wang.fang")).live) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from hub.clock import Clock, SystemClock
@@ -19,7 +19,7 @@ class Crew:
 
     log: EventLog
     store: BoardStore
-    projections: Iterable[Projection]
+    projections: Collection[Projection]
     told: Told = lambda name, changes, at: None
     failed: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=SystemClock)
@@ -29,7 +29,7 @@ class Crew:
 
     def start(self) -> None:
         """Begin; the store's own tables are made first. Raises RetryableError while the store is away."""
-        self.store.prepare()
+        self.store.prepare(projection.table for projection in self.projections)
         ends, holder = Ends(self.log, self.clock), holder_id()
         for projection in self.projections:
             runner = Runner(self.log, self.store, projection, self.clock, self.told, ends, holder)

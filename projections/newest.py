@@ -1,7 +1,7 @@
 """Rows made of registers: each value keeps the order of the event that told it, and the newest order wins.
 
-Such a row depends on which events were folded and not on when: events that come twice, late, or from two partitions in any
-interleaving leave the same row. That is what lets a rebuild be compared byte by byte.
+Events that come twice or late leave the same row, and so do two that come from two partitions in either order. That is what
+lets a rebuild be compared byte by byte.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ from schemas.event import Event
 
 
 def order_of(event: Event) -> str:
-    """Where an event stands among those of its subject: by the source's version where that counts, else as recorded.
-
-    Text whose order is that order. The hub's own clock is used, since the clocks of two systems cannot be compared.
-    """
+    """Where an event stands among those of its subject; to be compared by `is_newer`."""
     version = event.subjectversion or ""
-    counted = int(version) if version.isascii() and version.isdigit() and len(version) < 19 else 0
-    return f"{counted:019d}|{event.recordedtime}|{event.id}"
+    counted = version if version.isascii() and version.isdigit() else ""
+    return f"{counted}|{event.recordedtime}|{event.id}"
+
+
+def is_newer(order: str, than: str) -> bool:
+    """Whether news of this order counts over news of the other: always over none, and over itself.
+
+    Two versions of the source are compared as numbers. News without one (our own effects, buttons) counts by when the hub
+    recorded it, since the clocks of two systems cannot be compared.
+    """
+    version, _, recorded = order.partition("|")
+    other, _, before = than.partition("|")
+    if version and other and version != other:
+        return int(version) > int(other)
+    return recorded >= before
 
 
 class Registers:
@@ -38,13 +48,13 @@ class Registers:
     def tell(self, order: str, values: Mapping[str, Any]) -> None:
         """Set what is told, where nothing newer is known; None tells nothing."""
         for name, value in values.items():
-            if value is not None and order >= self.marks.get(name, ""):
+            if value is not None and is_newer(order, self.marks.get(name, "")):
                 self.values[name] = value
                 self.marks[name] = order
 
     def step(self, order: str, name: str, time: str) -> None:
         """Note that a step was reached."""
-        if order >= self.marks.get(_step(name), ""):
+        if is_newer(order, self.reached(name)):
             self.times[name] = time
             self.marks[_step(name)] = order
 
@@ -57,8 +67,12 @@ class Registers:
                 self.tell(order, {mark: other[mark]})
 
     def reached(self, name: str) -> str:
-        """The order of the newest time this step was reached, "" if never: comparable with any other step's."""
+        """The order of the newest time this step was reached, "" if never."""
         return self.marks.get(_step(name), "")
+
+    def after(self, name: str, other: str) -> bool:
+        """Whether a step was reached, and not before another was."""
+        return bool(self.reached(name)) and is_newer(self.reached(name), self.reached(other))
 
     def row(self, **derived: Any) -> dict[str, Any]:
         """The row as it stands, with the columns that follow from the rest."""

@@ -1,4 +1,4 @@
-"""From a record to the event in it: lifted to its current version and checked against its model."""
+"""From a record to the event in it, as boards may rely on it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hub.errors import RejectedError
 from hub.event_log import Record
+from hub.parking import read_event as read_record
 from schemas.catalog import event_spec
-from schemas.event import MAX_BYTES, Event
+from schemas.event import Event
 
 NUL = "\x00"
 INSTEAD = "\N{REPLACEMENT CHARACTER}"
@@ -19,17 +21,14 @@ def read_event(record: Record) -> Event | None:
 
     Such a record comes from a foreign writer; the processor parks it with its bytes, so a board may pass it over.
     """
-    if record.value is None or len(record.value) > 2 * MAX_BYTES:
-        return None
     try:
-        event = Event.from_json(record.value)
-        spec = event_spec(event.type)
-        data = spec.lift(event.data, event.version)
-        spec.model.model_validate(data)
-    except (ValidationError, ValueError, KeyError):
+        event = read_record(record)
+        event_spec(event.type).model.model_validate(event.data)
+    except (RejectedError, ValidationError):
         return None
-    lifted = event.model_copy(update={"data": data})
-    return Event.model_construct(**_storable(lifted.model_dump())) if b"\\u0000" in record.value else lifted
+    if b"\\u0000" in (record.value or b""):
+        return Event.model_construct(**_storable(event.model_dump()))
+    return event
 
 
 def _storable(value: Any) -> Any:

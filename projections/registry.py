@@ -6,8 +6,15 @@ from collections.abc import Mapping
 
 from hub.projection import Projection
 from projections.board import Board
+from projections.deals import page as deals
+from projections.entities import state as entities
+from projections.inbox import page as inbox
 from projections.tasks import page as tasks
 
-BOARDS: Mapping[str, Board] = {board.name: board for board in (tasks.BOARD,)}
+BOARDS: Mapping[str, Board] = {board.name: board for board in (tasks.BOARD, deals.BOARD, inbox.BOARD)}
 """Those with a page, in the order of the menu."""
-PROJECTIONS: Mapping[str, Projection] = {board.name: board.projection for board in BOARDS.values()}
+PROJECTIONS: Mapping[str, Projection] = {
+    **{board.name: board.projection for board in BOARDS.values()},
+    entities.PROJECTION.name: entities.PROJECTION,
+}
+"""All of them, pages or not."""

@@ -106,11 +106,13 @@ class BoardStore:
         with writing(self.engine) as conn:
             yield conn
 
-    def prepare(self) -> None:
-        """Make the store's own tables where they are missing; may be called by several programs at once."""
+    def prepare(self, tables: Iterable[Table] = ()) -> None:
+        """Make the store's own tables, and these boards', where they are missing; several programs may call it at once."""
         with self.writing() as conn:
             lock_schema(conn)
             metadata.create_all(conn)
+            for table in tables:
+                table.create(conn, checkfirst=True)
 
     def owner(self, name: str) -> Owner | None:
         """How a board stands; None before its first start."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
 from projections.crew import Crew
 from projections.registry import BOARDS, PROJECTIONS
@@ -34,6 +35,7 @@ class Site:
     url: str
     relay: Relay
     store: BoardStore
+    ledger: Ledger
     live: Live
 
 
@@ -52,22 +54,24 @@ def serve(folder: Path, relay: Relay | None = None) -> Iterator[Site]:
     """Run it until the end of the block."""
     settings = settings_for(folder)
     store, live = BoardStore(settings.boards_url), Live(BOARDS)
+    ledger = Ledger(str(settings.ledger_url))
     sender = relay or Relay(MemoryLog())
     crew = Crew(sender.log, store, PROJECTIONS.values(), live.told)
     crew.start()
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(make_app(settings, store, live), log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(make_app(settings, store, ledger, live), log_level="warning", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
         eventually(lambda: server.started)
-        yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}", sender, store, live)
+        yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}", sender, store, ledger, live)
     finally:
         live.close()
         server.should_exit = True
         thread.join(10)
         crew.stop()
         store.close()
+        ledger.close()
         listener.close()
     assert crew.error is None, crew.error

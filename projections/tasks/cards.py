@@ -7,47 +7,28 @@ from typing import Any
 
 from hub.projection import Projection, Row
 from projections.newest import Registers, order_of
+from projections.tasks.steps import NOTES, OF_COMMANDS, STEPS, TOLD, instance_of, request_of, state_of
 from projections.tasks.table import EMPTY, cards
 from schemas.event import Event
 
-STATES = ("requested", "parked", "created", "accepted", "started", "completed", "cancelled")
-OPEN = ("requested", "parked", "created", "accepted", "started")
-
-_STEPS = {
-    "work.task.requested": "requested",
-    "work.task.created": "created",
-    "work.task.accepted": "accepted",
-    "work.task.started": "started",
-    "work.task.completed": "completed",
-    "work.task.reopened": "reopened",
-    "work.task.cancelled": "cancelled",
-    "hub.command.parked": "parked",
-    "hub.command.failed": "parked",
-    "hub.parked.retried": "retried",
-    "hub.parked.discarded": "discarded",
-}
 _FIELDS = ("title", "project", "assignee", "due", "by")
-_OF_COMMANDS = ("hub.command.parked", "hub.command.failed", "hub.parked.retried", "hub.parked.discarded")
 
 
 def keys_of(event: Event) -> tuple[str, ...]:
-    """The card of the task, and that of the request it came of."""
-    if event.type in _OF_COMMANDS:
-        told = event.data.get("type", "task.create")
-        return (_request_key(event),) if event.kind == "command" and told == "task.create" else ()
-    if not event.type.startswith("work.task."):
+    """The card of the task, and before it that of the request it came of."""
+    request = request_of(event)
+    if event.type in OF_COMMANDS:
+        return (request,) if request else ()
+    if event.type not in TOLD or event.kind not in ("task", "request"):
         return ()
-    why = event.data.get("why")
-    if event.kind != "task" or not why:
-        return (event.subject,)
-    return (f"request/{_instance(event)}/{why['command']}", event.subject)
+    return (request, event.subject) if request and request != event.subject else (event.subject,)
 
 
 def next_cards(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row | None]:
     """Fold one event into the cards it concerns."""
     *before, key = keys_of(event)
     own, request = known[key], known[before[0]] if before else None
-    if own is None and event.type in ("hub.parked.retried", "hub.parked.discarded"):
+    if own is None and event.type in NOTES:
         return {}  # of another kind of command, which has no card
     card = Registers(own, _new(event))
     if request is not None:
@@ -60,52 +41,24 @@ def next_cards(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Ro
 
 
 def _new(event: Event) -> dict[str, Any]:
-    return {**EMPTY, "instance": _instance(event), "case_id": event.case}
+    return {**EMPTY, "instance": instance_of(event), "case_id": event.case}
 
 
 def _tell(card: Registers, event: Event) -> None:
     order = order_of(event)
-    told = event.data.get("arguments") or {} if event.type in _OF_COMMANDS else event.data
+    told = event.data.get("arguments") or {} if event.type in OF_COMMANDS else event.data
     fields: dict[str, Any] = {name: value for name in _FIELDS if isinstance(value := told.get(name), str)}
     card.tell(order, {**fields, "changed_at": event.time, "why": _why(event)})
-    if event.type in _STEPS:
-        card.step(order, _STEPS[event.type], event.time)
+    if event.type in STEPS:
+        card.step(order, STEPS[event.type], event.time)
     if event.type in ("hub.command.parked", "hub.command.failed"):
         card.tell(order, {"code": event.data.get("code"), "reason": event.data.get("reason")})
 
 
 def _why(event: Event) -> dict[str, Any] | None:
-    """The cause, with when it was asked and, once there is one, what the command's effect is."""
+    """The cause and, once there is one, what the command's effect is."""
     why = event.data.get("why")
-    if not why:
-        return None
-    effect = event.subject if event.kind == "task" else None
-    return {**why, "effect": effect}
-
-
-def state_of(card: Registers, *, exists: bool) -> str:
-    """The column it stands in. A system may tell steps late or leave some out: the newest end counts, then the farthest step."""
-    reached = card.reached
-    again = reached("reopened")
-    end = max(("completed", "cancelled"), key=reached)
-    if reached(end) > again:
-        return end
-    for step in ("started", "accepted"):
-        if reached(step) > again:
-            return step
-    if exists:
-        return "created"
-    if reached("discarded") > reached("parked"):
-        return "cancelled"
-    return "parked" if reached("parked") > reached("retried") else "requested"
-
-
-def _instance(event: Event) -> str:
-    return event.subject.split("/", 2)[1]
-
-
-def _request_key(event: Event) -> str:
-    return f"request/{event.subject.partition('/')[2]}"
+    return {**why, "effect": event.subject if event.kind == "task" else None} if why else None
 
 
 PROJECTION = Projection(

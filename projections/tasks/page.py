@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sqlalchemy import Connection, select
 
 from hub.projection import Row
 from projections.board import Board
-from projections.tasks.cards import OPEN, PROJECTION, STATES
+from projections.deals.table import deals
+from projections.entities.state import names
+from projections.tasks.cards import PROJECTION
+from projections.tasks.steps import OPEN, STATES, offers, seen
 from projections.tasks.table import cards
 
 
 def derive(key: str, row: Row, today: str) -> Mapping[str, Any]:
     """Overdue is a matter of today, so it is not kept; `case` is the word outside."""
     overdue = bool(row["due"]) and row["due"] < today and row["state"] in OPEN
-    return {"overdue": overdue, "case": row["case_id"], "kind": key.partition("/")[0]}
+    return {"overdue": overdue, "case": row["case_id"], "offers": offers(row["state"]), "seen": seen(row["marks"])}
+
+
+def enrich(conn: Connection, items: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The deal and the project that the cards belong to, by case."""
+    cases = sorted({item["case_id"] for item in items})
+    found = select(deals.c.case_id, deals.c.name, deals.c.account).where(deals.c.case_id.in_(cases))
+    named = {row.case_id: {"name": row.name, "account": row.account} for row in conn.execute(found)}
+    return {"deals": named, "projects": names(conn, "project", cases)}
 
 
 BOARD = Board(
@@ -41,4 +54,5 @@ BOARD = Board(
         "reason",
     ),
     derive=derive,
+    enrich=enrich,
 )

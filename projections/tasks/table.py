@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
 cards = Table(
@@ -26,7 +28,7 @@ cards = Table(
 )
 Index("tasks_case", cards.c.case_id)
 
-EMPTY = {column.name: None for column in cards.columns if column.name != "key"} | {
+EMPTY: dict[str, Any] = {column.name: None for column in cards.columns if column.name != "key"} | {
     "times": {},
     "marks": {},
     "state": "requested",

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -16,9 +17,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from hub.errors import HubError, RetryableError
+from hub.ledger import parked
+from hub.ledger.ledger import Ledger
 from projections.registry import BOARDS
 from projections.store import BoardStore
-from projections.web import boards, faults
+from projections.web import actions, api, boards, faults, state, why
 from projections.web.guard import Guard
 from projections.web.live import Live, heads_of
 from projections.web.pages import Pages
@@ -29,9 +32,12 @@ LOOK = 1.0
 """Seconds between two looks at what other programs wrote, and at which boards are late."""
 
 
-def make_app(settings: WebSettings, store: BoardStore, live: Live | None = None) -> FastAPI:
+def make_app(
+    settings: WebSettings, store: BoardStore, ledger: Ledger | None = None, live: Live | None = None
+) -> FastAPI:
     """The web of one hub. `live` is told by the runners of this program; without one, changes show within a second."""
-    pages = Pages(settings, store, live or Live(BOARDS), BOARDS)
+    waiting = partial(_parked, ledger) if ledger is not None else lambda: 0
+    pages = Pages(settings, store, live or Live(BOARDS), BOARDS, parked=waiting)
     pages.env.globals.update(asset=assets(), infinity=float("inf"))
 
     @asynccontextmanager
@@ -43,7 +49,14 @@ def make_app(settings: WebSettings, store: BoardStore, live: Live | None = None)
 
     app = FastAPI(title=f"{settings.name} · hub", version="1", docs_url=None, redoc_url=None, lifespan=life)
     app.state.pages = pages
-    app.include_router(boards.router(pages))
+    for router in (
+        boards.router(pages),
+        why.router(pages, ledger),
+        actions.router(pages, ledger),
+        api.router(pages, ledger),
+        state.router(pages),
+    ):
+        app.include_router(router)
     _add_live(app, pages)
     app.mount("/static", _Kept(directory=STATIC))
     faults.install(app, pages)
@@ -54,6 +67,11 @@ def make_app(settings: WebSettings, store: BoardStore, live: Live | None = None)
 
     app.add_middleware(Guard, hosts=settings.hosts, refuse=refuse)
     return app
+
+
+def _parked(ledger: Ledger) -> int:
+    with ledger.reading() as conn:
+        return sum(parked.count(conn).values())
 
 
 def _add_live(app: FastAPI, pages: Pages) -> None:

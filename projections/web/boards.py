@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from hub.errors import RejectedError
 from projections.board import Board
@@ -27,6 +27,11 @@ def router(pages: Pages) -> APIRouter:
                 counts[name] = {part: rows.part_size(conn, board, part, {}) for part in board.parts}
         fresh = {name: pages.fresh(name) for name in pages.boards}
         return pages.render(request, "home.html", counts=counts, fresh=fresh)
+
+    @routes.get("/inbox")
+    def inbox(request: Request, person: str | None = None) -> Response:
+        whose = person or pages.person(request)
+        return RedirectResponse(f"/boards/inbox?{urlencode({'person': whose})}" if whose else "/boards/inbox")
 
     @routes.get("/boards/{name}")
     def page(request: Request, name: str) -> Response:

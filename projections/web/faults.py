@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from hub.errors import HubError, RejectedError, RetryableError
+from hub.errors import FatalError, HubError, RejectedError, RetryableError
 from projections.web.pages import Pages
 
+log = structlog.get_logger()
 STATUS = {"HUB-E7101": 404, "HUB-E7102": 400, "HUB-E7103": 421, "HUB-E7104": 403, "HUB-E7105": 409, "HUB-E7106": 403}
 BY_STATUS = {404: "HUB-E7101", 405: "HUB-E7107", 400: "HUB-E7102"}
 
@@ -38,6 +41,8 @@ def problem(error: HubError, language: str, path: str) -> dict[str, Any]:
 def answer(request: Request, error: HubError, pages: Pages) -> Response:
     """In the form that the caller reads."""
     told = problem(error, pages.language(request), request.url.path)
+    if request.headers.get("hx-request"):  # a part of an open page: what happened, in one line
+        return PlainTextResponse(f"{told['code']} {told['title']} {told['detail']}", told["status"])
     if wants_page(request):
         return pages.render(request, "error.html", status=told["status"], problem=told)
     return JSONResponse(told, told["status"], media_type="application/problem+json")
@@ -62,6 +67,12 @@ def install(app: FastAPI, pages: Pages) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         return answer(request, RejectedError("HUB-E7102", field=where, reason=first["msg"]), pages)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        mark = uuid.uuid4().hex[:8]
+        log.error("web.failed", id=mark, path=request.url.path, exc_info=error)
+        return answer(request, FatalError("HUB-E7108", id=mark), pages)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

@@ -89,6 +89,11 @@ class Words:
         """The same for texts that are HTML; facts are escaped."""
         return Markup(texts()[text][self.language]).format(**{name: escape(fact) for name, fact in facts.items()})  # noqa: S704
 
+    def state(self, name: str) -> str:
+        """A stage or step in words; one of the user's own, as it is."""
+        found = next((known for kind in ("task", "state") if (known := f"{kind}.{name}") in texts()), None)
+        return self(found) if found else name
+
     def title(self, by_language: Mapping[str, str] | None) -> str:
         """A title that its author gave in several languages."""
         return of_language(by_language, self.language)
@@ -167,6 +172,10 @@ class Words:
         """A person's department, "" if unknown."""
         known = self.people.get(ref or "")
         return self.title(known.department) if known else ""
+
+    def field(self, value: Any) -> str:
+        """A field of an object: persons by name, the rest as it is."""
+        return self.person(value) if isinstance(value, str) and value in self.people else self.value(value)
 
     def value(self, value: Any) -> str:
         """Any value of a rule's condition, as people read it."""

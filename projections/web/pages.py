@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import Request
@@ -22,6 +22,8 @@ from projections.web.settings import WebSettings
 
 LATE = 15.0
 """Seconds after which a board that is not known to reflect the whole log is shown as late."""
+PERSON = "person"
+"""The cookie that says who the reader is."""
 HERE = Path(__file__).parent
 
 
@@ -58,6 +60,8 @@ class Pages:
     live: Live
     boards: Mapping[str, Board]
     clock: Clock = field(default_factory=SystemClock)
+    parked: Callable[[], int] = lambda: 0
+    """How much work is parked."""
 
     def __post_init__(self) -> None:
         loader = FileSystemLoader([HERE / "templates", HERE.parent])
@@ -85,6 +89,7 @@ class Pages:
             "other": self._in_other_language(request, words.language),
             "head": self.live.head,
             "me": self.person(request),
+            "parked": self.parked(),
         }
         response = HTMLResponse(self.env.get_template(template).render(**common, **facts), status)
         response.headers["vary"] = "accept-language, cookie"
@@ -94,7 +99,7 @@ class Pages:
 
     def person(self, request: Request) -> str | None:
         """Who the reader says they are; None until they have chosen."""
-        told = request.cookies.get("person")
+        told = unquote(request.cookies.get(PERSON, ""))
         return told if told in self.settings.people else None
 
     def fresh(self, board: str) -> Freshness:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
-from projections.newest import Registers, order_of
+import pytest
+
+from projections.newest import Registers, is_newer, order_of
 from tests.board_events import event
 
 EMPTY: dict[str, Any] = {"title": None, "times": {}, "marks": {}}
@@ -39,10 +41,19 @@ def test_the_row_it_starts_from_stays_as_it_was() -> None:
     assert before == {"title": None, "times": {}, "marks": {}}
 
 
-def test_versions_count_as_numbers_and_beat_the_clock() -> None:
-    ninth = event("work.task.started", "task/pm/1", {}, version="9", minutes=5)
-    tenth = event("work.task.completed", "task/pm/1", {}, version="10", minutes=1)
-    unversioned = event("work.task.created", "task/pm/1", {}, minutes=9)
-    odd = event("work.task.created", "task/pm/1", {}, version="²", minutes=9)
-    assert order_of(odd) < order_of(ninth) < order_of(tenth)
-    assert order_of(unversioned) < order_of(ninth)
+def test_versions_of_the_source_count_as_numbers() -> None:
+    ninth = order_of(event("work.task.started", "task/pm/1", {}, version="9", minutes=5))
+    tenth = order_of(event("work.task.completed", "task/pm/1", {}, version="10", minutes=1))
+    assert is_newer(tenth, ninth)
+    assert not is_newer(ninth, tenth)
+
+
+@pytest.mark.parametrize("version", [None, "²", "2026-11-20", "7f"])
+def test_other_news_counts_by_when_it_was_recorded(version: str | None) -> None:
+    tenth = order_of(event("work.task.started", "task/pm/1", {}, version="10", minutes=5))
+    later = order_of(event("work.task.completed", "task/pm/1", {}, version=version, minutes=6))
+    earlier = order_of(event("work.task.completed", "task/pm/1", {}, version=version, minutes=4))
+    assert is_newer(later, tenth)
+    assert not is_newer(earlier, tenth)
+    assert is_newer(later, "")
+    assert is_newer(later, later)

@@ -1,0 +1,36 @@
+"""The board of deals: won ones with their delivery first."""
+
+from __future__ import annotations
+
+from sqlalchemy import true
+
+from projections.board import Board
+from projections.deals.rows import PROJECTION, STAGES
+from projections.deals.table import deals
+
+BOARD = Board(
+    projection=PROJECTION,
+    template="deals/page.html",
+    parts=STAGES,
+    part=deals.c.stage,
+    shown=true(),
+    newest=(deals.c.changed_at.desc(),),
+    filters=("stage", "owner", "account"),
+    fields=(
+        "name",
+        "account",
+        "amount",
+        "currency",
+        "owner",
+        "stage",
+        "project",
+        "project_name",
+        "delivered",
+        "tasks_total",
+        "tasks_done",
+        "tasks_parked",
+        "case",
+        "times",
+    ),
+    derive=lambda key, row, today: {"case": row["case_id"]},
+)

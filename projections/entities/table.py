@@ -1,0 +1,22 @@
+"""The table of entities: what the log has told of each business object, case by case."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
+
+entities = Table(
+    "entities",
+    MetaData(),
+    Column("key", Text, primary_key=True),  # <reference>@<case>
+    Column("ref", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("case_id", Text, nullable=False),
+    Column("stage", Text),
+    Column("version", Text, nullable=False),
+    Column("time", Text, nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("sources", JSON, nullable=False),  # field → [source, time]
+    Column("entered", JSON, nullable=False),
+)
+Index("entities_ref", entities.c.ref)
+Index("entities_case", entities.c.case_id, entities.c.kind)

@@ -1,0 +1,21 @@
+"""The inbox: what the hub has said to whom."""
+
+from __future__ import annotations
+
+from sqlalchemy import true
+
+from projections.board import Board
+from projections.inbox.messages import PROJECTION
+from projections.inbox.table import messages
+
+BOARD = Board(
+    projection=PROJECTION,
+    template="inbox/page.html",
+    parts=("all",),
+    part=None,
+    shown=true(),
+    newest=(messages.c.sent_at.desc(),),
+    filters=("person", "instance", "case_id"),
+    fields=("instance", "person", "text", "sent_at", "case", "why"),
+    derive=lambda key, row, today: {"case": row["case_id"]},
+)

@@ -1,0 +1,89 @@
+"""The steps of a task: which event tells which, which request it came of, and where all of them leave it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from projections.newest import Registers
+from schemas.catalog import EVENTS
+from schemas.event import Event
+
+STATES = ("requested", "parked", "created", "accepted", "started", "completed", "cancelled")
+OPEN = ("requested", "parked", "created", "accepted", "started")
+
+STEPS = {
+    "work.task.requested": "requested",
+    "work.task.created": "created",
+    "work.task.accepted": "accepted",
+    "work.task.started": "started",
+    "work.task.completed": "completed",
+    "work.task.reopened": "reopened",
+    "work.task.cancelled": "cancelled",
+    "hub.command.parked": "parked",
+    "hub.command.failed": "parked",
+    "hub.parked.retried": "retried",
+    "hub.parked.discarded": "discarded",
+}
+NOTES = ("hub.parked.retried", "hub.parked.discarded")
+TOLD = frozenset(type_ for type_ in EVENTS if type_.startswith("work.task."))
+"""Only types of the catalogue: their data is checked, that of others may be anything."""
+OF_COMMANDS = ("hub.command.parked", "hub.command.failed", *NOTES)
+
+
+def request_of(event: Event) -> str | None:
+    """The request that a task's event, or news of its command, belongs to; None when there was none."""
+    if event.kind == "request":
+        return event.subject
+    if event.kind == "command":
+        _, _, command = event.subject.partition("/")[2].partition("/")
+        made = event.data.get("type", "task.create")  # a note does not say
+        return _request(event, command) if command and made == "task.create" else None
+    why = event.data.get("why")
+    return _request(event, why["command"]) if event.kind == "task" and why else None
+
+
+def instance_of(event: Event) -> str:
+    """The instance that the subject belongs to."""
+    return event.subject.split("/", 2)[1]
+
+
+def _request(event: Event, command: str) -> str:
+    return f"request/{instance_of(event)}/{command}"
+
+
+def state_of(card: Registers, *, exists: bool) -> str:
+    """The column it stands in. A system may tell steps late or leave some out: the newest end counts, then the farthest step."""
+    end = "cancelled" if card.after("cancelled", "completed") else "completed"
+    if card.after(end, "reopened"):
+        return end
+    for step in ("started", "accepted"):
+        if card.after(step, "reopened"):
+            return step
+    if exists:
+        return "created"
+    if card.after("discarded", "parked"):
+        return "cancelled"
+    return "parked" if card.after("parked", "retried") else "requested"
+
+
+ACTIONS = {"accept": "accepted", "start": "started", "finish": "completed", "reopen": "reopened"}
+"""What a person can do with a task of the hub's own, and the step that tells of it."""
+_OFFERS = {
+    "created": ("accept", "start", "finish"),
+    "accepted": ("start", "finish"),
+    "started": ("finish",),
+    "completed": ("reopen",),
+    "cancelled": ("reopen",),
+}
+
+
+def offers(state: str) -> tuple[str, ...]:
+    """The actions that make sense now."""
+    return _OFFERS.get(state, ())
+
+
+def seen(marks: Mapping[str, str]) -> str:
+    """What a reader has seen of a card's steps, in short: an action on an older look at it is told from one on this."""
+    steps = sorted(item for item in marks.items() if item[0].startswith("@"))
+    return hashlib.sha256(repr(steps).encode()).hexdigest()[:16]

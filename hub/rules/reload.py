@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ class RuleStore:
 
     def _keep(self, texts: Mapping[str, bytes]) -> None:
         self._kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._kept.with_suffix(".new")
+        draft = self._kept.with_suffix(f".{os.getpid()}.new")  # several programs of one hub may write it at once
         draft.write_bytes(orjson.dumps({name: base64.b64encode(text).decode() for name, text in texts.items()}))
         draft.replace(self._kept)
 

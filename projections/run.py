@@ -39,7 +39,7 @@ WAIT = 0.5
 
 Told = Callable[[str, Sequence[Change], int], None]
 """Takes the board's name, the rows that changed, and how many records of the log the board now reflects."""
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def holder_id() -> str:

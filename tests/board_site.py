@@ -39,27 +39,19 @@ class Site:
     live: Live
 
 
-def settings_for(folder: Path) -> WebSettings:
-    return WebSettings(
-        boards_url=f"sqlite:///{folder}/boards.sqlite",
-        ledger_url=f"sqlite:///{folder}/ledger.sqlite",
-        name="acme",
-        people=PEOPLE,
-        builtin=frozenset({"own"}),
-    )
+SETTINGS = WebSettings(name="acme", people=PEOPLE, builtin=frozenset({"own"}))
 
 
 @contextmanager
 def serve(folder: Path, relay: Relay | None = None) -> Iterator[Site]:
     """Run it until the end of the block."""
-    settings = settings_for(folder)
-    store, live = BoardStore(settings.boards_url), Live(BOARDS)
-    ledger = Ledger(str(settings.ledger_url))
+    store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(BOARDS)
+    ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
     sender = relay or Relay(MemoryLog())
     crew = Crew(sender.log, store, PROJECTIONS.values(), live.told)
     crew.start()
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(make_app(settings, store, ledger, live), log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(make_app(SETTINGS, store, ledger, live), log_level="warning", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from hub.errors import FatalError, HubError, RejectedError, RetryableError
 from projections.web.pages import Pages
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 STATUS = {"HUB-E7101": 404, "HUB-E7102": 400, "HUB-E7103": 421, "HUB-E7104": 403, "HUB-E7105": 409, "HUB-E7106": 403}
 BY_STATUS = {404: "HUB-E7101", 405: "HUB-E7107", 400: "HUB-E7102"}
 

@@ -17,10 +17,8 @@ class PersonName:
 
 @dataclass(frozen=True)
 class WebSettings:
-    """`boards_url` and `ledger_url` are SQLAlchemy's; without a ledger, events are not shown and buttons not offered."""
+    """The hub as its pages show it."""
 
-    boards_url: str
-    ledger_url: str | None = None
     name: str = "hub"
     language: str = "zh-CN"
     timezone: str = "Asia/Shanghai"

@@ -1,0 +1,127 @@
+"""`python -m projections --home DIR [--socket PATH]`: folds the log into boards and serves them, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from hub.errors import HubError
+from hub.home import Home
+from hub.kafka_log import KafkaLog
+from hub.ledger.ledger import Ledger
+from hub.logs import configure
+from hub.ready import say_ready
+from projections.crew import Crew
+from projections.registry import BOARDS, PROJECTIONS
+from projections.store import BoardStore
+from projections.web.app import make_app
+from projections.web.live import Live
+from projections.web.people import PeopleFile
+from projections.web.settings import WebSettings
+
+log = structlog.get_logger("projections")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the boards of one home; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m projections", description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path())
+    parser.add_argument("--socket", type=Path, help="serve on this Unix socket, behind the hub's front door")
+    asked = parser.parse_args(arguments)
+    try:
+        home = Home.load(asked.home)
+        configure("projections", home.secrets)
+        return serve(home, asked.socket)
+    except HubError as error:
+        return say(error)
+
+
+def say(error: HubError) -> int:
+    """One line that says what is wrong and one that says what to do; the exit code for it."""
+    sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
+    return 1
+
+
+def settings_of(home: Home) -> WebSettings:
+    """What the web needs to know of a home."""
+    builtin = frozenset(name for name, entry in home.config.connectors.items() if entry.use == "builtin")
+    return WebSettings(
+        name=home.name,
+        language=home.config.language,
+        timezone=home.config.timezone,
+        people=PeopleFile(home.path / "people.yaml"),
+        builtin=builtin,
+    )
+
+
+def serve(home: Home, path: Path | None) -> int:
+    """Run until told to stop; 1 when a board failed for good."""
+    store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
+    server = Server(_config(home, path, store, ledger, live), live, lambda: say_ready(home.data, "projections"))
+    crew = Crew(KafkaLog(home.kafka_client()), store, PROJECTIONS.values(), live.told, failed=server.end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.end())
+    try:
+        crew.start()
+        server.run()
+    finally:
+        crew.stop()
+        store.close()
+        ledger.close()
+    if isinstance(crew.error, HubError):
+        return say(crew.error)
+    if crew.error is not None:
+        log.error("boards.failed", exc_info=crew.error)
+    return 0 if crew.error is None else 1
+
+
+def _config(home: Home, path: Path | None, store: BoardStore, ledger: Ledger, live: Live) -> uvicorn.Config:
+    host, port = home.web_address
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # one that a killed program left behind
+    return uvicorn.Config(
+        make_app(settings_of(home), store, ledger, live),
+        host=host,
+        port=port,
+        uds=str(path) if path else None,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, that ends the pages' streams when it ends, and says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, live: Live, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.live, self.ready = live, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.ready()
+
+    def end(self) -> None:
+        """Stop serving; may be called from any thread."""
+        self.live.close()
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal while serving; a second one of SIGINT does not wait for open connections."""
+        self.live.close()
+        super().handle_exit(sig, frame)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -44,7 +44,7 @@ def read_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Document:
     """Read one JSON document.
 
     Raises RejectedError for bytes that are no JSON in UTF-8, a key given twice in one object, NaN, Infinity or a number too
-    large to compute with, half a surrogate pair, more than 64 levels, or more than `max_bytes`.
+    large to compute with, half a surrogate pair or NUL in a text, more than 64 levels, or more than `max_bytes`.
     """
     if len(raw) > max_bytes:
         raise RejectedError("HUB-E3135", bytes=len(raw), most=max_bytes)
@@ -104,9 +104,14 @@ def _plain(value: Any, path: Path, numbers: dict[Path, str]) -> Json:
     return [_plain(inner, (*path, at), numbers) for at, inner in enumerate(value)]
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text can go everywhere: not with NUL, where CEL cuts it off and which PostgreSQL refuses, nor with half a
+    surrogate pair, which UTF-8 cannot write."""
+    return "\0" not in text and (text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text))
+
+
 def _text(value: str) -> str:
-    # Only JSON's \ud800 escapes can make one; UTF-8 has no lone surrogates, so it could never be written out again.
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not is_whole(value):
         raise RejectedError("HUB-E3133")
     return value
 

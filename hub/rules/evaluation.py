@@ -99,7 +99,10 @@ class Expression:
         value = result.value()
         if isinstance(value, str | int) and (isinstance(value, int) or len(value) <= MAX_RESULT):
             return value
-        return self._json(result, Budget())
+        try:
+            return self._json(result, Budget())
+        except RecursionError as error:
+            raise self._too_much("nesting") from error
 
     def matched(self, scope: Scope) -> dict[str, Json]:
         """The paths that it reads, with their values, for people: long texts are cut, lists and maps left out."""

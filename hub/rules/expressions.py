@@ -10,7 +10,7 @@ from cel_expr_python import cel
 
 from hub.errors import FatalError, Place
 from hub.rules.checking import near
-from hub.rules.documents import Document, Json, Path
+from hub.rules.documents import Document, Json, Path, is_whole
 from hub.rules.effort import effort
 from hub.rules.evaluation import Condition, Expression, Scope, within
 from hub.rules.functions import DECIMAL, Function, declare, with_paths
@@ -63,6 +63,8 @@ class Engine:
         known = frozenset(names)
         if len(text) > MAX_TEXT:
             raise FatalError("HUB-E3111", place=place, characters=len(text), most=MAX_TEXT)
+        if not is_whole(text):
+            raise FatalError("HUB-E3110", place=place, expression=ascii(text), reason="NUL, \\ud800…", pointed="")
         env = self._env(known)
         self._compile(env, text, place, known)
         reads = paths(text, known)
@@ -118,5 +120,6 @@ def _compile_error(reason: str, text: str, place: Place, names: frozenset[str]) 
             name=undeclared[1],
             near=near(undeclared[1], {*names, *FUNCTIONS}),
         )
-    pointed = f"{text.splitlines()[line - 1] if text else ''}\n{'.' * (column - 1)}^"
+    rows = text.split("\n")
+    pointed = f"{rows[line - 1] if line <= len(rows) else ''}\n{'.' * (column - 1)}^"
     return FatalError("HUB-E3110", place=within(place, text, offset), expression=text, reason=said, pointed=pointed)

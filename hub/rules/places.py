@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from hub.errors import FatalError, Place
+from hub.rules.documents import is_whole
 
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 50_000
@@ -202,6 +203,8 @@ class _Builder:
         return str(node.value)
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        if not is_whole(node.value):
+            raise FatalError("HUB-E3002", place=self._at(node), reason="NUL, \\ud800…")
         kind = node.tag.rpartition(":")[2]
         if kind == "bool":
             return node.value.lower() == "true"

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from hub.errors import RejectedError
 from hub.rules.documents import MAX_BYTES, plain_decimal, read_json
 
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=20,
 )
 
@@ -44,6 +45,7 @@ def test_what_json_holds_is_read_as_it_is(value: object) -> None:
         (b"9" * 5000, "HUB-E3132"),
         (rb'["\ud800"]', "HUB-E3133"),
         (rb'{"\ud800": 1}', "HUB-E3133"),
+        (rb'["a\u0000b"]', "HUB-E3133"),
         (b"[" * 66 + b"]" * 66, "HUB-E3134"),
         (b" " * (MAX_BYTES + 1), "HUB-E3135"),
     ],

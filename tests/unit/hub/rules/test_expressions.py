@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hub.errors import FatalError, Place, RejectedError
+from hub.errors import FatalError, HubError, Place, RejectedError, text_of
 from hub.rules.documents import read_json
 from hub.rules.evaluation import Scope
 from hub.rules.expressions import Engine
@@ -254,3 +258,25 @@ def test_decimal_says_when_it_cannot_tell_two_numbers_apart() -> None:
 def test_decimal_refuses_what_is_no_number(text: str) -> None:
     with pytest.raises(RejectedError, match="HUB-E3126"):
         render("${decimal(body.x)}", {"x": text})
+
+
+PIECES = [
+    *("body", ".deal", ".name", ".lines", "[0]", "(", ")", "'a'", '"', "\\", "+", "-", "==", "<", "&&", "!", "?", ":", ","),
+    *("{", "}", "1", "2.5", ".map(l, ", ".all(l, ", "has(", "decimal(", "size(", ".matches(", "l", "//", "\n", "华"),
+    *("\0", "\ud800"),
+]  # fmt: skip
+
+
+def outcome(evaluate: Callable[[], Any]) -> str:
+    """The value as JSON, or the error in words."""
+    try:
+        return json.dumps(evaluate(), allow_nan=False)
+    except HubError as error:
+        return f"{text_of(error.code)} {error.message('zh-CN')} {error.fix('en')}"
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=20))
+def test_any_text_gives_a_value_or_an_error_that_can_be_said(text: str) -> None:
+    engine = Engine()
+    assert outcome(lambda: engine.expression(text, ["body"], HERE).value(scope(engine)))
+    assert outcome(lambda: engine.template(f"x ${{{text}}} y", ["body"], lambda path: HERE).render(scope(engine)))

@@ -53,7 +53,8 @@ class _Armed:
         if self.action == "exit":
             os._exit(137)
         if self.action == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: sent to the process, the signal may reach another first, and this one runs on meanwhile.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return
         raise FailpointError(self.name)
 

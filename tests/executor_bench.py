@@ -25,7 +25,7 @@ from schemas.event import Command, Event, derived_id
 from schemas.topics import COMMANDS
 
 TYPES = frozenset({"project.create", "task.create", "task.update", "message.send", "finance.post"})
-Trouble = Exception | Callable[[], None]
+Trouble = Exception | Callable[[], object]
 
 
 @dataclass
@@ -46,6 +46,8 @@ class FakeSystem:
     finding: list[Trouble] = field(default_factory=list)
     refuse: Callable[[Command], Exception | None] = lambda _command: None
     seconds: float = 0.0
+    answer: dict[Any, Any] | None = None
+    answer_id: str | None = None
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     _now: int = 0
@@ -84,7 +86,7 @@ class FakeSystem:
             return self._effect(command) if command.id in self.effects else None
 
     def _effect(self, command: Command) -> Effect:
-        return Effect(f"T-{command.id}", {"id": command.id})
+        return Effect(self.answer_id or f"T-{command.id}", self.answer or {"id": command.id})
 
     def _go_wrong(self, script: list[Trouble]) -> None:
         with self.lock:
@@ -92,7 +94,7 @@ class FakeSystem:
         if isinstance(trouble, Exception):
             raise trouble
         if trouble is not None:
-            trouble()
+            trouble()  # it may wait, and go on
 
 
 @dataclass
@@ -112,6 +114,7 @@ class Bench:
     """One ledger, one log, and as many executors as a test starts."""
 
     ledger: Ledger
+    folder: Path
     log: MemoryLog = field(default_factory=MemoryLog)
     systems: dict[str, FakeSystem] = field(default_factory=dict)
     people: FakePeople = field(default_factory=FakePeople)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 IN_A_ROW = 5
 """Failures without a success in between that open the gate's breaker."""
-LONGEST = 60.0
-LONGEST_REFUSED = 300.0
-"""Seconds between two trials, at most: of a system that is away, and of one that refuses us."""
+FIRST, LONGEST, LONGEST_REFUSED = 1.0, 60.0, 300.0
+"""Seconds until the first trial, and between two at most: of a system that is away, and of one that refuses us."""
 
 
 @dataclass
@@ -59,8 +58,8 @@ class Gate:
 
     def _break(self, began: float, now: float, longest: float) -> bool:
         first = self.broken_at is None
-        if first or began >= (self.broken_at or 0.0):  # of many calls that fail together, one counts as a trial
+        if first or began >= self.until:  # a trial; one that began sooner was let through before the gate broke
             self.broken_at = now
-            self.until = max(self.until, now + min(longest, 2.0**self.trials))
+            self.until = max(self.until, now + min(longest, FIRST * 2.0**self.trials))
             self.trials = min(self.trials + 1, 16)
         return first

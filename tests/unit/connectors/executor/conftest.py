@@ -14,5 +14,5 @@ from tests.executor_bench import Bench, open_ledger
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A ledger and a log of the test's own."""
     ledger = open_ledger(tmp_path)
-    yield Bench(ledger)
+    yield Bench(ledger, tmp_path)
     ledger.close()

@@ -39,6 +39,13 @@ def test_each_failed_trial_doubles_the_wait_up_to_a_minute() -> None:
     assert waits[-1] == LONGEST
 
 
+def test_calls_that_were_let_through_together_fail_together_and_count_once() -> None:
+    gate = broken(at=100.0)
+    assert [gate.failed(100.001 + n / 1000, 100.1) for n in range(8)] == [False] * 8
+    assert [gate.refuse(100.001 + n / 1000, 100.1) for n in range(8)] == [True] + [False] * 7
+    assert gate.until == 101.0
+
+
 def test_calls_that_began_before_the_outage_neither_lengthen_nor_end_it() -> None:
     gate = broken(at=100.0)
     assert gate.failed(99.0, 100.5) is False
@@ -62,7 +69,8 @@ def test_a_refusal_is_news_once_until_it_ends() -> None:
         news.append(gate.refuse(now, now))
         now = gate.until
     assert news == [True] + [False] * 11
-    assert gate.until - gate.broken_at == LONGEST_REFUSED if gate.broken_at is not None else False
+    assert gate.broken_at is not None
+    assert gate.until - gate.broken_at == LONGEST_REFUSED
     assert gate.refused
     assert gate.answered(now) is True
     assert gate.refuse(now, now) is True

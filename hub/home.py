@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hub.rules.reload import RuleStore
     from hub.rules.rule_files import RuleFiles, Rules
     from hub.rules.rule_set import RuleSet
+    from hub.rules.working_time import WorkingTime
 
 CONFIG = "hub.yaml"
 CheckInstance = Callable[[Instance], list[HubError]]
@@ -103,6 +104,11 @@ class Home:
     def people(self) -> People:
         """Its people; raises FatalError for the first mistake in people.yaml."""
         return self._rules.sound_people()
+
+    @property
+    def working_time(self) -> WorkingTime:
+        """Its working days; `is_estimated` tells of a year whose moved weekends are not published yet."""
+        return self._rules.working_time
 
     def rule_files(self) -> RuleFiles:
         """Where its rules and people stand, to be read again."""

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
-    inspect,
     select,
     update,
 )
@@ -228,14 +227,15 @@ def write_rows(conn: Connection, table: Table, rows: Mapping[str, Row | None]) -
 
 
 def all_rows(conn: Connection, table: Table) -> Iterator[tuple[str, Row]]:
-    """Every row, in no order, without holding them all."""
-    for row in conn.execution_options(yield_per=1000).execute(select(table)).mappings():
-        yield _split(row)
-
-
-def exists(conn: Connection, table: Table) -> bool:
-    """Whether the table is there."""
-    return inspect(conn).has_table(table.name)
+    """Every row, a page at a time, in the database's own order of keys."""
+    last = ""
+    while True:
+        page = select(table).where(table.c.key > last).order_by(table.c.key).limit(AT_ONCE)
+        rows = [_split(row) for row in conn.execute(page).mappings()]
+        if not rows:
+            return
+        yield from rows
+        last = rows[-1][0]
 
 
 def _read(conn: Connection, table: Table, keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
@@ -244,7 +244,7 @@ def _read(conn: Connection, table: Table, keys: Sequence[str]) -> Iterator[tuple
 
 
 def _split(row: RowMapping) -> tuple[str, Row]:
-    values = dict(row)
+    values = {str(name): value for name, value in row.items()}  # SQLAlchemy's own names are no plain text
     return values.pop("key"), values
 
 

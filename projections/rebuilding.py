@@ -1,0 +1,107 @@
+"""Rebuilds or verifies boards: `python -m projections.rebuilding --home DIR [--all | NAME …] [--verify]`, for `hub rebuild`.
+
+Says JSON lines: `{"progress": {"board", "done", "total"}}` on the way, `{"board": {…}}` for each that is done, `{"error": …}` for
+one that could not be. Exit 0 when all were done, equal or not; who asked decides what a difference means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hub.errors import HubError
+from hub.home import Home
+from hub.kafka_log import KafkaLog
+from hub.projection import Projection
+from projections.rebuild import Comparison, Progress, rebuild
+from projections.registry import PROJECTIONS
+from projections.store import BoardStore
+
+EVERY = 0.2
+"""Seconds between two words about progress."""
+SHOWN = 100
+"""Differing keys that are named."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what was asked; 1 when a board could not be built, 2 for a board that there is not."""
+    asked = _arguments(arguments)
+    unknown = sorted(set(asked.boards) - set(PROJECTIONS))
+    if unknown:
+        tell({"unknown": unknown, "known": sorted(PROJECTIONS)})
+        return 2
+    try:
+        home = Home.load(asked.home)
+        log, store = KafkaLog(home.kafka_client()), BoardStore(home.boards_url)
+        store.prepare()
+    except HubError as error:
+        tell({"error": as_value(error)})
+        return 1
+    chosen = list(PROJECTIONS) if asked.all else asked.boards
+    return max([0, *(_one(log, store, PROJECTIONS[name], asked.verify) for name in chosen)])
+
+
+def _one(log: KafkaLog, store: BoardStore, projection: Projection, verify: bool) -> int:
+    try:
+        told = rebuild(log, store, projection, verify=verify, progress=teller(projection.name))
+    except HubError as error:
+        tell({"error": {"board": projection.name, **as_value(error)}})
+        return 1
+    tell({"board": comparison(told)})
+    return 0
+
+
+def comparison(told: Comparison) -> dict[str, Any]:
+    """A comparison as JSON has it. `live` None: there was no board to compare."""
+    return {
+        "board": told.board,
+        "records": told.records,
+        "rows": told.rows,
+        "built": told.built,
+        "live": told.live,
+        "equal": told.equal,
+        "differing": list(told.differing[:SHOWN]),
+        "differing_count": len(told.differing),
+    }
+
+
+def as_value(error: HubError) -> dict[str, Any]:
+    """An error that another program can say in its reader's language."""
+    return {"code": error.code, "seen": error.seen}
+
+
+def teller(board: str) -> Progress:
+    """Tells of progress, not too often."""
+    last = [0.0]
+
+    def progress(done: int, total: int) -> None:
+        if done >= total or time.monotonic() - last[0] > EVERY:
+            last[0] = time.monotonic()
+            tell({"progress": {"board": board, "done": done, "total": total}})
+
+    return progress
+
+
+def tell(value: Mapping[str, Any]) -> None:
+    """Say one line."""
+    sys.stdout.buffer.write(orjson.dumps(value, default=str) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m projections.rebuilding")
+    parser.add_argument("boards", nargs="*")
+    parser.add_argument("--home", type=Path, default=Path())
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--verify", action="store_true")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

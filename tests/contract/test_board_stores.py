@@ -1,0 +1,204 @@
+"""Every store of boards keeps the same promises and holds the same rows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+
+from hub.errors import RetryableError
+from hub.event_log import Record
+from hub.memory_log import MemoryLog, MemoryReader
+from hub.projection import Projection
+from projections.rebuild import Snapshot, rebuild, snapshot
+from projections.registry import PROJECTIONS
+from projections.run import Runner
+from projections.store import BoardStore, FencedError, owners
+from projections.tasks.cards import PROJECTION as TASKS
+from schemas.event import Event
+from tests.board_events import Deal, Relay, event, eventually
+from tests.postgres_fixture import NewDatabase
+
+NASTY = ("启动会", "a\x00b", "o'neill; DROP TABLE tasks;--", "🀄️ \\u0000 \\", "")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/boards.sqlite"
+    new: NewDatabase = request.getfixturevalue("postgres")
+    return new()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[BoardStore]:
+    opened = BoardStore(url)
+    opened.prepare(projection.table for projection in PROJECTIONS.values())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def relay() -> Relay:
+    """A log with three deals in all states."""
+    sender = Relay(MemoryLog())
+    for number in (1, 2, 3):
+        deal = Deal(number, minutes=number * 20, tasks=NASTY)
+        sender.send(deal.story())
+        sender.send([deal.step(0, "accepted", 5), deal.step(1, "completed", 6), deal.step(1, "reopened", 7)])
+        sender.send([deal.parked(4, 8), message(deal)])
+    return sender
+
+
+def message(deal: Deal) -> Event:
+    said = {"to": "person/li.lei", "text": "赢单"}
+    data = {"type": "message.send", "id": None, "arguments": said, "why": deal.why(50)}
+    return event("hub.command.done", f"command/im/{deal.command(50)}", data, case=deal.case, minutes=9)
+
+
+def fold_all(relay: Relay, store: BoardStore) -> None:
+    for projection in PROJECTIONS.values():
+        Runner(relay.log, store, projection).catch_up()
+
+
+def seen(store: BoardStore, projection: Projection) -> Snapshot:
+    with store.reading() as conn:
+        return snapshot(conn, projection.table, projection.name)
+
+
+def digests(store: BoardStore) -> dict[str, str]:
+    return {name: seen(store, projection).digest for name, projection in PROJECTIONS.items()}
+
+
+def test_a_rebuild_equals_every_board(relay: Relay, store: BoardStore) -> None:
+    fold_all(relay, store)
+    before = digests(store)
+    for projection in PROJECTIONS.values():
+        told: dict[int, int] = {}
+        found = rebuild(relay.log, store, projection, verify=True, progress=told.__setitem__)
+        assert found.equal
+        assert found.differing == ()
+        assert found.rows > 0
+        assert told[found.records] == found.records
+        assert rebuild(relay.log, store, projection).equal
+    assert digests(store) == before
+
+
+def test_what_was_changed_by_hand_is_found_and_mended(relay: Relay, store: BoardStore) -> None:
+    fold_all(relay, store)
+    before = digests(store)
+    card, gone = Deal(1).task(0), Deal(2).task(1)
+    with store.writing() as conn:
+        conn.execute(update(TASKS.table).where(TASKS.table.c.key == card).values(title="forged"))
+        conn.execute(delete(TASKS.table).where(TASKS.table.c.key == gone))
+    found = rebuild(relay.log, store, TASKS, verify=True)
+    assert not found.equal
+    assert found.differing == tuple(sorted((card, gone)))
+    assert digests(store) != before
+    assert rebuild(relay.log, store, TASKS).differing == tuple(sorted((card, gone)))
+    assert digests(store) == before
+
+
+def test_a_verify_is_exact_while_the_board_moves_on(relay: Relay, store: BoardStore) -> None:
+    """Records that came after the board's position are no difference."""
+    fold_all(relay, store)
+    relay.send([Deal(1).step(0, "completed", 30)])
+    assert rebuild(relay.log, store, TASKS, verify=True).equal
+    fold_all(relay, store)
+    assert rebuild(relay.log, store, TASKS, verify=True).equal
+
+
+def test_a_writer_goes_on_after_a_rebuild_and_not_through_it(relay: Relay, store: BoardStore) -> None:
+    fold_all(relay, store)
+    runner = Runner(relay.log, store, TASKS)
+    lease = runner.try_claim()
+    assert lease is not None
+    rebuild(relay.log, store, TASKS)
+    relay.send([Deal(1).step(0, "completed", 30)])
+    starts = {partition: place.next_offset for partition, place in lease.places.items()}
+    batch = relay.log.reader("hub.events", starts).read(100, 0)
+    with pytest.raises(FencedError):
+        runner.fold(lease, batch)
+    fold_all(relay, store)
+    assert rebuild(relay.log, store, TASKS, verify=True).equal
+
+
+def test_another_version_is_built_anew_when_it_starts(relay: Relay, store: BoardStore) -> None:
+    fold_all(relay, store)
+    before = seen(store, TASKS).digest
+    with store.writing() as conn:
+        conn.execute(update(TASKS.table).values(title="as version 1 had it"))
+    newer = Runner(relay.log, store, replace(TASKS, version=TASKS.version + 1))
+    assert newer.try_claim() is None  # it was rebuilt instead
+    assert seen(store, TASKS).digest == before
+    owner = store.owner("tasks")
+    assert owner is not None
+    assert owner.version == TASKS.version + 1
+
+
+def test_a_rebuild_that_is_overtaken_says_so_and_leaves_the_board(relay: Relay, store: BoardStore) -> None:
+    fold_all(relay, store)
+    before = digests(store)
+
+    def overtake(done: int, total: int) -> None:
+        with store.writing() as conn:
+            conn.execute(delete(owners).where(owners.c.projection == "tasks__shadow"))
+
+    assert isinstance(relay.log, MemoryLog)
+    slow = Slow(relay.log.partitions, relay.log.records, relay.log.changed)
+    with pytest.raises(RetryableError):
+        rebuild(slow, store, TASKS, progress=overtake)
+    assert digests(store) == before
+
+
+class Slow(MemoryLog):
+    """Gives one record at a time."""
+
+    def reader(self, topic: str, positions: Mapping[int, int]) -> MemoryReader:
+        return OneByOne(self, topic, dict(positions))
+
+
+class OneByOne(MemoryReader):
+    """Whatever is asked for."""
+
+    def read(self, limit: int, timeout: float) -> list[Record]:
+        return super().read(1, timeout)
+
+
+def test_many_runners_at_once_write_each_event_once(relay: Relay, store: BoardStore) -> None:
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def run(number: int) -> None:
+        try:
+            Runner(relay.log, store, TASKS, holder=f"elsewhere:1:{number}").run(stop)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(10, 30):
+        relay.send(Deal(number).story())
+    eventually(lambda: sum(p.next_offset for p in store.places("tasks").values()) == sum(relay.last.values()))
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert failures == []
+    assert rebuild(relay.log, store, TASKS, verify=True).equal
+
+
+@pytest.mark.systems
+def test_both_stores_hold_the_very_same(relay: Relay, tmp_path: Path, postgres: NewDatabase) -> None:
+    told = []
+    for url in (f"sqlite:///{tmp_path}/boards.sqlite", postgres()):
+        store = BoardStore(url)
+        store.prepare(projection.table for projection in PROJECTIONS.values())
+        fold_all(relay, store)
+        told.append(digests(store))
+        store.close()
+    assert told[0] == told[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
@@ -23,18 +22,18 @@ STATUS = {
     "HUB-E7012": 503,
     "HUB-E7013": 500,
 }
-RETRY_AFTER = {"Retry-After": "2"}
+MORE = {405: {"Allow": "POST"}, 503: {"Retry-After": "2"}}
+"""Headers of an answer besides, by status."""
 
 
-def problem(request: web.BaseRequest, code: str, headers: Mapping[str, str] | None = None) -> web.Response:
+def problem(request: web.BaseRequest, code: str) -> web.Response:
     """The refusal of a request, by code."""
     status = STATUS[code]
-    extra = RETRY_AFTER if status == 503 else {}
     answer = web.Response(
         status=status,
         body=_body(code, language_of(request)),
         content_type="application/problem+json",
-        headers={"Cache-Control": "no-store", **extra, **(headers or {})},
+        headers={"Cache-Control": "no-store", **MORE.get(status, {})},
     )
     if status in (408, 413):
         answer.force_close()  # the rest of the body is not waited for

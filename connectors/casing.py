@@ -39,10 +39,12 @@ def case_of(conn: Connection, event: Event, known: Known, instance: str, ours: f
     if known.case is not None:
         return known.case
     anchor = event.partitionkey
-    doubtful = event.kind in ours or anchor.partition("/")[0] in ours
-    # Ask for calls under way first and for links second: an effect recorded in between is then seen as a link.
-    if doubtful and commands.in_flight(conn, instance) and _linked(conn, event.subject, anchor) is None:
-        return None
+    if event.kind in ours or anchor.partition("/")[0] in ours:
+        # Ask for calls under way first and for links second: an effect recorded in between is then seen as a link.
+        held = commands.in_flight(conn, instance) and _linked(conn, event.subject, anchor) is None
+        return None if held else settle(conn, event)
+    if anchor == event.subject and event.origin is None:
+        return _link(conn, anchor, anchor)
     return settle(conn, event)
 
 
@@ -96,5 +98,4 @@ def _echoed(conn: Connection, origin: str | None) -> str | None:
 
 def _link(conn: Connection, ref: str, case: str) -> str:
     """Link an object unless it is linked; its case, by whoever was first."""
-    links.link(conn, ref, case)
-    return links.case_of(conn, ref) or case
+    return case if links.link(conn, ref, case) else links.case_of(conn, ref) or case

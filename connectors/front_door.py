@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,20 +19,17 @@ import structlog
 from aiohttp import web
 
 from connectors import answers
+from connectors.bodies import Bodies
 from connectors.intake import Accepted, Intake
 from hub.clock import Clock
 from hub.connector import Delivery, Receives
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.failpoints import reach
 
-MAX_BODY = 1024 * 1024
-"""Bytes of a push."""
-READ_SECONDS = 10.0
-"""Until the head, and then the body, of a request must have come in full."""
+HEAD_SECONDS = 10.0
+"""Until the head of a request must have come in full; an idle connection is kept for as long."""
 COMMIT_SECONDS = 10.0
 """Until a push is durable; after that its sender is told to come again, and a repeat adds nothing."""
-MAX_WAITING = 64 * MAX_BODY
-"""Bytes of pushes that are under way at once; more are told to come again."""
 PUSHES = "/webhooks/"
 
 log = structlog.get_logger(__name__)
@@ -57,86 +55,80 @@ class Address:
         return self
 
 
+class Committed:
+    """Waits for the ledger's writing thread, which is heard once for all that it has committed together.
+
+    A wake-up of the event loop for each push would cost more than the push: both threads would take turns at every one.
+    """
+
+    def __init__(self) -> None:
+        self._done: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self, future: Future[Accepted]) -> None:
+        """Return once the future has an answer."""
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_future()
+        future.add_done_callback(lambda _: self._tell(loop, waiting))
+        await waiting
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, waiting: asyncio.Future[None]) -> None:
+        self._done.append(waiting)
+        if len(self._done) == 1:
+            loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        while self._done:
+            waiting = self._done[0]
+            if not waiting.done():
+                waiting.set_result(None)
+            self._done.popleft()
+
+
 class Pushes:
     """Takes pushes in. For the event loop's thread."""
 
-    def __init__(self, intake: Intake, receivers: Mapping[str, Receives], clock: Clock) -> None:
-        self._intake, self._receivers, self._clock = intake, receivers, clock
-        self._bytes = 0
-        self._under_way = 0
+    def __init__(self, intake: Intake, receivers: Mapping[str, Receives], bodies: Bodies, clock: Clock) -> None:
+        self._intake, self._receivers, self._bodies, self._clock = intake, receivers, bodies, clock
+        self._committed = Committed()
         self.closed = False
 
-    @property
-    def under_way(self) -> int:
-        """Pushes that have not been answered yet."""
-        return self._under_way
-
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Answer a request to `/webhooks/{instance}`."""
-        self._under_way += 1
-        try:
-            return await self._answer(request)
-        finally:
-            self._under_way -= 1
-
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request to `/webhooks/{instance}`; raises RejectedError for one that is not taken in."""
         instance = request.path[len(PUSHES) :]
         receiver = self._receivers.get(instance)
         if receiver is None:
-            return answers.problem(request, "HUB-E7002")
+            raise RejectedError("HUB-E7002")
         if request.method != "POST":
-            return answers.problem(request, "HUB-E7003", {"Allow": "POST"})
-        if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
-            return answers.problem(request, "HUB-E7004")
-        if (request.content_length or 0) > MAX_BODY:
-            return answers.problem(request, "HUB-E7005")
-        if self.closed or self._bytes + (request.content_length or MAX_BODY) > MAX_WAITING:
-            return answers.problem(request, "HUB-E7006")
-        return await self._read(request, instance, receiver)
+            raise RejectedError("HUB-E7003")
+        if self.closed:
+            raise RejectedError("HUB-E7006")
+        async with self._bodies.read(request) as body:
+            delivery = Delivery(_headers(request), body, self._clock.now())
+            return await _durable(self._committed, self._take_in(instance, receiver, delivery))
 
-    async def _read(self, request: web.BaseRequest, instance: str, receiver: Receives) -> web.Response:
-        body = bytearray()
-        counted = request.content_length or MAX_BODY
-        self._bytes += counted
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                while chunk := await request.content.readany():
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        return answers.problem(request, "HUB-E7005")
-            return await self._take_in(request, instance, receiver, bytes(body))
-        except TimeoutError:
-            return answers.problem(request, "HUB-E7007")
-        finally:
-            self._bytes -= counted
-
-    async def _take_in(self, request: web.BaseRequest, instance: str, receiver: Receives, body: bytes) -> web.Response:
-        delivery = Delivery(_headers(request), body, self._clock.now())
+    def _take_in(self, instance: str, receiver: Receives, delivery: Delivery) -> Future[Accepted]:
         try:
             receiver.verify(delivery)
         except RejectedError as error:
             log.info("push.refused", instance=instance, code=error.code)
-            return answers.problem(request, "HUB-E7008")
+            raise RejectedError("HUB-E7008") from error
         try:
-            future = self._intake.push(instance, receiver, delivery)
+            return self._intake.push(instance, receiver, delivery)
         except RejectedError as error:
             log.info("push.refused", instance=instance, code=error.code)
-            return answers.problem(request, "HUB-E7009")
-        return await self._durable(request, future)
+            raise RejectedError("HUB-E7009") from error
 
-    async def _durable(self, request: web.BaseRequest, future: Future[Accepted]) -> web.Response:
-        waiting = asyncio.wrap_future(future)
-        done, _ = await asyncio.wait([waiting], timeout=COMMIT_SECONDS)
-        if not done:
-            waiting.add_done_callback(lambda late: late.cancelled() or late.exception())
-            return answers.problem(request, "HUB-E7006")
-        try:
-            accepted = waiting.result()
-        except RetryableError:
-            return answers.problem(request, "HUB-E7006")
-        reach("intake.committed")
-        told = {"id": accepted.id, "events": accepted.events}
-        return web.Response(status=202, body=orjson.dumps(told), content_type="application/json")
+
+async def _durable(committed: Committed, future: Future[Accepted]) -> web.Response:
+    try:
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await committed.wait(future)
+        accepted = future.result()
+    except (RetryableError, TimeoutError) as error:
+        raise RejectedError("HUB-E7006") from error
+    reach("intake.committed")
+    told = {"id": accepted.id, "events": accepted.events}
+    return web.Response(status=202, body=orjson.dumps(told), content_type="application/json")
 
 
 class FrontDoor:
@@ -155,7 +147,7 @@ class FrontDoor:
             logger=_unheard,
             auto_decompress=False,
             handler_cancellation=True,
-            keepalive_timeout=READ_SECONDS,
+            keepalive_timeout=HEAD_SECONDS,
             lingering_time=2.0,
             max_line_size=8190,
             max_field_size=8190,
@@ -168,7 +160,6 @@ class FrontDoor:
 
     async def close(self) -> None:
         """Take no more, answer what is under way, and let go."""
-        self._pushes.closed = True
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -177,6 +168,8 @@ class FrontDoor:
             if request.path.startswith(PUSHES):
                 return await self._pushes.answer(request)
             return await self._rest(request)
+        except RejectedError as refused:
+            return answers.problem(request, refused.code)
         except ConnectionError:
             raise  # the reader has gone
         except Exception as error:

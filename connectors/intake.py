@@ -32,8 +32,8 @@ from schemas.event import MAX_BYTES, Event, derived_id, stamp
 WAITS, UNFORESEEN = "HUB-E6104", "HUB-E6105"
 MARGIN = timedelta(seconds=10)
 """News of an object that may be ours are not held for calls that were asked for later than this: clocks may differ by less."""
-FACT = "application/vnd.hub.fact+json"
-"""The content type of a parked fact that no delivery brought."""
+FACT, RAW = "application/vnd.hub.fact+json", "application/vnd.hub.polled"
+"""The content types of what was parked from a page: a fact, and the raw bytes of what could not be told."""
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _PRIVATE = re.compile(r"signature|authorization|cookie|token|secret|key|password|auth", re.IGNORECASE)
 
@@ -122,7 +122,7 @@ class Intake:
         mine: Callable[[Connection], bool],
     ) -> Future[bool]:
         """Take in what a poll brought and move its cursor. False, and nothing kept, when `mine` says it is another's job."""
-        items = [self._polled(instance, fact) for fact in facts]
+        items = [self.polled(instance, fact) for fact in facts]
 
         def work(conn: Connection) -> bool:
             if not mine(conn):
@@ -133,17 +133,23 @@ class Intake:
 
         return self._ledger.writer.submit(work)
 
-    def take_in(self, conn: Connection, instance: str, items: Sequence[Item], before: int = ALL) -> None:
-        """Record or park each in order. Of what is parked already, only entries with an id under `before` are waited for."""
+    def take_in(self, conn: Connection, instance: str, items: Sequence[Item], before: int = ALL) -> frozenset[str]:
+        """Record or park each in order; the refs of what was parked.
+
+        Of what is parked already, only entries with an id under `before` are waited for.
+        """
+        refused = set[str]()
         for told, kept in items:
+            known = None if isinstance(told, Refused) else look(conn, told.subject, before)
             if isinstance(told, Refused):
                 self.park(conn, instance, told, kept)
-                continue
-            known = look(conn, told.subject, before)
-            if known.waits:
-                self._wait(conn, instance, told, kept)
-            else:
+                refused.add(kept.ref)
+            elif known is not None and known.waits and outbox.find(conn, told.id) is None:
+                self.park(conn, instance, Refused(told.subject, WAITS, {"subject": told.subject}), kept)
+                refused.add(kept.ref)
+            elif known is not None and not known.waits:
                 self._record(conn, instance, told, known)
+        return frozenset(refused)
 
     def park(self, conn: Connection, instance: str, refused: Refused, kept: Kept) -> None:
         """Keep something aside with its bytes. What a person has discarded stays discarded when it is sent again."""
@@ -163,10 +169,6 @@ class Intake:
             "parked_at": stamp(kept.received),
         }
         parked.park(conn, row)
-
-    def _wait(self, conn: Connection, instance: str, event: Event, kept: Kept) -> None:
-        if outbox.find(conn, event.id) is None:
-            self.park(conn, instance, Refused(event.subject, WAITS, {"subject": event.subject}), kept)
 
     def _record(self, conn: Connection, instance: str, event: Event, known: Known) -> None:
         until = stamp(self._clock.now() + MARGIN)
@@ -189,11 +191,14 @@ class Intake:
         except Exception as error:
             return Refused.by(told.subject, unforeseen(door.instance, error))
 
-    def _polled(self, instance: str, told: Fact | Unmapped) -> Item:
+    def polled(self, instance: str, told: Fact | Unmapped) -> Item:
+        """One thing that a poll brought, with the bytes to park it with."""
+        raw = isinstance(told, Unmapped)
         body = told.raw if isinstance(told, Unmapped) else fact_json(told)
-        headers = {} if isinstance(told, Unmapped) else {"content-type": FACT}
         digest = _digest(body)
-        kept = Kept(f"delivery/{instance}/{digest}", body, headers, self._clock.now())
+        kept = Kept(
+            f"delivery/{instance}/{digest[:32]}", body, {"content-type": RAW if raw else FACT}, self._clock.now()
+        )
         return self._told(told, self._door(instance, digest)), kept
 
 

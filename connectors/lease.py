@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-
 from sqlalchemy import Connection
 
+from connectors.executor.owner import is_dead, new_owner
 from hub.clock import Clock
 from hub.ledger import leases
-
-OWNER = f"{os.getpid()}-{secrets.token_hex(4)}"
-"""This program, among all that share the ledger."""
 
 
 class Lease:
     """`mine` asks for the job and keeps it; renewed when a third of its time has passed. For one thread."""
 
-    def __init__(self, job: str, clock: Clock, seconds: float = 15.0, owner: str = OWNER) -> None:
-        self.job, self.owner = job, owner
+    def __init__(self, job: str, clock: Clock, seconds: float = 15.0) -> None:
+        self.job, self.owner = job, new_owner()
         self._clock, self._seconds = clock, seconds
         self._epoch: int | None = None
         self._renewed = 0.0
@@ -39,9 +34,18 @@ class Lease:
                 return True
             self._epoch = None
             return False
-        before, self._epoch = self._epoch, leases.acquire(conn, self.job, self.owner, self._seconds)
+        before, self._epoch = self._epoch, self._acquired(conn)
         self._renewed = now
         return self._epoch is not None and before in (None, self._epoch)
+
+    def _acquired(self, conn: Connection) -> int | None:
+        """Our epoch. A lease whose program was killed on this machine need not run out first."""
+        epoch = leases.acquire(conn, self.job, self.owner, self._seconds)
+        holder = leases.owner_of(conn, self.job) if epoch is None else None
+        if holder is None or not is_dead(holder):
+            return epoch
+        leases.let_go(conn, self.job, holder)
+        return leases.acquire(conn, self.job, self.owner, self._seconds)
 
     def let_go(self, conn: Connection) -> None:
         """Give the job up, so that the next program need not wait."""

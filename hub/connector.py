@@ -181,6 +181,8 @@ class Connector:
     sends: Sends | None = None
     check: Callable[[], str] | None = None
     """Ask the system who we are, changing nothing: a line for people. Raises as `send` does."""
+    reread: Callable[[bytes], tuple[Fact | Unmapped, ...]] | None = None
+    """Tell again what a poll could not tell, from `Unmapped.raw`; None where that cannot be done. Asks the system nothing."""
 
 
 Connect = Callable[[Instance], Connector]

@@ -13,6 +13,8 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 MASK = "***"
+OURS = ("connectors", "hub", "projections")
+"""Packages whose information is wanted; of others, only warnings are."""
 _PRIVATE = re.compile(r"password|secret|token|authorization|signature|cookie|api_?key", re.IGNORECASE)
 
 
@@ -48,7 +50,9 @@ def configure(program: str, secrets: Collection[str] = (), level: int = logging.
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
+    root.setLevel(logging.WARNING)
+    for package in OURS:
+        logging.getLogger(package).setLevel(level)
     logging.captureWarnings(True)
 
 

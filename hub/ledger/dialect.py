@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 def insert_new(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> int:
     """Insert a row unless its key is there; 1 if it was inserted."""
-    into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    return conn.execute(into(table).values(row).on_conflict_do_nothing(index_elements=key)).rowcount
+    return conn.execute(_insert_new(conn.dialect.name, table, key), dict(row)).rowcount
+
+
+@functools.cache
+def _insert_new(dialect: str, table: Table, key: tuple[str, ...]) -> Executable:
+    """The statement, made once: making it costs more than carrying it out."""
+    into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return into(table).on_conflict_do_nothing(index_elements=key)
 
 
 def put(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> None:

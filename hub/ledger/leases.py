@@ -39,6 +39,11 @@ def acquire(conn: Connection, job: str, owner: str, seconds: float) -> int | Non
     return epoch
 
 
+def owner_of(conn: Connection, job: str) -> str | None:
+    """Who has the job, perhaps no longer; None when nobody does."""
+    return conn.execute(select(leases.c.owner).where(leases.c.job == job)).scalar_one_or_none() or None
+
+
 def holds(conn: Connection, job: str, owner: str, epoch: int) -> bool:
     """Whether the job is still this owner's, under this epoch."""
     found = select(leases.c.job).where(leases.c.job == job, leases.c.owner == owner, leases.c.epoch == epoch)

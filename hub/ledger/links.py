@@ -21,6 +21,6 @@ def case_of(conn: Connection, ref: str) -> str | None:
     return conn.execute(select(links.c.case_id).where(links.c.object == ref)).scalar_one_or_none()
 
 
-def link(conn: Connection, ref: str, case: str, command: str | None = None) -> None:
-    """Say that an object belongs to a case. The first word counts: an object never changes its case."""
-    insert_new(conn, links, {"object": ref, "case_id": case, "command_id": command}, "object")
+def link(conn: Connection, ref: str, case: str, command: str | None = None) -> int:
+    """Say that an object belongs to a case; 1 if nobody had. The first word counts: an object never changes its case."""
+    return insert_new(conn, links, {"object": ref, "case_id": case, "command_id": command}, "object")

@@ -19,8 +19,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from connectors import front_door
-from connectors.front_door import MAX_BODY, Address, FrontDoor, Pushes
+from connectors import bodies, front_door
+from connectors.bodies import MAX_BODY, Bodies
+from connectors.front_door import Address, FrontDoor, Pushes
 from connectors.intake import Intake
 from hub.clock import SystemClock
 from hub.errors import FatalError
@@ -72,7 +73,7 @@ async def _rest(_request: web.BaseRequest) -> web.StreamResponse:
 async def opened(ledger: Ledger) -> AsyncIterator[World]:
     receiver = crm().receives
     assert receiver is not None
-    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), {"crm": receiver}, SystemClock())
+    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), {"crm": receiver}, Bodies(), SystemClock())
     door = FrontDoor(Address(port=0), pushes, _rest)
     port = await door.open()
     async with aiohttp.ClientSession() as client:
@@ -250,7 +251,7 @@ def test_a_compressed_push_is_refused_unread(tell: Tell, encoding: str) -> None:
 
 
 def test_a_body_that_does_not_come_gets_408(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_door, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "READ_SECONDS", 0.2)
 
     async def story(world: World) -> None:
         head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf"
@@ -261,7 +262,7 @@ def test_a_body_that_does_not_come_gets_408(tell: Tell, monkeypatch: pytest.Monk
 
 
 def test_slow_heads_are_dropped_and_others_served_meanwhile(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_door, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(front_door, "HEAD_SECONDS", 1.0)
 
     async def story(world: World) -> None:
         slow = [asyncio.create_task(world.raw(b"POST /webhooks/crm HTTP/1.1\r\nhost: l")) for _ in range(200)]
@@ -312,11 +313,11 @@ def test_a_ledger_that_is_away_gets_503_and_nothing_is_promised(tell: Tell) -> N
 
 
 def test_pushes_beyond_what_memory_allows_are_told_to_come_again(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_door, "MAX_WAITING", 100)
+    monkeypatch.setattr(bodies, "MAX_WAITING", 100)
 
     async def story(world: World) -> None:
         assert (await world.push(deal()))[0] == 503
-        assert world.pushes.under_way == 0
+        assert world.accepted() == 0
 
     tell(story)
 

@@ -153,7 +153,7 @@ def test_a_record_that_the_log_refuses_ends_the_program(ledger: Ledger) -> None:
 
 def test_one_relay_has_the_job_and_another_takes_over_when_it_sleeps(ledger: Ledger) -> None:
     clock = FixedClock(SystemClock().now())
-    first, second = (Lease("relay", clock, seconds=0.2, owner=owner) for owner in ("a", "b"))
+    first, second = (Lease("relay", clock, seconds=0.2) for _ in range(2))
     assert ledger.writer.run(first.mine)
     assert not ledger.writer.run(second.mine)
     deadline = threading.Event()
@@ -168,7 +168,7 @@ def test_one_relay_has_the_job_and_another_takes_over_when_it_sleeps(ledger: Led
 def test_two_relays_lose_nothing_and_leave_no_gap(ledger: Ledger) -> None:
     log = MemoryLog()
     clock = SystemClock()
-    relays = [Relay(ledger, log, clock, Lease("relay", clock, seconds=0.05, owner=owner)) for owner in ("a", "b")]
+    relays = [Relay(ledger, log, clock, Lease("relay", clock, seconds=0.05)) for _ in range(2)]
     with running(relays[0]), running(relays[1]):
         for number in range(60):
             record(ledger, number)

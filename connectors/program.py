@@ -1,0 +1,210 @@
+"""`python -m connectors`: everything between the outside systems and the log, joined, watched and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from connectors import casing, registry
+from connectors.bodies import Bodies
+from connectors.executor import Executor
+from connectors.front_door import Address, FrontDoor, Pushes
+from connectors.health import PATHS, Health
+from connectors.intake import Intake
+from connectors.passage import Passage
+from connectors.poller import Poller, Stream
+from connectors.redelivery import Redelivery
+from connectors.relay import Relay
+from connectors.second_looks import SecondLooks
+from connectors.staff import Staff
+from hub.clock import Clock, SystemClock
+from hub.connector import Connector
+from hub.errors import FatalError, RetryableError
+from hub.event_log import EventLog
+from hub.home import Home
+from hub.kafka_log import KafkaLog
+from hub.ledger.ledger import Ledger
+from hub.ready import say_ready
+
+NAME = "connectors"
+REFRESH = 2.0
+"""Seconds between looks at people.yaml and at the program's own threads."""
+AGAIN = 1.0
+"""Seconds until a ledger that is away at the start is tried again."""
+DRAIN = 5.0
+"""Seconds that the relay gets to send what was committed before the program ends; the rest waits in the ledger."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Threads:
+    """The program's threads. One that ends by an error ends the program."""
+
+    failed: Callable[[BaseException], None]
+    running: list[threading.Thread] = field(default_factory=list)
+    broken: bool = False
+
+    def start(self, name: str, run: Callable[[], None]) -> threading.Thread:
+        """Run something in a thread of its own."""
+
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException as error:
+                self.broken = True
+                self.failed(error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        self.running.append(thread)
+        return thread
+
+
+class Program:
+    """One running program. `run` returns when it was told to stop; raises what it cannot go on with."""
+
+    def __init__(self, home: Home, boards: Path) -> None:
+        self._home, self._boards = home, boards
+        self._stop = asyncio.Event()
+        self._error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Start everything, wait for SIGTERM or SIGINT, stop everything."""
+        self._loop = asyncio.get_running_loop()
+        for signal_ in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(signal_, self._stop.set)
+        clock = SystemClock()
+        connectors = {name: registry.connect(instance) for name, instance in self._home.instances.items()}
+        staff = Staff(self._home)
+        ledger = await self._opened()
+        if ledger is None:
+            return
+        try:
+            await self._work(Parts(self._home, ledger, connectors, staff, clock, self._failed, self._boards))
+        finally:
+            ledger.close()
+        if self._error is not None:
+            raise self._error
+
+    def _failed(self, error: BaseException) -> None:
+        """Told by any thread: the program cannot go on."""
+        self._error = self._error or error
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def _opened(self) -> Ledger | None:
+        """The ledger, once it is there; None when the program is told to stop before."""
+        away = False
+        while not self._stop.is_set():
+            try:
+                return await asyncio.to_thread(Ledger, self._home.ledger_url)
+            except RetryableError as error:
+                if not away:
+                    log.warning("ledger.away", code=error.code, reason=error.message("en"))
+                away = True
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), AGAIN)
+        return None
+
+    async def _work(self, parts: Parts) -> None:
+        try:
+            port = await parts.start()
+            say_ready(self._home.data, NAME)
+            log.info("ready", port=port, instances=sorted(parts.connectors))
+            while not self._stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), REFRESH)
+                await asyncio.to_thread(parts.refresh)
+                if not parts.executor.healthy():
+                    self._failed(parts.executor.failed or FatalError("HUB-E7013"))
+        finally:
+            await parts.stop()
+            log.info("stopped")
+
+
+class Parts:
+    """The parts of a running program, and the order in which they start and stop."""
+
+    def __init__(
+        self,
+        home: Home,
+        ledger: Ledger,
+        connectors: Mapping[str, Connector],
+        staff: Staff,
+        clock: Clock,
+        failed: Callable[[BaseException], None],
+        boards: Path,
+    ) -> None:
+        self.connectors, self.staff = connectors, staff
+        events: EventLog = KafkaLog({**home.kafka_client(), "reconnect.backoff.max.ms": 1000})
+        intake = Intake(ledger, staff, clock, casing.creates(connectors))
+        bodies = Bodies()
+        self.threads = Threads(failed)
+        self.relay = Relay(ledger, events, clock)
+        self.looks = SecondLooks(ledger, Redelivery(ledger, intake, connectors, clock), clock)
+        self.pollers = [Poller(stream, ledger, intake, clock) for stream in _streams(connectors)]
+        self.executor = Executor(ledger, events, connectors, staff, clock)
+        self.passage = Passage(boards, bodies)
+        self.health = Health(self.relay, self.pollers, self._working, self.passage)
+        receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
+        self.pushes = Pushes(intake, receivers, bodies, clock)
+        self.door = FrontDoor(Address(*home.web_address), self.pushes, self._rest)
+        self._relaying: threading.Thread | None = None
+
+    async def start(self) -> int:
+        """Start: what carries on first, what takes in last. The front door's port."""
+        self._relaying = self.threads.start("relay", self.relay.run)
+        self.threads.start("second-looks", self.looks.run)
+        await asyncio.to_thread(self.executor.start)
+        for poller in self.pollers:
+            self.threads.start(f"poll-{poller.stream.instance}-{poller.stream.name}", poller.run)
+        await self.passage.open()
+        return await self.door.open()
+
+    async def stop(self) -> None:
+        """Take no more in, finish what was begun, then send what is committed."""
+        self.pushes.closed = True
+        await self.passage.close()  # ends the boards' streams, which the door would wait for
+        await self.door.close()
+        self.looks.stop()
+        for poller in self.pollers:
+            poller.stop()
+        await asyncio.to_thread(self.executor.stop)
+        await asyncio.to_thread(self._drain)
+
+    def refresh(self) -> None:
+        """Look for other people."""
+        if self.staff.refresh():
+            self.executor.wake()
+
+    def _drain(self) -> None:
+        if not self.threads.broken and not self.relay.drained(DRAIN):
+            log.warning("relay.left_some", why="the log or the ledger is away; the rest is sent after the next start")
+        self.relay.stop()
+        if self._relaying is not None:
+            self._relaying.join(1.0)
+
+    def _working(self) -> bool:
+        return not self.threads.broken and self.executor.healthy()
+
+    async def _rest(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path in PATHS and request.method in ("GET", "HEAD"):
+            return await self.health.answer(request)
+        return await self.passage.answer(request)
+
+
+def _streams(connectors: Mapping[str, Connector]) -> list[Stream]:
+    return [
+        Stream(name, stream, connector.polls)
+        for name, connector in connectors.items()
+        if connector.polls is not None
+        for stream in connector.polls.streams
+    ]

@@ -1,0 +1,121 @@
+"""Parked deliveries, taken up again when a person asks: read through the mapping as it is now, in their order.
+
+The command line marks an entry (`hub.ledger.parked.ask`); the program that holds the connectors answers within a second. An
+entry that is settled draws along those that only waited behind it, until one fails again; each says itself what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import orjson
+import structlog
+from sqlalchemy import Connection, select
+
+from connectors.intake import FACT, RAW, WAITS, Intake, Item, Kept, Refused, unforeseen
+from connectors.notes import note
+from hub.clock import Clock
+from hub.connector import Connector, Delivery, Fact
+from hub.errors import HubError
+from hub.ledger import parked
+from hub.ledger.ledger import Ledger
+from hub.ledger.metadata import AnyRow
+from schemas.event import moment, stamp
+
+NOT_AGAIN, GONE = "HUB-E6106", "HUB-E6107"
+Mine = Callable[[Connection], bool]
+log = structlog.get_logger(__name__)
+
+
+class Redelivery:
+    """Answers what was asked of parked deliveries. For one thread."""
+
+    def __init__(self, ledger: Ledger, intake: Intake, connectors: Mapping[str, Connector], clock: Clock) -> None:
+        self._ledger, self._intake, self._connectors, self._clock = ledger, intake, connectors, clock
+
+    def answer(self, mine: Mine) -> int:
+        """Do everything that is asked for now, unless it is another program's job; how many entries were asked about."""
+        with self._ledger.reading() as conn:
+            asked = parked.asked(conn, "delivery")
+        for entry in asked:
+            settled = (
+                self._discard(entry, mine) if entry.asked == "discard" else self._retry(entry, mine, entry.asked_by)
+            )
+            while settled is not None:
+                settled = self._retry(settled, mine)
+        return len(asked)
+
+    def _discard(self, entry: AnyRow, mine: Mine) -> AnyRow | None:
+        """Give an entry up; the next that waited behind it."""
+
+        def work(conn: Connection) -> AnyRow | None:
+            if not mine(conn) or not parked.settle(conn, entry.ref, "discarded", self._now(), entry.reason):
+                return None
+            parked.answer(conn, entry.id)
+            told = {"parked": entry.ref, "reason": entry.reason, "by": entry.asked_by}
+            note(conn, "hub.parked.discarded", entry.ref, told, self._clock.now())
+            return _behind(conn, entry)
+
+        return self._ledger.writer.run(work)
+
+    def _retry(self, entry: AnyRow, mine: Mine, by: str | None = None) -> AnyRow | None:
+        """Read an entry again and take it in; the next that waited behind it, None when this one failed again."""
+        items = self._items(entry)
+
+        def work(conn: Connection) -> AnyRow | None:
+            current = parked.get(conn, entry.id)
+            if not mine(conn) or current is None or current.state != "open":
+                return None
+            refused = self._intake.take_in(conn, entry.instance, items, before=entry.id)
+            for ref in {entry.ref, *(kept.ref for _, kept in items)} - refused:
+                parked.settle(conn, ref, "done", self._now())
+            parked.answer(conn, entry.id)
+            if current.asked:
+                note(conn, "hub.parked.retried", entry.ref, {"parked": entry.ref, "by": by}, self._clock.now())
+            return None if entry.ref in refused else _behind(conn, entry)
+
+        return self._ledger.writer.run(work)
+
+    def _items(self, entry: AnyRow) -> Sequence[Item]:
+        """What the entry's bytes say by the mapping as it is now. A refusal stays parked under the entry's own ref."""
+        kept = Kept(entry.ref, entry.body, entry.headers or {}, moment(entry.parked_at))
+        connector = self._connectors.get(entry.instance)
+        if connector is None:
+            return [(Refused(entry.subject, GONE, {"instance": entry.instance}), kept)]
+        try:
+            return self._read(entry, kept, connector)
+        except HubError as error:
+            return [(Refused.by(entry.subject, error), kept)]
+        except Exception as error:
+            return [(Refused.by(entry.subject, unforeseen(entry.instance, error)), kept)]
+
+    def _read(self, entry: AnyRow, kept: Kept, connector: Connector) -> Sequence[Item]:
+        type_ = kept.headers.get("content-type")
+        if type_ == FACT:
+            return [(self._intake.polled(entry.instance, _fact(kept.body))[0], kept)]
+        if type_ == RAW and connector.reread is not None:
+            told = connector.reread(kept.body)
+            return [(self._intake.polled(entry.instance, one)[0], kept) for one in told]
+        if type_ != RAW and connector.receives is not None:
+            delivery = Delivery(kept.headers, kept.body, kept.received)
+            return self._intake.items(entry.instance, connector.receives, delivery)
+        return [(Refused(entry.subject, NOT_AGAIN, {"instance": entry.instance}), kept)]
+
+    def _now(self) -> str:
+        return stamp(self._clock.now())
+
+
+def _behind(conn: Connection, entry: AnyRow) -> AnyRow | None:
+    """The next open entry about the same object, if all that it did was wait."""
+    if entry.subject is None:
+        return None
+    table = parked.parked
+    same = (table.c.state == "open", table.c.kind == "delivery", table.c.subject == entry.subject)
+    found = conn.execute(select(table).where(*same, table.c.id > entry.id).order_by(table.c.id).limit(1)).first()
+    return found if found is not None and found.code == WAITS else None
+
+
+def _fact(body: bytes) -> Fact:
+    told = orjson.loads(body)
+    return Fact(**{**told, "time": datetime.fromisoformat(told["time"])})

@@ -7,6 +7,7 @@ still on its way is counted as such, and is a finding only when it has been on i
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, select
 from hub.event_log import EventLog, read_to_end
 from hub.ledger import positions
 from hub.ledger.commands import commands
-from hub.ledger.outbox import outbox, sequence_ends
+from hub.ledger.outbox import outbox
 from hub.ledger.parked import parked
 from hub.worker.state import offset_of
 from schemas.event import derived_id, stamp
@@ -74,14 +75,21 @@ class _Log:
     records: int = 0
 
 
-def audit(log: EventLog, conn: Connection, outbox_id: str, now: datetime) -> Report:
-    """Compare the log, the processor's state and the ledger. `conn` must be one consistent look, taken before the log is read."""
+Given = Callable[[], Mapping[int, int]]
+"""Partition → the last sequence that the ledger has given by the time of the call."""
+
+
+def audit(log: EventLog, conn: Connection, outbox_id: str, now: datetime, given: Given) -> Report:
+    """Compare the log, the processor's state and the ledger. `conn` must be one consistent look, taken before the log is read.
+
+    `given` is asked after that, and must look anew: the log may hold what was sequenced since the first look.
+    """
     report = Report()
     ledger = _ledger(conn)
     held = _read_log(log, outbox_id)
     late = stamp(now - PATIENCE)
     _intake(report, ledger, held, late)
-    _sequences(report, conn, held)
+    _sequences(report, given(), held)
     _processor(report, log, held, (now - PATIENCE).timestamp())
     _commands(report, log, conn, late)
     return report
@@ -130,12 +138,12 @@ def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], held: _Lo
     )
 
 
-def _sequences(report: Report, conn: Connection, held: _Log) -> None:
+def _sequences(report: Report, given: Mapping[int, int], held: _Log) -> None:
     """Every partition holds the sequences from 1 on without a gap."""
     for partition, numbers in sorted(held.sequences.items()):
         missing = sorted(set(range(1, max(numbers) + 1)) - numbers)
         report.find(f"gaps in the sequence of partition {partition}", [f"{n:012}" for n in missing])
-    beyond = [str(p) for p, last in sequence_ends(conn).items() if max(held.sequences.get(p, {0})) > last]
+    beyond = [str(p) for p, numbers in sorted(held.sequences.items()) if max(numbers) > given.get(p, 0)]
     report.find("partitions with sequences that the ledger never gave", beyond)
 
 

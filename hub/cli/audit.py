@@ -1,9 +1,182 @@
-"""`hub audit`."""
+"""`hub audit`: proof, from the log, the ledger and the boards, that nothing was lost or done twice."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, text
+from hub.errors import FatalError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from hub.home import Home
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
+    app.command(
+        "audit", help="核对：收到的 = 已处理 + 停放，没有丢失和重复 · prove that nothing was lost or done twice"
+    )(audit)
+
+
+def audit(home: HomeOption = HERE, json: JsonOption = False) -> None:
+    """Compare what was accepted, what lies in the log, what was folded and done, and what the boards show. Exit 0: all holds."""
+    from hub.cli.running_hub import RunningHub
+
+    hub = RunningHub.of(home)
+    report = full_audit(hub.home, hub.bootstrap)
+    if json:
+        answer(report)
+    else:
+        for line in lines(report):
+            say(line)
+    if not report["ok"]:
+        raise typer.Exit(Exit.FAILED)
+
+
+def full_audit(home: Home, bootstrap: str) -> dict[str, Any]:
+    """The whole balance: `ok`, `counts`, `findings` and `boards`. May run while the hub does.
+
+    Raises RetryableError while the broker or a database is away, FatalError for a home that has never run.
+    """
+    report = _of_log_and_ledger(home, bootstrap)
+    boards = list(_boards(home, bootstrap))
+    wrong = [found for found in boards if not found["equal"]]
+    if wrong:
+        names = sorted(str(found["board"]) for found in wrong)
+        report["findings"].append(
+            {"what": "boards that are not the fold of the log", "count": len(wrong), "examples": names}
+        )
+    return {**report, "ok": report["ok"] and not wrong, "boards": boards}
+
+
+def _of_log_and_ledger(home: Home, bootstrap: str) -> dict[str, Any]:
+    from hub.audit import audit as compare
+    from hub.cli.running_hub import look_at
+    from hub.kafka_log import KafkaLog
+    from hub.ledger import outbox, parked
+
+    log = KafkaLog(home.kafka_client(bootstrap))
+
+    def given() -> Mapping[int, int]:
+        with look_at(home.ledger_url, "outbox") as later:
+            return outbox.sequence_ends(later) if later is not None else {}
+
+    with look_at(home.ledger_url, "outbox") as conn:
+        if conn is None:
+            raise FatalError("HUB-E5006", home=home.path)
+        report = compare(log, conn, _outbox_id(conn), datetime.now(UTC), given).as_value()
+        kinds = parked.count(conn)
+    report["counts"]["deliveries_parked"] = kinds.get("delivery", 0)
+    return report
+
+
+def _outbox_id(conn: Connection) -> str:
+    from sqlalchemy import select
+
+    from hub.ledger.identity import identity
+
+    found = select(identity.c.value).where(identity.c.name == "outbox")
+    return str(conn.execute(found).scalar_one_or_none() or "")
+
+
+def _boards(home: Home, bootstrap: str) -> Iterator[dict[str, Any]]:
+    """Each board beside the fold of the log; one that could not be compared is not equal, and says why."""
+    from hub.cli.other_programs import ask, error_of
+
+    known = {"HUB_KAFKA": bootstrap, "HUB_DATA": str(home.data)}
+    for told in ask("projections.rebuilding", ["--home", str(home.path), "--all", "--verify"], known):
+        if "board" in told:
+            yield told["board"]
+        elif "error" in told:
+            error = error_of(told["error"])
+            board = told["error"].get("board", "?")
+            yield {"board": board, "equal": False, "error": {"code": error.code, "message": error.message()}}
+
+
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """The report for people."""
+    counts = report["counts"]
+    for zh, en, names in SHOWN:
+        told = "  ".join(f"{text(*NAMES[name])} {counts.get(name, 0)}" for name in names)
+        yield f"  {text(zh, en)}: {told}"
+    for board in report["boards"]:
+        yield f"  {text('看板', 'board')} {board['board']}: {_equality(board)}"
+    for finding in report["findings"]:
+        yield f"  ✘ {what(finding['what'])}: {finding['count']}  {_few(finding['examples'])}"
+    if report["ok"]:
+        yield text(
+            "  ✔ 核对无误：没有丢失，没有重复，看板与日志一致",
+            "  ✔ all holds: nothing lost, nothing twice, boards equal the log",
+        )
+
+
+def _equality(board: Mapping[str, Any]) -> str:
+    if board["equal"]:
+        return text("与日志一致，{rows} 行", "equals the log, {rows} rows").format_map(board)
+    if "error" in board:
+        return f"✘ {board['error']['code']} {board['error']['message']}"
+    if board["live"] is None:
+        return text("✘ 还没有建立 → hub rebuild {board}", "✘ not there yet → hub rebuild {board}").format_map(board)
+    return text(
+        "✘ 与日志不一致，{differing_count} 行 → hub rebuild {board}",
+        "✘ differs from the log in {differing_count} rows → hub rebuild {board}",
+    ).format_map(board)
+
+
+def _few(examples: Iterable[str]) -> str:
+    return ", ".join(list(examples)[:3])
+
+
+SHOWN = (
+    ("接入", "intake", ("accepted", "on_their_way", "deliveries_parked")),
+    ("日志", "log", ("in_the_log", "repeats", "ignored", "unreadable")),
+    ("处理", "processor", ("cases", "events_applied", "events_parked", "cases_behind")),
+    (
+        "命令",
+        "commands",
+        ("commands", "commands_done", "commands_on_their_way", "commands_parked", "commands_discarded"),
+    ),
+)
+NAMES = {
+    "accepted": ("已收下", "accepted"),
+    "on_their_way": ("在途", "on their way"),
+    "deliveries_parked": ("推送停放", "deliveries parked"),
+    "in_the_log": ("事件", "events"),
+    "repeats": ("重复写入", "written again"),
+    "ignored": ("未匹配", "matched nothing"),
+    "unreadable": ("读不懂", "unreadable"),
+    "cases": ("链条", "cases"),
+    "events_applied": ("已处理", "applied"),
+    "events_parked": ("停放", "parked"),
+    "cases_behind": ("尚未处理完", "cases behind"),
+    "commands": ("全部", "all"),
+    "commands_done": ("已办", "done"),
+    "commands_on_their_way": ("在途", "on their way"),
+    "commands_parked": ("停放", "parked"),
+    "commands_discarded": ("放弃", "discarded"),
+}
+WHAT = {
+    "published, but not in the log": "已发布，日志中却没有",
+    "not in the log after too long": "收下很久了，日志中仍没有",
+    "gaps in the sequence of partition": "序号有缺口，分区",
+    "partitions with sequences that the ledger never gave": "日志中的序号账本从未给出，分区",
+    "cases whose last event the processor has not folded": "最后的事件迟迟没有处理的链条",
+    "calls in doubt after too long": "结果不明已久的调用",
+    "commands that were read and are not in the ledger": "读过却不在账本中的命令",
+    "parked commands that no list shows": "停放了却不在清单中的命令",
+    "effects that no event tells of": "办成了却没有事件记载的命令",
+    "boards that are not the fold of the log": "与日志不一致的看板",
+}
+"""Every finding of the audit, in Chinese."""
+
+
+def what(finding: str) -> str:
+    """What was found, in the reader's language."""
+    start = next((known for known in WHAT if finding.startswith(known)), None)
+    return finding if start is None else text(WHAT[start], start) + finding.removeprefix(start)

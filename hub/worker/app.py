@@ -19,6 +19,7 @@ from hub.errors import FatalError
 from hub.event_log import EventLog, Outgoing, Writer
 from hub.failpoints import reach
 from hub.step import Rules
+from hub.worker import GROUP
 from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
 from hub.worker.folding import Folding, fold_chunk
@@ -26,7 +27,6 @@ from hub.worker.guard import EXIT_STALLED, FailureRun, Watchdog, guard, leave, m
 from hub.worker.state import PartitionState
 from schemas.topics import EVENTS, PARTITIONS
 
-GROUP = "hub-processor"
 DELIVERY_SECONDS = 130.0
 """A little more than librdkafka's own time-out: by then a record is in the log or never will be."""
 

@@ -111,13 +111,14 @@ class Runner:
             log.info("board.resumed", board=self.projection.name)
         return False
 
-    def catch_up(self) -> int:
+    def catch_up(self, limit: int = MOST) -> int:
         """Fold what lies in the log now and let go: how many records that were. Raises RetryableError if another writes."""
         lease = self.try_claim()
         if lease is None:
             raise RetryableError("HUB-E5103", board=self.projection.name)
         try:
-            return sum(self.fold(lease, batch) for batch in read_to_end(self.log, EVENTS.name, _offsets(lease)))
+            batches = read_to_end(self.log, EVENTS.name, _offsets(lease), limit=limit)
+            return sum(self.fold(lease, batch) for batch in batches)
         finally:
             self.store.release(self.projection.name, lease.epoch)
 

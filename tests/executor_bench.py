@@ -86,7 +86,8 @@ class FakeSystem:
             return self._effect(command) if command.id in self.effects else None
 
     def _effect(self, command: Command) -> Effect:
-        return Effect(self.answer_id or f"T-{command.id}", self.answer or {"id": command.id})
+        made = f"T-{command.id}" if self.answer_id is None else self.answer_id
+        return Effect(made, self.answer or {"id": command.id})
 
     def _go_wrong(self, script: list[Trouble]) -> None:
         with self.lock:

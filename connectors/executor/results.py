@@ -36,20 +36,21 @@ def end(conn: Connection, call: Call, verdict: Verdict, now: datetime) -> bool:
         "deadline": None,
         "attempts": call.attempts if verdict.counts else call.attempts - 1,
         "code": verdict.error.code,
-        "reason": verdict.error.message(),
+        "reason": events.plain(verdict.error.message()),
     }
     return commands.end(conn, command.id, call.owner, verdict.state, stamp(now), **values)
 
 
 def _done(conn: Connection, call: Call, effect: Effect, now: datetime) -> bool:
     command, at = call.prepared.command, stamp(now)
-    values = {"effect_id": effect.id, "response": _kept(effect.response), **_CLEAN}
+    effect_id = events.plain(effect.id or "") or None
+    values = {"effect_id": effect_id, "response": _kept(effect.response), **_CLEAN}
     if not commands.end(conn, command.id, call.owner, "DONE", at, **values):
         return False
-    made = events.made_by(command, effect.id)
+    made = events.made_by(command, effect_id)
     if made is not None:
         links.link(conn, made, command.case, command.id)
-    outbox.record(conn, [events.result(command, call.prepared.asked, effect.id, call.attempts, now)], HUB)
+    outbox.record(conn, [events.result(command, call.prepared.asked, effect_id, call.attempts, now)], HUB)
     return True
 
 
@@ -65,7 +66,7 @@ def park(
 ) -> bool:
     """Set a command of ours that is SENDING aside; later ones of its case wait behind it. False when it is not ours."""
     at = stamp(now)
-    values = {**_CLEAN, "code": error.code, "reason": error.message()}
+    values = {**_CLEAN, "code": error.code, "reason": events.plain(error.message())}
     if not commands.end(conn, command.id, owner, "PARKED", at, **values):
         return False
     row = {

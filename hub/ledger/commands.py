@@ -8,6 +8,7 @@ when every earlier one of its case is DONE or DISCARDED.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,10 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Select,
     Table,
     Text,
+    Update,
     and_,
     exists,
     func,
@@ -28,7 +31,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import insert_new
+from hub.ledger.dialect import bound, insert_new
 from hub.ledger.metadata import AnyRow, Json, Serial, metadata
 from schemas.event import Command
 
@@ -79,27 +82,56 @@ def accept(conn: Connection, command: Command, raw: bytes, at: str) -> int:
     return insert_new(conn, commands, row, "id")
 
 
-def ready(conn: Connection, instance: str, now: str, limit: int) -> Sequence[AnyRow]:
-    """Commands of an instance that may be worked on now, oldest first: due, and the first unfinished of their case."""
+def _ready() -> Select[Any]:
     earlier = commands.alias()
     unfinished = earlier.c.state.not_in([literal_column(f"'{state}'", Text) for state in ENDED])
     behind = exists().where(earlier.c.case_id == commands.c.case_id, earlier.c.seq < commands.c.seq, unfinished)
-    due = or_(commands.c.due_at.is_(None), commands.c.due_at <= now)
-    mine = and_(_unfinished, commands.c.instance == instance, commands.c.state.in_(READY))
-    found = select(commands).where(mine, due, ~behind)
-    return conn.execute(found.order_by(commands.c.seq).limit(limit)).all()
+    due = or_(commands.c.due_at.is_(None), commands.c.due_at <= bound("now"))
+    mine = and_(_unfinished, commands.c.instance == bound("of"), commands.c.state.in_(READY))
+    return select(commands).where(mine, due, ~behind).order_by(commands.c.seq).limit(bound("most"))
+
+
+# Statements of every command's way are made once: making one costs SQLAlchemy several times what SQLite needs to execute it.
+_READY = _ready()
+_NEXT_DUE = select(func.min(commands.c.due_at)).where(
+    _unfinished, commands.c.state.in_(READY), commands.c.due_at > bound("after")
+)
+_INSTANCES = (
+    select(commands.c.instance).where(_unfinished, commands.c.state.in_(READY)).distinct().order_by(commands.c.instance)
+)
+_GET = select(commands).where(commands.c.id == bound("command"))
+_TAKE = (
+    update(commands)
+    .where(commands.c.id == bound("command"), commands.c.state == bound("was"), commands.c.attempts == bound("tried"))
+    .values(
+        state="SENDING",
+        owner=bound("by"),
+        deadline=bound("until"),
+        updated_at=bound("now"),
+        attempts=commands.c.attempts + 1,
+    )
+)
+
+
+@functools.cache
+def _ending(columns: tuple[str, ...]) -> Update:
+    mine = and_(commands.c.id == bound("command"), commands.c.state == "SENDING", commands.c.owner == bound("by"))
+    return update(commands).where(mine).values(owner=None, **{name: bound(f"new_{name}") for name in columns})
+
+
+def ready(conn: Connection, instance: str, now: str, limit: int) -> Sequence[AnyRow]:
+    """Commands of an instance that may be worked on now, oldest first: due, and the first unfinished of their case."""
+    return conn.execute(_READY, {"of": instance, "now": now, "most": limit}).all()
 
 
 def next_due(conn: Connection, after: str) -> str | None:
     """When the next waiting command comes due; those that were due before `after` wait for something else."""
-    waiting = and_(_unfinished, commands.c.state.in_(READY), commands.c.due_at > after)
-    return conn.execute(select(func.min(commands.c.due_at)).where(waiting)).scalar_one_or_none()
+    return conn.execute(_NEXT_DUE, {"after": after}).scalar_one_or_none()
 
 
 def instances(conn: Connection) -> Sequence[str]:
     """The instances that any command waits for."""
-    found = select(commands.c.instance).where(_unfinished, commands.c.state.in_(READY)).distinct()
-    return conn.execute(found.order_by(commands.c.instance)).scalars().all()
+    return conn.execute(_INSTANCES).scalars().all()
 
 
 def sending(conn: Connection) -> Sequence[AnyRow]:
@@ -109,29 +141,20 @@ def sending(conn: Connection) -> Sequence[AnyRow]:
 
 def take(conn: Connection, seen: AnyRow, owner: str, deadline: str, at: str) -> bool:
     """Claim a command for a call: SENDING, one more attempt. False when another was quicker than `seen`."""
-    mine = and_(commands.c.id == seen.id, commands.c.state == seen.state, commands.c.attempts == seen.attempts)
-    values = {
-        "state": "SENDING",
-        "owner": owner,
-        "deadline": deadline,
-        "updated_at": at,
-        "attempts": commands.c.attempts + 1,
-    }
-    return conn.execute(update(commands).where(mine).values(values)).rowcount == 1
+    asked = {"command": seen.id, "was": seen.state, "tried": seen.attempts, "by": owner, "until": deadline, "now": at}
+    return conn.execute(_TAKE, asked).rowcount == 1
 
 
 def end(conn: Connection, command: str, owner: str, state: str, at: str, **values: Any) -> bool:
     """Leave SENDING for another state; False when this owner no longer has it, and then nothing may be recorded of the call."""
-    mine = and_(commands.c.id == command, commands.c.state == "SENDING", commands.c.owner == owner)
-    return (
-        conn.execute(update(commands).where(mine).values(state=state, owner=None, updated_at=at, **values)).rowcount
-        == 1
-    )
+    changed = {"state": state, "updated_at": at, **values}
+    asked = {"command": command, "by": owner, **{f"new_{name}": value for name, value in changed.items()}}
+    return conn.execute(_ending(tuple(changed)), asked).rowcount == 1
 
 
 def abandoned(conn: Connection, now: str) -> int:
     """Turn calls that nobody answers for any more (past their deadline) into doubtful ones; how many."""
-    lost = and_(commands.c.state == "SENDING", commands.c.deadline < now)
+    lost = and_(_unfinished, commands.c.state == "SENDING", commands.c.deadline < now)
     return conn.execute(
         update(commands).where(lost).values(state="UNKNOWN", owner=None, due_at=None, updated_at=now)
     ).rowcount
@@ -161,7 +184,7 @@ def discard(conn: Connection, command: str, reason: str, at: str) -> bool:
 
 def get(conn: Connection, command: str) -> AnyRow | None:
     """A command by its id."""
-    return conn.execute(select(commands).where(commands.c.id == command)).first()
+    return conn.execute(_GET, {"command": command}).first()
 
 
 def of_case(conn: Connection, case: str) -> Sequence[AnyRow]:

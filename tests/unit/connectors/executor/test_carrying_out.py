@@ -343,22 +343,29 @@ def test_stopping_lets_calls_end_and_starts_no_more(bench: Bench) -> None:
     assert len(pm.sent) == 1
 
 
-def test_an_answer_that_cannot_be_kept_does_not_undo_what_was_done(bench: Bench) -> None:
-    pm = bench.system("pm")
-    pm.answer = {"odd": {1: object()}, "nul": "\x00", "long": "x" * 100_000}
+@pytest.mark.parametrize(
+    "answer", [{"odd": {1: object()}}, {"nul": "\x00"}, {"half": "\ud800"}, {"long": "x" * 100_000}]
+)
+@pytest.mark.parametrize("made", ["7\x00", "\ud800", " \n", "", "x" * 500])
+def test_an_odd_answer_does_not_undo_what_was_done(bench: Bench, answer: dict[str, object], made: str) -> None:
+    pm = bench.system("pm", answer=answer, answer_id=made)
+    task, after = command(0), command(1)
     with bench.running():
-        bench.ask(command())
-        bench.until_states("DONE", [command()])
-    assert len(pm.sent) == 1
+        bench.ask(task, after)
+        bench.until_states("DONE", [task, after])
+    assert len(pm.sent) == 2
+    told = [event for event in bench.events() if event.type in ("work.task.created", "hub.command.done")]
+    assert [event.causationid for event in told] == [task.id, after.id]
 
 
-def test_an_id_that_cannot_stand_in_a_reference_is_told_all_the_same(bench: Bench) -> None:
-    bench.system("pm").answer_id = " \n"
+@pytest.mark.parametrize("reason", ["\x00", "\ud800", "x" * 100_000])
+def test_an_odd_reason_can_be_parked(bench: Bench, reason: str) -> None:
+    bench.system("pm").refuse = lambda _asked: RejectedError("HUB-E4006", instance="pm", reason=reason)
     with bench.running():
         bench.ask(command())
-        bench.until_states("DONE", [command()])
-    [done] = bench.events("hub.command.done")
-    assert done.subject == f"command/pm/{command().id}"
+        bench.until_states("PARKED", [command()])
+    assert len(_open(bench)) == 1
+    assert len(bench.row(command()).reason) <= 2000
 
 
 def _open(bench: Bench) -> list[AnyRow]:

@@ -48,7 +48,10 @@ def test_where_persons_stay_persons_nothing_is_looked_up() -> None:
 
 
 def test_promises_are_resolved_wherever_they_stand() -> None:
-    arguments: dict[str, Any] = {"project": promise("a"), "fields": {"deep": [1, {"er": promise("b")}], "$promise": "a", "and": 1}}
+    arguments: dict[str, Any] = {
+        "project": promise("a"),
+        "fields": {"deep": [1, {"er": promise("b")}], "$promise": "a", "and": 1},
+    }
     ready = prepare(command(type_="record.update", **arguments), resolve, account)
     assert ready.sent.arguments == ready.asked
     assert ready.asked == {

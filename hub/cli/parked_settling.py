@@ -1,0 +1,214 @@
+"""Asking for parked work to be taken up or given up, and waiting until whoever keeps it has answered.
+
+Events are answered by the processor, commands by the executor, deliveries by intake: three programs that see the ledger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from hub.errors import RejectedError, RetryableError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from hub.cli.running_hub import RunningHub
+    from hub.ledger.ledger import Ledger
+    from hub.ledger.metadata import AnyRow
+    from hub.ledger.parked_events import Asking
+
+PATIENCE = 30.0
+"""Seconds to wait for answers."""
+LOOK = 0.15
+REREAD = 3.0
+"""Seconds within which every program has read a changed file of rules or people."""
+
+
+@dataclass
+class Settling:
+    """One request about some entries. `still_open` says afterwards which of them it did not settle."""
+
+    hub: RunningHub
+    ledger: Ledger
+    by: str
+    reason: str | None = None
+    notes: list[str] = field(default_factory=list)
+    """Ids of the events that ask the processor."""
+    commands: list[str] = field(default_factory=list)
+    deliveries: list[int] = field(default_factory=list)
+    refs: list[str] = field(default_factory=list)
+
+    def retry(self, entries: Sequence[AnyRow]) -> None:
+        """Ask for these, each case of events once: all that waits in a case is taken up with it."""
+        from hub.ledger import parked, parked_work
+        from hub.ledger.parked_events import retry
+
+        for entry in entries:
+            if not can_be_retried(entry):
+                raise RejectedError("HUB-E6205", id=entry.id)
+
+        def work(conn: Connection) -> None:
+            cases = set[str]()
+            for entry in entries:
+                self.refs.append(entry.ref)
+                if entry.kind == "delivery":
+                    parked.ask(conn, entry.id, "retry", self.by)
+                    self.deliveries.append(entry.id)
+                elif entry.kind == "command":
+                    parked_work.retry(conn, _id(entry), datetime.now(UTC), self.by)
+                    self.commands.append(_id(entry))
+                elif entry.case_id not in cases:
+                    cases.add(entry.case_id)
+                    self.notes.append(retry(conn, entry, self._asking()))
+            for case in cases:
+                self.refs += [row.ref for row in parked.opened(conn, kind="event", case=case)]
+
+        self.ledger.writer.run(work)
+
+    def discard(self, entry: AnyRow) -> None:
+        """Ask for this one to be given up."""
+        from hub.ledger import parked, parked_work
+        from hub.ledger.parked_events import discard
+
+        def work(conn: Connection) -> None:
+            self.refs.append(entry.ref)
+            if entry.kind == "delivery":
+                parked.ask(conn, entry.id, "discard", self.by, self.reason)
+                self.deliveries.append(entry.id)
+            elif entry.kind == "command" and not _is_record(entry):
+                parked_work.discard(conn, _id(entry), self.reason or "", datetime.now(UTC), self.by)
+            else:
+                self.notes.append(discard(conn, entry, self._asking()))
+
+        self.ledger.writer.run(work)
+
+    def wait(self, patience: float = PATIENCE) -> None:
+        """Return once everything is answered, well or not, at the latest after so many seconds; at once while no hub runs."""
+        if not self.hub.runs and self.hub.home.config.kafka.embedded:
+            return
+        tried = Tried(self.hub, self.ledger, self.notes)
+        until(lambda: self._answered() and (not self.still_open() or tried()), patience)
+
+    def still_open(self) -> list[AnyRow]:
+        """Those of the entries that are parked now."""
+        from hub.ledger import parked
+
+        with self.ledger.reading() as conn:
+            found = [parked.find(conn, ref) for ref in dict.fromkeys(self.refs)]
+        return [row for row in found if row is not None and row.state == "open"]
+
+    def unfinished(self) -> list[str]:
+        """Commands that were taken up and are still being tried."""
+        with self.ledger.reading() as conn:
+            return [command for command in self.commands if not _ended(conn, command)]
+
+    def _answered(self) -> bool:
+        from hub.ledger import parked
+
+        with self.ledger.reading() as conn:
+            rows = [parked.get(conn, id_) for id_ in self.deliveries]
+            return all(row is None or row.asked is None for row in rows) and all(
+                _ended(conn, command) for command in self.commands
+            )
+
+    def _asking(self) -> Asking:
+        from hub.ledger.parked_events import Asking
+
+        return Asking(datetime.now(UTC), self.by, self.reason)
+
+
+@dataclass
+class Tried:
+    """Whether the processor has folded these events, and the ledger has taken in what it said of them."""
+
+    hub: RunningHub
+    ledger: Ledger
+    notes: Sequence[str]
+    _ends: dict[int, int] = field(default_factory=dict)
+    _said: dict[int, int] | None = None
+
+    def __call__(self) -> bool:
+        try:
+            return not self.notes or (self._in_the_log() and self._folded() and self._taken_in())
+        except RetryableError:
+            return False
+
+    def _in_the_log(self) -> bool:
+        from hub.ledger import outbox
+        from schemas.topics import EVENTS
+
+        if self._ends:
+            return True
+        with self.ledger.reading() as conn:
+            rows = [outbox.find(conn, note) for note in self.notes]
+        if any(row is None or row.published_at is None for row in rows):
+            return False
+        partitions = {row.partition for row in rows if row is not None}
+        self._ends = {p: end for p, end in self.hub.log().ends(EVENTS.name).items() if p in partitions}
+        return True
+
+    def _folded(self) -> bool:
+        from hub.cli.processor_lag import progress
+        from schemas.topics import COMMANDS
+
+        if self._said is not None:
+            return True
+        done = progress(self.hub.client).done
+        if any(done.get(partition, 0) < end for partition, end in self._ends.items()):
+            return False
+        self._said = self.hub.log().ends(COMMANDS.name)
+        return True
+
+    def _taken_in(self) -> bool:
+        from hub.ledger import positions
+        from schemas.topics import COMMANDS
+
+        with self.ledger.reading() as conn:
+            read = positions.of_reader(conn, "executor", COMMANDS.name)
+        return all(read.get(partition, 0) >= end for partition, end in (self._said or {}).items())
+
+
+def until(holds: Callable[[], bool], seconds: float) -> bool:
+    """Look again and again until it holds; False when it does not in so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK)
+    return True
+
+
+def until_files_are_read(hub: RunningHub) -> None:
+    """Wait until the running programs have read rules and people as the files are now: a person retries what they just mended."""
+    home = hub.home.path
+    files = [home / "people.yaml", home / "calendar.yaml", *(home / "rules").glob("*.y*ml")]
+    changed = max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+    if hub.runs:
+        until(lambda: time.time() - changed > REREAD, REREAD)
+
+
+def can_be_retried(entry: AnyRow) -> bool:
+    """Whether another try could end otherwise: not for a foreign record that belongs to no case."""
+    from hub.ledger.parked_events import has_case
+
+    return entry.kind == "delivery" or not _is_record(entry) or (entry.kind == "event" and has_case(entry))
+
+
+def _id(entry: AnyRow) -> str:
+    return str(entry.ref).removeprefix("command/")
+
+
+def _is_record(entry: AnyRow) -> bool:
+    """Whether it is a record of the log that is neither event nor command."""
+    return str(entry.ref).startswith("record/")
+
+
+def _ended(conn: Connection, command: str) -> bool:
+    from hub.ledger import commands
+
+    row = commands.get(conn, command)
+    return row is None or row.state in ("DONE", "DISCARDED", "PARKED")

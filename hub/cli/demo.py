@@ -74,8 +74,9 @@ def demo(
         _make_home(root)
         home = Home.load(root, {**os.environ, **environment(settings)})
         os.environ.update(environment(settings))
-        supervisor = Supervisor(home, Teller(json))
-        with supervisor.run.claim(), running(supervisor):
+        teller = Teller(json)
+        supervisor = Supervisor(home, teller)
+        with supervisor.run.claim(), running(supervisor, teller):
             if once:
                 answer(_once(home, supervisor, ask, began))
             else:
@@ -151,7 +152,7 @@ def _once(home: Home, supervisor: Supervisor, ask: Ask, began: float) -> dict[st
         ask({"win": {"name": name, "customer": customer, "amount": amount}})
     board = Board(supervisor.url)
     expected = TASKS * (ONCE - 1)
-    tasks = board.wait(lambda rows: sum(row["column"] != "requested" for row in rows) >= expected)
+    tasks = board.wait(lambda rows: sum(row["state"] != "requested" for row in rows) >= expected)
     first = time.monotonic() - began
     for task in [row for row in tasks if row["instance"] == "tryton"]:
         ask({"finish": int(task["task"].rpartition("/")[2])})
@@ -193,7 +194,7 @@ class Board:
     """The tasks board, as a program reads it."""
 
     def __init__(self, url: str) -> None:
-        self.url = f"{url}/api/tasks"
+        self.url = f"{url}/api/tasks?limit=500"
 
     def wait(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """The board's cards, once they are as wanted; raises RetryableError when that takes too long."""
@@ -210,5 +211,5 @@ class Board:
         """The cards now."""
         import requests
 
-        found: list[dict[str, Any]] = requests.get(self.url, timeout=10).json()["tasks"]
+        found: list[dict[str, Any]] = requests.get(self.url, timeout=10).json()["items"]
         return found

@@ -42,8 +42,9 @@ def up(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: {', '.join(PROGRAMS)}")
     loaded = Home.load(home)
     refuse_errors(loaded)
-    supervisor = Supervisor(loaded, Teller(json), only=tuple(programs or PROGRAMS))
-    with supervisor.run.claim(), running(supervisor):
+    teller = Teller(json)
+    supervisor = Supervisor(loaded, teller, only=tuple(programs or PROGRAMS))
+    with supervisor.run.claim(), running(supervisor, teller):
         threading.Event().wait()
 
 
@@ -65,7 +66,7 @@ def _told(*_signal: object) -> None:
 
 
 @contextlib.contextmanager
-def running(supervisor: Supervisor) -> Iterator[None]:
+def running(supervisor: Supervisor, teller: Teller) -> Iterator[None]:
     """Start the hub for the time of the block, and tell its facts; a signal ends the block, and all is stopped in any case."""
     from hub.cli.facts import FactLines
 
@@ -74,11 +75,11 @@ def running(supervisor: Supervisor) -> Iterator[None]:
     lines: FactLines | None = None
     try:
         supervisor.start()
-        lines = FactLines(supervisor.log(), supervisor.home.config.language, say)
+        lines = FactLines(supervisor.log(), supervisor.home.config.language, teller.fact)
         lines.start()
         yield
     except ToldToStop:
-        say(text("正在停止…", "stopping…"))
+        teller("stopping", {})
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
@@ -100,6 +101,13 @@ class Teller:
             return
         line = _line(what, facts)
         if line:
+            say(line)
+
+    def fact(self, line: str) -> None:
+        """Say a business fact."""
+        if self.json:
+            answer({"what": "fact", "line": line.strip()})
+        else:
             say(line)
 
 
@@ -125,6 +133,8 @@ def _line(what: str, facts: Mapping[str, Any]) -> str | None:
                 ).format_map(facts)
                 + last
             )
+        case "stopping":
+            return text("正在停止…", "stopping…")
         case "restarted":
             return text("  ✔ {program} 已重启", "  ✔ {program} is back").format_map(facts)
         case "broker.failed":

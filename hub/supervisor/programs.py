@@ -76,6 +76,8 @@ class Program:
 
     def stop(self, grace: float = GRACE) -> None:
         """SIGTERM, wait, SIGKILL; returns after its end."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         if self.process is not None and self.process.running:
             self.process.stop(grace)

@@ -153,9 +153,15 @@ class Supervisor:
         return next(program.pid for program in self.programs if program.plan.name == name)
 
     def stop(self) -> None:
-        """Stop the programs, those that take work in first, then the broker."""
+        """Stop what takes work in, then the other programs at once, then the broker."""
         self._stopping.set()
-        for program in sorted(self.programs, key=lambda p: p.plan.name != "connectors"):
-            program.stop()
+        for program in self.programs:
+            if program.plan.name == "connectors":
+                program.stop()
+        stopping = [threading.Thread(target=program.stop) for program in self.programs]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
         if self.broker is not None:
             self.broker.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
 from hub.worker.folding import Folding, fold_chunk
 from hub.worker.guard import EXIT_STALLED, FailureRun, Watchdog, guard, leave, monotonic
-from hub.worker.state import PartitionState
+from hub.worker.lanes import Lanes
+from hub.worker.state import PartitionState, catch_up
 from schemas.topics import EVENTS, PARTITIONS
 
 DELIVERY_SECONDS = 130.0
@@ -40,52 +40,55 @@ class Processor:
     events: EventLog
     rules: Rules
     writer: Writer
-    states: dict[int, PartitionState] = field(default_factory=dict)
-    fresh: set[int] = field(default_factory=set)
-    """Partitions whose state has been read since they were last assigned."""
     ready: Callable[[], None] = lambda: None
-    """Called whenever partitions have been assigned."""
+    """Called whenever the state of newly assigned partitions has been read."""
+    states: dict[int, PartitionState] = field(default_factory=dict)
     failures: FailureRun = field(default_factory=FailureRun)
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(PARTITIONS, "hub-deliver"))
+    lanes: Lanes = field(default_factory=Lanes)
+    _restored: asyncio.Future[None] | None = None
 
     async def run(self, chunk: Chunk) -> Folding:
         """Fold a chunk, deliver its outputs, then its states, and call it done."""
         with guard(chunk):
-            state = await self._state(chunk.partition)
+            if self._restored is not None:
+                await asyncio.shield(self._restored)
+            state = self.states[chunk.partition]
             reach("worker.before-fold")
+            state.ahead = True
             folding = fold_chunk(chunk, state, self.rules, lambda offsets: self._reread(chunk.partition, offsets))
             self.failures.note(folding.applied, folding.failed)
-            await self._deliver(folding.outputs)
+            await self._deliver(chunk.partition, folding.outputs)
             reach("worker.outputs-delivered")
-            await self._deliver(folding.states)
+            await self._deliver(chunk.partition, folding.states)
             reach("worker.states-delivered")
+            state.ahead = False
             chunk.done()
         return folding
 
-    async def _state(self, partition: int) -> PartitionState:
-        state = self.states.setdefault(partition, PartitionState(partition))
-        if partition not in self.fresh:
-            started = monotonic()
-            loop = asyncio.get_running_loop()
-            count = await loop.run_in_executor(self.pool, state.catch_up, self.events)
-            self.fresh.add(partition)
-            log.info("worker.state-read", partition=partition, records=count, seconds=round(monotonic() - started, 3))
-        return state
-
-    async def _deliver(self, records: Sequence[Outgoing]) -> None:
+    async def _deliver(self, partition: int, records: Sequence[Outgoing]) -> None:
         if records:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self.pool, self.writer.append, records, DELIVERY_SECONDS)
+            await self.lanes.run(partition, self.writer.append, records, DELIVERY_SECONDS)
 
     def _reread(self, partition: int, offsets: Sequence[int]) -> list[bytes]:
         """The bytes of parked events, from the log. Rare, and blocking: it is a person who asked for it."""
         return [_one(self.events, partition, offset) for offset in offsets]
 
     def assigned(self, partitions: set[int]) -> None:
-        """Forget state of partitions that others have now; what is kept is caught up before it is used."""
+        """Take partitions over: no chunk of them is folded before their state has been read to its end.
+
+        State of partitions that others have now is forgotten; what is kept is read on from where it was.
+        """
+        self.states = {partition: self.states.get(partition) or PartitionState(partition) for partition in partitions}
+        self._restored = asyncio.ensure_future(self._restore(self.states))
+
+    async def _restore(self, states: Mapping[int, PartitionState]) -> None:
+        # A chunk whose agent was cancelled may still be on its way to the log; what it sends must not come after the next.
+        for partition in states:
+            await self.lanes.run(partition, lambda: None)
+        started = monotonic()
+        count = await self.lanes.run(None, catch_up, self.events, states)
+        log.info("worker.state-read", partitions=len(states), records=count, seconds=round(monotonic() - started, 3))
         self.ready()
-        self.fresh.clear()
-        self.states = {partition: state for partition, state in self.states.items() if partition in partitions}
 
 
 def _one(events: EventLog, partition: int, offset: int) -> bytes:
@@ -110,7 +113,12 @@ def make_app(
     _quiet()
     broker, credentials = faust_broker(client)
     app = faust.App(
-        GROUP, broker=broker, broker_credentials=credentials, **SETTINGS, consumer_group_instance_id=instance
+        GROUP,
+        broker=broker,
+        broker_credentials=credentials,
+        datadir=data / "faust",
+        consumer_group_instance_id=instance,
+        **SETTINGS,
     )
     app.transport = ChunkTransport(app.conf.broker, app, loop=app.loop)
     events = app.topic(EVENTS.name, partitions=PARTITIONS, key_serializer="raw", value_serializer="raw")

@@ -7,7 +7,7 @@ writer's late word does not take a case back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -28,15 +28,8 @@ class PartitionState:
     cases: dict[bytes, bytes] = field(default_factory=dict)
     read_to: int = 0
     """The next offset of `hub.state` to read."""
-
-    def catch_up(self, log: EventLog) -> int:
-        """Read the state topic to its end; how many records. Call it whenever the partition is assigned."""
-        positions = {self.partition: max(self.read_to, log.starts(STATE.name)[self.partition])}
-        seen = 0
-        for batch in read_to_end(log, STATE.name, positions):
-            seen += len(batch)
-            self.take(batch)
-        return seen
+    ahead: bool = False
+    """Whether it was changed by a chunk whose states are not known to be in the topic."""
 
     def take(self, records: Iterable[Record]) -> None:
         """Take state records in, newest offset first in rank."""
@@ -69,6 +62,23 @@ class PartitionState:
         raw = to_json(case, offset)
         self.cases[key] = raw
         return Outgoing(STATE.name, key, raw, self.partition)
+
+
+def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
+    """Read the state topic to its end, for partitions that were just assigned; how many records.
+
+    A state that is ahead of the topic is read anew from the start: its chunk comes again, and would be taken for a repeat.
+    """
+    for state in states.values():
+        if state.ahead:
+            state.cases, state.read_to, state.ahead = {}, 0, False
+    starts = log.starts(STATE.name)
+    seen = 0
+    for batch in read_to_end(log, STATE.name, {p: max(state.read_to, starts[p]) for p, state in states.items()}):
+        seen += len(batch)
+        for record in batch:
+            states[record.partition].take([record])
+    return seen
 
 
 def offset_of(raw: bytes) -> int:

@@ -52,6 +52,7 @@ class RunningHub:
     def start(self) -> None:
         """Return once it takes pushes and shows boards."""
         self.data.mkdir(parents=True, exist_ok=True)
+        (self.data / "up.log").unlink(missing_ok=True)
         with (self.data / "up.log").open("ab") as out:
             self.process = subprocess.Popen(
                 [*HUB, "up", "--home", str(self.home), "--json"], env=self.environment, stdout=out, stderr=out
@@ -73,7 +74,6 @@ class RunningHub:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0, self.last_words()
-        (self.data / "up.log").unlink()
 
     def kill(self, program: str) -> bool:
         """kill -9 a program (`worker`, `connectors`, `projections`, `broker`); False when it is not running just now."""

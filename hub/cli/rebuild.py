@@ -1,9 +1,128 @@
-"""`hub rebuild`."""
+"""`hub rebuild`: a board folded from the log again, to compare it or to put it in its place."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
 import typer
+
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, text, warn
+from hub.errors import HubError
+
+if TYPE_CHECKING:
+    from hub.cli.running_hub import RunningHub
+
+SHOWN = 20
+"""Differing rows that are named."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
+    app.command("rebuild", help="从日志重建看板，或只比较 · fold a board from the log again, or only compare")(rebuild)
+
+
+def rebuild(
+    boards: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="看板 · boards")] = None,
+    every: Annotated[bool, typer.Option("--all", help="全部 · all of them")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="只比较，不替换 · compare only")] = False,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Fold the log into a shadow table, compare it with the board that is shown, then put it in its place, unless --verify.
+
+    Exit 1 when --verify finds a difference, or when a board could not be built.
+    """
+    from hub.cli.running_hub import RunningHub
+
+    if bool(boards) == every:
+        raise typer.BadParameter(text("给出看板名，或 --all", "name boards, or give --all"))
+    found = list(_asked(RunningHub.of(home), [*(boards or ["--all"]), *(["--verify"] if verify else [])], quiet=json))
+    compared = [each for each in found if isinstance(each, dict)]
+    failed = [each for each in found if isinstance(each, HubError)]
+    differ = [each for each in compared if verify and not each["equal"]]
+    if json:
+        answer({"ok": not failed and not differ, "boards": compared, "errors": [as_json(error) for error in failed]})
+    else:
+        for each in compared:
+            for line in lines(each, verify):
+                say(line)
+        for error in failed:
+            warn(explain(error))
+    if failed or differ:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _asked(hub: RunningHub, arguments: list[str], quiet: bool) -> Iterator[dict[str, Any] | HubError]:
+    """Each board's comparison, or why there is none."""
+    from hub.cli.other_programs import ask, error_of
+
+    known = {"HUB_KAFKA": hub.bootstrap, "HUB_DATA": str(hub.home.data)}
+    with _bar(quiet) as bar:
+        for told in ask("projections.rebuilding", ["--home", str(hub.home.path), *arguments], known):
+            if "unknown" in told:
+                raise typer.BadParameter(f"{', '.join(told['unknown'])}: {', '.join(told['known'])}")
+            if "progress" in told:
+                bar.show(**told["progress"])
+            else:
+                yield told["board"] if "board" in told else error_of(told["error"])
+
+
+def lines(told: Mapping[str, Any], verify: bool) -> Iterator[str]:
+    """One board's result for people."""
+    if not verify:
+        yield text(
+            "  ✔ {board}：{records} 条事件，重建为 {rows} 行", "  ✔ {board}: {records} events, rebuilt as {rows} rows"
+        ).format_map(told)
+    elif told["equal"]:
+        yield text("  ✔ {board}：与日志一致，{rows} 行", "  ✔ {board}: equals the log, {rows} rows").format_map(told)
+    elif told["live"] is None:
+        yield text("  ✘ {board}：还没有建立", "  ✘ {board}: not there yet").format_map(told)
+    if told["live"] is not None and not told["equal"]:
+        yield text(
+            "  ✘ {board}：原有 {differing_count} 行与日志不一致",
+            "  ✘ {board}: {differing_count} rows of it were not as the log says",
+        ).format_map(told)
+        yield from (f"      {key}" for key in told["differing"][:SHOWN])
+
+
+class Bar(Protocol):
+    """Shows how far a board is."""
+
+    def show(self, board: str, done: int, total: int) -> None:
+        """So many of so many records are folded."""
+
+
+class Silent:
+    """For output that is no terminal."""
+
+    def show(self, board: str, done: int, total: int) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool) -> Iterator[Bar]:
+    if quiet or not sys.stderr.isatty():
+        yield Silent()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Rich(progress)
+
+
+class _Rich:
+    """A bar for each board."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+
+    def show(self, board: str, done: int, total: int) -> None:
+        if board not in self._tasks:
+            self._tasks[board] = self._progress.add_task(board, total=total)
+        self._progress.update(self._tasks[board], completed=done, total=total)

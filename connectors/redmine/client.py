@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -45,38 +46,35 @@ class RedmineClient:
         The only sure test of the key: where strangers may read, Redmine answers a wrong key as it answers a stranger, with
         the public part. Who draws a conclusion from what is absent asks this first.
         """
-        found: Row = self._get("users/current")["user"]
+        found: Row = self._get("users/current", "user")
         return found
 
     def listed(self, path: str) -> list[Row]:
         """All of a short list that Redmine gives whole: `issue_statuses`, `roles`, `trackers`, `custom_fields`."""
-        found: list[Row] = self._get(path)[path]
+        found: list[Row] = self._get(path, path)
         return found
 
     def project(self, ref: str) -> Row | None:
         """A project by its id or identifier; None when this user sees none."""
-        found = self._seen(f"projects/{ref}", {})
-        return found["project"] if found else None
+        return self._seen(f"projects/{ref}", "project")
 
     def issue(self, id_: int) -> Row | None:
         """An issue with its journals and the statuses that this user may give it; None when this user does not see it."""
-        found = self._seen(f"issues/{id_}", {"include": "journals,allowed_statuses"})
-        return found["issue"] if found else None
+        return self._seen(f"issues/{id_}", "issue", {"include": "journals,allowed_statuses"})
 
     def user(self, id_: int) -> Row | None:
         """A user by id; None for a group, and for who is deleted or not to be seen."""
-        found = self._seen(f"users/{id_}", {})
-        return found["user"] if found else None
+        return self._seen(f"users/{id_}", "user")
 
     def user_by_login(self, login: str) -> Row | None:
         """An active user by the exact login. Only administrators may ask; raises FatalError for others."""
-        offset, total = 0, 1
-        while offset < total:
-            page = self._get("users", {"name": login, "limit": PAGE, "offset": offset})
-            for row in page["users"]:
+        for offset in itertools.count(0, PAGE):
+            page = self._get("users", "users", {"name": login, "limit": PAGE, "offset": offset})
+            for row in page:
                 if row["login"].casefold() == login.casefold():
                     return dict(row)
-            offset, total = offset + PAGE, page["total_count"]
+            if not page:
+                break
         return None
 
     def with_value(self, field: int, value: str) -> list[Row]:
@@ -107,43 +105,45 @@ class RedmineClient:
 
     def create_project(self, values: Row) -> Row:
         """Make a project; a taken identifier is refused."""
-        made: Row = self._write("POST", "projects", {"project": values})["project"]
+        made: Row = self._object(self._send("POST", "projects", body={"project": values}), "project")
         return made
 
     def create_issue(self, values: Row) -> Row:
         """Make an issue. Redmine knows no key of ours: after an UncertainError look before repeating it."""
-        made: Row = self._write("POST", "issues", {"issue": values})["issue"]
+        made: Row = self._object(self._send("POST", "issues", body={"issue": values}), "issue")
         return made
 
     def update_issue(self, id_: int, values: Row) -> None:
         """Change an issue. A status that its workflow forbids is passed over in silence: ask `issue` what is allowed."""
-        self._write("PUT", f"issues/{id_}", {"issue": values})
+        self._accepted(self._send("PUT", f"issues/{id_}", body={"issue": values}))
 
     def add_member(self, project: str, user: int, role: int) -> None:
         """Make a user a member of a project; refused when it is one already. Harmless to repeat."""
-        self._write("POST", f"projects/{project}/memberships", {"membership": {"user_id": user, "role_ids": [role]}})
+        membership = {"user_id": user, "role_ids": [role]}
+        self._accepted(self._send("POST", f"projects/{project}/memberships", body={"membership": membership}))
 
     def _issues(self, filters: dict[str, tuple[str, ...]], *, sort: str, limit: int = PAGE) -> list[Row]:
         """Issues by Redmine's filters, each an operator and its values; closed ones too."""
         query: Query = {"f[]": [*filters, "status_id"], "op[status_id]": "*", "sort": sort, "limit": limit}
         for field, (operator, *values) in filters.items():
             query |= {f"op[{field}]": operator, f"v[{field}][]": values}
-        found: list[Row] = self._get("issues", query)["issues"]
+        found: list[Row] = self._get("issues", "issues", query)
         return found
 
-    def _seen(self, path: str, query: Query) -> Row | None:
+    def _seen(self, path: str, key: str, query: Query | None = None) -> Row | None:
         response = self._send("GET", path, query=query)
-        return None if response.status_code in INVISIBLE else self._read(response)
+        if response.status_code in INVISIBLE:
+            return None
+        found: Row = self._object(response, key)
+        return found
 
-    def _get(self, path: str, query: Query | None = None) -> Row:
-        return self._read(self._send("GET", path, query=query))
-
-    def _write(self, method: str, path: str, body: Row) -> Row:
-        return self._read(self._send(method, path, body=body))
+    def _get(self, path: str, key: str, query: Query | None = None) -> Any:
+        return self._object(self._send("GET", path, query=query), key)
 
     def _send(
         self, method: str, path: str, *, query: Query | None = None, body: Row | None = None
     ) -> requests.Response:
+        transport.start()
         try:
             return self._http.request(
                 method,
@@ -157,23 +157,23 @@ class RedmineClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as broken:
             raise self._broken(broken, method) from broken
 
-    def _read(self, response: requests.Response) -> Row:
-        """The answer's object; empty where Redmine answers with nothing, as it does after a change."""
+    def _accepted(self, response: requests.Response) -> None:
+        """Raise what any status means that does not say done."""
         if not response.ok or response.is_redirect:
             raise self._refused(response)
-        if not response.content.strip():
-            return {}
+
+    def _object(self, response: requests.Response, key: str) -> Any:
+        """What an answer holds under its only key."""
+        self._accepted(response)
         try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if isinstance(answer, dict):
-            return answer
-        raise self._unknown(response.request.method, f"no JSON: {response.text[:80]!r}")
+            return response.json()[key]
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"no {key}: {response.text[:80]!r}"
+            raise self._unknown(response.request.method, reason) from error
 
     def _broken(self, error: Exception, method: str) -> RetryableError:
         """No answer, or half of one."""
-        reason = f"{type(error).__name__}: {str(error).rsplit(': ', 1)[-1][:200]}"
+        reason = _cause(error)
         if transport.written() and method != "GET":
             return UncertainError("HUB-E4002", instance=self.name, reason=reason)
         return RetryableError("HUB-E4001", instance=self.name, url=self.url, reason=reason)
@@ -189,8 +189,8 @@ class RedmineClient:
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return RetryableError("HUB-E4004", instance=self.name, retry_after=wait)
         if response.is_redirect:
-            target = response.headers["Location"].partition("?")[0]
-            return FatalError("HUB-E4007", instance=self.name, setting="url", reason=f"HTTP {status} → {target}")
+            location = response.headers["Location"].partition("?")[0]
+            return FatalError("HUB-E4207", instance=self.name, url=self.url, location=location)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             return self._unknown(method, f"HTTP {status}", wait)
         reason = f"HTTP {status} {_path(response)}: {_messages(response)}"
@@ -202,6 +202,16 @@ class RedmineClient:
         if method == "GET":
             return RetryableError("HUB-E4005", instance=self.name, reason=reason, retry_after=wait)
         return UncertainError("HUB-E4002", instance=self.name, reason=reason, retry_after=wait)
+
+
+def _cause(error: BaseException) -> str:
+    """The operating system's own words where it has some: the text of the libraries holds addresses and object ids."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _path(response: requests.Response) -> str:

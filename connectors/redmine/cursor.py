@@ -45,21 +45,29 @@ class Cursor:
     """Issues changed at this second or later are yet to be listed."""
     floor: str
     """Journal entries of this second or later are told, unless `known` says that they were; it stands still while catching up."""
+    run: str | None = None
+    """While catching up over several pages: the newest change that there was when this began. The next window ends there."""
     after: int | None = None
     """Within the one second `since` so many issues changed that they are listed by id: the last of them."""
     known: Mapping[int, Known] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, time: str, known: Mapping[int, Known] | None = None) -> Self:
+        """Read what comes from this second on, but for what is known."""
+        return cls(time, time, known=known or {})
 
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Read what `text` wrote."""
         kept = orjson.loads(text)
         known = {int(id_): Known(*values) for id_, values in kept["known"].items()}
-        return cls(kept["since"], kept["floor"], kept["after"], known)
+        return cls(kept["since"], kept["floor"], kept["run"], kept["after"], known)
 
     def text(self) -> str:
         """The same cursor always writes the same text."""
         known = {str(id_): [one.changed, one.journal, one.opens] for id_, one in sorted(self.known.items())}
-        return orjson.dumps({"since": self.since, "floor": self.floor, "after": self.after, "known": known}).decode()
+        place = {"since": self.since, "floor": self.floor, "run": self.run, "after": self.after}
+        return orjson.dumps({**place, "known": known}).decode()
 
     def settled(self, id_: int, changed: str) -> bool:
         """Whether all that this state of the issue can hold was told, or lies before what is told at all."""
@@ -78,24 +86,26 @@ class Cursor:
     ) -> Self:
         """The cursor after a page: the issues it listed, and what is known now of those that were looked into.
 
-        `full` says that the page held as many as Redmine gives, so that more may be waiting.
+        `full` says that the page held as many as Redmine gives, so that more may be waiting; then `run` is set already.
+        What is committed late, behind a page that was listed before, is in the window that ends where the run began.
         """
-        cursor = replace(self, known={**self.known, **read})
-        if self.after is not None:
-            last = int(listed[-1]["id"]) if full else None
-            return replace(cursor, after=last, since=self.since if full else shifted(self.since, 1))._kept(window)
-        newest = max((str(row["updated_on"]) for row in listed), default=self.since)
-        if full and newest > self.since:
-            return replace(cursor, since=newest)._kept(window)
+        newest = self.run or max((str(row["updated_on"]) for row in listed), default=None)
+        oldest = shifted(newest, -window) if newest else self.since
+        known = {id_: one for id_, one in {**self.known, **read}.items() if one.changed >= oldest}
         if full:
-            return replace(cursor, after=0)._kept(window)
-        since = shifted(newest, -window) if listed else self.since
-        return replace(cursor, since=since, floor=max(self.floor, since))._kept(0)
+            return replace(self._onwards(listed), known=known)
+        if self.after is not None:
+            return replace(self, since=shifted(self.since, 1), after=None, known=known)
+        return replace(self, since=oldest, floor=max(self.floor, oldest), run=None, known=known)
 
-    def _kept(self, window: float) -> Self:
-        """Without what lies before the window, and is listed again only after a change."""
-        oldest = shifted(self.since, -window)
-        return replace(self, known={id_: one for id_, one in self.known.items() if one.changed >= oldest})
+    def _onwards(self, listed: Sequence[Mapping[str, Any]]) -> Self:
+        """Where the page after a full one begins."""
+        last = listed[-1]
+        if self.after is not None:
+            return replace(self, after=int(last["id"]))
+        if last["updated_on"] > self.since:
+            return replace(self, since=str(last["updated_on"]))
+        return replace(self, after=0)
 
 
 def shifted(time: str, seconds: float) -> str:

@@ -27,7 +27,7 @@ class Throttle(LimitSettings):
 class RedmineSettings(Settings):
     """Names are as people read them in Redmine; the defaults are those of its English and its Chinese set-up."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s@?#]+[^\s?#]*$")]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s@?#]+(/[^\s@?#]*)?$")]
     key: Text
     mark_field: Text | Annotated[int, Field(gt=0)] = "Baton"
     project: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]*[a-z_-][a-z0-9_-]*$", max_length=100)] = "baton"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from connectors.redmine.client import PAGE, RedmineClient, Row
 from connectors.redmine.cursor import Cursor, Known, shifted, written
@@ -48,7 +49,7 @@ class RedmineSource:
         """As `Polls.poll`. The key is tried first: with a wrong one Redmine would show us the public part as if it were all."""
         self._client.me()
         at = Cursor.from_text(cursor) if cursor else self._begin()
-        listed = self._list(at)
+        at, listed = self._list(at)
         unread = [row for row in listed if not at.settled(row["id"], row["updated_on"])]
         now = self._clock.now().timestamp()
         issues = list(self._read(unread))
@@ -62,21 +63,30 @@ class RedmineSource:
         Within the second of that change, what is there already counts as told.
         """
         if self._settings.since is not None:
-            since = written(self._settings.since)
-            return Cursor(since=since, floor=since)
+            return Cursor.start(written(self._settings.since))
         latest = self._client.latest()
         if latest is None:
-            return Cursor(since=BEGINNING, floor=BEGINNING)
+            return Cursor.start(BEGINNING)
         now, since = self._clock.now().timestamp(), latest["updated_on"]
-        there = list(self._read(self._client.changed_within(since, shifted(since, 1), 0)))
-        return Cursor(since=since, floor=since, known=_known(there, now, {}))
+        there = list(self._read(self._within_second(since)))
+        return Cursor.start(since, _known(there, now, {}))
 
-    def _list(self, at: Cursor) -> list[Row]:
-        if at.after is None:
-            return self._client.changed(at.since)
-        return self._client.changed_within(at.since, shifted(at.since, 1), at.after)
+    def _within_second(self, since: str) -> Iterator[Row]:
+        after = 0
+        while rows := self._client.changed_within(since, shifted(since, 1), after):
+            yield from rows
+            after = rows[-1]["id"]
 
-    def _read(self, listed: Sequence[Row]) -> Iterator[Row]:
+    def _list(self, at: Cursor) -> tuple[Cursor, list[Row]]:
+        """A page; before the first of several the newest change of that moment is noted."""
+        if at.after is not None:
+            return at, self._client.changed_within(at.since, shifted(at.since, 1), at.after)
+        listed = self._client.changed(at.since)
+        if len(listed) < PAGE or at.run is not None or (latest := self._client.latest()) is None:
+            return at, listed
+        return replace(at, run=latest["updated_on"]), self._client.changed(at.since)
+
+    def _read(self, listed: Iterable[Row]) -> Iterator[Row]:
         """The issues in full; one that was deleted or hidden since it was listed is passed over."""
         for row in listed:
             issue = self._client.issue(row["id"])

@@ -142,7 +142,10 @@ class RedmineTarget:
         return {"assigned_to_id": self._people.user(str(account))} if account else {}
 
     def _with_room(self, values: Row, project: str, request: Callable[[], Any]) -> Any:
-        """Send a request; when Redmine refuses it as invalid, make what it may lack and send it once more."""
+        """Send a request; when Redmine refuses it as invalid, make what it may lack and send it once more.
+
+        The second refusal is the one to tell: the first may have been for what was just made.
+        """
         try:
             return request()
         except RejectedError as refused:
@@ -151,22 +154,22 @@ class RedmineTarget:
         return request()
 
     def _make_room(self, values: Row, project: str) -> bool:
-        """Make the default project and the assignee's membership, as far as they are needed and can be made."""
-        made = False
+        """Make what a refused request may lack, unless another thread was quicker; whether there is such a thing."""
+        by_default, assigned = project == self._settings.project, "assigned_to_id" in values
         with contextlib.suppress(RejectedError):
-            if project == self._settings.project and self._client.project(project) is None:
-                self._client.create_project(
-                    {
-                        "name": self._settings.project_name,
-                        "identifier": project,
-                        "issue_custom_field_ids": [self._names.field],
-                    }
-                )
-                made = True
-            if "assigned_to_id" in values:
+            if by_default and self._client.project(project) is None:
+                self._client.create_project(self._default_project())
+        with contextlib.suppress(RejectedError):
+            if assigned:
                 self._client.add_member(project, values["assigned_to_id"], self._names.role)
-                made = True
-        return made
+        return by_default or assigned
+
+    def _default_project(self) -> Row:
+        return {
+            "name": self._settings.project_name,
+            "identifier": self._settings.project,
+            "issue_custom_field_ids": [self._names.field],
+        }
 
 
 def _project(row: Row) -> Effect:

@@ -1,3 +1,5 @@
+"""The real Redmine that tests marked `systems` may use."""
+
 from __future__ import annotations
 
 import tempfile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,14 +29,16 @@ def read_event(record: Record) -> Event | None:
         return None
     if b"\\u0000" in (record.value or b""):
         return Event.model_construct(**_storable(event.model_dump()))
-    return event
+    return event.model_copy(update={"data": _storable(event.data)})
 
 
 def _storable(value: Any) -> Any:
-    """Without NUL: PostgreSQL's text cannot hold it, and both stores must hold the same."""
+    """Without NUL, which PostgreSQL's text cannot hold, and without infinities, which its JSON cannot: stores hold the same."""
     match value:
         case str():
             return value.replace(NUL, INSTEAD)
+        case float():
+            return value if math.isfinite(value) else str(value)
         case dict():
             return {_storable(name): _storable(inner) for name, inner in value.items()}
         case list():

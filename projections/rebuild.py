@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, MetaData, Table, insert, select
 
 from hub.errors import RetryableError
@@ -68,7 +68,7 @@ class Comparison:
 
 def row_hash(row: Row) -> bytes:
     """The hash of a row's canonical JSON."""
-    return hashlib.sha256(orjson.dumps(dict(row), option=orjson.OPT_SORT_KEYS)).digest()
+    return hashlib.sha256(json.dumps(dict(row), sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
 def snapshot(conn: Connection, table: Table, name: str) -> Snapshot:

@@ -43,13 +43,16 @@ SETTINGS = WebSettings(name="acme", people=PEOPLE, builtin=frozenset({"own"}))
 
 
 @contextmanager
-def serve(folder: Path, relay: Relay | None = None) -> Iterator[Site]:
-    """Run it until the end of the block."""
+def serve(folder: Path, relay: Relay | None = None, *, runners: bool = True) -> Iterator[Site]:
+    """Run it until the end of the block; without runners, as a web that others fold for."""
     store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(BOARDS)
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
     sender = relay or Relay(MemoryLog())
     crew = Crew(sender.log, store, PROJECTIONS.values(), live.told)
-    crew.start()
+    if runners:
+        crew.start()
+    else:
+        store.prepare(projection.table for projection in PROJECTIONS.values())
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(make_app(SETTINGS, store, ledger, live), log_level="warning", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,12 @@ def keys_of(event: Event) -> tuple[str, ...]:
     """One row for each case that tells of an entity, so that a row depends on the order of one partition only."""
     if event.kind in PASSED_OVER or (event.type.startswith("hub.") and event.type not in STATES):
         return ()
-    return (f"{event.subject}@{event.case}",)
+    return (key_of(event.subject, event.case),)
+
+
+def key_of(ref: str, case: str) -> str:
+    """The key of what one case tells of an entity: short enough for an index, however long the references are."""
+    return f"{ref}@{hashlib.sha256(case.encode()).hexdigest()[:16]}"
 
 
 def next_state(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row | None]:

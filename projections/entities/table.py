@@ -7,7 +7,7 @@ from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 entities = Table(
     "entities",
     MetaData(),
-    Column("key", Text, primary_key=True),  # <reference>@<case>
+    Column("key", Text, primary_key=True),  # <reference>@<hash of the case>
     Column("ref", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("case_id", Text, nullable=False),

@@ -33,14 +33,14 @@ OF_COMMANDS = ("hub.command.parked", "hub.command.failed", *NOTES)
 
 def request_of(event: Event) -> str | None:
     """The request that a task's event, or news of its command, belongs to; None when there was none."""
-    if event.kind == "request":
+    if event.kind == "request" and event.type in TOLD:
         return event.subject
-    if event.kind == "command":
+    if event.kind == "command" and event.type in OF_COMMANDS:
         _, _, command = event.subject.partition("/")[2].partition("/")
         made = event.data.get("type", "task.create")  # a note does not say
         return _request(event, command) if command and made == "task.create" else None
     why = event.data.get("why")
-    return _request(event, why["command"]) if event.kind == "task" and why else None
+    return _request(event, why["command"]) if event.kind == "task" and event.type in TOLD and why else None
 
 
 def instance_of(event: Event) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-import orjson
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -29,6 +28,6 @@ def cell(value: Any) -> str:
     """One cell. A text that a spreadsheet would run as a formula gets an apostrophe before it; numbers stay numbers."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     risky = text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not NUMBER.fullmatch(text)
     return f"'{text}" if risky else text

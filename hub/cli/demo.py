@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.terminal import JsonOption, answer, say, text
-from hub.errors import RetryableError
+from hub.cli.terminal import Exit, JsonOption, answer, say, text
+from hub.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
     from hub.home import Home
@@ -32,6 +32,7 @@ DEALS = (
 )
 ONCE = 3
 """Deals of `--once`: two that become projects, one that must not."""
+WEB_PORT = 8600
 PAUSE = 12.0
 """Seconds between two deals when people watch."""
 PATIENCE = 120.0
@@ -61,6 +62,7 @@ def demo(
     from hub.supervisor.supervisor import Supervisor
 
     root = Path(".hub/demo").absolute()
+    _refuse_a_second(root)
     if not keep:
         shutil.rmtree(root, ignore_errors=True)
     say(
@@ -72,20 +74,38 @@ def demo(
     began = time.monotonic()
     with tryton(root / "tryton") as (settings, ask):
         _make_home(root)
-        home = Home.load(root, {**os.environ, **environment(settings)})
         os.environ.update(environment(settings))
+        home = Home.load(root)
         teller = Teller(json)
         supervisor = Supervisor(home, teller)
+        summary: dict[str, Any] | None = None
         with supervisor.run.claim(), running(supervisor, teller):
             if once:
-                answer(_once(home, supervisor, ask, began))
+                summary = _once(home, supervisor, ask, began)
             else:
                 _play(ask)
+    if summary is not None:
+        answer(summary)
+        raise typer.Exit(Exit.OK if summary["ok"] else Exit.FAILED)
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """What the demo's hub.yaml reads from the environment."""
-    return {f"TRYTON_{name.upper()}": settings[name] for name in ("url", "database", "login", "password")}
+    """What the demo's hub.yaml reads from the environment, and where the demo is, whatever else the environment says."""
+    from hub.embedded_kafka import ports
+
+    names = ("url", "database", "login", "password")
+    wanted = int(os.environ.get("HUB_WEB_PORT", WEB_PORT))
+    web = {"HUB_WEB_PORT": str(ports.choose([wanted])), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
+    return {**{f"TRYTON_{name.upper()}": settings[name] for name in names}, **web}
+
+
+def _refuse_a_second(root: Path) -> None:
+    """A demo that runs here has its data where ours would go."""
+    from hub.supervisor.run_folder import RunFolder
+
+    run = RunFolder(root / ".hub" / "run")
+    if run.is_claimed():
+        raise FatalError("HUB-E1010", pid=run.notes().get("pid", "?"), home=root)
 
 
 def _make_home(root: Path) -> None:
@@ -155,7 +175,7 @@ def _once(home: Home, supervisor: Supervisor, ask: Ask, began: float) -> dict[st
     tasks = board.wait(lambda rows: sum(row["state"] != "requested" for row in rows) >= expected)
     first = time.monotonic() - began
     for task in [row for row in tasks if row["instance"] == "tryton"]:
-        ask({"finish": int(task["task"].rpartition("/")[2])})
+        ask({"finish": int(task["ref"].rpartition("/")[2])})
     tasks = board.wait(lambda rows: len(rows) >= expected + ONCE - 1)
     report = full_audit(home, supervisor.bootstrap)
     return {

@@ -23,7 +23,7 @@ from hub.cli import (
     validate,
     why,
 )
-from hub.cli.terminal import Exit, choose_language, fail, speech, text, warn
+from hub.cli.terminal import Exit, choose_language, fail, speech, text, unforeseen, warn
 from hub.errors import HubError
 
 app = typer.Typer(
@@ -68,6 +68,8 @@ def run() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(Exit.OK)
+    except Exception as error:
+        sys.exit(fail(unforeseen(error), json="--json" in sys.argv))
 
 
 if __name__ == "__main__":

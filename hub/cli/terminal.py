@@ -114,3 +114,15 @@ def fail(error: HubError, *, json: bool = False) -> int:
 
         traceback.print_exception(error, file=sys.stderr)
     return int(exit_code(error))
+
+
+def unforeseen(error: Exception) -> HubError:
+    """A defect of ours, as an error like the others: its traceback goes to a file that can be sent along."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="hub-defect-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    wrapped = FatalError("HUB-E1099", reason=f"{type(error).__name__}: {error}", file=file.name)
+    wrapped.__cause__ = error
+    return wrapped

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
-from hub.errors import HubError, RetryableError
+from hub.embedded_kafka import BrokerPlan, EmbeddedKafka, ports
+from hub.errors import FatalError, HubError, RetryableError
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ready import is_ready
@@ -47,6 +47,7 @@ class Supervisor:
         """Start the broker, make the topics, start the programs, wait until they are ready."""
         from hub.topics import ensure_topics
 
+        self._check_port()
         if self.home.config.kafka.embedded:
             self._start_broker()
         client = self.home.kafka_client(self.bootstrap or None)
@@ -59,6 +60,12 @@ class Supervisor:
             program.start()
         self._note()
         self._until_ready()
+
+    def _check_port(self) -> None:
+        """Say who has the pages' port before anything is started."""
+        _, port = self.home.web_address
+        if "connectors" in self.only and not ports.is_free(port):
+            raise FatalError("HUB-E1016", port=port, by=ports.occupant(port))
 
     def log(self) -> KafkaLog:
         """The log of the running hub."""

@@ -18,7 +18,7 @@ def ask(
 ) -> Iterator[dict[str, Any]]:
     """What `python -m module arguments` says, line by line, as it says it.
 
-    Raises FatalError when it ends by an error that it does not tell in JSON.
+    Such a program ends with 0 once it has said all, errors of the user's included. Raises FatalError when it does not.
     """
     import orjson
 
@@ -29,16 +29,14 @@ def ask(
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, env=seen) as process,
     ):
         assert process.stdout is not None
-        said = 0
         try:
             for line in process.stdout:
-                said += 1
                 yield orjson.loads(line)
         finally:
             process.stdout.close()
             if process.poll() is None and sys.exc_info()[0] is not None:
                 process.terminate()
-        if process.wait() != 0 and not said:
+        if process.wait() != 0:
             words.seek(0)
             last = words.read().decode(errors="replace").strip().splitlines()[-1:] or [f"exit {process.returncode}"]
             raise FatalError("HUB-E1020", program=module, last=last[0])

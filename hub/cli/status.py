@@ -119,7 +119,7 @@ def _ledger(hub: RunningHub) -> dict[str, Any]:
     with hub.look() as conn:
         if conn is None:
             return {**NOTHING, "commands": {}, "parked": {}, "connectors": connected}
-        streams, states = _streams(conn), {name: _connector_state(conn, name) for name in connected}
+        streams, states = _streams(conn), {name: connector_state(conn, name) for name in connected}
         return {
             **outbox.counts(conn),
             "commands": {state.lower(): number for state, number in sorted(commands.states(conn).items())},
@@ -144,7 +144,7 @@ def _streams(conn: Connection) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _connector_state(conn: Connection, name: str) -> str:
+def connector_state(conn: Connection, name: str) -> str:
     """By the last fact that the hub has told of the instance: `paused`, `silent`, else `ok`."""
     from hub.ledger import outbox
 

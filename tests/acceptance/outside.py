@@ -31,7 +31,7 @@ class Seeded:
     """Something is wrong with a share of the calls, the same for the same seed and order of calls."""
 
     seed: int
-    share: float = 0.25
+    share: float = 0.08
     kinds: tuple[str, ...] = ("429", "429-later", "500", "500-done", "drop", "drop-done", "hang-done")
     _random: random.Random = field(init=False)
 

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import select
 from standardwebhooks import Webhook
 
 from connectors.http.connector import connect
 from hub.connector import Connector, Delivery, Fact, Instance, Unmapped
+from hub.ledger import outbox, parked
+from hub.ledger.ledger import Ledger
+from hub.ledger.metadata import AnyRow
+from schemas.event import Event
 
 KEY = base64.b64encode(b"a key of twenty-four byt").decode()
 SECRET = f"whsec_{KEY}"
@@ -95,3 +100,16 @@ def fact(type_: str = "crm.opportunity.changed", subject: str = "opportunity/crm
     data = {"name": "网关项目", "account": "华为", "amount": "880000", "currency": "CNY", "owner": "U-3"}
     given: dict[str, Any] = {"version": "1", "time": NOON, "data": data if type_.startswith("crm.opp") else {}}
     return Fact(type_, subject, **{**given, **more})
+
+
+def events(ledger: Ledger) -> list[Event]:
+    """What the outbox holds, in the order in which it is relayed."""
+    with ledger.reading() as conn:
+        rows = conn.execute(select(outbox.outbox).order_by(outbox.outbox.c.id)).all()
+    return [Event.from_json(row.body) for row in rows]
+
+
+def open_entries(ledger: Ledger) -> list[AnyRow]:
+    """What is parked, oldest first."""
+    with ledger.reading() as conn:
+        return list(parked.opened(conn))

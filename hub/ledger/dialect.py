@@ -19,7 +19,8 @@ def insert_new(conn: Connection, table: Table, row: Mapping[str, Any], *key: str
 def _insert_new(dialect: str, table: Table, key: tuple[str, ...]) -> Executable:
     """The statement, made once: making it costs more than carrying it out."""
     into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return into(table).on_conflict_do_nothing(index_elements=key)
+    statement = into(table).on_conflict_do_nothing(index_elements=key)
+    return statement.execution_options(preserve_rowcount=True)  # psycopg forgets it with the cursor otherwise
 
 
 def put(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> None:

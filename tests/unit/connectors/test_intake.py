@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from sqlalchemy import select
 
 from connectors.intake import Accepted, Intake, delivery_ref
 from hub.clock import FixedClock
 from hub.connector import Connector, Delivery, Fact, Unmapped
-from hub.ledger import cursors, links, outbox, parked
+from hub.ledger import cursors, links, parked
 from hub.ledger.ledger import Ledger
-from hub.ledger.metadata import AnyRow
-from schemas.event import Event
-from tests.pushing import NOON, Staff, Telling, crm, deal, delivery, fact
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield opened
-    opened.close()
+from tests.pushing import NOON, Staff, Telling, crm, deal, delivery, events, fact, open_entries
 
 
 @pytest.fixture
@@ -37,17 +24,6 @@ def push(intake: Intake, connector: Connector, body: bytes, id_: str = "msg_1") 
 
 def tell(intake: Intake, *told: Fact | Unmapped, id_: str = "msg_1", instance: str = "crm") -> Accepted:
     return intake.push(instance, Telling(told), delivery(id_.encode(), id_)).result(10)
-
-
-def events(ledger: Ledger) -> list[Event]:
-    with ledger.reading() as conn:
-        rows = conn.execute(select(outbox.outbox).order_by(outbox.outbox.c.id)).all()
-    return [Event.from_json(row.body) for row in rows]
-
-
-def open_entries(ledger: Ledger) -> list[AnyRow]:
-    with ledger.reading() as conn:
-        return list(parked.opened(conn))
 
 
 def test_a_push_is_one_event_however_often_it_comes(ledger: Ledger, intake: Intake) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,23 +16,8 @@ from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog, MemoryWriter
 from schemas.event import Event
+from tests.background import background
 from tests.events import won
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield opened
-    opened.close()
-
-
-@contextmanager
-def running(relay: Relay) -> Iterator[Relay]:
-    thread = threading.Thread(target=relay.run)
-    thread.start()
-    yield relay
-    relay.stop()
-    thread.join(10)
 
 
 def record(ledger: Ledger, *numbers: int) -> None:
@@ -68,7 +51,7 @@ def is_gapless(numbers: Sequence[int]) -> bool:
 
 def test_all_is_relayed_in_order_without_a_gap(ledger: Ledger) -> None:
     log = MemoryLog()
-    with running(Relay(ledger, log, SystemClock())) as relay:
+    with background(Relay(ledger, log, SystemClock())) as relay:
         for number in range(40):
             record(ledger, number)
         assert relay.drained(10)
@@ -82,7 +65,7 @@ def test_all_is_relayed_in_order_without_a_gap(ledger: Ledger) -> None:
 
 def test_the_record_is_keyed_by_its_case_and_lies_in_its_partition(ledger: Ledger) -> None:
     log = MemoryLog()
-    with running(Relay(ledger, log, SystemClock())) as relay:
+    with background(Relay(ledger, log, SystemClock())) as relay:
         record(ledger, 1, 2, 3)
         assert relay.drained(10)
     by_key = {record.key: record.partition for there in log.records.values() for record in there}
@@ -96,7 +79,7 @@ def test_what_a_crash_left_unacknowledged_is_sent_again_before_anything_new(ledg
     before = ledger.writer.run(lambda conn: outbox.take(conn, 500, 12))
     record(ledger, 4)
     log = MemoryLog()
-    with running(Relay(ledger, log, SystemClock())) as relay:
+    with background(Relay(ledger, log, SystemClock())) as relay:
         assert relay.drained(10)
     there = {(r.partition, Event.from_json(r.value or b"").sequence) for rs in log.records.values() for r in rs}
     assert {(row.partition, str(row.sequence)) for row in before} < there
@@ -129,7 +112,7 @@ def test_a_log_that_is_away_gets_everything_once_it_is_back(ledger: Ledger, monk
     monkeypatch.setattr("connectors.relay.AGAIN", 0.01)
     log = Failing()
     record(ledger, *range(20))
-    with running(Relay(ledger, log, SystemClock())) as relay:
+    with background(Relay(ledger, log, SystemClock())) as relay:
         assert relay.drained(10)
         assert relay.away_for is None
     assert len({event.id for event in logged(log)}) == 20
@@ -169,7 +152,7 @@ def test_two_relays_lose_nothing_and_leave_no_gap(ledger: Ledger) -> None:
     log = MemoryLog()
     clock = SystemClock()
     relays = [Relay(ledger, log, clock, Lease("relay", clock, seconds=0.05)) for _ in range(2)]
-    with running(relays[0]), running(relays[1]):
+    with background(relays[0]), background(relays[1]):
         for number in range(60):
             record(ledger, number)
         assert relays[0].drained(20)

@@ -65,7 +65,7 @@ def decide(case: Case, event: Event, rules: Rules) -> Step:
     """As `step`, for an event that is known to be new to the case."""
     after = _made(case.with_entity(event), event)
     view = View(after.entities[event.subject], case.id, event.id)
-    occurrence = _occurrence(case, after, event)
+    occurrence = occurrence_of(case, after, event)
     if occurrence is None:
         return Step(after, (view, *_completed(after, event)))
     decided = rules.commands_for(after, event, occurrence)
@@ -74,7 +74,7 @@ def decide(case: Case, event: Event, rules: Rules) -> Step:
     return Step(_asking(after, decided.live), (view, *asked, *shadowed, *_completed(after, event)))
 
 
-def _occurrence(before: Case, after: Case, event: Event) -> str | None:
+def occurrence_of(before: Case, after: Case, event: Event) -> str | None:
     """What makes this event's commands its own: the how-manieth entry of a stage, or the event itself.
 
     None when the entity is in that stage already: it was won before, and is not won again.

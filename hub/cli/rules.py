@@ -1,9 +1,201 @@
-"""`hub rules`."""
+"""`hub rules`: which rules there are, whether their trials pass, and what they would make of an event."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, speech, text
+from hub.errors import RejectedError
+
+if TYPE_CHECKING:
+    from hub.home import Home
+    from hub.rules.rule import Rule
+    from hub.rules.trial import Trial
+    from hub.rules.what_if import Tried
+
+rules = typer.Typer(no_args_is_help=True, help="规则：清单、测试、试算 · rules: list, test, dry-run")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.add_typer(rules, name="rules")
+
+
+@rules.command("list")
+def list_(home: HomeOption = HERE, json: JsonOption = False) -> None:
+    """全部规则：何时、做什么、谁负责 · every rule: when, what, and who keeps it."""
+    from hub.home import Home
+
+    found = [as_value(rule) for rule in Home.load(home).rules.rules]
+    if json:
+        answer(found)
+        return
+    for told in found:
+        say(f"  {MARKS[told['mode']]} {told['rule']}  {told['title'][speech.language]}")
+        say(f"      {' | '.join(told['when'])}{'  if ' + told['if'] if told['if'] else ''}")
+        say(f"      → {', '.join(told['do'])}  ({told['owner']}, {told['place']}, {told['digest']})")
+    if not found:
+        say(text("  没有规则：写进 rules/*.yaml", "  no rules: write them into rules/*.yaml"))
+
+
+MARKS = {"live": "●", "shadow": "◌", "off": "○"}
+
+
+def as_value(rule: Rule) -> dict[str, Any]:
+    """A rule for machines."""
+    return {
+        "rule": rule.name,
+        "title": dict(rule.title),
+        "owner": rule.owner,
+        "mode": rule.mode,
+        "departments": list(rule.departments),
+        "when": list(rule.when),
+        "if": rule.condition.expression.text if rule.condition is not None else None,
+        "do": [f"{request.type}@{request.instance}" for request in rule.requests],
+        "digest": rule.digest,
+        "place": str(rule.place),
+    }
+
+
+@rules.command("test")
+def run_tests(home: HomeOption = HERE, json: JsonOption = False) -> None:
+    """运行 rules/*.test.yaml · run the trials beside the rules. Exit 1 when one fails."""
+    from hub.home import Home
+    from hub.rules.trial import run_trials
+
+    loaded = Home.load(home)
+    trials = run_trials(loaded.path / "rules", loaded.rules, loaded.environ)
+    passed = sum(trial.passed for trial in trials)
+    if json:
+        told = [
+            {"file": t.file, "name": t.name, "passed": t.passed, "problems": [as_json(e) for e in t.problems]}
+            for t in trials
+        ]
+        answer({"ok": passed == len(trials), "passed": passed, "failed": len(trials) - passed, "trials": told})
+    else:
+        for trial in trials:
+            for line in _trial(trial):
+                say(line)
+        say(text("通过 {}，失败 {}", "{} passed, {} failed").format(passed, len(trials) - passed))
+    if passed < len(trials):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _trial(trial: Trial) -> Iterator[str]:
+    yield f"  {'✔' if trial.passed else '✘'} {trial.file}  {trial.name}"
+    for problem in trial.problems:
+        yield from (f"      {line}" for line in explain(problem).splitlines())
+
+
+@rules.command("dry-run")
+def dry_run(
+    file: Annotated[
+        Path | None, typer.Argument(help="JSON 或 YAML 事件 · an event, or several, as JSON or YAML")
+    ] = None,
+    given: Annotated[Path | None, typer.Option("--given", help="同上 · the same")] = None,
+    event: Annotated[str | None, typer.Option("--event", help="收到过的事件 id · the id of an event that came")] = None,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """试算：会要求哪些命令，什么也不执行 · which commands would be asked for; nothing is carried out."""
+    from hub.home import Home
+    from hub.rules.what_if import read_events, try_events
+
+    chosen = [each for each in (file, given, event) if each is not None]
+    if len(chosen) != 1:
+        raise typer.BadParameter(text("给出一个事件文件，或 --event", "name one file of events, or give --event"))
+    loaded = Home.load(home)
+    if event is not None:
+        tried = _past(loaded, event)
+    else:
+        tried = try_events(loaded.rules, read_events(Path(chosen[0]), loaded.people, loaded.environ))
+    if json:
+        answer([told(each) for each in tried])
+        return
+    for each in tried:
+        for line in verdict_lines(each):
+            say(line)
+    say(text("（试算：没有执行任何命令）", "(a dry run: nothing was carried out)"))
+
+
+def _past(home: Home, event_id: str) -> list[Tried]:
+    """An event of the ledger, tried on its case as it was before it."""
+    from hub.cli.running_hub import RunningHub
+    from hub.ledger import outbox
+    from hub.rules.what_if import folded, try_events
+    from schemas.event import Event
+
+    with RunningHub(home).look() as conn:
+        row = outbox.find(conn, event_id) if conn is not None else None
+        if conn is None or row is None:
+            raise RejectedError("HUB-E6206", ref=event_id)
+        before = [each for each in outbox.of_case(conn, row.case_id) if each.id < row.id] if row.case_id else []
+    case = folded(home.rules, [Event.from_json(each.body) for each in before])
+    return try_events(home.rules, [Event.from_json(row.body)], case)
+
+
+def told(tried: Tried) -> dict[str, Any]:
+    """One event's verdicts for machines."""
+    return {
+        "event": {"id": tried.event.id, "type": tried.event.type, "subject": tried.event.subject},
+        "rules": [
+            {
+                "rule": verdict.rule.name,
+                "outcome": verdict.outcome,
+                "clauses": [vars(clause) for clause in verdict.clauses],
+                "commands": [command.model_dump() for command in verdict.commands],
+                "error": as_json(verdict.error) if verdict.error is not None else None,
+            }
+            for verdict in tried.verdicts
+        ],
+    }
+
+
+OUTCOMES = {
+    "asks": ("会要求", "would ask for"),
+    "shadow": ("影子模式，只记录", "in shadow mode, only told"),
+    "off": ("已关闭", "is off"),
+    "repeat": ("该对象已处于这个阶段，不重复触发", "not again: the object is in this stage already"),
+    "others": ("不涉及它的部门", "concerns none of its departments"),
+    "condition": ("条件不成立", "its condition does not hold"),
+    "nothing": ("没有产生命令", "makes no command of it"),
+    "failed": ("求值失败，事件会停放", "fails, and the event would be parked"),
+}
+
+
+def verdict_lines(tried: Tried) -> Iterator[str]:
+    """One event's verdicts for people."""
+    yield f"{tried.event.type}  {tried.event.subject}"
+    for verdict in tried.verdicts:
+        mark = "✔" if verdict.commands else "✘" if verdict.outcome == "failed" else "○"
+        yield f"  {mark} {verdict.rule.title[speech.language]} ({verdict.rule.name}): {text(*OUTCOMES[verdict.outcome])}"
+        for clause in verdict.clauses if verdict.outcome != "repeat" else ():
+            read = ", ".join(f"{name} = {_shown(value)}" for name, value in clause.values.items())
+            yield f"      {'✔' if clause.holds else '✘'} {clause.text}{'   ' + read if read else ''}"
+        for command in verdict.commands:
+            yield f"      → {command.type} @{command.instance}  {arguments(command.arguments)}"
+        if verdict.error is not None:
+            yield f"      {explain(verdict.error)}"
+    if not tried.verdicts:
+        yield "  " + text("没有规则等待这种事件", "no rule waits for this type of event")
+
+
+def arguments(given: Mapping[str, Any]) -> str:
+    """A command's arguments on one line."""
+    from schemas.event import promised
+
+    def one(value: Any) -> str:
+        command = promised(value)
+        return _shown(value) if command is None else f"← {command[:8]}"
+
+    return "  ".join(f"{name}: {one(value)}" for name, value in given.items())
+
+
+def _shown(value: object) -> str:
+    from hub.rules.checking import short
+
+    return value if isinstance(value, str) and len(value) < 60 else short(value)

@@ -94,7 +94,7 @@ class Rule:
         Raises RejectedError, with the rule's name among the facts, when an expression fails or gives what a command cannot take.
         """
         try:
-            if self._concerns(occasion.event, people) and self._holds(occasion.scope):
+            if self.concerns(occasion.event, people) and self._holds(occasion.scope):
                 yield from self._made(occasion, engine, first)
         except RejectedError as error:
             error.seen.setdefault("rule", self.name)
@@ -103,7 +103,7 @@ class Rule:
     def _holds(self, scope: Scope) -> bool:
         return self.condition is None or self.condition.test(scope)
 
-    def _concerns(self, event: Event, people: People) -> bool:
+    def concerns(self, event: Event, people: People) -> bool:
         """A rule for some departments applies to events that name one of their people, as actor or in a field of the data."""
         if not self.departments:
             return True

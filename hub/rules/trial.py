@@ -23,6 +23,7 @@ from hub.errors import FatalError, HubError, Place, RejectedError
 from hub.outputs import Ask, Derive
 from hub.rules.checking import Strict, check, dotted, near, short
 from hub.rules.documents import Json
+from hub.rules.people import People
 from hub.rules.places import Located, read_yaml
 from hub.rules.rule_files import TEST
 from hub.rules.rule_set import RuleSet, make_rule_set
@@ -74,6 +75,25 @@ class Trial:
     def passed(self) -> bool:
         """Whether all is as expected."""
         return not self.problems
+
+
+def given_event(given: Given, people: People, at: int = 0) -> Event:
+    """The whole event of one that is told in short; `at` tells it from others of the same subject that name no version.
+
+    Raises ValidationError for data that its type does not allow, ValueError for a time that is none.
+    """
+    spec = event_spec(given.type)
+    instance = given.subject.partition("/")[2].partition("/")[0]
+    case = given.case or given.subject
+    data = people.named(spec.model, given.data, instance)
+    spec.model.model_validate(data)
+    time = stamp(moment(given.time))
+    return Event(
+        id=given.id or derived_id("trial", given.type, given.subject, given.version or f"#{at}"),
+        source=f"/connectors/{instance}", type=given.type, subject=given.subject, time=time, recordedtime=time,
+        dataschema=spec.dataschema, partitionkey=case, correlationid=case, subjectversion=given.version,
+        actor=people.named_one(given.actor, instance) if given.actor else None, data=data,
+    )  # fmt: skip
 
 
 def run_trials(folder: Path, rules: RuleSet, environ: Mapping[str, str]) -> list[Trial]:
@@ -157,22 +177,13 @@ class _Run:
         return [output.event for output in done.outputs if isinstance(output, Derive)]
 
     def _event(self, at: int, given: Given) -> Event:
-        spec, path = event_spec(given.type), (*self.path, "given", at)
-        instance = given.subject.partition("/")[2].partition("/")[0]
-        case = given.case or given.subject
+        path = (*self.path, "given", at)
         try:
-            data = self.rules.people.named(spec.model, given.data, instance)
-            spec.model.model_validate(data)
-            time = stamp(moment(given.time))
-            return Event(
-                id=given.id or derived_id("trial", given.type, given.subject, given.version or f"#{at}"),
-                source=f"/connectors/{instance}", type=given.type, subject=given.subject, time=time, recordedtime=time,
-                dataschema=spec.dataschema, partitionkey=case, correlationid=case, subjectversion=given.version,
-                actor=self.rules.people.named_one(given.actor, instance) if given.actor else None, data=data,
-            )  # fmt: skip
+            return given_event(given, self.rules.people, at)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = (*path, *(("data",) if error.title == spec.model.__name__ else ()), *first["loc"])
+            in_data = error.title == event_spec(given.type).model.__name__
+            where = (*path, *(("data",) if in_data else ()), *first["loc"])
             raise FatalError(
                 "HUB-E3184", place=self.located.place(where), field=dotted(where), reason=first["msg"]
             ) from error

@@ -1,9 +1,192 @@
-"""`hub why`."""
+"""`hub why`: the chain behind a thing, and why nothing followed where nothing did."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, text
+from hub.errors import FatalError, RejectedError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from hub.home import Home
+    from hub.rules.what_if import Tried
+    from hub.story import Node, Story
+
+UNANSWERED = 5
+"""Events that nothing followed, for which the rules are asked why."""
+HIDDEN = {"work.task.requested"}
+"""Events that the command beside them tells already."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
+    app.command("why", help="为什么有它、为什么没有：事件 → 规则 → 命令 → 结果 · why it is there, or is not")(why)
+
+
+def why(
+    ref: Annotated[
+        str,
+        typer.Argument(help="事件、命令、任务、项目、商机，或其编号 · an event, a command, an object, or its bare id"),
+    ],
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Tell the story of one thing from the ledger; of an event that nothing followed, what each rule that waits for it says."""
+    from hub.cli.running_hub import RunningHub
+    from hub.story import as_value, of_case
+
+    hub = RunningHub.of(home)
+    with hub.look() as conn:
+        if conn is None:
+            raise FatalError("HUB-E5006", home=hub.home.path)
+        found = _find(conn, ref)
+        story = of_case(conn, found.case)
+        targets = story.about(found.ref) or list(story.roots)
+        kept = story.around(targets)
+        held = _held(conn, targets)
+    unanswered = _unanswered(hub.home, story, targets)
+    if json:
+        from hub.cli.rules import told
+
+        trees = [as_value(root, kept) for root in story.roots if root.id in kept]
+        answer(
+            {
+                "ref": found.ref,
+                "case": found.case,
+                "story": trees,
+                "parked": held,
+                "unanswered": [told(t) for t in unanswered],
+            }
+        )
+        return
+    say(f"{found.ref}" + (f"  ({text('链条', 'case')} {found.case})" if found.case != found.ref else ""))
+    for line in lines(story, kept, {node.id for node in targets}):
+        say(line)
+    for line in _not_done(held, unanswered):
+        say(line)
+
+
+def _find(conn: Connection, ref: str) -> Any:
+    """The one thing that is meant; raises RejectedError for none and for several."""
+    from hub.story import find
+
+    found = find(conn, ref)
+    if not found:
+        raise RejectedError("HUB-E6206", ref=ref)
+    if len(found) > 1:
+        raise RejectedError("HUB-E6207", ref=ref, candidates=", ".join(each.ref for each in found))
+    return found[0]
+
+
+def _held(conn: Connection, targets: Sequence[Node]) -> list[dict[str, Any]]:
+    """What of it is parked."""
+    from hub.cli.parked_entries import as_value
+    from hub.ledger import parked
+
+    refs = [f"{'event' if node.event is not None else 'command'}/{node.id}" for node in targets]
+    rows = [parked.find(conn, ref) for ref in refs]
+    return [as_value(row) for row in rows if row is not None and row.state == "open"]
+
+
+def _unanswered(home: Home, story: Story, targets: Sequence[Node]) -> list[Tried]:
+    """What the rules of now say of events that asked for nothing; none when anything followed from one of them."""
+    from hub.rules.what_if import folded, try_events
+
+    events = [node.event for node in targets if node.event is not None]
+    if not events or any(below.command for node in targets for below in node.walk()) or _is_ours(events):
+        return []
+    rules, before = home.rules, [node.event for node in story.nodes() if node.event is not None]
+    before.sort(key=lambda event: event.recordedtime)
+    asked = [event for event in events if not event.type.startswith("hub.")][-UNANSWERED:]
+    return [
+        tried
+        for event in asked
+        for tried in try_events(rules, [event], folded(rules, before[: before.index(event)]))[:1]
+    ]
+
+
+def _is_ours(events: Sequence[Any]) -> bool:
+    """Whether these tell of what we made ourselves: that is explained by its command."""
+    return any(event.data.get("why") for event in events)
+
+
+def lines(story: Story, kept: set[str], marked: set[str]) -> Iterator[str]:
+    """The trees of a story, of which only `kept` is shown."""
+    for root in story.roots:
+        if root.id in kept:
+            yield from _tree(root, kept, marked, "", "", None)
+
+
+def _tree(node: Node, kept: set[str], marked: set[str], first: str, rest: str, beside: Node | None) -> Iterator[str]:
+    """One node and what it caused; of a command the rule is told unless the one `beside` it has told the same."""
+    told = list(_event(node) if node.event is not None else _command(node, beside))
+    mark = "  ◀" if node.id in marked and node.event is not None else ""
+    yield f"{first}{told[0]}{mark}"
+    below = [each for each in node.causes if each.event is None or each.event.type not in HIDDEN]
+    shown = [each for each in below if each.id in kept]
+    hidden = len(below) - len(shown)
+    yield from (f"{rest}{'│' if shown or hidden else ' '}   {line}" for line in told[1:])
+    for at, each in enumerate(shown):
+        last = at == len(shown) - 1 and not hidden
+        inner = (f"{rest}{'└─ ' if last else '├─ '}", f"{rest}{'   ' if last else '│  '}")
+        yield from _tree(each, kept, marked, *inner, shown[at - 1] if at else None)
+    if hidden:
+        yield f"{rest}└─ … {text('另有 {} 项', '{} more').format(hidden)}  → hub why {node.id}"
+
+
+def _event(node: Node) -> Iterator[str]:
+    from hub.cli.parked_entries import local
+
+    event = node.event
+    assert event is not None  # the caller has looked
+    by = event.actor or event.data.get("by")
+    yield f"{local(event.time)}  {event.type}  {event.subject}{'  ' + str(by) if by else ''}  [{event.id[:8]}]"
+
+
+def _command(node: Node, beside: Node | None) -> Iterator[str]:
+    from hub.cli.rules import arguments
+    from hub.story import in_short
+
+    command, row = node.command, node.row
+    assert command is not None and row is not None  # the caller has looked
+    state = text(*STATES.get(row.state, (row.state, row.state)))
+    tries = text("，{} 次", ", {} tries").format(row.attempts) if row.attempts > 1 else ""
+    effect = f"  → {row.effect_id}" if row.effect_id else ""
+    yield f"{command.type} @{command.instance}  {state}{tries}{effect}  [{command.id[:8]}]"
+    same = beside.command if beside is not None else None
+    if same is None or (same.digest, same.matched) != (command.digest, command.matched):
+        yield f"{text('规则', 'rule')} {command.title.get(speech.language, '')} ({command.rule}, {command.digest})"
+        yield from [in_short(command.matched)] if command.matched else []
+    yield from [arguments(command.arguments)] if command.arguments else []
+    if row.code:
+        due = f"  {text('下次', 'next try')} {row.due_at}" if row.state in ("RETRY", "UNKNOWN") and row.due_at else ""
+        yield f"{row.code} {row.reason}{due}"
+
+
+STATES = {
+    "NEW": ("等待执行", "waiting"),
+    "SENDING": ("正在执行", "being done"),
+    "DONE": ("已办", "done"),
+    "RETRY": ("稍后重试", "to be tried again"),
+    "UNKNOWN": ("结果不明，将查询", "in doubt, to be looked up"),
+    "PARKED": ("停放", "parked"),
+    "DISCARDED": ("已放弃", "discarded"),
+}
+
+
+def _not_done(held: Sequence[dict[str, Any]], unanswered: Sequence[Tried]) -> Iterator[str]:
+    """What stands in the way, and what the rules say."""
+    from hub.cli.rules import verdict_lines
+
+    for entry in held:
+        yield f"  ✘ {text('停放', 'parked')} #{entry['id']}  {entry['code']} {entry['place'] or ''}  {entry['message']}"
+        yield f"    → {entry['fix']}"
+    if unanswered:
+        yield text("没有规则为它要求过什么。按现在的规则：", "No rule has asked for anything. By the rules of now:")
+    for tried in unanswered:
+        yield from (f"  {line}" for line in verdict_lines(tried))

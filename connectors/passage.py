@@ -32,7 +32,6 @@ HOP_BY_HOP = frozenset(
 )
 _OURS = HOP_BY_HOP | {"content-length", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_AWAY = (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, ConnectionError)
 
 
 class Passage:
@@ -64,8 +63,8 @@ class Passage:
             body = read  # a stream may last for hours; what it was asked with does not count for as long
         try:
             return await self._pass(request, body)
-        except _AWAY:
-            if request.writer.output_size:  # its answer has begun: break it off
+        except (aiohttp.ClientError, ConnectionError):
+            if request.writer.output_size:  # the answer has begun, and must not look like a whole one
                 raise ConnectionResetError from None
             return starting(request)
 

@@ -1,0 +1,65 @@
+"""What a program writes about itself: a JSON object a line, and no secret in it, whichever way it came."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from hub.logs import Masked
+
+SECRET = "s3cret-canary-value"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"url": f"https://u:{SECRET}@host"},
+        {"password": "short"},
+        {"api_key": "short"},
+        {"Authorization": "Bearer x"},
+        {"deep": {"list": [SECRET, {"webhook-signature": "v1,x"}]}},
+        {"error": ValueError(SECRET)},
+        {"set": {SECRET}},
+    ],
+)
+def test_secrets_are_hidden_by_value_and_by_name(event: dict[str, Any]) -> None:
+    shown = str(Masked([SECRET])(None, "info", dict(event)))
+    assert "***" in shown
+    assert not [word for word in (SECRET, "short", "Bearer", "v1,x") if word in shown]
+
+
+def test_what_is_no_secret_stays_as_it_is() -> None:
+    event = {"event": "ready", "port": 8600, "ok": True, "nothing": None, "share": 0.5, "names": ["crm"]}
+    assert Masked([SECRET])(None, "info", dict(event)) == event
+
+
+def test_a_secret_of_a_few_letters_is_not_hunted_for_in_texts() -> None:
+    assert Masked(["a", ""])(None, "info", {"event": "ready"}) == {"event": "ready"}
+
+
+def test_each_line_is_one_object_also_for_errors_and_other_libraries() -> None:
+    code = f"""
+import logging, warnings, structlog
+from hub import logs
+logs.configure("connectors", ["{SECRET}"])
+log = structlog.get_logger("connectors.x")
+log.info("ready", port=1)
+logging.getLogger("alembic").info("not wanted")
+logging.getLogger("aiohttp").warning("%s", "{SECRET}")
+warnings.warn("careful")
+try:
+    raise ValueError("{SECRET}")
+except ValueError:
+    log.exception("broke")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "warning", "warning", "error"]
+    assert {line["program"] for line in lines} == {"connectors"}
+    assert "ValueError" in lines[3]["exception"]
+    assert SECRET not in done.stderr

@@ -1,4 +1,4 @@
-"""An executor in a process of its own, for tests that kill it: `python -m tests.crashing_executor FOLDER CLASS CASES EACH`.
+"""An executor in a process of its own, for tests that kill it: `python -m tests.crashing_executor FOLDER LEDGER CLASS CASES EACH`.
 
 Its outside system lives in a file, so that what was done outlives the process; it ends by itself once every command is done.
 """
@@ -6,7 +6,6 @@ Its outside system lives in a file, so that what was done outlives the process; 
 from __future__ import annotations
 
 import fcntl
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -62,13 +61,13 @@ def asked(cases: int, each: int) -> list[Command]:
     return found
 
 
-def main(folder: Path, class_: Once, cases: int, each: int) -> None:
+def main(folder: Path, url: str, class_: Once, cases: int, each: int) -> None:
     """Work until all is done."""
     dispatcher.MARGIN, verdicts.FIRST, commands_in.LEASE, commands_in.RENEW = MARGIN, 0.02, 0.5, 0.1
     log = MemoryLog()
     wanted = asked(cases, each)
     log.writer().append([Outgoing(COMMANDS.name, one.case.encode(), one.to_json()) for one in wanted])
-    ledger = Ledger(os.environ.get("LEDGER") or f"sqlite:///{folder / 'ledger.db'}")
+    ledger = Ledger(url)
     (folder / "effects").touch()
     pm = Connector(Instance("pm", "fake", {}), sends=SystemInAFile(folder / "effects", class_))
     executor = Executor(ledger, log, {"pm": pm}, FakePeople(), SystemClock())
@@ -86,4 +85,4 @@ def _all_done(ledger: Ledger, wanted: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Once[sys.argv[2]], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2], Once[sys.argv[3]], int(sys.argv[4]), int(sys.argv[5]))

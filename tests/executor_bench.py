@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from connectors.executor import Executor
@@ -115,7 +114,6 @@ class Bench:
     """One ledger, one log, and as many executors as a test starts."""
 
     ledger: Ledger
-    folder: Path
     log: MemoryLog = field(default_factory=MemoryLog)
     systems: dict[str, FakeSystem] = field(default_factory=dict)
     people: FakePeople = field(default_factory=FakePeople)
@@ -135,9 +133,18 @@ class Bench:
         return {name: connector(name, system) for name, system in self.systems.items()}
 
     @contextmanager
-    def running(self) -> Iterator[Executor]:
+    def another(self) -> Iterator[Ledger]:
+        """The same ledger, opened once more, as by another program."""
+        opened = Ledger(self.ledger.engine.url.render_as_string(hide_password=False))
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    @contextmanager
+    def running(self, ledger: Ledger | None = None) -> Iterator[Executor]:
         """An executor at work."""
-        executor = self.executor()
+        executor = self.executor(ledger)
         executor.start()
         try:
             yield executor
@@ -210,8 +217,3 @@ def command(
         arguments=arguments or {"title": f"task {position}"},
         position=position,
     )
-
-
-def open_ledger(folder: Path) -> Ledger:
-    """A SQLite ledger in a folder."""
-    return Ledger(f"sqlite:///{folder / 'ledger.db'}")

@@ -50,8 +50,7 @@ class Executor:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin, first with what a dead predecessor left behind. Raises RetryableError while the ledger is away."""
-        self._rounds.recover()
+        """Begin. What a dead predecessor left behind is looked into by the first round; nothing has to be there yet."""
         for name, turn in (
             ("commands-in", self._take_in),
             ("dispatcher", self._dispatch),

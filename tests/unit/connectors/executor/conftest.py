@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.executor_bench import Bench, open_ledger
+from hub.ledger.ledger import Ledger
+from tests.executor_bench import Bench
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(ledger: Ledger) -> Bench:
     """A ledger and a log of the test's own."""
-    ledger = open_ledger(tmp_path)
-    yield Bench(ledger, tmp_path)
-    ledger.close()
+    return Bench(ledger)

@@ -17,7 +17,7 @@ from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
 from hub.ledger import parked, parked_work
 from hub.ledger.metadata import AnyRow
 from schemas.event import promise
-from tests.executor_bench import Bench, command, open_ledger
+from tests.executor_bench import Bench, command
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -291,15 +291,9 @@ def test_a_connector_that_breaks_on_a_command_is_asked_again_and_parks_in_the_en
 def test_two_executors_on_one_ledger_do_everything_once(bench: Bench) -> None:
     pm = bench.system("pm", class_=Once.NEITHER, seconds=0.005)
     asked = [command(n % 3, case=f"opportunity/crm/{n // 3}") for n in range(90)]
-    other = open_ledger(bench.folder)
-    first, second = bench.executor(), bench.executor(other)
-    first.start()
-    second.start()
-    bench.ask(*asked)
-    bench.until_states("DONE", asked)
-    first.stop()
-    second.stop()
-    other.close()
+    with bench.another() as other, bench.running(), bench.running(other):
+        bench.ask(*asked)
+        bench.until_states("DONE", asked)
     assert set(pm.effects.values()) == {1}
     assert len(pm.sent) == len(asked)
     for case in {one.case for one in asked}:
@@ -308,18 +302,14 @@ def test_two_executors_on_one_ledger_do_everything_once(bench: Bench) -> None:
 
 def test_another_carries_on_when_the_one_that_took_commands_in_stops(bench: Bench) -> None:
     bench.system("pm")
-    other = open_ledger(bench.folder)
-    first, second = bench.executor(), bench.executor(other)
-    first.start()
-    second.start()
-    bench.ask(command(0))
-    bench.until_states("DONE", [command(0)])
-    first.stop()
-    bench.ask(command(1))
-    bench.until_states("DONE", [command(1)])
-    assert second.healthy() and not first.healthy()
-    second.stop()
-    other.close()
+    with bench.another() as other, bench.running() as first, bench.running(other) as second:
+        bench.ask(command(0))
+        bench.until_states("DONE", [command(0)])
+        first.stop()
+        bench.ask(command(1))
+        bench.until_states("DONE", [command(1)])
+        assert second.healthy()
+        assert not first.healthy()
 
 
 def test_stopping_lets_calls_end_and_starts_no_more(bench: Bench) -> None:

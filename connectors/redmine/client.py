@@ -122,9 +122,9 @@ class RedmineClient:
         membership = {"user_id": user, "role_ids": [role]}
         self._accepted(self._send("POST", f"projects/{project}/memberships", body={"membership": membership}))
 
-    def _issues(self, filters: dict[str, tuple[str, ...]], *, sort: str, limit: int = PAGE) -> list[Row]:
+    def _issues(self, filters: dict[str, tuple[str, ...]], *, sort: str, limit: int | None = None) -> list[Row]:
         """Issues by Redmine's filters, each an operator and its values; closed ones too."""
-        query: Query = {"f[]": [*filters, "status_id"], "op[status_id]": "*", "sort": sort, "limit": limit}
+        query: Query = {"f[]": [*filters, "status_id"], "op[status_id]": "*", "sort": sort, "limit": limit or PAGE}
         for field, (operator, *values) in filters.items():
             query |= {f"op[{field}]": operator, f"v[{field}][]": values}
         found: list[Row] = self._get("issues", "issues", query)

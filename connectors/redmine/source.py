@@ -53,7 +53,7 @@ class RedmineSource:
         unread = [row for row in listed if not at.settled(row["id"], row["updated_on"])]
         now = self._clock.now().timestamp()
         issues = list(self._read(unread))
-        full = len(listed) == PAGE
+        full = len(listed) >= PAGE
         after = at.advance(listed, _known(issues, now, at.known), full=full, window=self._settings.overlap)
         return Page(self._told(issues, at), after.text(), more=full or after.after != at.after)
 

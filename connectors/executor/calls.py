@@ -20,7 +20,7 @@ from hub.failpoints import reach
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 AGAIN = 0.5
 """Seconds until a result is written again that the database could not take."""
 
@@ -43,9 +43,9 @@ class Calls:
         try:
             self._carry_out(lane, call, sends)
         except TooLateError:
-            log.warning("call not made: its time had run out", command=call.id, instance=lane.name)
+            log.warning("call.too_late", command=call.id, instance=lane.name)
         except Exception:  # the command stays SENDING, and its deadline brings it back
-            log.exception("call could not be noted", command=call.id, instance=lane.name)
+            log.exception("call.not_noted", command=call.id, instance=lane.name)
         finally:
             lane.finish(call.id)
             self.ended()
@@ -79,7 +79,7 @@ class Calls:
         except TooLateError:
             raise
         except Exception as error:  # its text is not logged: it may hold a secret
-            log.error("connector broke", command=call.id, **seen_of(lane.name, error))
+            log.error("connector.broke", command=call.id, **seen_of(lane.name, error))
             return Failure(error, looking, lane.crashed(call.id))
 
     def _write(self, conn: Connection, lane: Lane, call: Call, verdict: Verdict, refused: bool | None) -> None:
@@ -90,7 +90,7 @@ class Calls:
             news = events.paused(lane.name, reason, now) if refused else events.resumed(lane.name, now)
             outbox.record(conn, [news], results.HUB)
         if not results.end(conn, call, verdict, now):
-            log.warning("call ended after another took it over", command=call.id, instance=lane.name)
+            log.warning("call.taken_over", command=call.id, instance=lane.name)
 
     def _keep(self, work: Callable[[Connection], None]) -> None:
         """Write, for as long as the database is away: what was done must not be forgotten by us."""
@@ -100,7 +100,7 @@ class Calls:
                 return self.ledger.writer.run(work)
             except RetryableError as error:
                 if not told:
-                    log.warning("a result waits for the ledger", code=error.code, reason=error.message("en"))
+                    log.warning("result.waits", code=error.code, reason=error.message("en"))
                 told = True
                 if self.leaving.wait(AGAIN):
                     raise

@@ -35,8 +35,12 @@ class Ready:
 
 
 def choose(conn: Connection, lanes: Lanes, lane: Lane, now: datetime, room: int) -> Iterator[Ready]:
-    """Up to `room` commands of an instance whose turn it is, oldest first; one that we are still calling is left alone."""
-    rows = commands.ready(conn, lane.name, stamp(now), room + len(lane.running))
+    """Up to `room` commands of an instance whose turn it is, oldest first; one that we are still calling is left alone.
+
+    A trial of an instance that seems away takes the one that has failed least: one that fails always must not be every trial.
+    """
+    look = commands.ready_least_tried if lane.gate.broken else commands.ready
+    rows = look(conn, lane.name, stamp(now), room + len(lane.running))
     for row in [row for row in rows if row.id not in lane.running][:room]:
         command = Command.from_json(row.body)
         if command.type == TIMER:

@@ -20,7 +20,7 @@ from hub.ledger.positions import Position
 from schemas.event import Command, stamp
 from schemas.topics import COMMANDS
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 READER = "executor"
 JOB = "commands"
 LEASE, RENEW = 15.0, 5.0
@@ -62,7 +62,7 @@ class CommandsIn:
             self.drop()
             if error.code != FENCED:
                 raise
-            log.info("another program takes commands in", reader=READER)
+            log.info("commands.taken_over", reader=READER)
             return False
         except BaseException:
             self.drop()  # what was read and not committed is read again

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import structlog
 from sqlalchemy import Connection
 
 from connectors.executor import results
@@ -26,11 +25,12 @@ from hub.ledger import commands, leases
 from hub.ledger.ledger import Ledger
 from schemas.event import moment, stamp
 
-log = structlog.get_logger()
 LOOK = 1.0
 """Seconds after which the ledger is looked at anyway: another program may have accepted or reopened a command."""
+TIMEOUTS = 2
+"""A request may take its time-out twice: once until it is written, once until it is answered."""
 MARGIN = 15.0
-"""Seconds that a call may begin late, and seconds beyond its time-outs until it counts as abandoned."""
+"""Seconds beyond a call's time-outs until it counts as abandoned."""
 
 Started = tuple[Lane, Call, Sends]
 
@@ -88,7 +88,8 @@ class Dispatcher:
         there = datetime.fromtimestamp(leases.database_time(conn), UTC)
         taken: list[Started] = []
         for one in ready:
-            longest = 2 * (one.lane.limits.timeout + MARGIN)
+            # A look and a request, each with its time-outs, and a margin before and after the request begins.
+            longest = 2 * (TIMEOUTS * one.lane.limits.timeout + MARGIN)
             deadline = stamp(there + timedelta(seconds=longest))
             if commands.take(conn, one.row, self.owner, deadline, stamp(now)):
                 taken += self._begun(conn, one, now)
@@ -106,7 +107,7 @@ class Dispatcher:
                 doubtful=one.row.state == "UNKNOWN",
                 once=one.sends.once(one.command.type),
                 limits=one.lane.limits,
-                give_up_at=self.clock.monotonic() + one.lane.limits.timeout + MARGIN,
+                give_up_at=self.clock.monotonic() + TIMEOUTS * one.lane.limits.timeout + MARGIN,
             )
             return [(one.lane, call, one.sends)]
         error = one.work if isinstance(one.work, HubError) else self._timer(conn, one, now)

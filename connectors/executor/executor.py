@@ -21,7 +21,7 @@ from hub.errors import FatalError, HubError, RetryableError
 from hub.event_log import EventLog
 from hub.ledger.ledger import Ledger
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 ROUND = 1.0
 AWAY = 1.0
 """Seconds to wait before log or ledger, being away, are tried again."""
@@ -75,7 +75,7 @@ class Executor:
         try:
             self._commands_in.let_go()
         except HubError as error:
-            log.warning("the job of taking commands in expires by itself", code=error.code)
+            log.warning("commands.lease_left", code=error.code)
 
     def healthy(self) -> bool:
         """Whether it does its work; while a system, the log or the ledger is away, waiting is its work."""
@@ -112,20 +112,20 @@ class Executor:
             try:
                 turn()
                 if away:
-                    log.info("goes on", loop=name)
+                    log.info("executor.goes_on", loop=name)
                 failures, away = 0, False
             except RetryableError as error:
                 if not away:
-                    log.warning("waits", loop=name, code=error.code, reason=error.message("en"))
+                    log.warning("executor.waits", loop=name, code=error.code, reason=error.message("en"))
                 away = True
                 self._stopping.wait(error.retry_after or AWAY)
             except FatalError as error:
-                log.error("cannot go on", loop=name, code=error.code, reason=error.message("en"))
+                log.error("executor.cannot_go_on", loop=name, code=error.code, reason=error.message("en"))
                 self.failed = error
                 return
             except Exception as error:
                 failures += 1
-                log.exception("failed unforeseen", loop=name, times=failures)
+                log.exception("executor.unforeseen", loop=name, times=failures)
                 if failures >= IN_A_ROW:
                     self.failed = error
                     return

@@ -6,10 +6,10 @@ here the caller tells what became of a call, and when.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 IN_A_ROW = 5
-"""Failures without a success in between that open the gate's breaker."""
+"""Commands that fail, with no success in between, until the instance counts as away. One that fails alone is its own trouble."""
 FIRST, LONGEST, LONGEST_REFUSED = 1.0, 60.0, 300.0
 """Seconds until the first trial, and between two at most: of a system that is away, and of one that refuses us."""
 
@@ -18,7 +18,7 @@ FIRST, LONGEST, LONGEST_REFUSED = 1.0, 60.0, 300.0
 class Gate:
     """The state of one instance, by monotonic seconds. While it is broken, one call at a time tries whether it is back."""
 
-    failures: int = 0
+    failing: set[str] = field(default_factory=set)
     trials: int = 0
     until: float = 0.0
     broken_at: float | None = None
@@ -30,18 +30,23 @@ class Gate:
             return 0
         return max(0, (at_once if self.broken_at is None else 1) - running)
 
+    @property
+    def broken(self) -> bool:
+        """Whether calls are trials now."""
+        return self.broken_at is not None
+
     def answered(self, began: float) -> bool:
-        """A call that began then was answered; True when that ends an outage. One from before the outage says nothing."""
+        """A call that began then did its work; True when that ends an outage. One from before the outage says nothing."""
         if self.broken_at is not None and began < self.broken_at:
             return False
         ended = self.broken_at is not None
-        self.failures, self.trials, self.broken_at, self.refused = 0, 0, None, False
+        self.failing, self.trials, self.broken_at, self.refused = set(), 0, None, False
         return ended
 
-    def failed(self, began: float, now: float) -> bool:
-        """A call got no proper answer; True when that begins an outage."""
-        self.failures += 1
-        if self.broken_at is None and self.failures < IN_A_ROW:
+    def failed(self, command: str, began: float, now: float) -> bool:
+        """A command got no proper answer; True when that begins an outage."""
+        self.failing.add(command)
+        if self.broken_at is None and len(self.failing) < IN_A_ROW:
             return False
         return self._break(began, now, LONGEST)
 

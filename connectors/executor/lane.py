@@ -14,9 +14,9 @@ from connectors.executor.verdicts import Failure
 from hub import metrics
 from hub.clock import Clock
 from hub.connector import Connector, Effect, Limits, Sends
-from hub.errors import FatalError, HubError, RejectedError, RetryableError
+from hub.errors import FatalError, HubError, RetryableError
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -83,9 +83,9 @@ class Lane:
             with self.lock:
                 self.crashes.pop(command, None)
         with self.lock:
-            return self._learn(error, began)
+            return self._learn(command, error, began)
 
-    def _learn(self, error: Exception | None, began: float) -> bool | None:
+    def _learn(self, command: str, error: Exception | None, began: float) -> bool | None:
         now = self.clock.monotonic()
         match error:
             case FatalError():
@@ -93,11 +93,11 @@ class Lane:
             case RetryableError(retry_after=float() | int() as seconds):
                 self.gate.wait(now, seconds)
             case RetryableError():
-                self._tell_break(self.gate.failed(began, now), error)
-            case None | RejectedError():
+                self._tell_break(self.gate.failed(command, began, now), error)
+            case None:  # a refused command says little: it may not have got as far as the system
                 refused = self.gate.refused
                 if self.gate.answered(began):
-                    log.info("instance is back", instance=self.name)
+                    log.info("instance.back", instance=self.name)
                     metrics.PAUSED.labels(self.name).set(0)
                     return False if refused else None
         return None
@@ -105,5 +105,5 @@ class Lane:
     def _tell_break(self, news: bool, error: HubError) -> bool:
         if news:
             metrics.PAUSED.labels(self.name).set(1)
-            log.warning("instance is paused", instance=self.name, code=error.code, reason=error.message("en"))
+            log.warning("instance.paused", instance=self.name, code=error.code, reason=error.message("en"))
         return news

@@ -20,7 +20,7 @@ from hub.ledger.ledger import Ledger
 from hub.ledger.metadata import AnyRow
 from schemas.event import moment, stamp
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Rounds:
         at = stamp(self.clock.now())
         found = [commands.end(conn, row.id, row.owner, "UNKNOWN", at, due_at=self._settled(row)) for row in dead]
         lost = sum(found) + commands.abandoned(conn, there)
-        log.info("calls without an end are looked into", commands=lost)
+        log.info("calls.abandoned", commands=lost)
         return lost
 
     def _settled(self, row: AnyRow) -> str:

@@ -88,11 +88,12 @@ def _ready() -> Select[Any]:
     behind = exists().where(earlier.c.case_id == commands.c.case_id, earlier.c.seq < commands.c.seq, unfinished)
     due = or_(commands.c.due_at.is_(None), commands.c.due_at <= bound("now"))
     mine = and_(_unfinished, commands.c.instance == bound("of"), commands.c.state.in_(READY))
-    return select(commands).where(mine, due, ~behind).order_by(commands.c.seq).limit(bound("most"))
+    return select(commands).where(mine, due, ~behind).limit(bound("most"))
 
 
 # Statements of every command's way are made once: making one costs SQLAlchemy several times what SQLite needs to execute it.
-_READY = _ready()
+_READY = _ready().order_by(commands.c.seq)
+_LEAST_TRIED = _ready().order_by(commands.c.attempts, commands.c.due_at.nulls_first(), commands.c.seq)
 _NEXT_DUE = select(func.min(commands.c.due_at)).where(
     _unfinished, commands.c.state.in_(READY), commands.c.due_at > bound("after")
 )
@@ -122,6 +123,11 @@ def _ending(columns: tuple[str, ...]) -> Update:
 def ready(conn: Connection, instance: str, now: str, limit: int) -> Sequence[AnyRow]:
     """Commands of an instance that may be worked on now, oldest first: due, and the first unfinished of their case."""
     return conn.execute(_READY, {"of": instance, "now": now, "most": limit}).all()
+
+
+def ready_least_tried(conn: Connection, instance: str, now: str, limit: int) -> Sequence[AnyRow]:
+    """As `ready`, those first that were tried least, and of them those that have waited longest since."""
+    return conn.execute(_LEAST_TRIED, {"of": instance, "now": now, "most": limit}).all()
 
 
 def next_due(conn: Connection, after: str) -> str | None:

@@ -26,7 +26,10 @@ NOW = datetime(2026, 11, 20, tzinfo=UTC)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of the length that a test can bear; how long they are in truth is tested where they are reckoned."""
     monkeypatch.setattr(verdicts, "FIRST", 0.02)
+    monkeypatch.setattr(verdicts, "LONGEST", 0.5)
     monkeypatch.setattr(gate, "FIRST", 0.05)
+    monkeypatch.setattr(gate, "LONGEST", 0.5)
+    monkeypatch.setattr(gate, "LONGEST_REFUSED", 0.5)
     monkeypatch.setattr(dispatcher, "LOOK", 0.1)
     monkeypatch.setattr(commands_in, "WAIT", 0.05)
     monkeypatch.setattr(executor, "AWAY", 0.1)
@@ -243,9 +246,24 @@ def test_a_system_that_is_away_is_tried_by_one_call_at_a_time_and_nothing_parks(
         bench.until_states("DONE", asked)
     assert bench.events("hub.command.parked") == []
     assert [line["event"] for line in said if line.get("instance") == "pm"] == [
-        "instance is paused",
-        "instance is back",
+        "instance.paused",
+        "instance.back",
     ]
+
+
+@pytest.mark.parametrize("error", [away(), doubt(), FatalError("HUB-E4003", instance="pm", login="hub")])
+def test_commands_that_always_fail_keep_no_good_one_from_its_turn(bench: Bench, error: Exception) -> None:
+    pm = bench.system("pm")
+    bad = [command(0, case=f"opportunity/crm/bad-{n}") for n in range(IN_A_ROW + 3)]
+    good = [command(0, case=f"opportunity/crm/good-{n}") for n in range(4)]
+    pm.refuse = lambda asked: error if "bad" in asked.case else None
+    with bench.running():
+        bench.ask(*bad)
+        bench.until(lambda: len(pm.sent) > 2 * len(bad))
+        for one in good:
+            bench.ask(one)
+            bench.until_states("DONE", [one])
+    assert {bench.row(one).state for one in bad} <= {"RETRY", "UNKNOWN"}
 
 
 def test_refused_credentials_pause_the_instance_once_and_cost_no_attempt(bench: Bench) -> None:

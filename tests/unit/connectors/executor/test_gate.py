@@ -7,17 +7,23 @@ from connectors.executor.gate import IN_A_ROW, LONGEST, LONGEST_REFUSED, Gate
 
 def broken(at: float = 100.0) -> Gate:
     gate = Gate()
-    told = [gate.failed(at - 1, at) for _ in range(IN_A_ROW)]
+    told = [gate.failed(f"c-{n}", at - 1, at) for n in range(IN_A_ROW)]
     assert told == [False] * (IN_A_ROW - 1) + [True]
     return gate
 
 
 def test_a_few_failures_change_nothing_and_a_success_forgets_them() -> None:
     gate = Gate()
-    for _ in range(3 * IN_A_ROW):
-        gate.failed(1.0, 2.0)
+    for n in range(3 * IN_A_ROW):
+        gate.failed(f"c-{n}", 1.0, 2.0)
         assert gate.answered(1.0) is False
     assert gate.room(2.0, running=2, at_once=8) == 6
+
+
+def test_one_command_that_always_fails_is_no_outage() -> None:
+    gate = Gate()
+    assert not any(gate.failed("poison", float(n), float(n)) for n in range(100))
+    assert gate.room(100.0, 0, 8) == 8
 
 
 def test_many_in_a_row_break_it_and_then_one_call_tries() -> None:
@@ -34,21 +40,21 @@ def test_each_failed_trial_doubles_the_wait_up_to_a_minute() -> None:
     for _ in range(10):
         waits.append(gate.until - now)
         now = gate.until
-        assert gate.failed(now, now) is False
+        assert gate.failed("c-1", now, now) is False
     assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
     assert waits[-1] == LONGEST
 
 
 def test_calls_that_were_let_through_together_fail_together_and_count_once() -> None:
     gate = broken(at=100.0)
-    assert [gate.failed(100.001 + n / 1000, 100.1) for n in range(8)] == [False] * 8
+    assert [gate.failed("c-1", 100.001 + n / 1000, 100.1) for n in range(8)] == [False] * 8
     assert [gate.refuse(100.001 + n / 1000, 100.1) for n in range(8)] == [True] + [False] * 7
     assert gate.until == 101.0
 
 
 def test_calls_that_began_before_the_outage_neither_lengthen_nor_end_it() -> None:
     gate = broken(at=100.0)
-    assert gate.failed(99.0, 100.5) is False
+    assert gate.failed("c-1", 99.0, 100.5) is False
     assert gate.answered(99.0) is False
     assert gate.room(100.5, 0, 8) == 0
     assert gate.until == 101.0

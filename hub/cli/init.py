@@ -1,9 +1,112 @@
-"""`hub init`."""
+"""`hub init`: a home made from a template, ready to run: fresh secrets in `.env`, nothing secret in git."""
 
 from __future__ import annotations
 
+import base64
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from hub.cli.terminal import JsonOption, answer, say, speech, text
+from hub.errors import FatalError
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+NEXT_STEPS = TEMPLATES / "next_steps.md"
+KEPT_OUT = "# 接力 Baton\n.env\n.hub/\n"
+SECRET = "_SECRET"  # noqa: S105  # how such variables are named
+SECRET_BYTES = 32
+UNKNOWN = "http://127.0.0.1:9"
+"""Stands for an address that only the user knows: nothing answers there."""
+_VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
+    app.command("init", help="新建主目录 · make a home")(init)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="新建或空的目录 · a folder that is new or empty")],
+    template: Annotated[
+        str, typer.Option("--template", help="crm-to-project | empty | acme | demo")
+    ] = "crm-to-project",
+    json: JsonOption = False,
+) -> None:
+    """Make a home: settings, people, rules, `.env` with a fresh secret for each system that pushes. Refuses a folder in use."""
+    if template not in templates():
+        raise typer.BadParameter(f"{template}: {', '.join(templates())}")
+    if folder.exists() and (not folder.is_dir() or any(entry.name != ".git" for entry in folder.iterdir())):
+        raise FatalError("HUB-E1021", home=folder)
+    values = make(folder, template)
+    missing = [name for name in values if not name.endswith(SECRET)]
+    if json:
+        answer({"home": str(folder.resolve()), "template": template, "to_be_set": missing})
+        return
+    say(text("✔ 已建好 {}（模板 {}）", "✔ made {} (template {})").format(folder, template))
+    if missing:
+        say(text("  还要填 .env：{}", "  yet to be set in .env: {}").format(", ".join(missing)))
+    say(text("  下一步：cd {} && hub validate && hub up", "  next: cd {} && hub validate && hub up").format(folder))
+
+
+def templates() -> list[str]:
+    """The names of the templates."""
+    return sorted(entry.name for entry in TEMPLATES.iterdir() if (entry / "hub.yaml").is_file())
+
+
+def make(folder: Path, template: str) -> dict[str, str]:
+    """Fill a folder from a template; the environment variables that it needs, with what `.env` has for them now."""
+    shutil.copytree(TEMPLATES / template, folder, dirs_exist_ok=True)
+    (folder / "rules").mkdir(exist_ok=True)
+    _name(folder / "hub.yaml", folder.resolve().name)
+    named = dict.fromkeys(_VARIABLE.findall((folder / "hub.yaml").read_text("utf-8")))
+    values = {name: _first(name) for name in named}
+    (folder / ".env.example").write_text(_lines(dict.fromkeys(values, "")), "utf-8")
+    _write_private(folder / ".env", _lines(values))
+    (folder / ".gitignore").write_text(KEPT_OUT, "utf-8")
+    if not (folder / "README.md").exists():
+        told = NEXT_STEPS.read_text("utf-8").replace("@NAME@", folder.resolve().name)
+        (folder / "README.md").write_text(told, "utf-8")
+    return values
+
+
+def _name(file: Path, name: str) -> None:
+    """Call the hub after its folder, and let it speak as this terminal does."""
+    content = file.read_text("utf-8")
+    if _NAME.fullmatch(name):
+        content = re.sub(r"(?m)^name: hub$", f"name: {name}", content)
+    file.write_text(re.sub(r"(?m)^language: \S+", f"language: {speech.language}", content), "utf-8")
+
+
+def _first(name: str) -> str:
+    """What a variable begins with: a secret of its own, an address where nothing answers, or a mark to be replaced."""
+    if name.endswith(SECRET):
+        return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    return UNKNOWN if name.endswith("_URL") else "?"
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    """A file of variables."""
+    told = "".join(f"# {_about(name)}\n{name}={value}\n" for name, value in values.items())
+    return f"# 密码和地址，不进 git · secrets and addresses; never in git\n{told}"
+
+
+def _about(name: str) -> str:
+    if name.endswith(SECRET):
+        return "推送的签名密钥，同样填到对方系统 · signs pushes; the pushing system needs the same"
+    if name.endswith("_URL"):
+        return "对方系统的地址 · the address of that system"
+    return "对方系统的账号信息 · of our account over there"
+
+
+def _write_private(file: Path, content: str) -> None:
+    """Write a file that only its owner may read, from its first byte on."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.write(content)

@@ -17,7 +17,9 @@ from hub.kafka_log import KafkaLog
 from hub.logs import configure
 from hub.ready import say_ready
 from hub.worker.app import Processor, make_app
+from hub.worker.guard import PATIENCE
 from hub.worker.rule_news import RuleNews
+from schemas.topics import EVENTS
 
 EXIT_CRASHED = 72
 log = structlog.get_logger("hub.worker")
@@ -28,23 +30,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hub", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--copy", default="1", help="which copy of the worker this is, where a hub runs several")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE, help="seconds without headway after which a worker ends itself"
+    )
     chosen = parser.parse_args(arguments)
     try:
         home = Home.load(chosen.home)
         configure("worker", home.secrets)
-        return asyncio.run(serve(home, chosen.copy))
+        return asyncio.run(serve(home, chosen.copy, chosen.patience))
     except HubError as error:
         sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
         return 1
 
 
-async def serve(home: Home, copy: str) -> int:
+async def serve(home: Home, copy: str, patience: float = PATIENCE) -> int:
     """Run until told to stop, or until Faust has crashed: then the supervisor starts another."""
     store = home.rule_store()
     client = home.kafka_client()
     events = KafkaLog(client)
+    await asyncio.to_thread(
+        events.ends, EVENTS.name
+    )  # a log that is away is told of by its code, not by Faust's traceback
     processor = Processor(events, store.rules, events.writer(), ready=lambda: say_ready(home.data, "worker"))
-    app = make_app(processor, client, data=home.data, instance=f"hub-{home.name}-{copy}")
+    app = make_app(processor, client, data=home.data, instance=f"hub-{home.name}-{copy}", patience=patience)
     news = RuleNews(store, processor, home.data / "rules-told.json")
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

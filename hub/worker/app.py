@@ -22,7 +22,7 @@ from hub.worker import GROUP
 from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
 from hub.worker.folding import Folding, fold_chunk
-from hub.worker.guard import EXIT_STALLED, FailureRun, Watchdog, guard, leave, monotonic
+from hub.worker.guard import EXIT_STALLED, PATIENCE, FailureRun, Watchdog, guard, leave, monotonic
 from hub.worker.lanes import Lanes
 from hub.worker.state import PartitionState, catch_up
 from schemas.topics import EVENTS, PARTITIONS
@@ -104,7 +104,7 @@ def _one(events: EventLog, partition: int, offset: int) -> bytes:
 
 
 def make_app(
-    processor: Processor, client: Mapping[str, Any], *, data: Path, instance: str, patience: float = 60.0
+    processor: Processor, client: Mapping[str, Any], *, data: Path, instance: str, patience: float = PATIENCE
 ) -> faust.App:
     """A Faust app on this broker, with the settings that the promises need.
 

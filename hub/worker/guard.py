@@ -21,6 +21,8 @@ from hub.worker.chunks import Chunk
 EXIT_FAILED, EXIT_STALLED = 70, 71
 MOST_FAILURES = 200
 """Failed events in a row, over all cases, after which a release or a rule is taken to be bad and the worker stops."""
+PATIENCE = 60.0
+"""Seconds that a partition may have records waiting and commit nothing."""
 
 log = structlog.get_logger("hub.worker")
 
@@ -66,7 +68,7 @@ class FailureRun:
 class Watchdog:
     """Notices a partition that has work and makes no headway: Faust is known to stall so, silently (its issue 175 and others)."""
 
-    patience: float = 60.0
+    patience: float = PATIENCE
     since: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def look(self, partition: int, position: int, end: int, now: float) -> bool:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Wait for a condition; it has to hold within the time."""
+def until(holds: Callable[[], bool], what: str | Callable[[], str], seconds: float = 30.0) -> None:
+    """Wait for a condition; it has to hold within the time. `what` says what was waited for, and may be asked only then."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.02)
 
 

@@ -1,9 +1,67 @@
-"""`hub doctor`."""
+"""`hub doctor`: is everything there that the hub needs, and what to do about what is not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
+
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say
+from hub.errors import HubError
+
+if TYPE_CHECKING:
+    from hub.cli.checks_machine import Check
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
+    app.command("doctor", help="体检：环境、端口、密钥、日志、账本 · is everything there that the hub needs")(doctor)
+
+
+def doctor(home: HomeOption = HERE, json: JsonOption = False) -> None:
+    """Check the machine and the home; a line to mend each thing that is wrong. Exit 1 when something fails."""
+    checks = []
+    for check in examined(home):
+        checks.append(check)
+        if not json:
+            say(f"  {MARKS[check.level]} {check.level}  {check.check:<12} {check.said}")
+            if check.fix:
+                say(f"          → {check.fix}")
+    failed = any(check.level == "FAIL" for check in checks)
+    if json:
+        answer({"ok": not failed, "checks": [asdict(check) for check in checks]})
+    if failed:
+        raise typer.Exit(Exit.FAILED)
+
+
+MARKS = {"PASS": "✔", "WARN": "!", "FAIL": "✘"}
+
+
+def examined(path: Path) -> Iterator[Check]:
+    """Every check, one after the other; those of the home only where there is one."""
+    from hub.cli import checks_home, checks_machine
+    from hub.cli.running_hub import RunningHub
+
+    yield checks_machine.python()
+    yield checks_machine.system()
+    yield checks_machine.clock()
+    try:
+        hub = RunningHub.of(path)
+    except HubError as error:
+        yield checks_home.of_error("home", error)
+        return
+    if hub.home.config.kafka.embedded:
+        yield checks_machine.java()
+        yield checks_machine.jars()
+    yield checks_machine.disk(hub.home.data)
+    yield checks_home.writable(hub)
+    yield from checks_machine.ports(hub)
+    yield checks_home.settings(hub)
+    yield checks_home.secrets(hub)
+    yield checks_home.calendar(hub)
+    yield from checks_home.broker(hub)
+    yield from checks_home.ledger(hub)
+    yield checks_home.boards(hub)

@@ -12,5 +12,7 @@ CALL_SECONDS = Histogram(
     buckets=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
 )
 PAUSED = Gauge(
-    "hub_instance_paused", "1 while an instance is not called: it is away, asks to wait, or refuses us.", ["instance"]
+    "hub_instance_paused",
+    "1 while an instance is away or refuses us: calls are trials then, one at a time.",
+    ["instance"],
 )

@@ -86,7 +86,7 @@ class Calls:
         now = self.clock.now()
         reach("executor.before-done")
         if refused is not None:
-            reason = verdict.error.message() if verdict.error else ""
+            reason = events.said(verdict.error) if verdict.error else ""
             news = events.paused(lane.name, reason, now) if refused else events.resumed(lane.name, now)
             outbox.record(conn, [news], results.HUB)
         if not results.end(conn, call, verdict, now):

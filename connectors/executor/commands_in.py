@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,7 +40,6 @@ class CommandsIn:
     clock: Clock
     owner: str
     accepted: Callable[[], None]
-    stopping: threading.Event
     _reader: Reader | None = None
     _held: dict[int, Position] = field(default_factory=dict)
     _renewed: float = float("-inf")

@@ -22,6 +22,14 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", "")[:2000]
 
 
+def said(error: HubError) -> str:
+    """What an error says, for people; its code alone when a connector from elsewhere has one that we have no words for."""
+    try:
+        return plain(error.message())
+    except KeyError:
+        return plain(error.code)
+
+
 def spec_of(command: Command) -> CommandSpec:
     """The catalogue's entry; a type that it lacks ends as `hub.command.done`."""
     return COMMANDS.get(command.type) or CommandSpec(command.type, Data)
@@ -61,7 +69,7 @@ def result(command: Command, asked: Mapping[str, Any], effect_id: str | None, at
 
 def parked(command: Command, error: HubError, attempts: int, now: datetime) -> Event:
     """A command cannot go on until a person has dealt with it."""
-    data = _ended(command, command.arguments, attempts, code=error.code, reason=plain(error.message()))
+    data = _ended(command, command.arguments, attempts, code=error.code, reason=said(error))
     id_ = derived_id("parked", command.id, stamp(now))  # one command may park again: each time is a fact of its own
     return _event(command, "hub.command.parked", _subject(command), id_, stamp(now), now, data)
 
@@ -84,7 +92,7 @@ def fired(timer: str, case: str, name: str, due_at: str, now: datetime) -> Event
 
 def paused(instance: str, reason: str, now: datetime) -> Event:
     """An instance refuses us and is left alone for now."""
-    return _of_instance(instance, "hub.connector.paused", now, {"reason": plain(reason)})
+    return _of_instance(instance, "hub.connector.paused", now, {"reason": reason})
 
 
 def resumed(instance: str, now: datetime) -> Event:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from connectors.executor.crew import Crew
+from connectors.executor.events import said
 from connectors.executor.gate import Gate
 from connectors.executor.pace import Pace
-from connectors.executor.verdicts import Failure
+from connectors.executor.verdicts import CRASHES, Failure
 from hub import metrics
 from hub.clock import Clock
 from hub.connector import Connector, Effect, Limits, Sends
@@ -73,8 +74,10 @@ class Lane:
     def crashed(self, command: str) -> int:
         """The connector's code broke on this command: how often in a row."""
         with self.lock:
-            self.crashes[command] = self.crashes.get(command, 0) + 1
-            return self.crashes[command]
+            times = self.crashes.pop(command, 0) + 1
+            if times < CRASHES:  # at the last one it parks; what comes after a person's fix is counted anew
+                self.crashes[command] = times
+            return times
 
     def learn(self, command: str, ended: Effect | Failure, began: float) -> bool | None:
         """Take in how a call ended. True when this is where the instance begins to refuse us, False where that ends."""
@@ -105,5 +108,5 @@ class Lane:
     def _tell_break(self, news: bool, error: HubError) -> bool:
         if news:
             metrics.PAUSED.labels(self.name).set(1)
-            log.warning("instance.paused", instance=self.name, code=error.code, reason=error.message("en"))
+            log.warning("instance.paused", instance=self.name, code=error.code, reason=said(error))
         return news

@@ -36,7 +36,7 @@ def end(conn: Connection, call: Call, verdict: Verdict, now: datetime) -> bool:
         "deadline": None,
         "attempts": call.attempts if verdict.counts else call.attempts - 1,
         "code": verdict.error.code,
-        "reason": events.plain(verdict.error.message()),
+        "reason": events.said(verdict.error),
     }
     return commands.end(conn, command.id, call.owner, verdict.state, stamp(now), **values)
 
@@ -66,7 +66,7 @@ def park(
 ) -> bool:
     """Set a command of ours that is SENDING aside; later ones of its case wait behind it. False when it is not ours."""
     at = stamp(now)
-    values = {**_CLEAN, "code": error.code, "reason": events.plain(error.message())}
+    values = {**_CLEAN, "code": error.code, "reason": events.said(error)}
     if not commands.end(conn, command.id, owner, "PARKED", at, **values):
         return False
     row = {

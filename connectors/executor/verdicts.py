@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
+from connectors.executor.events import said
 from connectors.executor.preparing import Prepared
 from hub.connector import Effect, Limits, Once
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
@@ -86,8 +87,8 @@ def judge(call: Call, ended: Effect | Failure, now: datetime) -> Verdict:
 def _doubt(call: Call, error: HubError, now: datetime, retry_after: float | None = None) -> Verdict:
     """Nobody knows whether it was done: look after a while, repeat it under its key, or ask a person."""
     if call.once is Once.NEITHER:
-        seen = {"instance": call.prepared.command.instance, "reason": error.message(), **error.seen}
-        return Verdict("PARKED", error=RejectedError("HUB-E4065", **{**seen, "cause": error.code}))
+        told = {"instance": call.prepared.command.instance, "reason": said(error), "cause": error.code}
+        return Verdict("PARKED", error=RejectedError("HUB-E4065", **{**error.seen, **told}))
     settle = timedelta(seconds=max(call.limits.settle, retry_after or 0.0))
     later = settle if call.attempts <= 1 else max(settle, _pause(call, None))
     return Verdict("UNKNOWN", error=error, due=now + later)

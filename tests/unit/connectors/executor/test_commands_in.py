@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import orjson
 import pytest
 from sqlalchemy import Connection
@@ -38,7 +36,7 @@ PARKED = Parked(
 
 
 def intake(bench: Bench, owner: str = "me") -> CommandsIn:
-    return CommandsIn(bench.ledger, bench.log, SystemClock(), owner, lambda: None, threading.Event())
+    return CommandsIn(bench.ledger, bench.log, SystemClock(), owner, lambda: None)
 
 
 def put(bench: Bench, *outputs: Output) -> None:

@@ -10,6 +10,7 @@ import typer
 from hub import __version__
 from hub.cli import (
     audit,
+    config,
     connectors,
     demo,
     doctor,
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="接力 Baton：赢单之后，活就传下去 · a deal is won, the work is passed on",
 )
-for group in (init, demo, up, status, doctor, validate, connectors, events, why, rules, parked, rebuild, audit):
+for group in (init, demo, up, status, doctor, validate, connectors, events, why, rules, parked, rebuild, audit, config):
     group.register(app)
 
 

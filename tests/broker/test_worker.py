@@ -145,6 +145,20 @@ def test_workers_that_join_and_leave_share_the_cases_and_stay_exact(stage: Worke
     stop(third)
 
 
+def test_a_partition_that_goes_in_the_middle_of_a_chunk_does_not_end_the_worker(stage: WorkerStage, deals: str) -> None:
+    first = stage.start(copy="1", module="tests.broker.slow_worker")
+    told = first.lines.count("appending")
+    feeding = stage.feed(history(deals, 600), size=5)
+    until(lambda: first.lines.count("appending") >= told + 12, "its chunks are on their way")
+    second = stage.start(copy="2")
+    has(first, 6)
+    feeding.join()
+    stage.catches_up()
+    exact(stage, deals, 600)
+    stop(second)
+    stop(first)
+
+
 def test_a_stalled_worker_is_ended_by_its_watchdog(stage: WorkerStage, deals: str) -> None:
     stage.append(history(deals, 100))
     worker = stage.start("--patience", "2", fail="worker.before-fold:1:stop")

@@ -54,9 +54,9 @@ class WorkerStage:
         self.writer = self.log.writer()
         self.programs: list[Program] = []
 
-    def start(self, *more: str, copy: str = "1", fail: str = "") -> Program:
+    def start(self, *more: str, copy: str = "1", fail: str = "", module: str = "hub") -> Program:
         """A worker that has its partitions and their state; with `fail`, one that may be dead before."""
-        command = [sys.executable, "-m", "hub", "--home", str(self.home), "--copy", copy, *more]
+        command = [sys.executable, "-m", module, "--home", str(self.home), "--copy", copy, *more]
         settings = {"HUB_KAFKA": self.kafka.bootstrap, "HUB_DATA": str(self.data), "HUB_LANG": "en", "HUB_FAIL": fail}
         program = Program(command, settings)
         self.programs.append(program)

@@ -1,0 +1,192 @@
+"""The connectors program on a real broker: what was answered with 202 is in the log, whatever dies on the way."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+import pytest
+
+from hub.embedded_kafka import EmbeddedKafka
+from hub.ledger import parked
+from hub.ledger.ledger import Ledger
+from tests.broker.connectors_stage import Stage, check_log
+from tests.broker.program import until
+from tests.postgres_fixture import NewDatabase
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
+def stage(request: pytest.FixtureRequest, kafka: str, tmp_path: Path) -> Iterator[Stage]:
+    url = "sqlite"
+    if request.param == "postgresql":
+        new: NewDatabase = request.getfixturevalue("postgres")
+        url = new()
+    made = Stage(tmp_path / "home", kafka, url)
+    yield made
+    made.stop_all()
+
+
+@pytest.fixture
+def plain(kafka: str, tmp_path: Path) -> Iterator[Stage]:
+    """A stage on SQLite."""
+    made = Stage(tmp_path / "home", kafka)
+    yield made
+    made.stop_all()
+
+
+def pushed(stage: Stage, numbers: range) -> set[str]:
+    """Push from several senders at once; the subjects that were answered with 202."""
+    with ThreadPoolExecutor(4) as senders:
+        answers = list(senders.map(stage.push, numbers))
+    return {f"opportunity/crm/O-{n}" for n, status in zip(numbers, answers, strict=True) if status == 202}
+
+
+def test_pushes_reach_the_log_once_and_a_stop_leaves_nothing_behind(stage: Stage) -> None:
+    program = stage.start()
+    accepted = pushed(stage, range(30))
+    assert len(accepted) == len(pushed(stage, range(30))) == 30
+    assert stage.get("/health/connectors")[1]["status"] == "ok"
+    assert program.end(signal.SIGTERM) == 0
+    log = stage.log()
+    assert check_log(log) == accepted
+    assert sum(map(len, log.values())) == 30
+    assert stage.counts() == {"accepted": 30, "held": 0, "unpublished": 0}
+
+
+@pytest.mark.parametrize(
+    "fail", ["intake.committed:7:exit", "relay.taken:4:exit", "relay.delivered:4:exit", "relay.taken:1:exit"]
+)
+def test_a_crash_at_any_boundary_loses_nothing_that_was_accepted(stage: Stage, fail: str) -> None:
+    program = stage.start(fail)
+    accepted = pushed(stage, range(40))
+    assert program.ended() == 137
+    stage.start()
+    retried = pushed(stage, range(40))
+    assert len(retried) == 40
+    stage.drained()
+    assert accepted <= check_log(stage.log()) == retried
+    assert stage.counts()["accepted"] == 40
+
+
+def test_kills_at_random_moments_lose_nothing_that_was_accepted(plain: Stage) -> None:
+    chance, accepted = random.Random(20261122), set[str]()
+    for turn in range(5):
+        program = plain.start()
+        killer = threading.Timer(chance.uniform(0.02, 0.4), program.process.kill)
+        killer.start()
+        accepted |= pushed(plain, range(turn * 200, turn * 200 + 200))
+        killer.join()
+        program.ended()
+    assert accepted
+    plain.start()
+    plain.drained()
+    assert accepted <= check_log(plain.log())
+
+
+@pytest.mark.slow
+def test_a_relay_that_sleeps_on_what_it_took_is_replaced_and_does_no_harm_when_it_wakes(stage: Stage) -> None:
+    """The zombie: it has given sequences and not sent them; another sends them; then it wakes and sends them too."""
+    sleeper = stage.start("relay.taken:3:stop")
+    accepted = pushed(stage, range(3))
+    until(sleeper.is_stopped, "the first relay sleeps")
+    other = stage.start(beside=True)
+    stage.drained()
+    beside = Stage(stage.folder / "beside", stage.kafka, stage.url, port=_port(other.lines))
+    accepted |= pushed(beside, range(100, 160))
+    sleeper.process.send_signal(signal.SIGCONT)
+    accepted |= pushed(beside, range(200, 260)) | pushed(stage, range(300, 330))
+    stage.drained()
+    assert check_log(stage.log()) >= accepted
+    assert len(accepted) >= 150
+
+
+def test_while_the_broker_is_away_pushes_are_taken_and_then_relayed(broker: EmbeddedKafka, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "home", broker.start())
+    try:
+        program = stage.start()
+        accepted = pushed(stage, range(20))
+        stage.drained()
+        broker.stop()
+        accepted |= pushed(stage, range(100, 140))
+        assert len(accepted) == 60
+        until(lambda: stage.get("/health/connectors")[0] == 503, "it says that the log is away", 60.0)
+        broker.start()
+        stage.drained(90.0)
+        until(lambda: stage.get("/health/connectors")[0] == 200, "it says that all is well", 10.0)
+        assert check_log(stage.log()) == accepted
+        told = [orjson.loads(line)["event"] for line in program.lines if '"relay.' in line]
+        assert told == ["relay.waits", "relay.goes_on"]
+    finally:
+        stage.stop_all()
+
+
+def test_a_parked_push_that_a_person_asks_about_is_answered_by_the_running_program(plain: Stage) -> None:
+    plain.start()
+    assert plain.push(1, currency="yuan") == 202
+    ledger = Ledger(plain.url)
+    try:
+        with ledger.reading() as conn:
+            (entry,) = parked.opened(conn)
+        ledger.writer.run(lambda conn: parked.ask(conn, entry.id, "discard", "wang.fang", "a test"))
+
+        def settled() -> bool:
+            with ledger.reading() as conn:
+                found = parked.get(conn, entry.id)
+            return found is not None and found.state == "discarded"
+
+        until(settled, "the entry is discarded", 5.0)
+    finally:
+        ledger.close()
+    plain.drained()
+    (told,) = [event for events in plain.log().values() for event in events]
+    assert (told.type, told.data["reason"]) == ("hub.parked.discarded", "a test")
+
+
+def test_other_people_are_known_without_a_restart(plain: Stage) -> None:
+    program = plain.start()
+    plain.push(1)
+    plain.people("li.lei")
+    until(lambda: any('"people.read"' in line for line in program.lines), "people.yaml is read again", 10.0)
+    plain.push(2)
+    plain.drained()
+    owners = {event.data["owner"] for events in plain.log().values() for event in events}
+    assert owners == {"person/wang.fang", "person/li.lei"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [({"host": "0.0.0.0"}, "HUB-E7001"), ({"ledger": "oracle://x/y"}, "HUB-E5001")],
+)
+def test_what_it_cannot_start_with_is_one_line(plain: Stage, changed: dict[str, str], code: str) -> None:
+    plain.settings(**changed)
+    program = plain.start(ready=False)
+    assert program.ended() == 1
+    until(lambda: any(line.startswith(code) for line in program.lines), "the reason is told")
+    assert not [line for line in program.lines if "Traceback" in line]
+
+
+def test_a_port_that_is_taken_is_one_line(plain: Stage) -> None:
+    plain.start()
+    second = plain.start(ready=False)
+    assert second.ended() == 1
+    until(lambda: any(line.startswith("HUB-E7010") for line in second.lines), "the reason is told")
+
+
+def test_no_secret_is_written(plain: Stage) -> None:
+    program = plain.start()
+    plain.push(1)
+    program.end(signal.SIGTERM)
+    assert program.lines
+    assert "whsec_" not in "\n".join(program.lines)
+
+
+def _port(lines: list[str]) -> int:
+    until(lambda: any('"ready"' in line for line in lines), "the port is told")
+    return int(next(orjson.loads(line)["port"] for line in lines if '"ready"' in line))

@@ -44,13 +44,16 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def open_(url: str, **options: object) -> Page:
+    def open_(url: str, expected: str = "\0", **options: object) -> Page:
+        """`expected`: a complaint of the console that holds this text is no surprise."""
         settings: dict[str, object] = {"locale": "zh-CN", "viewport": {"width": 1440, "height": 900}, **options}
         context = browser.new_context(**settings)  # type: ignore[arg-type]  # options are Playwright's own
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on(
+            "console", lambda m: complaints.append(m.text) if m.type == "error" and expected not in m.text else None
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
         return page

@@ -105,7 +105,12 @@ def _card(conn: Connection, ref: str) -> Story | None:
 
 def _message(conn: Connection, ref: str) -> Story | None:
     row = conn.execute(select(messages).where(messages.c.key == ref)).mappings().first()
-    return None if row is None else Story(ref, row["case_id"], row["text"], "sent", row["why"])
+    return None if row is None else Story(ref, row["case_id"], row["text"], "sent", _cause(row["why"]))
+
+
+def _cause(why: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A cause whose effect, if there is one, is told elsewhere."""
+    return {"effect": None, **why} if why else None
 
 
 def _beside(conn: Connection, case: str) -> list[dict[str, Any]]:
@@ -120,7 +125,7 @@ def add_events(story: Story, ledger: Ledger) -> None:
     with ledger.reading() as conn:
         events = [Event.from_json(row.body) for row in outbox.of_subject(conn, story.ref)]
         if story.why is None:
-            story.why = next((event.data["why"] for event in events if event.data.get("why")), None)
+            story.why = next((_cause(event.data["why"]) for event in events if event.data.get("why")), None)
         cause = outbox.find(conn, story.why["event"]) if story.why else None
     story.events = told(events)
     story.source = Event.from_json(cause.body).model_dump(exclude_none=True) if cause is not None else None

@@ -6,11 +6,13 @@
   const offline = document.getElementById("offline");
   let focused = null; // the id of the card that has the focus, and the heading of its column
 
-  // A tab opened in the background must not hold one of the browser's six connections to us.
+  // A tab opened in the background must not hold one of the browser's six connections to us: the stream begins when the tab
+  // is first seen. It listens once, so saying so again does no harm.
   function connect() {
     if (live && !document.hidden) htmx.trigger(live, "hub:visible");
   }
   document.addEventListener("visibilitychange", connect);
+  document.addEventListener("DOMContentLoaded", connect); // after htmx's own, which was there first
 
   function columnOf(card) {
     const heading = card.closest("section")?.querySelector("h2");
@@ -50,5 +52,4 @@
   });
   document.addEventListener("htmx:sse:error", () => { offline.hidden = false; });
   document.addEventListener("htmx:sse:after:connection", () => { offline.hidden = true; });
-  document.addEventListener("DOMContentLoaded", () => setTimeout(connect));
 })();

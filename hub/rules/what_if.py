@@ -79,7 +79,7 @@ def _event(located: Located, path: Keys, value: Any, people: People, at: int) ->
             return Event.model_validate(value)
         given, errors = check(Given, located, path, located.file)
         if given is None:
-            raise errors[0]
+            raise min(errors, key=lambda error: error.code != "HUB-E3005")  # what is missing is often there, misspelt
         return given_event(given, people, at)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

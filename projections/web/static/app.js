@@ -30,7 +30,7 @@
     const card = document.getElementById(focused.card);
     if (!card) return;
     const column = columnOf(card);
-    if (column !== focused.column) said.textContent = `${card.querySelector("h3").textContent} → ${column}`;
+    if (column !== focused.column) said.textContent = `${card.querySelector("h2, h3").textContent} → ${column}`;
     (card.querySelector(`[data-act="${focused.inside}"]`) || card).focus({ preventScroll: true });
   }
 

@@ -1,0 +1,50 @@
+"""Every page, in both languages, light and dark: axe finds nothing to object to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.board_events import Deal, event, eventually
+from tests.board_site import Site, serve
+from tests.browser_fixture import OpenPage
+
+pytestmark = pytest.mark.browser
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+PAGES = ("/", "/boards/tasks", "/boards/deals", "/boards/inbox", "/why/task/own/100", "/why/opportunity/crm/O-1")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serve(tmp_path_factory.mktemp("site")) as running:
+        own, other = Deal(1, instance="own"), Deal(2, minutes=20)
+        said = {"type": "message.send", "arguments": {"to": "person/li.lei", "text": "赢单"}, "why": own.why(0)}
+        message = event("hub.command.done", "command/own/m1", said, case=own.case)
+        running.relay.send([*own.story(), own.step(1, "completed", 6), message])
+        running.relay.send([other.won(), other.requested(0), other.requested(1), other.project(), other.parked(1)])
+        want = f"inbox-{sum(running.relay.last.values())}"
+        eventually(lambda: want in running.live.head and want.replace("inbox", "tasks") in running.live.head)
+        yield running
+
+
+@pytest.mark.parametrize("locale", ["zh-CN", "en-GB"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 400])
+def test_axe_finds_nothing(site: Site, open_page: OpenPage, locale: str, scheme: str, width: int) -> None:
+    page = open_page(site.url, locale=locale, color_scheme=scheme, viewport={"width": width, "height": 900})
+    axe = AXE.read_text("utf-8")
+    for path in PAGES:
+        page.goto(site.url + path)
+        page.evaluate(axe)  # as the developer tools do: the page's own policy lets no script in
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(path, each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
+
+
+def test_at_twice_the_size_nothing_runs_off_the_side(site: Site, open_page: OpenPage) -> None:
+    """200 % zoom of a laptop's window; a board's columns scroll in their own frame."""
+    page = open_page(site.url, viewport={"width": 720, "height": 450})
+    for path in PAGES:
+        page.goto(site.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path

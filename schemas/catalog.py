@@ -73,7 +73,9 @@ _ALL = [
     *_events("im.card", im.CardAnswer, "answered"),
     *_events("work.project", work.Project, created="open", completed="completed"),
     *_events("work.task", work.TaskRequest, requested="requested"),
-    *_events("work.task", work.Task, "assigned", "changed", "overdue", created="open", accepted="accepted", started="started"),
+    *_events(
+        "work.task", work.Task, "assigned", "changed", "overdue", created="open", accepted="accepted", started="started"
+    ),
     *_events("work.task", work.Task, completed="completed", reopened="open", cancelled="cancelled"),
     *_events("desk.demand", desk.Demand, "changed", filed="filed", planned="planned", done="done", declined="declined"),
     *_events("desk.change", desk.Change, "changed", filed="filed", done="done", declined="declined"),

@@ -9,6 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from schemas.event import MAX_BYTES
+
+LARGEST = 8 * MAX_BYTES
+"""Bytes of a record that a log still takes: what is parked carries its event in it, and a state all of a case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

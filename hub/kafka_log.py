@@ -18,8 +18,7 @@ from confluent_kafka import (
 )
 
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.event_log import Outgoing, Record
-from schemas.event import MAX_BYTES
+from hub.event_log import LARGEST, Outgoing, Record
 from schemas.topics import PARTITIONS
 
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
@@ -67,11 +66,11 @@ def producer(client: Mapping[str, Any], **more: Any) -> Producer:
             "partitioner": "murmur2_random",
             "linger.ms": 0,
             "compression.type": "lz4",
-            "message.max.bytes": 8 * MAX_BYTES,
+            "message.max.bytes": LARGEST,
             "delivery.timeout.ms": 120_000,
             "queue.buffering.max.messages": 1_000_000,
             "log.connection.close": False,
-            "log_level": 3,
+            "log_level": 2,  # not each failed attempt to connect: an outage is told once, by who meets it
             **more,
         }
     )
@@ -167,7 +166,7 @@ def _reading(client: Mapping[str, Any]) -> dict[str, Any]:
         "queued.max.messages.kbytes": 16_384,
         "enable.partition.eof": False,
         "log.connection.close": False,
-        "log_level": 3,
+        "log_level": 2,  # not each failed attempt to connect: an outage is told once, by who meets it
     }
 
 

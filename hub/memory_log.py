@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hub.event_log import Outgoing, Record
+from hub.errors import RejectedError
+from hub.event_log import LARGEST, Outgoing, Record
 from hub.partitioner import partition_of
 from schemas.topics import PARTITIONS
 
@@ -42,6 +43,8 @@ class MemoryWriter:
     def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
         with self.log.changed:
             for record in records:
+                if len(record.key) + len(record.value or b"") > LARGEST:
+                    raise RejectedError("HUB-E2102", reason=f"> {LARGEST}")
                 partition = (
                     partition_of(record.key, self.log.partitions) if record.partition is None else record.partition
                 )

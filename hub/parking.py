@@ -115,10 +115,13 @@ def _parked(ref: str, event: Event, error: HubError, body: bytes) -> Parked:
 
 
 def _unreadable(case: Case | None, record: Record, error: RejectedError) -> Folded:
-    """Park a record that is no event. Its key still names the case, and that case waits; without a key, nothing does."""
+    """Park a record that is no event. Its key still names the case, and that case waits; without a key, nothing does.
+
+    Of one that is too large only the beginning travels on, or the log would refuse that too; it has the record whole.
+    """
     where = f"record/{record.topic}/{record.partition}/{record.offset}"
     key = record.key.decode(errors="replace") if record.key else None
-    parked = Parked(where, key, None, error.code, dict(error.seen), None, None, record.value or b"")
+    parked = Parked(where, key, None, error.code, dict(error.seen), None, None, (record.value or b"")[: 2 * MAX_BYTES])
     if key is None:
         return Folded(None, (parked,), failed=True)
     known = case or Case(id=key, opened_by=key)

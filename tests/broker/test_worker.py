@@ -193,13 +193,16 @@ def poison(deals: str) -> list[tuple[bytes | None, bytes | None]]:
         (f"opportunity/crm/{deals}-schema".encode(), b'{"specversion":"1.0","id":"x"}'),
         (f"opportunity/crm/{deals}-other".encode(), sound),
         (f"opportunity/crm/{deals}-nothing".encode(), None),
+        (f"opportunity/crm/{deals}-large".encode(), sound + b" " * 1_900_000),
         (None, sound),
     ]
 
 
 def put_raw(stage: WorkerStage, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
     """Append records as no program of ours would."""
-    producer = Producer({"bootstrap.servers": stage.kafka.bootstrap, "partitioner": "murmur2_random"})
+    producer = Producer(
+        {"bootstrap.servers": stage.kafka.bootstrap, "partitioner": "murmur2_random", "message.max.bytes": 4_000_000}
+    )
     for key, value in records:
         producer.produce(EVENTS.name, value, key)
     assert producer.flush(20) == 0
@@ -225,6 +228,7 @@ def test_poison_is_parked_once_and_the_others_flow(stage: WorkerStage, deals: st
         "json": "HUB-E6001",
         "schema": "HUB-E6001",
         "nothing": "HUB-E6001",
+        "large": "HUB-E6003",
         "other": "HUB-E6002",
     }
     assert [told["code"] for ref, told in parked.items() if ref.startswith("event/")] == ["HUB-E6010"]

@@ -1,0 +1,49 @@
+"""`hub audit` in words: what was found, in both languages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import hub.audit
+from hub.cli import audit, terminal
+from tests.unit.hub.cli.conftest import Hub
+
+EQUAL = {
+    "board": "tasks",
+    "records": 9,
+    "rows": 3,
+    "built": "a",
+    "live": "a",
+    "equal": True,
+    "differing": [],
+    "differing_count": 0,
+}
+OTHER = {**EQUAL, "live": "b", "equal": False, "differing": ["task/pm/T-1"], "differing_count": 1}
+REPORT = {"ok": True, "counts": {"accepted": 9, "in_the_log": 9}, "findings": [], "boards": [EQUAL]}
+
+
+def test_every_finding_of_the_audit_is_known_in_chinese() -> None:
+    source = Path(hub.audit.__file__).read_text("utf-8")
+    told = set(re.findall(r'report\.find\(\s*f?"([^"{]+)', source))
+    assert len(told) >= 9
+    assert {found.strip() for found in told} <= set(audit.WHAT)
+
+
+def test_a_balance_that_holds_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "all holds" in "\n".join(audit.lines(REPORT))
+    findings = [{"what": "gaps in the sequence of partition 3", "count": 1, "examples": ["000000000007"]}]
+    shown = "\n".join(audit.lines({**REPORT, "ok": False, "findings": findings, "boards": [OTHER]}))
+    assert "✘ gaps in the sequence of partition 3: 1  000000000007" in shown
+    assert "differs from the log in 1 rows → hub rebuild tasks" in shown
+    assert "all holds" not in shown
+    monkeypatch.setattr(terminal.speech, "language", "zh-CN")
+    assert "序号有缺口，分区 3" in "\n".join(audit.lines({**REPORT, "ok": False, "findings": findings}))
+
+
+@pytest.mark.parametrize("command", [("audit",), ("rebuild", "tasks"), ("events", "tail")])
+def test_a_hub_that_does_not_run_is_said_so(home: Path, hub: Hub, command: tuple[str, ...]) -> None:
+    ran = hub(*command, "--home", home)
+    assert (ran.code, ran.error and ran.error.code) == (5, "HUB-E2011")

@@ -1,0 +1,174 @@
+"""The audit, on a log in memory: it finds what is lost, doubled in sequence, unfolded, in doubt or untold, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from hub.audit import Report, audit
+from hub.case import Case, to_json
+from hub.event_log import Outgoing
+from hub.ledger import commands, outbox, positions
+from hub.ledger.ledger import Ledger
+from hub.memory_log import MemoryLog
+from schemas.event import Event, derived_id, moment
+from schemas.topics import PARTITIONS
+from tests.events import AT, command, event, won
+
+NOW: datetime = moment(AT) + timedelta(hours=1)
+
+
+@dataclass
+class Stage:
+    """A ledger and a log, and the programs between them as a test wants them to have worked."""
+
+    ledger: Ledger
+    log: MemoryLog
+
+    def accept(self, *events: Event) -> None:
+        self.ledger.writer.run(lambda conn: outbox.record(conn, events, "crm"))
+
+    def relay(self, lose: int = 0) -> None:
+        """Publish all, but write all except the first `lose`."""
+
+        def work(conn: Connection) -> None:
+            rows = outbox.take(conn, 1000, PARTITIONS)
+            sent = [
+                Outgoing("hub.events", row.case.encode(), self._numbered(row), row.partition) for row in rows[lose:]
+            ]
+            self.log.writer().append(sent)
+            outbox.publish(conn, [row.id for row in rows], AT)
+
+        self.ledger.writer.run(work)
+
+    def _numbered(self, row: outbox.Waiting) -> bytes:
+        told = Event.from_json(row.body).model_copy(
+            update={"sequence": str(row.sequence), "outbox": self.ledger.outbox_id}
+        )
+        return told.to_json()
+
+    def fold(self) -> None:
+        """Every case's state, at the case's last event."""
+        for records in list(self.log.records.values()):
+            for record in records:
+                if record.topic == "hub.events" and record.key is not None:
+                    state = to_json(Case(record.key.decode(), record.key.decode()), record.offset)
+                    self.log.writer().append([Outgoing("hub.state", record.key, state, record.partition)])
+
+    def ask(self, state: str, tell: bool = False) -> str:
+        """A command that was asked for, taken in, and is in this state; its id."""
+        asked = command(won())
+        self.log.writer().append([Outgoing("hub.commands", asked.case.encode(), asked.to_json())])
+
+        def work(conn: Connection) -> None:
+            commands.accept(conn, asked, asked.to_json(), AT)
+            conn.execute(commands.commands.update().values(state=state))
+            for partition in range(PARTITIONS):
+                held = positions.claim(conn, "executor", "hub.commands", partition)
+                positions.advance(conn, held, self.log.ends("hub.commands")[partition])
+
+        self.ledger.writer.run(work)
+        if tell:
+            self.accept(
+                event("work.task.created", "task/pm/T-1", case=asked.case, id=derived_id("result", asked.id, "done"))
+            )
+        return asked.id
+
+    def audit(self, now: datetime = NOW) -> Report:
+        with self.ledger.reading() as conn:
+            return audit(self.log, conn, self.ledger.outbox_id, now, self.given)
+
+    def given(self) -> dict[int, int]:
+        with self.ledger.reading() as conn:
+            return outbox.sequence_ends(conn)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    yield Stage(ledger, MemoryLog())
+    ledger.close()
+
+
+def found(report: Report) -> list[str]:
+    return [finding.what for finding in report.findings]
+
+
+def test_all_holds(stage: Stage) -> None:
+    stage.accept(won("O-1"), won("O-2"))
+    stage.ask("DONE", tell=True)
+    stage.relay()
+    stage.fold()
+    report = stage.audit()
+    assert report.findings == []
+    assert report.counts["accepted"] == report.counts["in_the_log"] == report.counts["events_applied"] == 3
+    assert (report.counts["commands"], report.counts["effects"], report.counts["on_their_way"]) == (1, 1, 0)
+
+
+def test_what_is_on_its_way_is_no_finding_until_it_takes_too_long(stage: Stage) -> None:
+    stage.accept(won())
+    assert found(stage.audit(moment(AT))) == []
+    assert found(stage.audit()) == ["not in the log after too long"]
+
+
+def test_an_event_that_was_lost_on_its_way(stage: Stage) -> None:
+    stage.accept(won("O-1"), *(event("crm.opportunity.changed", "opportunity/crm/O-1", version=str(n)) for n in (1, 2)))
+    stage.relay(lose=1)
+    stage.fold()
+    partition = next(p for (topic, p), records in stage.log.records.items() if topic == "hub.events" and records)
+    assert found(stage.audit()) == ["published, but not in the log", f"gaps in the sequence of partition {partition}"]
+
+
+def test_a_sequence_given_while_the_audit_reads_is_no_finding(stage: Stage) -> None:
+    """The relay goes on: what it sequences after the first look may be read from the log."""
+    stage.accept(won("O-1"))
+    with stage.ledger.reading() as conn:
+        assert outbox.counts(conn)["accepted"] == 1
+        stage.relay()
+        stage.fold()
+        assert found(audit(stage.log, conn, stage.ledger.outbox_id, moment(AT), stage.given)) == []
+
+
+def test_a_sequence_that_was_never_given(stage: Stage) -> None:
+    stage.accept(won())
+    stage.relay()
+    foreign = won("O-2").model_copy(update={"sequence": "1", "outbox": stage.ledger.outbox_id})
+    stage.log.writer().append([Outgoing("hub.events", foreign.case.encode(), foreign.to_json())])
+    stage.fold()
+    assert found(stage.audit()) == ["partitions with sequences that the ledger never gave"]
+
+
+def test_a_case_that_the_processor_left_behind(stage: Stage) -> None:
+    stage.accept(won())
+    stage.relay()
+    report = stage.audit()
+    assert found(report) == ["cases whose last event the processor has not folded"]
+    assert report.findings[0].examples == (won().case,)
+
+
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [
+        ("SENDING", "calls in doubt after too long"),
+        ("UNKNOWN", "calls in doubt after too long"),
+        ("PARKED", "parked commands that no list shows"),
+        ("DONE", "effects that no event tells of"),
+        ("NEW", None),
+        ("RETRY", None),
+        ("DISCARDED", None),
+    ],
+)
+def test_commands_are_done_told_or_accounted_for(stage: Stage, state: str, what: str | None) -> None:
+    stage.ask(state)
+    assert found(stage.audit()) == ([what] if what else [])
+
+
+def test_a_command_that_was_read_and_is_gone(stage: Stage) -> None:
+    stage.ask("DISCARDED")
+    stage.ledger.writer.run(lambda conn: conn.execute(commands.commands.delete()).rowcount)
+    assert found(stage.audit()) == ["commands that were read and are not in the ledger"]

@@ -33,6 +33,7 @@ POINTS = (
 )
 CASES, EACH = 8, 4
 KILLED = 137
+pytestmark = pytest.mark.slow
 CLASSES = [Once.KEY, Once.MARK]
 
 
@@ -106,7 +107,6 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("once", CLASSES)
 def test_dying_at_every_boundary_in_turn(place: Place, ledger: Ledger, once: Once) -> None:
     for nth, point in enumerate(POINTS):

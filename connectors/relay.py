@@ -29,6 +29,10 @@ MOST = 500
 """New rows in one round."""
 LOOK = 0.1
 """Seconds between looks for what other programs have committed; commits of this one wake the relay at once."""
+LEASE = 6.0
+"""Seconds until another program may take the job over from one that sleeps. Two at work at once repeat events, no more."""
+PATIENCE, SLOWEST = 10.0, 1_000_000
+"""Seconds to wait for the log's acknowledgement, and bytes a second that it must at least take."""
 AGAIN = 0.5
 """Seconds until the next try when log or ledger are away, or when another program has the job."""
 
@@ -40,7 +44,7 @@ class Relay:
 
     def __init__(self, ledger: Ledger, events: EventLog, clock: Clock, lease: Lease | None = None) -> None:
         self._ledger, self._events, self._clock = ledger, events, clock
-        self._lease = lease or Lease("relay", clock)
+        self._lease = lease or Lease("relay", clock, LEASE)
         self._writer: Writer | None = None
         self._sent: list[int] = []
         self._awake, self._stopping = threading.Event(), threading.Event()
@@ -125,7 +129,7 @@ class Relay:
         if self._writer is None:
             self._writer = self._events.writer()
         try:
-            self._writer.append(records)
+            self._writer.append(records, _patience(records))
         except RejectedError as error:
             raise FatalError(error.code, **error.seen) from error  # the door lets nothing in that the log refuses
         except RetryableError:
@@ -151,3 +155,8 @@ class Relay:
         if self._away_since is not None:
             log.info("relay.goes_on", after_seconds=round(self.away_for or 0.0, 1))
             self._away_since = None
+
+
+def _patience(records: Sequence[Outgoing]) -> float:
+    """Seconds after which the log is held to be away: enough for a slow one to take what is sent."""
+    return PATIENCE + sum(len(record.value or b"") for record in records) / SLOWEST

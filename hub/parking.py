@@ -137,7 +137,7 @@ def _settle(case: Case, event: Event, rules: Rules, reread: Reread) -> Folded:
         outputs += [Settled(_ref(entry), case.id, "discarded") for entry in case.held if entry.event == wanted]
     bodies = reread([entry.offset for entry in held]) if held else []
     for entry, body in zip(held, bodies, strict=True):
-        folded = _again(case, Record("", 0, entry.offset, case.id.encode(), body), rules)
+        folded = _again(case, entry, body, rules)
         if isinstance(folded, Parked):
             return Folded(replace(case, held=_blamed(held, folded.code)), (*outputs, folded), failed=True)
         case = folded.case
@@ -146,14 +146,13 @@ def _settle(case: Case, event: Event, rules: Rules, reread: Reread) -> Folded:
     return Folded(replace(case, held=()), tuple(outputs))
 
 
-def _again(case: Case, record: Record, rules: Rules) -> Step | Parked:
+def _again(case: Case, entry: Held, body: bytes, rules: Rules) -> Step | Parked:
     try:
-        event = read_event(record)
+        event = read_event(Record("", 0, entry.offset, case.id.encode(), body))
     except RejectedError as error:
-        first = case.held[0].event
-        return Parked(first, case.id, None, error.code, dict(error.seen), None, None, record.value or b"")
+        return Parked(_ref(entry), case.id, None, error.code, dict(error.seen), None, None, body[: 2 * MAX_BYTES])
     done = _tried(case, event, rules)
-    return _parked(f"event/{event.id}", event, done, record.value or b"") if isinstance(done, HubError) else done
+    return _parked(_ref(entry), event, done, body) if isinstance(done, HubError) else done
 
 
 def _blamed(held: Sequence[Held], code: str) -> tuple[Held, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Index, LargeBinary, Table, Text, func, select, update
+from sqlalchemy import Column, Connection, Index, LargeBinary, Table, Text, func, literal_column, select, update
 
 from hub.ledger.dialect import insert_new
 from hub.ledger.metadata import AnyRow, Json, Serial, metadata
@@ -33,7 +33,8 @@ parked = Table(
     Column("asked_by", Text),
     sqlite_autoincrement=True,
 )
-_open = parked.c.state == "open"
+# Written out, not bound: only then may a database use the partial indexes below.
+_open = parked.c.state == literal_column("'open'", Text)
 Index("parked_open", parked.c.subject, sqlite_where=_open, postgresql_where=_open)
 Index("parked_case", parked.c.case_id, sqlite_where=_open, postgresql_where=_open)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, select
+from sqlalchemy import Connection, Text, bindparam, exists, literal_column, select
 
 from hub.ledger.links import links
 from hub.ledger.outbox import outbox
@@ -27,7 +27,7 @@ class Known(NamedTuple):
 _LOOK = select(
     select(links.c.case_id).where(links.c.object == bindparam("ref")).scalar_subquery(),
     exists().where(
-        parked.c.state == "open",
+        parked.c.state == literal_column("'open'", Text),  # written out, so that the partial index can serve
         parked.c.kind == "delivery",
         parked.c.subject == bindparam("ref"),
         parked.c.id < bindparam("before"),

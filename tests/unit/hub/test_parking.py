@@ -148,3 +148,10 @@ def test_a_parked_poison_record_can_be_discarded() -> None:
         "record/hub.events/0/0",
         "discarded",
     )
+
+
+def test_a_poison_record_that_is_retried_keeps_its_own_name() -> None:
+    log = Log(ProjectRules())
+    log.add(b"{", b"opportunity/crm/O-1")
+    log.add(won())
+    assert parked(log.add(retry(parked="record/hub.events/0/0"))) == [("record/hub.events/0/0", "HUB-E6001")]

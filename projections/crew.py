@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hub.clock import Clock, SystemClock
 from hub.event_log import EventLog
 from hub.projection import Projection
+from projections.rebuild import rebuild
 from projections.run import Ends, Runner, Told, holder_id
 from projections.store import BoardStore
 
@@ -32,10 +33,13 @@ class Crew:
         self.store.prepare(projection.table for projection in self.projections)
         ends, holder = Ends(self.log, self.clock), holder_id()
         for projection in self.projections:
-            runner = Runner(self.log, self.store, projection, self.clock, self.told, ends, holder)
+            runner = Runner(self.log, self.store, projection, self.clock, self.told, self._renew, ends, holder)
             thread = threading.Thread(target=self._run, args=(runner,), name=f"board-{projection.name}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _renew(self, projection: Projection) -> None:
+        rebuild(self.log, self.store, projection)
 
     def _run(self, runner: Runner) -> None:
         try:

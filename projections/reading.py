@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from schemas.catalog import event_spec
 from schemas.event import Event
 
 NUL = "\x00"
+_ODD = re.compile(rb"\\u0000|NaN|Infinity|[0-9][eE]\+?[0-9]{3}")
+"""What may be NUL, or a number that becomes infinite."""
 INSTEAD = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -27,9 +30,8 @@ def read_event(record: Record) -> Event | None:
         event_spec(event.type).model.model_validate(event.data)
     except (RejectedError, ValidationError):
         return None
-    if b"\\u0000" in (record.value or b""):
-        return Event.model_construct(**_storable(event.model_dump()))
-    return event.model_copy(update={"data": _storable(event.data)})
+    # One look at the bytes spares nearly every event the walk through its values.
+    return Event.model_construct(**_storable(event.model_dump())) if _ODD.search(record.value or b"") else event
 
 
 def _storable(value: Any) -> Any:

@@ -39,6 +39,8 @@ WAIT = 0.5
 
 Told = Callable[[str, Sequence[Change], int], None]
 """Takes the board's name, the rows that changed, and how many records of the log the board now reflects."""
+Renew = Callable[[Projection], object]
+"""Builds a board of another version anew."""
 log = structlog.get_logger(__name__)
 
 
@@ -75,13 +77,14 @@ class Ends:
 
 @dataclass
 class Runner:
-    """Runs one board. `told` hears of each commit, after it, from the runner's thread."""
+    """Runs one board. `told` hears of each commit, after it, in the runner's thread; `renew` builds a board of another version."""
 
     log: EventLog
     store: BoardStore
     projection: Projection
     clock: Clock = field(default_factory=SystemClock)
     told: Told = lambda name, changes, at: None
+    renew: Renew = lambda projection: None
     ends: Ends | None = None
     holder: str = field(default_factory=holder_id)
     every: float = BEAT
@@ -123,15 +126,13 @@ class Runner:
             self.store.release(self.projection.name, lease.epoch)
 
     def try_claim(self) -> Lease | None:
-        """Take the board over if nobody alive writes it. A board of another version is built anew first."""
+        """Take the board over if nobody alive writes it. A board of another version is renewed first, and then looked at again."""
         name = self.projection.name
         seen = self.store.owner(name)
         if seen is not None and not self._is_free(seen):
             return None
         if seen is not None and seen.version != self.projection.version:
-            from projections.rebuild import rebuild  # which runs boards itself
-
-            rebuild(self.log, self.store, self.projection)
+            self.renew(self.projection)
             return None
         places = self.store.places(name)
         ends = self.check_ahead(places)

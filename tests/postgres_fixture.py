@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,11 +30,13 @@ def _as_owner() -> list[str]:
 
 
 def _run(program: str, *arguments: str) -> None:
-    # Its output goes to files: the server that pg_ctl leaves behind would keep a pipe open for ever.
+    """Run one of PostgreSQL's programs; its output goes to a file, since the server that pg_ctl leaves behind keeps it open."""
     command = [*_as_owner(), str(_programs() / program), *arguments]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if done.returncode:
-        raise RuntimeError(f"{program} failed with {done.returncode}: {' '.join(command)}")
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        if done.returncode:
+            output.seek(0)
+            raise RuntimeError(f"{program} failed with {done.returncode}: {output.read().decode(errors='replace')}")
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ def router(pages: Pages) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
+    @routes.get("/boards")
     def home(request: Request) -> Response:
         counts = {}
         with pages.store.reading() as conn:

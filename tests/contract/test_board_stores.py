@@ -133,7 +133,8 @@ def test_another_version_is_built_anew_when_it_starts(relay: Relay, store: Board
     before = seen(store, TASKS).digest
     with store.writing() as conn:
         conn.execute(update(TASKS.table).values(title="as version 1 had it"))
-    newer = Runner(relay.log, store, replace(TASKS, version=TASKS.version + 1))
+    projection = replace(TASKS, version=TASKS.version + 1)
+    newer = Runner(relay.log, store, projection, renew=lambda wanted: rebuild(relay.log, store, wanted))
     assert newer.try_claim() is None  # it was rebuilt instead
     assert seen(store, TASKS).digest == before
     owner = store.owner("tasks")

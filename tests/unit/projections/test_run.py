@@ -11,7 +11,9 @@ import pytest
 
 from hub.clock import FixedClock
 from hub.errors import FatalError
+from hub.event_log import Record
 from hub.memory_log import MemoryLog
+from projections.reading import read_event
 from projections.run import SILENT, Runner, next_size
 from projections.store import BoardStore, FencedError, Owner
 from projections.tasks.cards import PROJECTION
@@ -158,3 +160,22 @@ def test_it_follows_the_log_until_it_is_stopped(relay: Relay, store: BoardStore)
 )
 def test_batches_grow_while_they_are_quick(size: int, read: int, seconds: float, after: int) -> None:
     assert next_size(size, read, seconds) == after
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        ("1e999", "inf"),
+        ("-1E+999", "-inf"),
+        ("NaN", "nan"),
+        ("-Infinity", "-inf"),
+        ('"a\\u0000b"', "a\N{REPLACEMENT CHARACTER}b"),
+        ("1e3", 1000.0),
+    ],
+)
+def test_values_that_a_store_cannot_hold_are_written_as_text(raw: str, kept: object) -> None:
+    deal = Deal(1)
+    told = deal.won().to_json().replace(b'"name"', b'"odd":' + raw.encode() + b',"name"', 1)
+    event = read_event(Record("hub.events", 0, 0, deal.case.encode(), told))
+    assert event is not None
+    assert event.data["odd"] == kept

@@ -61,7 +61,7 @@ class Pages:
     boards: Mapping[str, Board]
     clock: Clock = field(default_factory=SystemClock)
     parked: Callable[[], int] = lambda: 0
-    """How much work is parked."""
+    """How much work is parked. Pages ask; parts of pages do not."""
 
     def __post_init__(self) -> None:
         loader = FileSystemLoader([HERE / "templates", HERE.parent])
@@ -89,7 +89,7 @@ class Pages:
             "other": self._in_other_language(request, words.language),
             "head": self.live.head,
             "me": self.person(request),
-            "parked": self.parked(),
+            "parked": self.parked,
         }
         response = HTMLResponse(self.env.get_template(template).render(**common, **facts), status)
         response.headers["vary"] = "accept-language, cookie"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from hub.ledger import outbox
+from hub.ledger import outbox, parked
 from projections.registry import BOARDS, PROJECTIONS
 from projections.store import BoardStore
 from tests.board_events import Deal, eventually
@@ -307,3 +307,30 @@ def test_what_another_program_wrote_is_seen(tmp_path: Path) -> None:
         assert len(get(quiet, "/boards/tasks.json").json()["items"]) == 3
         assert get(quiet, "/health").status_code == 503  # nobody keeps the boards fresh
         other.close()
+
+
+def test_parked_work_is_told_of_on_every_page(tmp_path: Path) -> None:
+    row: dict[str, Any] = {
+        "ref": "command/c1",
+        "kind": "command",
+        "code": "HUB-E4006",
+        "seen": {},
+        "body": b"{}",
+        "parked_at": DEAL.won().time,
+    }
+    with serve(tmp_path, runners=False) as quiet:
+        assert "hub parked list" not in get(quiet, "/", Accept="text/html").text
+        quiet.ledger.writer.run(lambda conn: parked.park(conn, row))
+        page = get(quiet, "/boards/tasks", **{"Accept": "text/html", "Accept-Language": "zh-CN"}).text
+        assert "有 1 项已搁置，运行 <code>hub parked list</code> 查看" in page
+
+
+def test_what_no_one_foresaw_is_a_page_with_an_id_and_no_traceback(tmp_path: Path) -> None:
+    with serve(tmp_path, runners=False) as quiet:
+        with quiet.store.writing() as conn:
+            conn.exec_driver_sql("INSERT INTO inbox VALUES ('command/own/x', 'own', 'c', 'p', 't', 'no time', NULL)")
+        answer = get(quiet, "/boards/inbox", **{"Accept": "text/html", "Accept-Language": "en"})
+        assert answer.status_code == 500
+        assert "HUB-E7108" in answer.text
+        assert "the log has the details" in answer.text
+        assert "Traceback" not in answer.text

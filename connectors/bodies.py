@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -44,14 +45,32 @@ class Bodies:
 
 async def _all(request: web.BaseRequest) -> bytes:
     if request.content.is_eof():  # it came with its head, as most do
-        return request.content.read_nowait()
-    body = bytearray()
+        return _fits(request.content.read_nowait())
     try:
         async with asyncio.timeout(READ_SECONDS):
+            await _invite(request)
+            body = bytearray()
             while chunk := await request.content.readany():
                 body += chunk
-                if len(body) > MAX_BODY:
-                    raise RejectedError("HUB-E7005")
+                _fits(body)
     except TimeoutError:
         raise RejectedError("HUB-E7007") from None
+    except web.RequestPayloadError:
+        raise RejectedError("HUB-E7009") from None
     return bytes(body)
+
+
+Bytes = TypeVar("Bytes", bytes, bytearray)
+
+
+def _fits(body: Bytes) -> Bytes:
+    if len(body) > MAX_BODY:
+        raise RejectedError("HUB-E7005")
+    return body
+
+
+async def _invite(request: web.BaseRequest) -> None:
+    """Tell a sender that asked first to send its body now."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0

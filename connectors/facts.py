@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol, get_args
 
+import orjson
 from pydantic import ValidationError
 
 from hub.connector import Fact
@@ -20,6 +21,9 @@ from schemas.event import MAX_BYTES, Event, derived_id, stamp
 
 AHEAD = timedelta(minutes=5)
 """How far a source's clock may be before ours. A later time is brought back to that: no clock may poison what waits on time."""
+
+ENVELOPE = 32 * 1024
+"""Bytes that an event takes beside its data, at the very most: all attributes at their longest, each byte escaped."""
 
 
 class People(Protocol):
@@ -72,13 +76,19 @@ def event_of(fact: Fact, door: Door) -> Event:
             origin=fact.origin,
             data=data,
         )
-        size = len(event.to_json())
+        size = _size(event)
     except (ValidationError, TypeError, ValueError) as error:
         field, reason = _said(error)
         raise RejectedError("HUB-E6102", type=fact.type, subject=fact.subject, field=field, reason=reason) from error
     if size > MAX_BYTES:
         raise RejectedError("HUB-E6103", type=fact.type, subject=fact.subject, size=size, limit=MAX_BYTES)
     return event
+
+
+def _size(event: Event) -> int:
+    """Bytes of its JSON, or a bound on them that is small enough: writing it whole costs a push a twentieth of its time."""
+    bound = len(orjson.dumps(event.data)) + ENVELOPE
+    return bound if bound <= MAX_BYTES else len(event.to_json())
 
 
 def _checked(spec: EventSpec, fact: Fact, data: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from sqlalchemy import Connection
 
 from connectors.executor.owner import is_dead, new_owner
 from hub.clock import Clock
+from hub.errors import RetryableError
 from hub.ledger import leases
+from hub.ledger.ledger import Ledger
 
 
 class Lease:
@@ -51,3 +55,9 @@ class Lease:
         """Give the job up, so that the next program need not wait."""
         self._epoch = None
         leases.let_go(conn, self.job, self.owner)
+
+    def leave(self, ledger: Ledger) -> None:
+        """Give the job up at the end of the program, if it is ours; with the ledger away it runs out by itself."""
+        if self.held:
+            with contextlib.suppress(RetryableError):
+                ledger.writer.run(self.let_go)

@@ -59,6 +59,7 @@ class Poller:
         """Poll until stopped."""
         while not self._stopping.is_set():
             self._stopping.wait(self.turn())
+        self._lease.leave(self._ledger)
 
     def stop(self) -> None:
         """End `run` after its present page."""

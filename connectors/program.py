@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Threads:
     running: list[threading.Thread] = field(default_factory=list)
     broken: bool = False
 
-    def start(self, name: str, run: Callable[[], None]) -> threading.Thread:
+    def start(self, name: str, run: Callable[[], None]) -> None:
         """Run something in a thread of its own."""
 
         def guarded() -> None:
@@ -66,7 +67,12 @@ class Threads:
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         self.running.append(thread)
-        return thread
+
+    def join(self, seconds: float) -> None:
+        """Wait for all to end, at most so long together: one that waits for an outside system may take longer."""
+        until = time.monotonic() + seconds
+        for thread in self.running:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 class Program:
@@ -157,11 +163,10 @@ class Parts:
         receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
         self.pushes = Pushes(intake, receivers, bodies, clock)
         self.door = FrontDoor(Address(*home.web_address), self.pushes, self._rest)
-        self._relaying: threading.Thread | None = None
 
     async def start(self) -> int:
         """Start: what carries on first, what takes in last. The front door's port."""
-        self._relaying = self.threads.start("relay", self.relay.run)
+        self.threads.start("relay", self.relay.run)
         self.threads.start("second-looks", self.looks.run)
         await asyncio.to_thread(self.executor.start)
         for poller in self.pollers:
@@ -179,6 +184,7 @@ class Parts:
             poller.stop()
         await asyncio.to_thread(self.executor.stop)
         await asyncio.to_thread(self._drain)
+        await asyncio.to_thread(self.threads.join, 2.0)
 
     def refresh(self) -> None:
         """Look for other people."""
@@ -189,8 +195,6 @@ class Parts:
         if not self.threads.broken and not self.relay.drained(DRAIN):
             log.warning("relay.left_some", why="the log or the ledger is away; the rest is sent after the next start")
         self.relay.stop()
-        if self._relaying is not None:
-            self._relaying.join(1.0)
 
     def _working(self) -> bool:
         return not self.threads.broken and self.executor.healthy()

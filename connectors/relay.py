@@ -58,6 +58,7 @@ class Relay:
                 self._turn()
         finally:
             self._close()
+        self._lease.leave(self._ledger)
 
     def wake(self) -> None:
         """Look now: something may have been committed."""

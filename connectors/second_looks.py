@@ -48,6 +48,7 @@ class SecondLooks:
                     log.warning("second_looks.wait", code=error.code, reason=error.message("en"))
                 away = True
                 self._stopping.wait(AGAIN)
+        self._lease.leave(self._ledger)
 
     def stop(self) -> None:
         """End `run` after its present look."""

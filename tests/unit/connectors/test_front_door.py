@@ -242,6 +242,28 @@ def test_an_endless_chunked_push_is_cut_off_at_a_mebibyte(tell: Tell) -> None:
     tell(story)
 
 
+def test_a_body_that_breaks_the_protocol_gets_400(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        assert b" 400 " in (await world.raw(head + b"zz\r\nno number\r\n")).splitlines()[0]
+        both = (
+            b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        assert b" 400 " in (await world.raw(both + b"0\r\n\r\n")).splitlines()[0]
+        assert world.accepted() == 0
+
+    tell(story)
+
+
+def test_a_sender_that_asks_first_is_told_to_send(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        headers = signed(deal()) | {"Expect": "100-continue"}
+        async with asyncio.timeout(2):
+            assert (await world.post(deal(), headers))[0] == 202
+
+    tell(story)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, gzip"])
 def test_a_compressed_push_is_refused_unread(tell: Tell, encoding: str) -> None:
     async def story(world: World) -> None:

@@ -90,7 +90,8 @@ class Effect:
     id: str | None
     response: Mapping[str, Any] = field(default_factory=dict)
     facts: tuple[Fact, ...] = ()
-    """What is true over there by it, where nothing else will tell: neither a push nor a poll. Recorded with the effect."""
+    """What is true over there by it, where nothing else will tell: neither a push nor a poll. Recorded with the effect; people
+    in it are named as the command named them."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ class Connector:
     receives: Receives | None = None
     polls: Polls | None = None
     sends: Sends | None = None
+    knows_persons: bool = False
+    """Whether its system knows people as the hub does: then persons in commands stay persons, and need no account there."""
     check: Callable[[], str] | None = None
     """Ask the system who we are, changing nothing: a line for people. Raises as `send` does."""
     reread: Callable[[bytes], tuple[Fact | Unmapped, ...]] | None = None

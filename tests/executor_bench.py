@@ -116,6 +116,8 @@ class Bench:
     ledger: Ledger
     log: MemoryLog = field(default_factory=MemoryLog)
     systems: dict[str, FakeSystem] = field(default_factory=dict)
+    real: dict[str, Connector] = field(default_factory=dict)
+    """Connectors that need no system of their own."""
     people: FakePeople = field(default_factory=FakePeople)
     clock: Clock = field(default_factory=SystemClock)
 
@@ -130,7 +132,7 @@ class Bench:
 
     def connectors(self) -> dict[str, Connector]:
         """The systems, as the executor is given them."""
-        return {name: connector(name, system) for name, system in self.systems.items()}
+        return {**self.real, **{name: connector(name, system) for name, system in self.systems.items()}}
 
     @contextmanager
     def another(self) -> Iterator[Ledger]:

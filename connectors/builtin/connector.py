@@ -62,4 +62,4 @@ class BuiltinTarget:
 def connect(instance: Instance) -> Connector:
     """Make an instance. Raises FatalError for any setting: there are none."""
     read(BuiltinSettings, instance)
-    return Connector(instance, sends=BuiltinTarget(), check=lambda: instance.name)
+    return Connector(instance, sends=BuiltinTarget(), knows_persons=True, check=lambda: instance.name)

@@ -10,9 +10,6 @@ from connectors.executor.preparing import People, Resolve
 from hub.clock import Clock
 from hub.connector import Connector
 
-KEEPS_PERSONS = "builtin"
-"""The connector that knows people as the hub does."""
-
 
 class Lanes:
     """One lane for each instance, also for one that nobody has connected."""
@@ -43,7 +40,7 @@ class Lanes:
 
     def accounts(self, lane: Lane) -> Resolve | None:
         """How a person becomes an account there; None where persons stay persons."""
-        if lane.connector is not None and lane.connector.instance.use == KEEPS_PERSONS:
+        if lane.connector is not None and lane.connector.knows_persons:
             return None
         people = self.people
         return lambda person: people.account(person, lane.name)

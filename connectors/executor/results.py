@@ -7,15 +7,19 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 from sqlalchemy import Connection
 
+from connectors import casing
 from connectors.executor import events
 from connectors.executor.verdicts import Call, Verdict
-from hub.connector import Effect
-from hub.errors import HubError
+from connectors.facts import Door, event_of
+from hub.connector import Effect, Fact
+from hub.errors import HubError, RejectedError
 from hub.ledger import commands, links, outbox, parked, timers
 from schemas.event import Command, moment, stamp
 
+log = structlog.get_logger(__name__)
 HUB = "hub"
 """The instance of events that are the hub's own."""
 MOST_KEPT = 32 * 1024
@@ -51,7 +55,26 @@ def _done(conn: Connection, call: Call, effect: Effect, now: datetime) -> bool:
     if made is not None:
         links.link(conn, made, command.case, command.id)
     outbox.record(conn, [events.result(command, call.prepared.asked, effect_id, call.attempts, now)], HUB)
+    for fact in effect.facts:
+        _tell(conn, command, fact, now)
     return True
+
+
+class _AsNamed:
+    """People in an effect's facts are named as the command named them."""
+
+    def person_of(self, instance: str, account: str) -> str | None:
+        return None
+
+
+def _tell(conn: Connection, command: Command, fact: Fact, now: datetime) -> None:
+    """Record what an effect says of an object. The effect is there whatever it says, so what is no event is only logged."""
+    try:
+        event = event_of(fact, Door(command.instance, _AsNamed(), now, command.id))
+    except RejectedError as error:
+        log.error("effect.not_told", command=command.id, code=error.code, reason=error.message("en"))
+        return
+    outbox.record(conn, [casing.under(event, casing.settle(conn, event))], command.instance)
 
 
 def park(

@@ -108,6 +108,11 @@ def test_it_takes_what_its_manifest_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_it_names_people_as_its_manifest_says(name: str) -> None:
+    assert _connect(name).knows_persons == (registry.manifest(name).people == "persons")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_looks_up_only_what_is_marked(name: str) -> None:
     """Class A and C need no `find`; a class B without one would leave every doubt to a person."""
     connector = _connect(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from connectors.builtin.connector import connect
+from hub.connector import Instance
 from hub.ledger import links
 from schemas.event import promise
 from tests.executor_bench import Bench, command
@@ -47,3 +49,15 @@ def test_a_command_that_comes_twice_is_carried_out_once(bench: Bench) -> None:
         bench.until_states("DONE", [command(1)])
     assert dict(pm.effects) == {asked.id: 1, command(1).id: 1}
     assert len(bench.events("work.task.created")) == 2
+
+
+def test_what_an_update_makes_of_a_builtin_task_is_told(bench: Bench) -> None:
+    bench.real["desk"] = connect(Instance(name="desk", use="builtin", settings={}))
+    task = command(0, instance="desk", title="开票", assignee="person/han.meimei")
+    update = command(1, type_="task.update", instance="desk", task=promise(task.id), done=True)
+    with bench.running():
+        bench.ask(task, update)
+        bench.until_states("DONE", [task, update])
+    [completed] = bench.events("work.task.completed")
+    assert (completed.subject, completed.case) == (f"task/desk/{task.id}", task.case)
+    assert bench.events("work.task.created")[0].data["assignee"] == "person/han.meimei"

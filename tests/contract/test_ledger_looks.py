@@ -1,0 +1,110 @@
+"""What commands read of ledger and boards, and what they write there, is the same on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from hub import story
+from hub.audit import audit
+from hub.cli.board_places import BoardPlace, board_places
+from hub.cli.running_hub import look_at
+from hub.ledger import commands, links, outbox, parked, parked_events
+from hub.ledger.ledger import Ledger
+from hub.ledger.parked_events import Asking
+from hub.memory_log import MemoryLog
+from projections.folding import Place
+from projections.store import BoardStore, owners, write_places
+from schemas.event import Event
+from tests.events import AT, command, won
+from tests.postgres_fixture import NewDatabase
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.sqlite"
+    new_database: NewDatabase = request.getfixturevalue("postgres")
+    return new_database()
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger(url)
+    yield opened
+    opened.close()
+
+
+def fill(conn: Connection) -> None:
+    """A won deal, a task that it asked for, and an entry that is parked."""
+    asked = command(won())
+    outbox.record(conn, [won()], "crm")
+    commands.accept(conn, asked, asked.to_json(), AT)
+    links.link(conn, "task/pm/T_1", won().case, asked.id)
+    row = {"ref": "event/e1", "kind": "event", "case_id": won().case, "code": "HUB-E6001", "seen": {}, "body": b"{"}
+    parked.park(conn, {**row, "parked_at": AT})
+
+
+def test_a_look_makes_nothing_and_sees_one_moment(url: str) -> None:
+    with look_at(url, "outbox") as conn:
+        assert conn is None
+    ledger = Ledger(url)
+    with look_at(url, "outbox") as conn:
+        assert conn is not None
+        assert outbox.counts(conn)["accepted"] == 0
+        ledger.writer.run(fill)
+        assert outbox.counts(conn)["accepted"] == 0
+    with look_at(url, "outbox") as conn:
+        assert conn is not None
+        assert outbox.counts(conn)["accepted"] == 1
+    ledger.close()
+
+
+def test_a_case_is_found_and_told(ledger: Ledger) -> None:
+    ledger.writer.run(fill)
+    with ledger.reading() as conn:
+        assert [found.ref for found in story.find(conn, "T_1")] == ["task/pm/T_1"]
+        assert story.find(conn, "TX1") == story.find(conn, "%") == []
+        assert [found.ref for found in story.find(conn, won().id[:10])] == [won().id]
+        (root,) = story.of_case(conn, won().case).roots
+    assert [node.command and node.command.type for node in root.causes] == ["task.create"]
+
+
+def test_asking_about_a_parked_event_is_an_event_of_its_case(ledger: Ledger) -> None:
+    ledger.writer.run(fill)
+
+    def ask(conn: Connection) -> str:
+        entry = parked.find(conn, "event/e1")
+        assert entry is not None
+        return parked_events.retry(conn, entry, Asking(datetime.now(UTC), by="li.lei"))
+
+    asked = ledger.writer.run(ask)
+    with ledger.reading() as conn:
+        row = outbox.find(conn, asked)
+    assert row is not None
+    event = Event.from_json(row.body)
+    assert (event.type, event.case, event.data["parked"]) == ("hub.parked.retried", won().case, "e1")
+
+
+def test_the_audit_reads_either(ledger: Ledger) -> None:
+    ledger.writer.run(fill)
+    with ledger.reading() as conn:
+        report = audit(MemoryLog(), conn, ledger.outbox_id, datetime.now(UTC), lambda: {})
+    assert report.counts["accepted"] == report.counts["commands"] == report.counts["parked"] == 1
+    assert [finding.what for finding in report.findings] == ["not in the log after too long"]
+
+
+def test_places_of_boards_are_read_from_their_own_store(url: str) -> None:
+    assert board_places(url) == {}
+    store = BoardStore(url)
+    store.prepare()
+    with store.writing() as conn:
+        owner = {"holder": "", "beat": 0, "fresh_at": AT, "delay_ms": 0, "unreadable": 0}
+        conn.execute(insert(owners).values(projection="tasks", version=1, epoch=1, **owner))
+        write_places(conn, "tasks", {0: Place(next_offset=5), 3: Place(next_offset=7)})
+    store.close()
+    assert board_places(url) == {"tasks": BoardPlace({0: 5, 3: 7}, AT)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TypeVar
 
 from aiohttp import web
 
@@ -27,46 +26,42 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def read(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        """The whole body, counted until the block ends; RejectedError when compressed, too large, too slow or one too many."""
+        """The whole body, counted until the block ends; RejectedError when compressed, too large, too slow or one too many.
+
+        What has come counts, not what was announced: a sender that says much and sends little keeps nobody out.
+        """
         if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise RejectedError("HUB-E7004")
-        length = request.content_length
-        if (length or 0) > MAX_BODY:
+        if (request.content_length or 0) > MAX_BODY:
             raise RejectedError("HUB-E7005")
-        counted = (MAX_BODY if length is None else length) if request.can_read_body else 0
-        if self._bytes + counted > MAX_WAITING:
-            raise RejectedError("HUB-E7006")
-        self._bytes += counted
+        body = bytearray()
         try:
-            yield await _all(request)
+            await self._fill(body, request)
+            yield bytes(body)
         finally:
-            self._bytes -= counted
+            self._bytes -= len(body)
 
+    async def _fill(self, body: bytearray, request: web.BaseRequest) -> None:
+        if request.content.is_eof():  # it came with its head, as most do
+            self._add(body, request.content.read_nowait())
+            return
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await _invite(request)
+                while chunk := await request.content.readany():
+                    self._add(body, chunk)
+        except TimeoutError:
+            raise RejectedError("HUB-E7007") from None
+        except web.RequestPayloadError:
+            raise RejectedError("HUB-E7009") from None
 
-async def _all(request: web.BaseRequest) -> bytes:
-    if request.content.is_eof():  # it came with its head, as most do
-        return _fits(request.content.read_nowait())
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            await _invite(request)
-            body = bytearray()
-            while chunk := await request.content.readany():
-                body += chunk
-                _fits(body)
-    except TimeoutError:
-        raise RejectedError("HUB-E7007") from None
-    except web.RequestPayloadError:
-        raise RejectedError("HUB-E7009") from None
-    return bytes(body)
-
-
-Bytes = TypeVar("Bytes", bytes, bytearray)
-
-
-def _fits(body: Bytes) -> Bytes:
-    if len(body) > MAX_BODY:
-        raise RejectedError("HUB-E7005")
-    return body
+    def _add(self, body: bytearray, chunk: bytes) -> None:
+        body += chunk
+        self._bytes += len(chunk)
+        if len(body) > MAX_BODY:
+            raise RejectedError("HUB-E7005")
+        if self._bytes > MAX_WAITING:
+            raise RejectedError("HUB-E7006")
 
 
 async def _invite(request: web.BaseRequest) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import resource
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +69,36 @@ def test_pushes_reach_the_log_once_and_a_stop_leaves_nothing_behind(stage: Stage
     assert check_log(log) == accepted
     assert sum(map(len, log.values())) == 30
     assert stage.counts() == {"accepted": 30, "held": 0, "unpublished": 0}
+
+
+def test_told_to_stop_under_load_it_finishes_what_it_accepted(plain: Stage) -> None:
+    program = plain.start()
+    stop = threading.Timer(0.3, program.process.send_signal, [signal.SIGTERM])
+    stop.start()
+    accepted = pushed(plain, range(400))
+    stop.join()
+    assert program.ended() == 0
+    assert 0 < len(accepted) < 400
+    assert check_log(plain.log()) == accepted
+    assert not [line for line in program.lines if '"error"' in line or "Traceback" in line]
+
+
+def test_many_slow_senders_cost_little_and_keep_nobody_out(plain: Stage) -> None:
+    program = plain.start()
+    before = _memory(program.pid)
+    slow = [socket.create_connection(("127.0.0.1", plain.port)) for _ in range(500)]
+    try:
+        for number, one in enumerate(slow):
+            head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\n"
+            one.sendall(head if number % 2 else head + b"content-length: 1000000\r\n\r\n" + b"x" * 1000)
+        assert len(pushed(plain, range(20))) == 20
+        assert _memory(program.pid) - before < 50 * 1024 * 1024
+        for one in slow:
+            one.settimeout(30)
+            assert _answer(one)[9:12] in (b"", b"408", b"503")
+    finally:
+        for one in slow:
+            one.close()
 
 
 @pytest.mark.parametrize(
@@ -197,6 +229,22 @@ def test_no_secret_is_written(plain: Stage) -> None:
     program.end(signal.SIGTERM)
     assert program.lines
     assert "whsec_" not in "\n".join(program.lines)
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """What comes back before the connection closes."""
+    told = b""
+    try:
+        while chunk := connection.recv(4096):
+            told += chunk
+    except ConnectionResetError:
+        pass
+    return told
 
 
 def _port(lines: list[str]) -> int:

@@ -344,6 +344,23 @@ def test_pushes_beyond_what_memory_allows_are_told_to_come_again(tell: Tell, mon
     tell(story)
 
 
+def test_senders_that_announce_much_and_send_little_keep_nobody_out(
+    tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_WAITING", 2000)
+
+    async def story(world: World) -> None:
+        head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nx"
+        connections = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(100)]
+        for _, writer in connections:
+            writer.write(head)
+        assert [(await world.push(deal(n)))[0] for n in range(5)] == [202] * 5
+        for _, writer in connections:
+            writer.close()
+
+    tell(story)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "hub.example.com", ""])
 def test_the_door_opens_to_this_machine_only(host: str) -> None:
     with pytest.raises(FatalError) as refused:

@@ -12,7 +12,7 @@ from schemas.data import Amount, Currency, Data, Person
 class Opportunity(Data):
     """A sales opportunity as it stood when the event happened. Subject: `opportunity/<instance>/<id>`."""
 
-    name: str
+    name: str = Field(description="what the deal is called")
     account: str = Field(description="the customer's name")
     amount: Amount = Field(description="its worth, in `currency`")
     currency: Currency
@@ -22,12 +22,12 @@ class Opportunity(Data):
 class Account(Data):
     """A customer. Subject: `account/<instance>/<id>`."""
 
-    name: str
+    name: str = Field(description="the customer's name")
 
 
 class Complaint(Data):
     """A customer's complaint. Subject: `complaint/<instance>/<id>`."""
 
-    customer: str
-    text: str
+    customer: str = Field(description="the customer's name")
+    text: str = Field(description="the complaint, in the customer's words")
     severity: Annotated[int, Field(ge=0, description="larger is worse; the scale is the source's own")]

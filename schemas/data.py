@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 
 class Data(BaseModel):
@@ -13,13 +13,24 @@ class Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-Amount = Annotated[str, StringConstraints(pattern=r"^-?\d{1,20}(\.\d{1,10})?$")]
-"""Money as plain decimal text: never a float, never an exponent."""
+Amount = Annotated[
+    str,
+    StringConstraints(pattern=r"^-?[0-9]{1,20}(\.[0-9]{1,10})?$"),
+    Field(description="plain decimal text: never a float, never an exponent"),
+]
+"""Money."""
 Quantity = Amount | int | float
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-"""ISO 4217."""
-Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
-"""A calendar day in the hub's time zone."""
-Person = Annotated[str, StringConstraints(min_length=1, max_length=200), "person"]
-"""`person/<id>`. A connector's mapping gives the system's account; intake turns it by people.yaml, and an account that
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217 code")]
+Day = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
+    Field(description="a calendar day in the hub's time zone"),
+]
+Person = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    "person",
+    Field(description="person/<id>, or account/<instance>/<account> of nobody known"),
+]
+"""A connector's mapping gives the system's account; intake turns it by people.yaml, and an account that
 nobody has stays `account/<instance>/<account>`."""

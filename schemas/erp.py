@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from schemas.data import Amount, Currency, Data, Day, Person, Quantity
 
 
 class Order(Data):
     """A customer's order. Subject: `order/<instance>/<id>`."""
 
-    number: str | None = None
-    customer: str | None = None
+    number: str | None = Field(default=None, description="the number printed on it")
+    customer: str | None = Field(default=None, description="the customer's name")
     amount: Amount | None = None
     currency: Currency | None = None
 
@@ -17,7 +19,7 @@ class Order(Data):
 class Stock(Data):
     """What is on hand of one item. Subject: `item/<instance>/<sku>`. Quantities are in the item's own unit."""
 
-    item: str
+    item: str = Field(description="the item's name or number")
     quantity: Quantity
     minimum: Quantity | None = None
 
@@ -25,7 +27,7 @@ class Stock(Data):
 class Invoice(Data):
     """An invoice. Subject: `invoice/<instance>/<id>`."""
 
-    number: str | None = None
+    number: str | None = Field(default=None, description="the number printed on it")
     amount: Amount
     currency: Currency
     due: Day | None = None
@@ -37,4 +39,4 @@ class Expense(Data):
     amount: Amount
     currency: Currency
     by: Person | None = None
-    text: str | None = None
+    text: str | None = Field(default=None, description="what it was for")

@@ -22,7 +22,7 @@ EventType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(\.[a-z][a
 CommandType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*\.[a-z][a-z0-9_]*$", max_length=100)]
 Reference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*/[^\s/]+(/\S.*)?$", max_length=400)]
 """`kind/instance/id` of a business object, or `person/<id>`."""
-Stamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+Stamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")]
 """RFC 3339 in UTC with six digits after the second, so that text order is time order."""
 
 
@@ -30,7 +30,7 @@ def stamp(moment: datetime) -> str:
     """Write a moment as a `Stamp`; raises ValueError for one without a time zone."""
     if moment.tzinfo is None:
         raise ValueError("a time without a zone says nothing")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def moment(text: str) -> datetime:
@@ -71,7 +71,7 @@ class Event(Frozen):
     correlationid: Reference = Field(description="the case, for readers that know this name")
     causationid: Name | None = Field(default=None, description="the event or command that caused it")
     subjectversion: Name | None = Field(default=None, description="the source's version of the subject")
-    sequence: Annotated[str, StringConstraints(pattern=r"^\d{1,19}$")] | None = Field(
+    sequence: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}$")] | None = Field(
         default=None, description="gapless per outbox and partition; given by the relay"
     )
     outbox: Name | None = Field(default=None, description="which ledger's outbox counts the sequence")

@@ -13,41 +13,41 @@ from schemas.work import Cause
 class TimerFired(Data):
     """A timer that a rule set has come due."""
 
-    name: str
+    name: str = Field(description="what the timer is called")
 
 
 class RuleChange(Data):
     """A rule file was added, changed, removed or suspended. Subject: `rule/hub/<name>`."""
 
     digest: str | None = Field(default=None, description="of the new text; None when it is gone")
-    previous: str | None = None
-    by: str | None = None
+    previous: str | None = Field(default=None, description="digest of the old text; None when it is new")
+    by: str | None = Field(default=None, description="who changed it, where that is known")
 
 
 class Shadowed(Data):
     """What a rule in shadow mode would have asked for. Subject: `rule/hub/<name>`; the case is the one it looked at."""
 
-    type: str
-    instance: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    type: str = Field(description="the type of the command")
+    instance: str = Field(description="the instance that would have been asked")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="what would have been asked for")
     why: Cause
 
 
 class ConnectorState(Data):
     """An instance was paused, resumed, or has been silent for longer than it should. Subject: `connector/hub/<name>`."""
 
-    reason: str | None = None
+    reason: str | None = Field(default=None, description="why, for people")
 
 
 class CommandResult(Data):
     """How a command ended. Subject: `command/<instance>/<command id>`."""
 
-    type: str
+    type: str = Field(description="the command's type")
     id: str | None = Field(default=None, description="the effect's id over there")
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, description="what was asked for, promises filled in")
     code: str | None = Field(default=None, description="HUB-E…, when it was parked or failed")
-    reason: str | None = None
-    attempts: int = 0
+    reason: str | None = Field(default=None, description="why it failed, for people")
+    attempts: int = Field(default=0, description="how often it was tried")
     why: Cause | None = None
 
 
@@ -61,5 +61,5 @@ class ParkedNote(Data):
     """Parked work was retried or discarded. Subject: what is parked."""
 
     parked: str = Field(description="id of the parked event or command")
-    reason: str | None = None
-    by: str | None = None
+    reason: str | None = Field(default=None, description="why, in the words of whoever did it")
+    by: str | None = Field(default=None, description="who did it")

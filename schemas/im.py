@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from schemas.data import Data, Person
 
 
@@ -9,12 +11,12 @@ class Message(Data):
     """A message that a person posted. Subject: `message/<instance>/<id>`."""
 
     by: Person | None = None
-    text: str
-    channel: str | None = None
+    text: str = Field(description="the message, as plain text")
+    channel: str | None = Field(default=None, description="the channel or group it was posted in")
 
 
 class CardAnswer(Data):
     """A button that a person pressed on a card of ours. Subject: `card/<instance>/<id>`."""
 
     by: Person
-    answer: str
+    answer: str = Field(description="the button's name")

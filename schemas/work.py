@@ -24,15 +24,15 @@ class Cause(Data):
 class Project(Data):
     """A project. Subject: `project/<instance>/<id>`."""
 
-    name: str | None = None
-    customer: str | None = None
+    name: str | None = Field(default=None, description="what the project is called")
+    customer: str | None = Field(default=None, description="the customer's name")
     why: Cause | None = None
 
 
 class TaskRequest(Data):
     """A task that a rule asked for. Subject: `request/<instance>/<command id>`, until the system gives it an id."""
 
-    title: str
+    title: str = Field(description="what is to be done")
     project: str | None = Field(default=None, description="the project's request or id, None for a task of no project")
     assignee: Person | None = None
     due: Day | None = None
@@ -42,8 +42,8 @@ class TaskRequest(Data):
 class Task(Data):
     """A task as it exists in its system. Subject: `task/<instance>/<id>`."""
 
-    title: str | None = None
-    project: str | None = None
+    title: str | None = Field(default=None, description="what is to be done")
+    project: str | None = Field(default=None, description="its project's id or reference")
     assignee: Person | None = None
     due: Day | None = None
     by: Person | None = Field(default=None, description="who did what the event tells")
@@ -53,15 +53,15 @@ class Task(Data):
 class ProjectCreate(Data):
     """`project.create`. Result: the project's id over there."""
 
-    name: str
-    customer: str | None = None
+    name: str = Field(description="what the project is called")
+    customer: str | None = Field(default=None, description="the customer's name")
 
 
 class TaskCreate(Data):
     """`task.create`. Result: the task's id over there."""
 
-    title: str
-    project: str = ""
+    title: str = Field(description="what is to be done")
+    project: str = Field(default="", description="its project's id or reference; empty for a task of no project")
     assignee: Person | None = None
     due: Day | None = None
 
@@ -69,38 +69,38 @@ class TaskCreate(Data):
 class TaskUpdate(Data):
     """`task.update`: changes what is named, leaves the rest."""
 
-    task: str
-    title: str | None = None
+    task: str = Field(description="the task's id over there")
+    title: str | None = Field(default=None, description="what is to be done")
     assignee: Person | None = None
     due: Day | None = None
-    done: bool | None = None
+    done: bool | None = Field(default=None, description="true to finish it, false to open it again")
 
 
 class MessageSend(Data):
     """`message.send`."""
 
     to: Person
-    text: str
+    text: str = Field(description="the message, as plain text")
 
 
 class CardUpdate(Data):
     """`card.update`: changes a card that an earlier message carried."""
 
-    card: str
-    text: str
+    card: str = Field(description="the card's id over there")
+    text: str = Field(description="its new text")
 
 
 class RecordUpdate(Data):
     """`record.update`: changes fields of any record over there."""
 
-    record: str
-    fields: dict[str, Any]
+    record: str = Field(description="the record's id over there")
+    fields: dict[str, Any] = Field(description="the fields to change, by name")
 
 
 class FinancePost(Data):
     """`finance.post`: one posting."""
 
-    project: str
+    project: str = Field(description="the project's id, or the reference of its entity")
     amount: Amount
     currency: Currency
 
@@ -109,11 +109,11 @@ class ApprovalRequest(Data):
     """`approval.request`."""
 
     of: Person
-    text: str
+    text: str = Field(description="what is to be approved")
 
 
 class TimerSet(Data):
     """`timer.set`: a `hub.timer.fired` event of this case at that time."""
 
-    at: str
-    name: str
+    at: str = Field(description="when it comes due, as an RFC 3339 time")
+    name: str = Field(description="what the timer is called, to tell it by")

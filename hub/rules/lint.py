@@ -20,7 +20,11 @@ from schemas.catalog import EVENTS, json_schema
 
 SURE = {"HUB-E3122", "HUB-E3125", "HUB-E3140", "HUB-E3142", "HUB-E3126"}
 """Failures on a sample that a real event would have too."""
-_PATTERNS = {r"^[A-Z]{3}$": "CNY", r"^\d{4}-\d\d-\d\d$": "2026-11-20", r"^-?\d{1,20}(\.\d{1,10})?$": "1000.00"}
+_PATTERNS = {
+    r"^[A-Z]{3}$": "CNY",
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$": "2026-11-20",
+    r"^-?[0-9]{1,20}(\.[0-9]{1,10})?$": "1000.00",
+}
 
 
 def lint(rules: RuleSet, world: World) -> list[HubError]:

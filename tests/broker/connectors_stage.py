@@ -102,6 +102,7 @@ class Stage:
                 "the program is ready",
                 60.0,
             )
+            assert fail or program.running, program.last_words()
         return program
 
     def push(self, number: int | str, *, version: int = 7, **more: Any) -> int | None:

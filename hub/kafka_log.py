@@ -16,11 +16,13 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.event_log import LARGEST, Outgoing, Record
 from schemas.topics import PARTITIONS
 
+_ELECTING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -47,13 +49,29 @@ class KafkaLog:
         consumer = Consumer(_reading(self.client))
         try:
             return {
-                partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-                for partition in range(self.partitions)
+                partition: _span(consumer, TopicPartition(topic, partition)) for partition in range(self.partitions)
             }
-        except KafkaException as error:
-            raise away(error) from error
         finally:
             consumer.close()
+
+
+@retry(
+    retry=retry_if_exception(lambda error: _is_electing(error)),
+    wait=wait_fixed(0.1),
+    stop=stop_after_delay(10),
+    reraise=True,
+)
+def _span(consumer: Consumer, where: TopicPartition) -> tuple[int, int]:
+    """The lowest and the next offset of a partition; a new topic, or a broker just started, has no leader for a moment."""
+    try:
+        return consumer.get_watermark_offsets(where, timeout=10)
+    except KafkaException as error:
+        raise away(error) from error
+
+
+def _is_electing(error: BaseException) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in _ELECTING
 
 
 def producer(client: Mapping[str, Any], **more: Any) -> Producer:

@@ -66,7 +66,8 @@ def read_event(record: Record) -> Event:
         event = Event.from_json(record.value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise RejectedError("HUB-E6001", reason=f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = ".".join(map(str, first["loc"]))
+        raise RejectedError("HUB-E6001", reason=": ".join(filter(None, (where, first["msg"])))) from error
     if record.key is None or record.key != event.case.encode():
         raise RejectedError("HUB-E6002", key=(record.key or b"").decode(errors="replace"), case=event.case)
     return lifted(event)

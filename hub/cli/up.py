@@ -50,9 +50,11 @@ def up(
 
 def refuse_errors(home: Home) -> None:
     """Say every error of a home, and raise when there is one: a hub that is half right is not started."""
-    errors = [finding for finding in home.check() if finding.is_error]
-    for finding in errors:
-        warn(explain(finding.error))
+    from hub.cli.validate import findings
+
+    errors = [error for error, is_error in findings(home.path) if is_error]
+    for error in errors:
+        warn(explain(error))
     if errors:
         raise FatalError("HUB-E1012", count=len(errors), home=home.path)
 

@@ -137,7 +137,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     if request.param == "sqlite":
         yield {}
         return
-    database: Callable[[], str] = request.getfixturevalue("postgres").new_database
+    database: Callable[[], str] = request.getfixturevalue("postgres")
     yield {"HUB_LEDGER": database(), "HUB_BOARDS": database()}
 
 

@@ -98,7 +98,8 @@ def test_the_program(broker: EmbeddedKafka, tmp_path: Path) -> None:
         assert program.wait(20) == 0
     told = rebuilt(tmp_path, environment, "--verify")
     assert told.returncode == 0, told.stderr
-    boards = {board["board"]: board for board in json.loads(told.stdout)["boards"]}
+    said = [json.loads(line) for line in told.stdout.splitlines()]
+    boards = {line["board"]["board"]: line["board"] for line in said if "board" in line}
     assert {name: board["equal"] for name, board in boards.items()} == dict.fromkeys(
         ("tasks", "deals", "inbox", "entities"), True
     )
@@ -113,5 +114,5 @@ def test_the_program(broker: EmbeddedKafka, tmp_path: Path) -> None:
 
 
 def rebuilt(home: Path, environment: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "projections.rebuild_cli", "--home", str(home), "--json", *more]
+    command = [sys.executable, "-m", "projections.rebuilding", "--home", str(home), "--all", *more]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

@@ -70,8 +70,11 @@ class EventLog(Protocol):
     def writer(self) -> Writer:
         """A new writer."""
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> Reader:
-        """A reader of these partitions, each from its next offset on."""
+    def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> Reader:
+        """A reader of these partitions, each from its next offset on.
+
+        The log may gather records for `gather` seconds before it answers: fewer and larger answers, for who is in no hurry.
+        """
 
     def ends(self, topic: str) -> dict[int, int]:
         """Partition → the offset that the next record will have."""

@@ -36,8 +36,9 @@ class KafkaLog:
     def writer(self) -> KafkaWriter:
         return KafkaWriter(producer(self.client))
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> KafkaReader:
-        return KafkaReader(dict(self.client), topic, dict(positions))
+    def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> KafkaReader:
+        together = {"fetch.min.bytes": 262_144, "fetch.wait.max.ms": max(1, int(gather * 1000))} if gather else {}
+        return KafkaReader({**_reading(self.client), **together}, topic, dict(positions))
 
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: high for partition, (_, high) in self._watermarks(topic).items()}
@@ -191,9 +192,9 @@ def _reading(client: Mapping[str, Any]) -> dict[str, Any]:
 class KafkaReader:
     """Reads assigned partitions; positions are the caller's to keep."""
 
-    def __init__(self, client: dict[str, Any], topic: str, positions: dict[int, int]) -> None:
+    def __init__(self, settings: dict[str, Any], topic: str, positions: dict[int, int]) -> None:
         self.topic = topic
-        self._consumer = Consumer(_reading(client))
+        self._consumer = Consumer(settings)
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in positions.items()])
 
     def read(self, limit: int, timeout: float) -> list[Record]:

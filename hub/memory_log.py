@@ -24,7 +24,7 @@ class MemoryLog:
     def writer(self) -> MemoryWriter:
         return MemoryWriter(self)
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> MemoryReader:
+    def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> MemoryReader:
         return MemoryReader(self, topic, dict(positions))
 
     def ends(self, topic: str) -> dict[int, int]:

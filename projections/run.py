@@ -34,6 +34,8 @@ BEAT = 2.0
 """Seconds between two signs of life of a board's writer."""
 SILENT = 8.0
 """Seconds without one after which another takes over. Only delay depends on it: correctness is the epoch's."""
+GATHER = 0.05
+"""Seconds for which the log gathers news: what comes together is written in one transaction."""
 WAIT = 0.5
 """Seconds to wait for a record before looking whether to stop."""
 
@@ -163,7 +165,7 @@ class Runner:
         return now - self._seen[1] >= SILENT
 
     def _write(self, lease: Lease, stop: threading.Event) -> None:
-        reader = self.log.reader(EVENTS.name, _offsets(lease))
+        reader = self.log.reader(EVENTS.name, _offsets(lease), gather=GATHER)
         beaten = -self.every
         try:
             while not stop.is_set():

@@ -25,7 +25,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.errors import RetryableError
 from hub.ledger.database import open_engine, reading, writing
@@ -203,9 +202,17 @@ def read_places(conn: Connection, name: str) -> dict[int, Place]:
 
 def write_places(conn: Connection, name: str, places: Mapping[int, Place]) -> None:
     """Set positions."""
-    for partition, place in sorted(places.items()):
-        row = {"next_offset": place.next_offset, "sequences": dict(place.sequences), "as_of": place.as_of}
-        put(conn, positions, {"projection": name, "partition": partition, **row}, "projection", "partition")
+    rows = [
+        {
+            "projection": name,
+            "partition": partition,
+            "next_offset": place.next_offset,
+            "sequences": dict(place.sequences),
+            "as_of": place.as_of,
+        }
+        for partition, place in sorted(places.items())
+    ]
+    put(conn, positions, rows, "projection", "partition")
 
 
 def forget(conn: Connection, name: str) -> None:
@@ -216,12 +223,7 @@ def forget(conn: Connection, name: str) -> None:
 
 def write_rows(conn: Connection, table: Table, rows: Mapping[str, Row | None]) -> None:
     """Put rows, and delete those that are None."""
-    kept = [{"key": key, **row} for key, row in rows.items() if row is not None]
-    if kept:
-        into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-        statement = into(table)
-        rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name != "key"}
-        conn.execute(statement.on_conflict_do_update(index_elements=["key"], set_=rest), kept)
+    put(conn, table, [{"key": key, **row} for key, row in rows.items() if row is not None], "key")
     for part in _parts([key for key, row in rows.items() if row is None]):
         conn.execute(delete(table).where(table.c.key.in_(part)))
 

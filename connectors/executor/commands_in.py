@@ -9,11 +9,12 @@ import structlog
 from sqlalchemy import Connection
 
 from connectors.executor import events, records, results
+from connectors.lease import Lease
 from hub.clock import Clock
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Reader, Record
 from hub.failpoints import reach
-from hub.ledger import commands, leases, outbox, parked, positions
+from hub.ledger import commands, outbox, parked, positions
 from hub.ledger.ledger import Ledger
 from hub.ledger.positions import Position
 from schemas.event import Command, stamp
@@ -38,11 +39,13 @@ class CommandsIn:
     ledger: Ledger
     log: EventLog
     clock: Clock
-    owner: str
     accepted: Callable[[], None]
     _reader: Reader | None = None
     _held: dict[int, Position] = field(default_factory=dict)
     _renewed: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._lease = Lease(JOB, self.clock, LEASE)
 
     def turn(self) -> bool:
         """Take in what has come, waiting a moment for it; False when another program holds the job.
@@ -76,13 +79,13 @@ class CommandsIn:
     def let_go(self) -> None:
         """Leave the job to another at once."""
         self.drop()
-        self.ledger.writer.run(lambda conn: leases.let_go(conn, JOB, self.owner))
+        self.ledger.writer.run(self._lease.let_go)
 
     def _holds_lease(self) -> bool:
         now = self.clock.monotonic()
         if now - self._renewed < RENEW:
             return True
-        if self.ledger.writer.run(lambda conn: leases.acquire(conn, JOB, self.owner, LEASE)) is None:
+        if not self.ledger.writer.run(self._lease.mine):
             return False
         self._renewed = now
         return True

@@ -84,7 +84,7 @@ class FactLines:
 
     def _read(self) -> None:
         self._positions = self._positions or self._log.ends(EVENTS.name)
-        reader = self._log.reader(EVENTS.name, self._positions)
+        reader = self._log.reader(EVENTS.name, self._positions, gather=0.2)
         try:
             while not self._stopping.is_set():
                 for record in reader.read(500, 0.5):

@@ -28,7 +28,7 @@ def get(conn: Connection, instance: str, stream: str) -> str | None:
 def move(conn: Connection, instance: str, stream: str, cursor: str, at: str) -> None:
     """Keep the stream's cursor."""
     row = {"instance": instance, "stream": stream, "cursor": cursor, "moved_at": at}
-    put(conn, cursors, row, "instance", "stream")
+    put(conn, cursors, [row], "instance", "stream")
 
 
 def every(conn: Connection) -> Sequence[AnyRow]:

@@ -23,12 +23,18 @@ def _insert_new(dialect: str, table: Table, key: tuple[str, ...]) -> Executable:
     return statement.execution_options(preserve_rowcount=True)  # psycopg forgets it with the cursor otherwise
 
 
-def put(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> None:
-    """Insert a row, or replace the one with its key."""
-    into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    statement = into(table).values(row)
-    rest = {name: statement.excluded[name] for name in row if name not in key}
-    conn.execute(statement.on_conflict_do_update(index_elements=key, set_=rest))
+def put(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *key: str) -> None:
+    """Insert rows, or replace those with their keys. All name the same columns; nothing to do for none."""
+    if rows:
+        conn.execute(_put(conn.dialect.name, table, tuple(rows[0]), key), [dict(row) for row in rows])
+
+
+@functools.lru_cache(256)
+def _put(dialect: str, table: Table, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
+    into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = into(table)
+    rest = {name: statement.excluded[name] for name in columns if name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=rest)
 
 
 def each(conn: Connection, statement: Executable, values: Sequence[Mapping[str, Any]]) -> None:

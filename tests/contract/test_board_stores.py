@@ -160,7 +160,7 @@ def test_a_rebuild_that_is_overtaken_says_so_and_leaves_the_board(relay: Relay, 
 class Slow(MemoryLog):
     """Gives one record at a time."""
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> MemoryReader:
+    def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> MemoryReader:
         return OneByOne(self, topic, dict(positions))
 
 

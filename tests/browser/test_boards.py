@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def connected(page: Page) -> None:
     """Wait until the page's stream is open."""
-    eventually(lambda: bool(page.evaluate("Boolean(document.querySelector('#live')._htmx?.sse?.reader)")))
+    eventually(lambda: bool(page.evaluate("Boolean(document.querySelector('#live')?._htmx?.sse?.reader)")))
 
 
 def outbox_events(site: Site, ref: str) -> list[str]:

@@ -43,7 +43,7 @@ class RunFolder:
                 (self.path / "notes.json").unlink(missing_ok=True)
 
     def note(self, **facts: Any) -> None:
-        """Write the notes, whole or not at all."""
+        """Write the notes, whole or not at all. One thread at a time: see `Supervisor`."""
         draft = self.path / "notes.json.new"
         draft.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
         draft.replace(self.path / "notes.json")

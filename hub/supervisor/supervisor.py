@@ -37,6 +37,7 @@ class Supervisor:
     programs: list[Program] = field(default_factory=list)
     bootstrap: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _noting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def run(self) -> RunFolder:
@@ -126,6 +127,11 @@ class Supervisor:
             self.say("ended", {"program": program, "code": number, "last": list(last)})
 
     def _note(self) -> None:
+        """Tell others what runs now. Each program's keeper calls it, from a thread of its own."""
+        with self._noting:
+            self._write_note()
+
+    def _write_note(self) -> None:
         pids: dict[str, int | None] = {program.plan.name: program.pid for program in self.programs}
         if self.broker is not None:
             pids["broker"] = self.broker.pid if self.broker.running else None

@@ -1,0 +1,105 @@
+"""Keeping programs running: restarts, notes, and who may supervise."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hub.errors import FatalError
+from hub.supervisor.programs import Plan, Program, rotate
+from hub.supervisor.restarts import FIRST, MOST, STEADY, BackOff
+from hub.supervisor.run_folder import RunFolder
+from tests.acceptance.running import until
+
+
+def program(folder: Path, code: str, said: list[tuple[str, int | None]]) -> Program:
+    def told(_name: str, what: str, number: int | None, _last: Sequence[str]) -> None:
+        said.append((what, number))
+
+    plan = Plan("sleeper", [sys.executable, "-c", code], folder, dict(os.environ), folder / "logs" / "sleeper.log")
+    return Program(plan, told)
+
+
+def test_pauses_grow_while_a_program_keeps_ending_and_are_forgotten_once_it_ran_well() -> None:
+    back_off = BackOff()
+    pauses = [back_off.after(0.1) for _ in range(12)]
+    assert pauses[:3] == [FIRST, 2 * FIRST, 4 * FIRST]
+    assert pauses[-1] == MOST
+    assert back_off.after(STEADY) == FIRST
+
+
+def test_a_program_that_is_killed_is_started_again_and_stops_when_told(tmp_path: Path) -> None:
+    said: list[tuple[str, int | None]] = []
+    kept = program(tmp_path, "import time; print('up', flush=True); time.sleep(60)", said)
+    kept.start()
+    until(lambda: kept.pid is not None, 10, "it runs")
+    first = kept.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    until(lambda: kept.pid not in (None, first), 10, "it runs again")
+    kept.stop(5)
+    assert kept.pid is None
+    assert ("ended", -signal.SIGKILL) in said
+    assert kept.restarts == 1
+    assert "up" in (tmp_path / "logs" / "sleeper.log").read_text("utf-8")
+
+
+def test_one_supervisor_a_home(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.claim():
+        run.note(pid=4711)
+        assert run.is_claimed()
+        assert run.notes() == {"pid": 4711}
+        with pytest.raises(FatalError, match="HUB-E1010"), RunFolder(tmp_path / "run").claim():
+            pass
+    assert not run.is_claimed()
+    assert run.notes() == {}
+
+
+def test_notes_of_a_supervisor_that_was_killed_count_for_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.note(pid=4711)
+    assert run.notes() == {}
+    assert run.stop(1.0)
+
+
+def test_a_long_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.supervisor.programs.LOG_BYTES", 10)
+    log = tmp_path / "logs" / "worker.log"
+    rotate(log)
+    log.write_text("more than ten bytes", "utf-8")
+    rotate(log)
+    assert not log.exists()
+    assert log.with_suffix(".1.log").read_text("utf-8") == "more than ten bytes"
+
+
+def test_many_keepers_may_note_at_once(tmp_path: Path) -> None:
+    from hub.home import Home
+    from hub.supervisor.supervisor import Supervisor
+
+    (tmp_path / "hub.yaml").write_text("name: small\n", "utf-8")
+    supervisor = Supervisor(Home.load(tmp_path, {}), lambda what, facts: None)
+    failures: list[BaseException] = []
+
+    def note() -> None:
+        try:
+            for _ in range(200):
+                supervisor._note()
+        except BaseException as error:
+            failures.append(error)
+
+    with supervisor.run.claim():
+        threads = [threading.Thread(target=note) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert supervisor.run.notes()["pid"] == os.getpid()
+    assert failures == []

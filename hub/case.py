@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import orjson
 
@@ -13,6 +13,16 @@ from schemas.event import Event
 
 RECENT = 16
 """How many ids of unsequenced events a case keeps, to know a repeat by."""
+
+
+T = TypeVar("T")
+
+
+def altered(value: T, **fields: Any) -> T:
+    """As `dataclasses.replace`, at a fifth of its cost, for what is done several times an event. Only for classes of this file."""
+    made = object.__new__(type(value))
+    made.__dict__.update(value.__dict__, **fields)
+    return made
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,8 @@ class Case:
     def remember(self, event: Event) -> Case:
         """The case, knowing that this record was folded."""
         if event.sequence is not None:
-            return replace(self, outbox=event.outbox, sequence=int(event.sequence), recent=self._recent(event))
-        return replace(self, recent=self._recent(event))
+            return altered(self, outbox=event.outbox, sequence=int(event.sequence), recent=self._recent(event))
+        return altered(self, recent=self._recent(event))
 
     def _recent(self, event: Event) -> tuple[str, ...]:
         return (*self.recent, event.id)[-RECENT:]
@@ -87,7 +97,7 @@ class Case:
     def with_entity(self, event: Event) -> Case:
         """The case, with what the event tells of its subject."""
         known = self.entities.get(event.subject) or Entity(ref=event.subject)
-        return replace(self, entities={**self.entities, event.subject: _told(known, event)})
+        return altered(self, entities={**self.entities, event.subject: _told(known, event)})
 
     def as_value(self) -> dict[str, Any]:
         """What rules see as `case`."""
@@ -107,7 +117,7 @@ def _told(known: Entity, event: Event) -> Entity:
     told = {key: value for key, value in event.data.items() if value is not None and key != "why"}
     fresh = told if newer else {key: value for key, value in told.items() if key not in known.data}
     source = (event.source, event.time)
-    return replace(
+    return altered(
         _staged(known, event_spec(event.type), newer),
         data={**known.data, **fresh},
         sources={**known.sources, **dict.fromkeys(fresh, source)},
@@ -125,7 +135,7 @@ def _staged(known: Entity, spec: EventSpec, newer: bool) -> Entity:
     late = not newer or (spec.opens and known.stage is not None)
     if late and times:
         return known
-    return replace(known, stage=known.stage if late else stage, entered={**known.entered, stage: times + 1})
+    return altered(known, stage=known.stage if late else stage, entered={**known.entered, stage: times + 1})
 
 
 def _is_newer(known: Entity, event: Event) -> bool:

@@ -76,6 +76,8 @@ def read_event(record: Record) -> Event:
 def lifted(event: Event) -> Event:
     """The event with its data as the current version of its type has it."""
     spec = event_spec(event.type)
+    if event.dataschema == spec.dataschema:
+        return event
     version = event.dataschema.rpartition(":")[2]
     if not version.isdecimal() or int(version) == spec.version:
         return event

@@ -6,10 +6,10 @@ The live worker, what-if runs, rebuilds and tests all call `step`; whoever repla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hub.case import Asked, Case
+from hub.case import Asked, Case, altered
 from hub.outputs import Ask, Derive, Output, View
 from schemas.catalog import event_spec
 from schemas.event import Command, Event, derived_id, promised
@@ -94,7 +94,7 @@ def _asking(case: Case, commands: Sequence[Command]) -> Case:
         project = promised(command.arguments.get("project"))
         if command.type == "project.create" or (command.type == "task.create" and project):
             new[command.id] = Asked(command.type, command.instance, project)
-    return replace(case, asked={**case.asked, **new}) if new else case
+    return altered(case, asked={**case.asked, **new}) if new else case
 
 
 def _made(case: Case, event: Event) -> Case:
@@ -102,7 +102,7 @@ def _made(case: Case, event: Event) -> Case:
     asked = case.asked.get(event.causationid or "")
     if asked is None or asked.made or not event.type.endswith(".created"):
         return case
-    return replace(case, asked={**case.asked, str(event.causationid): replace(asked, made=event.subject)})
+    return altered(case, asked={**case.asked, str(event.causationid): altered(asked, made=event.subject)})
 
 
 def _completed(case: Case, event: Event) -> tuple[Derive, ...]:

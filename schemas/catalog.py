@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,7 @@ class EventSpec:
     version: int = 1
     upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def dataschema(self) -> str:
         """The URN of the current version."""
         return f"urn:hub:{self.type}:{self.version}"

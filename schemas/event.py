@@ -6,6 +6,7 @@ what a message is about and never contain time, attempt or code version: an old 
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +15,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 NAMESPACE = uuid.UUID("6b7f2f0a-2c64-5d0e-9a6e-0b2f6c1d8e11")
+_FREE, _FIXED = ~(0xF000 << 64 | 0xC000 << 48), 0x5000 << 64 | 0x8000 << 48
 MAX_BYTES = 256 * 1024
 """The largest event or command, in bytes of JSON; more is refused at the door."""
 
@@ -43,7 +45,11 @@ def moment(text: str) -> datetime:
 
 def derived_id(*parts: str) -> str:
     """The uuid5 of these parts in order: the same parts give the same id on every machine and in every replay."""
-    return str(uuid.uuid5(NAMESPACE, "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)))
+    text = "|".join([part.replace("\\", "\\\\").replace("|", "\\|") for part in parts])
+    made = hashlib.sha1(NAMESPACE.bytes + text.encode(), usedforsecurity=False).digest()[:16]
+    # As uuid.uuid5 has it, at a third of the cost: version 5 and the variant of RFC 4122 in their places.
+    digits = (int.from_bytes(made, "big") & _FREE | _FIXED).to_bytes(16, "big").hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 class Frozen(BaseModel):
@@ -97,7 +103,8 @@ class Event(Frozen):
 
     def to_json(self) -> bytes:
         """Its CloudEvents JSON, without attributes that are not set."""
-        return orjson.dumps(self.model_dump(exclude_none=True))
+        # Every field is plain JSON already; model_dump would look at each once more.
+        return orjson.dumps({name: value for name, value in self.__dict__.items() if value is not None})
 
     @classmethod
     def from_json(cls, raw: bytes) -> Self:
@@ -128,7 +135,7 @@ class Command(Frozen):
 
     def to_json(self) -> bytes:
         """Its JSON."""
-        return orjson.dumps(self.model_dump())
+        return orjson.dumps(self.__dict__)
 
     @classmethod
     def from_json(cls, raw: bytes) -> Self:

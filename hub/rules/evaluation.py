@@ -7,6 +7,7 @@ type first. An evaluation is bounded by CEL's own budgets for rounds and nesting
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import re
 import threading
@@ -21,7 +22,7 @@ from hub.rules.checking import near
 from hub.rules.documents import Json, Path, sizes
 from hub.rules.effort import LIMIT, Effort
 from hub.rules.reading import Missing, PathRead, follow
-from schemas.event import stamp
+from schemas.event import promised, stamp
 
 MAX_RESULT = 256 * 1024
 """Characters of an evaluation's texts, all together."""
@@ -87,6 +88,8 @@ class Expression:
 
     def value(self, scope: Scope) -> Json:
         """Evaluate; raises RejectedError with place and expression for any failure, a missing field among them."""
+        if self._path and (found := self._straight(scope)) is not None:
+            return found
         self._bound(scope)
         scope.raised = None
         _running.scope = scope
@@ -103,6 +106,26 @@ class Expression:
             return self._json(result, Budget())
         except RecursionError as error:
             raise self._too_much("nesting") from error
+
+    @functools.cached_property
+    def _path(self) -> tuple[str, ...]:
+        """Of an expression that is nothing but a path of names: these."""
+        whole = self.reads[0] if self.reads else None
+        if whole is None or (whole.at, whole.end) != (0, len(self.text)):
+            return ()
+        names = tuple(part for part in whole.parts if isinstance(part, str))
+        return (whole.root, *names) if len(names) == len(whole.parts) else ()
+
+    def _straight(self, scope: Scope) -> Json:
+        """The text or promise that the path leads to: most expressions are no more than that. None leaves the rest to CEL."""
+        here: Any = scope.values
+        for name in self._path:
+            if not isinstance(here, dict) or name not in here:
+                return None
+            here = here[name]
+        if isinstance(here, str):
+            return here if len(here) <= MAX_RESULT else None
+        return dict(here) if promised(here) else None
 
     def matched(self, scope: Scope) -> dict[str, Json]:
         """The paths that it reads, with their values, for people: long texts are cut, lists and maps left out."""

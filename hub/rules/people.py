@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args
 
@@ -54,7 +55,7 @@ class People:
 
         Raises RejectedError when nobody holds it.
         """
-        holders = [person_id for person_id, person in self.people.items() if name in person.roles]
+        holders = self._holders.get(name)
         if not holders:
             raise RejectedError("HUB-E3140", role=name, near=near(name, self.roles))
         return PREFIX + max(holders, key=lambda person_id: _weight(case_id, person_id))
@@ -62,7 +63,16 @@ class People:
     @property
     def roles(self) -> frozenset[str]:
         """Every role that somebody holds."""
-        return frozenset(role for person in self.people.values() for role in person.roles)
+        return frozenset(self._holders)
+
+    @functools.cached_property
+    def _holders(self) -> Mapping[str, Sequence[str]]:
+        """Role → who holds it."""
+        holders = defaultdict[str, list[str]](list)
+        for person_id, person in self.people.items():
+            for role in person.roles:
+                holders[role].append(person_id)
+        return holders
 
     def person(self, ref: str) -> dict[str, Any]:
         """What expressions see of a person: `id`, `name`, `department`, `roles`. Raises RejectedError for an unknown one."""

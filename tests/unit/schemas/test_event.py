@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.catalog import EVENTS
-from schemas.event import Command, Event, Stamp, derived_id, moment, promise, promised, stamp
+from schemas.event import NAMESPACE, Command, Event, Stamp, derived_id, moment, promise, promised, stamp
 from tests.events import AT, command, event, won
 
 EVERYTHING: dict[str, Any] = {
@@ -107,6 +108,12 @@ def test_ids_stay_what_they_were() -> None:
 
 
 parts = st.lists(st.text(alphabet=st.sampled_from("ab|\\"), max_size=4), min_size=1, max_size=3)
+
+
+@given(told=st.lists(st.text(max_size=8), max_size=3))
+def test_an_id_is_a_uuid5(told: list[str]) -> None:
+    escaped = "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in told)
+    assert derived_id(*told) == str(uuid.uuid5(NAMESPACE, escaped))
 
 
 @given(one=parts, other=parts)

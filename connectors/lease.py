@@ -16,8 +16,8 @@ from hub.ledger.ledger import Ledger
 class Lease:
     """`mine` asks for the job and keeps it; renewed when a third of its time has passed. For one thread."""
 
-    def __init__(self, job: str, clock: Clock, seconds: float = 15.0) -> None:
-        self.job, self.owner = job, new_owner()
+    def __init__(self, job: str, clock: Clock, seconds: float = 15.0, owner: str | None = None) -> None:
+        self.job, self.owner = job, owner or new_owner()
         self._clock, self._seconds = clock, seconds
         self._epoch: int | None = None
         self._renewed = 0.0

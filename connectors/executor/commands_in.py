@@ -39,13 +39,14 @@ class CommandsIn:
     ledger: Ledger
     log: EventLog
     clock: Clock
+    owner: str
     accepted: Callable[[], None]
     _reader: Reader | None = None
     _held: dict[int, Position] = field(default_factory=dict)
     _renewed: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._lease = Lease(JOB, self.clock, LEASE)
+        self._lease = Lease(JOB, self.clock, LEASE, self.owner)
 
     def turn(self) -> bool:
         """Take in what has come, waiting a moment for it; False when another program holds the job.

@@ -46,7 +46,7 @@ class Executor:
         self._calls = Calls(ledger, clock, self.wake, self._stopping)
         self._dispatcher = Dispatcher(ledger, self._lanes, self._calls, clock, self.owner)
         self._rounds = Rounds(ledger, self._lanes, clock)
-        self._commands_in = CommandsIn(ledger, log, clock, self.wake)
+        self._commands_in = CommandsIn(ledger, log, clock, self.owner, self.wake)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:

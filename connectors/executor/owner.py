@@ -19,10 +19,11 @@ def new_owner() -> str:
 
 
 def is_dead(owner: str) -> bool:
-    """Whether an owner is surely gone. False for one of another machine: of that only its deadline tells."""
-    machine, pid, began, _ = owner.split("/")
+    """Whether an owner is surely gone. False for one of another machine, or of another make: of that only its deadline tells."""
+    machine, _, of_process = owner.partition("/")
     if machine != _machine():
         return False
+    pid, began, _ = of_process.split("/")
     now = _began(int(pid))
     return now not in (began, UNKNOWN)
 

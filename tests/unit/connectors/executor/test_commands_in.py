@@ -36,7 +36,7 @@ PARKED = Parked(
 
 
 def intake(bench: Bench, owner: str = "me") -> CommandsIn:
-    return CommandsIn(bench.ledger, bench.log, SystemClock(), lambda: None)
+    return CommandsIn(bench.ledger, bench.log, SystemClock(), owner, lambda: None)
 
 
 def put(bench: Bench, *outputs: Output) -> None:

@@ -6,7 +6,7 @@ import contextlib
 
 from sqlalchemy import Connection
 
-from connectors.executor.owner import is_dead, new_owner
+from connectors.owner import is_dead, new_owner
 from hub.clock import Clock
 from hub.errors import RetryableError
 from hub.ledger import leases

@@ -25,9 +25,9 @@ FLAGS = [
 OpenPage = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
+    """One Chromium for a module. No longer: while it is there this thread has a running loop, and `asyncio.run` is refused."""
     from playwright.sync_api import sync_playwright  # here, since every test loads this module
 
     if not CHROMIUM.exists():

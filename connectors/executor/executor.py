@@ -12,9 +12,9 @@ from connectors.executor.calls import Calls
 from connectors.executor.commands_in import CommandsIn
 from connectors.executor.dispatcher import Dispatcher
 from connectors.executor.lanes import Lanes
-from connectors.executor.owner import new_owner
 from connectors.executor.preparing import People
 from connectors.executor.rounds import Rounds
+from connectors.owner import new_owner
 from hub.clock import Clock
 from hub.connector import Connector
 from hub.errors import FatalError, HubError, RetryableError

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from connectors.executor import events, results
 from connectors.executor.lanes import Lanes
-from connectors.executor.owner import is_dead
+from connectors.owner import is_dead
 from hub import metrics
 from hub.clock import Clock
 from hub.connector import Once

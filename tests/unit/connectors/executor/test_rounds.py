@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection
 
 from connectors.executor.lanes import Lanes
-from connectors.executor.owner import new_owner
 from connectors.executor.rounds import Rounds
+from connectors.owner import new_owner
 from hub.clock import FixedClock
 from hub.connector import Limits, Once
 from hub.ledger import commands

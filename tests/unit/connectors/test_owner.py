@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 
-from connectors.executor.owner import is_dead, new_owner
+from connectors.owner import is_dead, new_owner
 
-PRINT_OWNER = "from connectors.executor.owner import new_owner; print(new_owner(), flush=True); input()"
+PRINT_OWNER = "from connectors.owner import new_owner; print(new_owner(), flush=True); input()"
 
 
 def test_this_process_lives() -> None:

@@ -114,8 +114,8 @@ class Case:
 def _told(known: Entity, event: Event) -> Entity:
     """Fold an event into its entity. An older version fills in fields that are missing, and takes nothing back."""
     newer = _is_newer(known, event)
-    told = {key: value for key, value in event.data.items() if value is not None and key != "why"}
-    fresh = told if newer else {key: value for key, value in told.items() if key not in known.data}
+    told = [(key, value) for key, value in event.data.items() if value is not None and key != "why"]
+    fresh = dict(told if newer else [(key, value) for key, value in told if key not in known.data])
     source = (event.source, event.time)
     return altered(
         _staged(known, event_spec(event.type), newer),

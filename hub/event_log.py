@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.event import MAX_BYTES
 
@@ -15,8 +14,7 @@ LARGEST = 8 * MAX_BYTES
 """Bytes of a record that a log still takes: what is parked carries its event in it, and a state all of a case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record as it lies in the log. `time` is when it was appended, in seconds since 1970."""
 
     topic: str
@@ -27,8 +25,7 @@ class Record:
     time: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record to append. Without a partition, the key's murmur2 hash chooses it, as in every client of Kafka."""
 
     topic: str

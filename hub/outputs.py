@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,8 +21,7 @@ NO_CASE = b"hub"
 """The key of outputs that belong to no case."""
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """The current state of an entity."""
 
     entity: Entity

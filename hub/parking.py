@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -27,8 +28,7 @@ Reread = Callable[[Sequence[int]], Sequence[bytes]]
 """The bytes at these offsets of the case's partition, in the same order."""
 
 
-@dataclass(frozen=True)
-class Folded:
+class Folded(NamedTuple):
     """The case after a record (None: the record names no case), and what to send before that case is kept."""
 
     case: Case | None

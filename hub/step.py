@@ -6,8 +6,7 @@ The live worker, what-if runs, rebuilds and tests all call `step`; whoever repla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hub.case import Asked, Case, altered
 from hub.outputs import Ask, Derive, Output, View
@@ -37,8 +36,7 @@ class Rules(Protocol):
         """What follows from an event; pure. Raises RejectedError when a rule cannot be evaluated on it."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """The case after an event, and what to send before that case is kept."""
 
     case: Case
@@ -69,6 +67,8 @@ def decide(case: Case, event: Event, rules: Rules) -> Step:
     if occurrence is None:
         return Step(after, (view, *_completed(after, event)))
     decided = rules.commands_for(after, event, occurrence)
+    if not decided.live and not decided.shadow:
+        return Step(after, (view, *_completed(after, event)))
     asked = [Ask(command) for command in decided.live]
     shadowed = [Derive(_shadow(command, event)) for command in decided.shadow]
     return Step(_asking(after, decided.live), (view, *asked, *shadowed, *_completed(after, event)))

@@ -100,7 +100,7 @@ class Expression:
         if result.type() == cel.Type.ERROR:
             raise self._error(scope, str(result.value()))
         value = result.value()
-        if isinstance(value, str | int) and (isinstance(value, int) or len(value) <= MAX_RESULT):
+        if isinstance(value, int) or (isinstance(value, str) and len(value) <= MAX_RESULT):
             return value
         try:
             return self._json(result, Budget())

@@ -58,7 +58,7 @@ class People:
         holders = self._holders.get(name)
         if not holders:
             raise RejectedError("HUB-E3140", role=name, near=near(name, self.roles))
-        return PREFIX + max(holders, key=lambda person_id: _weight(case_id, person_id))
+        return PREFIX + (holders[0] if len(holders) == 1 else max(holders, key=lambda one: _weight(case_id, one)))
 
     @property
     def roles(self) -> frozenset[str]:

@@ -32,11 +32,12 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
     touched: dict[bytes, tuple[Case, int]] = {}
     for record in chunk.records:
         key = record.key or b""
-        case = touched[key][0] if key in touched else None
-        if case is None:
-            if record.offset <= state.reflects(key):
-                folding.repeated += 1
-                continue
+        if key in touched:
+            case: Case | None = touched[key][0]
+        elif record.offset <= state.reflects(key):
+            folding.repeated += 1
+            continue
+        else:
             case = state.get(key)
         folded = fold(case, record, rules, reread)
         _count(folding, folded)

@@ -114,28 +114,30 @@ class Case:
 def _told(known: Entity, event: Event) -> Entity:
     """Fold an event into its entity. An older version fills in fields that are missing, and takes nothing back."""
     newer = _is_newer(known, event)
-    told = [(key, value) for key, value in event.data.items() if value is not None and key != "why"]
-    fresh = dict(told if newer else [(key, value) for key, value in told if key not in known.data])
-    source = (event.source, event.time)
-    return altered(
-        _staged(known, event_spec(event.type), newer),
+    had = () if newer else known.data
+    fresh = {key: value for key, value in event.data.items() if value is not None and key not in had and key != "why"}
+    stage, entered = _staged(known, event_spec(event.type), newer)
+    return Entity(
+        ref=known.ref,
         data={**known.data, **fresh},
-        sources={**known.sources, **dict.fromkeys(fresh, source)},
+        sources={**known.sources, **dict.fromkeys(fresh, (event.source, event.time))},
         version=(event.subjectversion or known.version) if newer else known.version,
         time=event.time if newer else known.time,
+        stage=stage,
+        entered=entered,
     )
 
 
-def _staged(known: Entity, spec: EventSpec, newer: bool) -> Entity:
-    """Let the entity enter the event's stage. Late news of a stage count once, and change no stage that came after."""
+def _staged(known: Entity, spec: EventSpec, newer: bool) -> tuple[str | None, Mapping[str, int]]:
+    """The entity's stage after an event. Late news of a stage count once, and change no stage that came after."""
     stage = spec.stage
     if stage is None or stage == known.stage:
-        return known
+        return known.stage, known.entered
     times = known.entered.get(stage, 0)
     late = not newer or (spec.opens and known.stage is not None)
     if late and times:
-        return known
-    return altered(known, stage=known.stage if late else stage, entered={**known.entered, stage: times + 1})
+        return known.stage, known.entered
+    return known.stage if late else stage, {**known.entered, stage: times + 1}
 
 
 def _is_newer(known: Entity, event: Event) -> bool:

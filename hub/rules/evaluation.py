@@ -7,11 +7,10 @@ type first. An evaluation is bounded by CEL's own budgets for rounds and nesting
 from __future__ import annotations
 
 import datetime
-import functools
 import math
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +21,16 @@ from hub.rules.checking import near
 from hub.rules.documents import Json, Path, sizes
 from hub.rules.effort import LIMIT, Effort
 from hub.rules.reading import Missing, PathRead, follow
-from schemas.event import promised, stamp
+from schemas.event import stamp
 
 MAX_RESULT = 256 * 1024
 """Characters of an evaluation's texts, all together."""
 MAX_SHOWN = 200
 MAX_NODES = 20_000
 """Values in an evaluation's lists and maps, all together."""
+
+Shortcut = Callable[[Mapping[str, Json], Any], Json]
+"""Values and context → the answer, None when CEL has to find it. Raises what a function of ours raises."""
 
 _running = threading.local()
 
@@ -85,10 +87,11 @@ class Expression:
     _env: Any
     _compiled: Any
     _effort: Effort
+    _shortcut: Shortcut | None = None
 
     def value(self, scope: Scope) -> Json:
         """Evaluate; raises RejectedError with place and expression for any failure, a missing field among them."""
-        if self._path and (found := self._straight(scope)) is not None:
+        if self._shortcut is not None and (found := self._short(self._shortcut, scope)) is not None:
             return found
         self._bound(scope)
         scope.raised = None
@@ -107,25 +110,11 @@ class Expression:
         except RecursionError as error:
             raise self._too_much("nesting") from error
 
-    @functools.cached_property
-    def _path(self) -> tuple[str, ...]:
-        """Of an expression that is nothing but a path of names: these."""
-        whole = self.reads[0] if self.reads else None
-        if whole is None or (whole.at, whole.end) != (0, len(self.text)):
-            return ()
-        names = tuple(part for part in whole.parts if isinstance(part, str))
-        return (whole.root, *names) if len(names) == len(whole.parts) else ()
-
-    def _straight(self, scope: Scope) -> Json:
-        """The text or promise that the path leads to: most expressions are no more than that. None leaves the rest to CEL."""
-        here: Any = scope.values
-        for name in self._path:
-            if not isinstance(here, dict) or name not in here:
-                return None
-            here = here[name]
-        if isinstance(here, str):
-            return here if len(here) <= MAX_RESULT else None
-        return dict(here) if promised(here) else None
+    def _short(self, shortcut: Shortcut, scope: Scope) -> Json:
+        try:
+            return shortcut(scope.values, scope.context)
+        except HubError as error:
+            raise self._placed(error) from error
 
     def matched(self, scope: Scope) -> dict[str, Json]:
         """The paths that it reads, with their values, for people: long texts are cut, lists and maps left out."""
@@ -158,14 +147,17 @@ class Expression:
 
     def _error(self, scope: Scope, reason: str) -> HubError:
         if scope.raised is not None:
-            scope.raised.place = scope.raised.place or self.place
-            scope.raised.seen.setdefault("expression", self.text)
-            return scope.raised
+            return self._placed(scope.raised)
         lost = self.missing(scope)
         if lost:
             return self._lacks(lost[0])
         named = re.search(r'Key not found in map : "(.*)"', reason)
         return self._lacks(Missing(named[1], 0, named[1], ())) if named else self._failed(reason)
+
+    def _placed(self, error: HubError) -> HubError:
+        error.place = error.place or self.place
+        error.seen.setdefault("expression", self.text)
+        return error
 
     def _lacks(self, lost: Missing) -> RejectedError:
         return RejectedError(

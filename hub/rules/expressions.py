@@ -15,6 +15,7 @@ from hub.rules.effort import effort
 from hub.rules.evaluation import Condition, Expression, Scope, within
 from hub.rules.functions import DECIMAL, Function, declare, with_paths
 from hub.rules.reading import paths, tokens
+from hub.rules.shortcuts import shortcut
 from hub.rules.templates import Template, compiled
 
 MAX_TEXT = 2048
@@ -46,7 +47,8 @@ class Engine:
     """Compiles expressions. One engine serves many threads; a scope belongs to one."""
 
     def __init__(self, functions: Iterable[Function] = ()) -> None:
-        self._functions = [declare(function) for function in (DECIMAL, *functions)]
+        self._ours = tuple(functions)
+        self._functions = [declare(function) for function in (DECIMAL, *self._ours)]
         self._envs: dict[frozenset[str], Any] = {}
 
     def scope(self, values: Mapping[str, Json | Document], context: Any = None) -> Scope:
@@ -71,7 +73,8 @@ class Engine:
         estimated = effort(text)
         if estimated.unbounded:
             raise FatalError("HUB-E3113", place=place, expression=text)
-        return Expression(text, place, reads, env, env.compile(with_paths(text, known)), estimated)
+        short = shortcut(text, reads, self._ours)
+        return Expression(text, place, reads, env, env.compile(with_paths(text, known)), estimated, short)
 
     def condition(self, text: str, names: Iterable[str], place: Place) -> Condition:
         """Compile what must be true or false; raises FatalError also when it can be neither."""

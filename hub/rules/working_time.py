@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -36,7 +36,14 @@ class WorkingTime:
         """
         if abs(n) > MOST_DAYS:
             raise RejectedError("HUB-E3151", days=n, most=MOST_DAYS)
-        day = self.day(start)
+        return self._counted(self.day(start), n)
+
+    @functools.cached_property
+    def _counted(self) -> Callable[[date, int], str]:
+        """Most events of a day ask for the same few days."""
+        return functools.lru_cache(4096)(self._count)
+
+    def _count(self, day: date, n: int) -> str:
         step = timedelta(days=-1 if n < 0 else 1)
         left = abs(n)
         while left or not self.is_working(day):
@@ -48,9 +55,13 @@ class WorkingTime:
         """The calendar day of a moment in the time zone; raises RejectedError for a text that is no RFC 3339 time."""
         try:
             at = start if isinstance(start, datetime) else moment(start)
-            return at.astimezone(ZoneInfo(self.timezone)).date()
+            return at.astimezone(self._zone).date()
         except (ValueError, OverflowError) as error:
             raise RejectedError("HUB-E3150", time=str(start)[:60]) from error
+
+    @functools.cached_property
+    def _zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
 
     def is_working(self, day: date) -> bool:
         """Whether it is a working day."""

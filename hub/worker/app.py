@@ -153,7 +153,7 @@ SETTINGS: Mapping[str, Any] = {
     "topic_disable_leader": True,
     "web_enabled": False,
     "stream_buffer_maxsize": 8,  # counts chunks
-    "broker_max_poll_records": 2000,
+    "broker_max_poll_records": 8000,  # when there is much to catch up: a case is read and written once a chunk
     "broker_commit_interval": 1.0,
     "broker_session_timeout": 10.0,
     "broker_heartbeat_interval": 3.0,

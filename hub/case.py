@@ -117,8 +117,8 @@ def _told(known: Entity, event: Event) -> Entity:
     had = () if newer else known.data
     fresh = {key: value for key, value in event.data.items() if value is not None and key not in had and key != "why"}
     stage, entered = _staged(known, event_spec(event.type), newer)
-    return Entity(
-        ref=known.ref,
+    return altered(
+        known,
         data={**known.data, **fresh},
         sources={**known.sources, **dict.fromkeys(fresh, (event.source, event.time))},
         version=(event.subjectversion or known.version) if newer else known.version,

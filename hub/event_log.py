@@ -14,6 +14,21 @@ LARGEST = 8 * MAX_BYTES
 """Bytes of a record that a log still takes: what is parked carries its event in it, and a state all of a case."""
 
 
+class Stored(Protocol):
+    """A record that lies in the log, in whatever form a client of Kafka gave it."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
 class Record(NamedTuple):
     """A record as it lies in the log. `time` is when it was appended, in seconds since 1970."""
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from hub.case import Case, Held
 from hub.errors import FatalError, HubError, RejectedError, RetryableError
-from hub.event_log import Record
+from hub.event_log import Record, Stored
 from hub.outputs import Output, Parked, Settled
 from hub.step import Rules, Step, decide, opened_by
 from schemas.catalog import event_spec
@@ -36,7 +36,7 @@ class Folded(NamedTuple):
     failed: bool = False
 
 
-def fold(case: Case | None, record: Record, rules: Rules, reread: Reread) -> Folded:
+def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread) -> Folded:
     """Fold one record of `hub.events` into its case. Never raises for what the record holds.
 
     Raises what `reread` raises, and FatalError and RetryableError of the shell's own making.
@@ -56,7 +56,7 @@ def fold(case: Case | None, record: Record, rules: Rules, reread: Reread) -> Fol
     return _park(known, record, event, done) if isinstance(done, HubError) else Folded(done.case, done.outputs)
 
 
-def read_event(record: Record) -> Event:
+def read_event(record: Stored) -> Event:
     """The event of a record, its data lifted to the current version; raises RejectedError saying what is wrong."""
     if not record.value:
         raise RejectedError("HUB-E6001", reason="empty")
@@ -106,7 +106,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"[:500]
 
 
-def _park(case: Case, record: Record, event: Event, error: HubError) -> Folded:
+def _park(case: Case, record: Stored, event: Event, error: HubError) -> Folded:
     held = Held(record.offset, event.id, error.code)
     parked = _parked(f"event/{event.id}", event, error, record.value or b"")
     return Folded(replace(case, held=(*case.held, held)), (parked,), failed=error.code != WAITS)
@@ -117,7 +117,7 @@ def _parked(ref: str, event: Event, error: HubError, body: bytes) -> Parked:
     return Parked(ref, event.case, event.subject, error.code, dict(error.seen), place, error.seen.get("rule"), body)
 
 
-def _unreadable(case: Case | None, record: Record, error: RejectedError) -> Folded:
+def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Folded:
     """Park a record that is no event. Its key still names the case, and that case waits; without a key, nothing does.
 
     Of one that is too large only the beginning travels on, or the log would refuse that too; it has the record whole.

@@ -91,8 +91,16 @@ class Expression:
 
     def value(self, scope: Scope) -> Json:
         """Evaluate; raises RejectedError with place and expression for any failure, a missing field among them."""
-        if self._shortcut is not None and (found := self._short(self._shortcut, scope)) is not None:
-            return found
+        if self._shortcut is not None:
+            try:
+                found = self._shortcut(scope.values, scope.context)
+            except HubError as error:
+                raise self._placed(error) from error
+            if found is not None:
+                return found
+        return self._evaluated(scope)
+
+    def _evaluated(self, scope: Scope) -> Json:
         self._bound(scope)
         scope.raised = None
         _running.scope = scope
@@ -109,12 +117,6 @@ class Expression:
             return self._json(result, Budget())
         except RecursionError as error:
             raise self._too_much("nesting") from error
-
-    def _short(self, shortcut: Shortcut, scope: Scope) -> Json:
-        try:
-            return shortcut(scope.values, scope.context)
-        except HubError as error:
-            raise self._placed(error) from error
 
     def matched(self, scope: Scope) -> dict[str, Json]:
         """The paths that it reads, with their values, for people: long texts are cut, lists and maps left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from hub.rules.evaluation import Condition, Expression, Scope
 from hub.rules.expressions import Engine
 from hub.rules.people import PREFIX, People
 from hub.rules.templates import Template
-from schemas.event import Command, Event, derived_id, promise, promised
+from schemas.event import Command, Event, derived_ids, promise, promised
 
 MAX_COMMANDS = 1000
 """Of one rule for one event."""
@@ -35,6 +36,11 @@ class Argument:
     accepts: TypeAdapter[Any]
     expected: str
     place: Place
+
+    @functools.cached_property
+    def is_text(self) -> bool:
+        """Whether any text will do."""
+        return self.accepts.core_schema == {"type": "str"}
 
 
 @dataclass(frozen=True)
@@ -114,17 +120,15 @@ class Rule:
     def _made(self, occasion: Occasion, engine: Engine, first: int) -> Iterator[Command]:
         matched = self._matched(occasion.scope)
         positions = itertools.count(first)
+        # Neither time nor digest: the same event under a changed rule must not be done twice.
+        ids_of = derived_ids("command", self.name, occasion.event.subject, occasion.occurrence)
         for key, item in self._items(occasion, engine):
-            ids = [self._id(occasion, index, key) for index in range(len(self.requests))]
+            ids = [ids_of(str(index), key) for index in range(len(self.requests))]
             promises = {each.name: promise(id_) for each, id_ in zip(self.requests, ids, strict=True) if each.name}
             scope = engine.scope({**occasion.values, **item, **promises}, occasion.scope.context)
             shown = matched if self.for_each is None else {**matched, "for each": key}
             for id_, request in zip(ids, self.requests, strict=True):
                 yield self._command(id_, request, scope, shown, occasion.event, next(positions))
-
-    def _id(self, occasion: Occasion, index: int, key: str) -> str:
-        # Neither time nor digest: the same event under a changed rule must not be done twice.
-        return derived_id("command", self.name, occasion.event.subject, occasion.occurrence, str(index), key)
 
     def _command(
         self, id_: str, request: Request, scope: Scope, matched: dict[str, Json], event: Event, position: int
@@ -203,7 +207,7 @@ def _arguments(request: Request, scope: Scope) -> dict[str, Json]:
     made = {}
     for name, argument in request.arguments.items():
         value = made[name] = argument.template.render(scope)
-        if argument.template.expressions and promised(value) is None:
+        if argument.template.expressions and not (argument.is_text and type(value) is str) and promised(value) is None:
             _accept(request, name, argument, value)
     size = len(orjson.dumps(made))
     if size > MAX_ARGUMENTS:

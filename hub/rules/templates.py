@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -42,9 +43,10 @@ class Template:
     joined: tuple[Expression, ...]
     """Those of the expressions that are only a part of a longer text."""
 
-    def render(self, scope: Scope) -> Json:
+    @functools.cached_property
+    def render(self) -> Callable[[Scope], Json]:
         """Fill it in; raises RejectedError as the expressions do."""
-        return _render(self.root, scope)
+        return _renderer(self.root)
 
 
 Compile = Callable[[str, Place], Expression]
@@ -114,13 +116,15 @@ def _expressions(node: Node) -> Iterator[tuple[Expression, bool]]:
             yield from _expressions(inner)
 
 
-def _render(node: Node, scope: Scope) -> Json:
+def _renderer(node: Node) -> Callable[[Scope], Json]:
     if isinstance(node, Expression):
-        return node.value(scope)
+        return node.value
     if isinstance(node, Joined):
-        return node.render(scope)
+        return node.render
     if isinstance(node, dict):
-        return {key: _render(inner, scope) for key, inner in node.items()}
+        entries = [(key, _renderer(inner)) for key, inner in node.items()]
+        return lambda scope: {key: inner(scope) for key, inner in entries}
     if isinstance(node, list):
-        return [_render(inner, scope) for inner in node]
-    return node
+        items = [_renderer(inner) for inner in node]
+        return lambda scope: [inner(scope) for inner in items]
+    return lambda scope: node

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP, ConsumerMessage
 
-from hub.event_log import Record
+from hub.event_log import Stored
 
 
 @dataclass(eq=False)
@@ -27,7 +27,7 @@ class Chunk:
     """Records of one partition, in order and without any between them left out."""
 
     partition: int
-    records: Sequence[Record]
+    records: Sequence[Stored]
     next_offset: int
     finished: bool = field(default=False, init=False)
 
@@ -45,14 +45,16 @@ class ChunkConsumer(Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Chunk]]:  # noqa: ASYNC109  # Faust's signature
         fetched = await super()._getmany(active_partitions, timeout)
-        return {tp: [_chunk(tp, records)] for tp, records in fetched.items() if records}
+        return {
+            tp: [Chunk(tp.partition, records, records[-1].offset + 1)] for tp, records in fetched.items() if records
+        }
 
     def _to_message(self, tp: TP, record: Chunk) -> ConsumerMessage:
         """Called as the chunk is handed on: from here on it is awaited."""
         self._open[tp].append(record)
         first = record.records[0]
         return ConsumerMessage(
-            tp.topic, tp.partition, first.offset, first.time, 0, [], None, record, None, 0, 0, tp,  # type: ignore[arg-type]  # Faust hands the value through as it is
+            tp.topic, tp.partition, first.offset, 0.0, 0, [], None, record, None, 0, 0, tp,  # type: ignore[arg-type]  # Faust hands the value through as it is
             generation_id=self.app.consumer_generation_id,
         )  # fmt: skip
 
@@ -77,11 +79,6 @@ class ChunkConsumer(Consumer):
     def awaited(self) -> dict[TP, Chunk]:
         """Partition → the oldest chunk that is not done."""
         return {tp: chunks[0] for tp, chunks in self._open.items() if chunks}
-
-
-def _chunk(tp: TP, records: Sequence[Any]) -> Chunk:
-    taken = [Record(r.topic, r.partition, r.offset, r.key, r.value, (r.timestamp or 0) / 1000) for r in records]
-    return Chunk(tp.partition, taken, records[-1].offset + 1)
 
 
 class ChunkTransport(Transport):

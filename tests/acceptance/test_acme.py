@@ -19,7 +19,8 @@ from tests.acceptance.running import RunningHub, running_hub, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
+ACME = Path(os.environ.get("ACME") or Path(__file__).parents[2] / "hub" / "templates" / "acme").resolve()
+"""The home that is run: acme as `hub init --template acme` makes it, or any copy of it."""
 DEALS = 200
 TASKS = 3
 KILLS = int(os.environ.get("KILLS", "2"))

@@ -14,7 +14,7 @@ from schemas.event import Event
 
 @dataclass(frozen=True)
 class Place:
-    """How far one partition is folded: the next offset, each outbox's last sequence, the newest event's own time."""
+    """How far one partition is folded: the next offset, each outbox's last sequence, when the newest event was recorded."""
 
     next_offset: int = 0
     sequences: Mapping[str, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ def take(records: Sequence[Record], places: Mapping[int, Place], board: str) -> 
 
 def _folded(taken: Taken, place: Place, event: Event) -> Place:
     taken.events.append(event)
-    return replace(place, as_of=max(place.as_of, event.time))
+    return replace(place, as_of=max(place.as_of, event.recordedtime))
 
 
 def _loss(board: str, record: Record, event: Event, last: int) -> FatalError:

@@ -50,7 +50,7 @@ class TaskItem(BaseModel):
 
 
 class TaskPage(BaseModel):
-    """Tasks, the newest change first. `as_of` is when the newest event that they reflect happened."""
+    """Tasks, the newest change first. `as_of` is when the newest event that they reflect was recorded."""
 
     items: list[TaskItem]
     total: int

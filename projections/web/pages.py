@@ -32,7 +32,7 @@ class Freshness:
     """How true a board is now."""
 
     as_of: str
-    """When the newest event in it happened; "" for a board without events."""
+    """When the hub recorded the newest event in it; "" for a board without events. Never a source's clock: that may be ahead."""
     delay: float
     """Seconds: how long it took to be shown, or, when late, how long we have known nothing newer."""
     late: bool

@@ -17,6 +17,7 @@ from projections.reading import read_event
 from projections.run import SILENT, Runner, next_size
 from projections.store import BoardStore, FencedError, Owner
 from projections.tasks.cards import PROJECTION
+from schemas.event import stamp
 from tests.board_events import START, Deal, Relay, eventually
 
 
@@ -56,7 +57,16 @@ def test_rows_and_position_are_those_of_the_log(relay: Relay, store: BoardStore)
     (place,) = [place for place in store.places("tasks").values() if place.next_offset]
     assert place.next_offset == len(written)
     assert place.sequences == {"o1": len(written)}
-    assert place.as_of == Deal(1).created(0).time
+    assert place.as_of == Deal(1).created(0).recordedtime
+
+
+def test_a_source_whose_clock_is_ahead_does_not_make_a_board_look_newer_than_it_is(
+    relay: Relay, store: BoardStore
+) -> None:
+    told = Deal(1).won()
+    relay.send([told.model_copy(update={"time": stamp(START + timedelta(days=9))})])
+    runner(relay, store).catch_up()
+    assert max(place.as_of for place in store.places("tasks").values()) == told.recordedtime
 
 
 def test_a_repeat_in_the_log_is_passed_over(relay: Relay, store: BoardStore) -> None:

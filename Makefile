@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 STAMP := .venv/.installed
 
-.PHONY: install demo test check bench lock clean
+.PHONY: install demo test check bench faults lock clean
 
 install: $(STAMP)
 
@@ -39,6 +39,9 @@ check: install
 
 bench: install
 	$(BIN)/python -m tests.bench $(B)
+
+faults: install
+	$(BIN)/python -m tests.faults $(ROW) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(FULL),--full --resume .faults.jsonl) $(F)
 
 lock:
 	uv pip compile pyproject.toml --extra postgres --extra dev --generate-hashes --no-header --no-annotate --universal --python-version 3.11 --output-file requirements.lock

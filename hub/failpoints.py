@@ -1,7 +1,8 @@
 """Places where a test may stop, kill or fail a program: every boundary that a crash may fall on has a name here.
 
 `HUB_FAIL=<name>:<nth>:exit|stop|raise` makes the nth pass through that place end the process at once (as kill -9 would), stop it
-(SIGSTOP), or raise. Unset, a pass costs one comparison.
+(SIGSTOP), or raise. `HUB_FAIL=@<file>` takes the plan from that file, which may be written while the program runs and is emptied
+as the plan is carried out: a fault harness arms programs so that are under load already. Unset, a pass costs one comparison.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import signal
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 NAMES = frozenset(
     {
@@ -45,11 +47,17 @@ class _Armed:
     passes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def pass_by(self) -> None:
+    def pass_by(self, name: str) -> None:
+        if name == self.name and self._is_due():
+            self.fail()
+
+    def _is_due(self) -> bool:
         with self.lock:
             self.passes += 1
-            if self.passes != self.nth:
-                return
+            return self.passes == self.nth
+
+    def fail(self) -> None:
+        """Do what was asked for."""
         if self.action == "exit":
             os._exit(137)
         if self.action == "stop":
@@ -59,7 +67,29 @@ class _Armed:
         raise FailpointError(self.name)
 
 
-def _read(setting: str | None) -> _Armed | None:
+class _FromFile:
+    """The plan of a file, as it is at each pass."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self.text = ""
+        self.plan: _Armed | None = None
+
+    def pass_by(self, name: str) -> None:
+        with self.lock:
+            told = self.path.read_text().strip() if self.path.exists() else ""
+            if told != self.text:
+                self.text, self.plan = told, _plan(told)
+            plan = self.plan
+            due = plan is not None and plan.name == name and plan._is_due()
+            if due:
+                self.path.write_text("")
+        if plan is not None and due:
+            plan.fail()
+
+
+def _plan(setting: str) -> _Armed | None:
     if not setting:
         return None
     name, nth, action = setting.rsplit(":", 2)
@@ -68,10 +98,16 @@ def _read(setting: str | None) -> _Armed | None:
     return _Armed(name, int(nth), action)
 
 
+def _read(setting: str | None) -> _Armed | _FromFile | None:
+    if setting and setting.startswith("@"):
+        return _FromFile(Path(setting[1:]))
+    return _plan(setting or "")
+
+
 _armed = _read(os.environ.get("HUB_FAIL"))
 
 
 def reach(name: str) -> None:
     """Pass through a place."""
-    if _armed is not None and _armed.name == name:
-        _armed.pass_by()
+    if _armed is not None:
+        _armed.pass_by(name)

@@ -1,0 +1,98 @@
+"""`python -m tests.faults [ROW …] [--count N] [--seed N] [--full] [--store sqlite|postgresql] [--resume FILE]`.
+
+Without a count, each row gets its sample; with --full, its nightly count. With --resume, what a file holds already is not played
+again and each outcome is added to it. Ends with one table; 0 when every row held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.faults.playing import play
+from tests.faults.row import STORES, Row, all_rows
+
+COLUMNS = (
+    "row",
+    "store",
+    "faults",
+    "events",
+    "lost",
+    "doubled",
+    "stuck",
+    "recovery p50/max s",
+    "largest MB",
+    "seconds",
+    "held",
+)
+
+
+def main() -> int:
+    """Play and tell."""
+    known = all_rows()
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(known)}; all by default")
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--full", action="store_true", help="the nightly counts")
+    parser.add_argument("--store", choices=STORES, action="append")
+    parser.add_argument("--resume", type=Path)
+    asked = parser.parse_args()
+    if unknown := set(asked.rows) - set(known):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    chosen = [known[name] for name in known if not asked.rows or name in asked.rows]
+    done = _played(asked.resume)
+    for row, store in itertools.product(chosen, asked.store or STORES):
+        count = asked.count or (row.nightly if asked.full else row.sample)
+        if store not in row.stores or any(
+            (each["row"], each["store"], each["seed"]) == (row.name, store, asked.seed) for each in done
+        ):
+            continue
+        done.append(_play(row, count, asked.seed, store, asked.resume))
+    print(table(done))
+    return 0 if all(each["held"] for each in done) else 1
+
+
+def _play(row: Row, count: int, seed: int, store: str, kept: Path | None) -> dict[str, Any]:
+    print(f"{row.name} {store}: {row.title} × {count}, seed {seed}", file=sys.stderr, flush=True)
+    told = play(row, count, seed, store).as_json()
+    print(orjson.dumps(told).decode(), file=sys.stderr, flush=True)
+    if kept is not None:
+        with kept.open("ab") as out:
+            out.write(orjson.dumps(told) + b"\n")
+    return told
+
+
+def _played(kept: Path | None) -> list[dict[str, Any]]:
+    if kept is None or not kept.exists():
+        return []
+    return [orjson.loads(line) for line in kept.read_bytes().splitlines() if line]
+
+
+def table(outcomes: Sequence[dict[str, Any]]) -> str:
+    """One line for each outcome."""
+    rows = [COLUMNS, *(_cells(outcome) for outcome in outcomes)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _cells(outcome: dict[str, Any]) -> tuple[str, ...]:
+    recovery, sizes = outcome["recovery"], outcome["peak_mb"]
+    largest = max(sizes, key=sizes.__getitem__) if sizes else ""
+    numbers = [str(outcome[name]) for name in ("faults", "events", "lost", "doubled", "stuck")]
+    taken = f"{recovery['p50']} / {recovery['max']}" if recovery else "–"
+    size = f"{largest} {sizes[largest]:.0f}" if sizes else "–"
+    held = "yes" if outcome["held"] else "NO"
+    return (outcome["row"], outcome["store"], *numbers, taken, size, f"{outcome['seconds']:.0f}", held)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

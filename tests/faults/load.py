@@ -1,0 +1,72 @@
+"""What senders do while faults happen: won deals, pushed one to three times, until each is accepted."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.acceptance.acme import SECRETS, Sender, deal
+
+SENDERS = 8
+PATIENCE = 240.0
+"""Seconds for which a sender tries again: longer than any fault."""
+
+
+@dataclass
+class Load:
+    """Pushes at an even pace until it is stopped. `sent` are the deals that were accepted, and nothing else was pushed."""
+
+    url: str
+    per_second: float
+    seed: int
+    begun: int = 0
+    sent: list[int] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _local: threading.local = field(default_factory=threading.local)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Push no new deal; returns when all that were begun are accepted."""
+        self._stopping.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def push(self, times: int = 1) -> int:
+        """Push one more deal now; its number, once it is accepted."""
+        with self._lock:
+            number, self.begun = self.begun, self.begun + 1
+        if not hasattr(self._local, "sender"):
+            self._local.sender = Sender(self.url, "crm", SECRETS["CRM_SECRET"])
+        for _ in range(times):
+            self._local.sender.push(deal(number), PATIENCE)
+        with self._lock:
+            self.sent.append(number)
+        return number
+
+    def _run(self) -> None:
+        chosen = random.Random(self.seed)
+        next_at = time.monotonic()
+        with ThreadPoolExecutor(SENDERS) as pool:
+            slots = threading.Semaphore(SENDERS)
+            while not self._stopping.wait(max(0.0, next_at - time.monotonic())):
+                next_at = max(next_at + 1 / self.per_second, time.monotonic())
+                slots.acquire()
+                pool.submit(self._one, chosen.choice((1, 1, 2, 3)), slots)
+
+    def _one(self, times: int, slots: threading.Semaphore) -> None:
+        try:
+            self.push(times)
+        except Exception as error:
+            self.failed.append(f"{type(error).__name__}: {error}")
+        finally:
+            slots.release()

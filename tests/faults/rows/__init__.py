@@ -1,0 +1,1 @@
+"""One file for each kind of fault; each has its ROWS."""

@@ -1,0 +1,127 @@
+"""A whole hub under load, with its outside systems and every handle that a fault needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.acceptance.acme import environment
+from tests.acceptance.outside import Mischief, Outside, well_behaved
+from tests.acceptance.running import RunningHub, running_hub, until
+from tests.faults.load import Load
+from tests.postgres_server import PostgresServer
+
+ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
+PROGRAMS = ("worker", "connectors", "projections", "broker")
+RECOVERY = 60.0
+"""Seconds within which a hub is well again after a fault, by itself; more counts as stuck."""
+LONGEST = 240.0
+"""Seconds after which a stuck hub is given up."""
+
+
+@dataclass
+class Stage:
+    """What a row plays on."""
+
+    hub: RunningHub
+    outside: Outside
+    load: Load
+    folder: Path
+    postgres: PostgresServer | None = None
+    faults: int = 0
+    recoveries: list[float] = field(default_factory=list)
+    peak_mb: dict[str, float] = field(default_factory=dict)
+
+    def kill(self, program: str) -> None:
+        """kill -9 one that runs."""
+        until(lambda: self.hub.kill(program), LONGEST, f"{program} runs, so that it can be killed")
+        self.faults += 1
+
+    def pause(self, program: str, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after a while, when it is still there."""
+        pid = self.pid(program)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            self.faults += 1
+            time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def ended(self, pids: list[int]) -> None:
+        """Make sure that these are gone."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), LONGEST, "all programs are gone")
+
+    def pid(self, program: str) -> int:
+        """The process of a program that runs."""
+        until(lambda: self.hub.pids().get(program) is not None, LONGEST, f"{program} runs")
+        found = self.hub.pids()[program]
+        assert found is not None
+        return found
+
+    def fail_at(self, failpoint: str, nth: int, seconds: float = 30.0) -> bool:
+        """End the program that passes this place for the nth time from now; False when none has within the time."""
+        plan = self.folder / "fail"
+        plan.write_text(f"{failpoint}:{nth}:exit")
+        deadline = time.monotonic() + seconds
+        while plan.read_text():
+            if time.monotonic() > deadline:
+                plan.write_text("")
+                return False
+            time.sleep(0.02)
+        self.faults += 1
+        return True
+
+    def recovers(self) -> None:
+        """Wait until a deal that is pushed now has its project over there, and note how long that took."""
+        began = time.monotonic()
+        number = self.load.push()
+        until(lambda: self.has_project(number), LONGEST, f"deal {number} has a project: {self.hub.last_words()}")
+        self.recoveries.append(time.monotonic() - began)
+        self.measure()
+
+    def has_project(self, number: int) -> bool:
+        """Whether a deal has come out at the other end."""
+        name = f"交付 网关项目 {number}"
+        return any(made.body["name"] == name for made in self.outside.of("projects"))
+
+    def measure(self) -> None:
+        """Note the largest size of every process so far."""
+        for program, pid in self.hub.pids().items():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                size = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+                self.peak_mb[program] = max(size, self.peak_mb.get(program, 0.0))
+
+
+@contextlib.contextmanager
+def stage(folder: Path, store: str, seed: int, per_second: float, mischief: Mischief = well_behaved) -> Iterator[Stage]:
+    """Boot everything, under load already, and end it all afterwards."""
+    with contextlib.ExitStack() as ending:
+        databases, postgres = _databases(folder, store, ending)
+        outside = Outside(mischief)
+        ending.callback(outside.stop)
+        (folder / "fail").write_text("")
+        told = {**environment(outside.url), **databases, "HUB_FAIL": f"@{folder / 'fail'}"}
+        hub = ending.enter_context(running_hub(ACME, folder / "data", told))
+        load = Load(hub.url, per_second, seed)
+        made = Stage(hub, outside, load, folder, postgres)
+        load.start()
+        yield made
+
+
+def _databases(folder: Path, store: str, ending: contextlib.ExitStack) -> tuple[dict[str, str], PostgresServer | None]:
+    if store == "sqlite":
+        return {}, None
+    (folder / "postgres").mkdir(parents=True)
+    server = PostgresServer(folder / "postgres", durable=True)
+    server.start()
+    ending.callback(server.stop)
+    return {"HUB_LEDGER": server.database(), "HUB_BOARDS": server.database()}, server

@@ -1,0 +1,100 @@
+"""A real PostgreSQL of one's own: Debian's, on loopback only, to be started, paused and killed at will."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+
+def _programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not found:
+        raise RuntimeError("PostgreSQL is missing: apt-get install postgresql")
+    return found[-1]
+
+
+def _as_owner() -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
+
+
+def _run(program: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs; its output goes to a file, since the server that pg_ctl leaves behind keeps it open."""
+    command = [*_as_owner(), str(_programs() / program), *arguments]
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        if done.returncode:
+            output.seek(0)
+            raise RuntimeError(f"{program} failed with {done.returncode}: {output.read().decode(errors='replace')}")
+
+
+class PostgresServer:
+    """One server. `durable` makes it flush as a production server does; tests that kill no machine need no flush."""
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        if os.geteuid() == 0:
+            for each in (folder, folder.parent, folder.parent.parent):
+                each.chmod(0o755)  # the server runs as another user
+        self.data = folder / "run" / "data"
+        owner = ["-o", "postgres"] if os.geteuid() == 0 else []
+        subprocess.run(["install", "-d", *owner, str(self.data.parent)], check=True)
+        _run("initdb", "-D", str(self.data), "-U", "hub", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        flushing = "" if durable else " -c fsync=off -c full_page_writes=off"
+        self._options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k {self.data.parent}{flushing}"
+
+    def start(self) -> None:
+        """Return once it answers."""
+        log = str(self.data.parent / "log")
+        _run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-l", log, "-o", self._options, "start")
+
+    def stop(self) -> None:
+        """End it, as far as it runs."""
+        if self.pid() is not None:
+            _run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop")
+
+    def kill(self) -> None:
+        """kill -9 of the server; returns when all its processes have noticed."""
+        pid = self.pid()
+        assert pid is not None, "PostgreSQL does not run"
+        children = _children(pid)
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while any(Path(f"/proc/{child}").exists() for child in (pid, *children)):
+            assert time.monotonic() < deadline, "PostgreSQL's processes do not end"
+            time.sleep(0.05)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def pause(self, stopped: bool) -> None:
+        """SIGSTOP or SIGCONT for the server and every process of it."""
+        pid = self.pid()
+        assert pid is not None, "PostgreSQL does not run"
+        for each in (pid, *_children(pid)):
+            os.kill(each, signal.SIGSTOP if stopped else signal.SIGCONT)
+
+    def pid(self) -> int | None:
+        """The server's process; None when it does not run."""
+        file = self.data / "postmaster.pid"
+        return int(file.read_text().split()[0]) if file.exists() else None
+
+    def database(self) -> str:
+        """A new and empty database; its SQLAlchemy URL."""
+        name = f"test_{secrets.token_hex(6)}"
+        engine = create_engine(f"postgresql+psycopg://hub@127.0.0.1:{self.port}/postgres", isolation_level="AUTOCOMMIT")
+        with engine.connect() as conn:
+            conn.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return f"postgresql+psycopg://hub@127.0.0.1:{self.port}/{name}"
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

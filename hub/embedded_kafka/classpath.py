@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,27 +61,36 @@ def cache() -> Path:
 @functools.cache
 def locked() -> tuple[Jar, ...]:
     """The jars of the lock, in class path order."""
-    lines = (Path(__file__).parent / "jars.lock").read_text("ascii").splitlines()
+    return read_lock(Path(__file__).parent / "jars.lock")
+
+
+def read_lock(path: Path) -> tuple[Jar, ...]:
+    """The jars that a lock names; its lines are `sha256 size coordinate`."""
+    lines = path.read_text("ascii").splitlines()
     fields = [line.split() for line in lines if line and not line.startswith("#")]
     return tuple(Jar(sha256, int(size), coordinate) for sha256, size, coordinate in fields)
 
 
 def jars(progress: Progress) -> list[Path]:
-    """The broker's class path, fetching what the cache lacks.
+    """The broker's class path, fetching what the cache lacks; promises and errors are those of `fetched`."""
+    return fetched(locked(), cache(), progress)
+
+
+def fetched(wanted: Sequence[Jar], folder: Path, progress: Progress) -> list[Path]:
+    """The jars' places in a folder, fetching those that it lacks.
 
     Without network this works from the second call on. Two processes may call it at the same time: a jar appears in the
-    cache whole or not at all. Raises RetryableError HUB-E2001 (not reachable), FatalError HUB-E2002 (not the jar we know),
-    HUB-E2006 and HUB-E2009 (the cache can't be written).
+    folder whole or not at all. Raises RetryableError HUB-E2001 (not reachable), FatalError HUB-E2002 (not the jar we know),
+    HUB-E2006 and HUB-E2009 (the folder can't be written).
     """
-    folder = cache()
-    missing = [jar for jar in locked() if not _is_there(folder / jar.file, jar)]
+    missing = [jar for jar in wanted if not _is_there(folder / jar.file, jar)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if missing:
             _fetch_all(missing, folder, progress)
     except OSError as error:
         raise unusable(folder, error) from error
-    return [folder / jar.file for jar in locked()]
+    return [folder / jar.file for jar in wanted]
 
 
 def _is_there(path: Path, jar: Jar) -> bool:

@@ -1,9 +1,14 @@
-"""Prints a fresh `jars.lock`: the jars that Maven Central's POMs say Kafka needs, with their sizes and digests."""
+"""Prints a fresh `jars.lock`: the jars that Maven Central's POMs say Kafka needs, with their sizes and digests.
+
+Coordinates given as arguments take the place of Kafka's, for a lock of something else.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from jgo.maven import Artifact, MavenContext
@@ -11,13 +16,15 @@ from jgo.maven import Artifact, MavenContext
 from hub.embedded_kafka.classpath import ROOTS, repository
 
 
-def fresh_lock() -> str:
-    """Resolve `ROOTS` through their POMs (network, about half a minute) and say it as the text of `jars.lock`."""
+def fresh_lock(wanted: Sequence[str] = ROOTS) -> str:
+    """Resolve coordinates through their POMs (network, about half a minute) and say it as the text of `jars.lock`."""
     with tempfile.TemporaryDirectory() as scratch:
         context = MavenContext(repo_cache=Path(scratch), remote_repos={"central": repository()})
-        roots, others = context.resolver.resolve([context.create_dependency(root) for root in ROOTS])
+        roots, others = context.resolver.resolve([context.create_dependency(root) for root in wanted])
         lines = [_lock_line(dependency.artifact) for dependency in [*roots, *others]]
-    return "# sha256 size coordinate; printed by: python -m hub.embedded_kafka.pin_jars\n" + "\n".join(lines) + "\n"
+    arguments = "" if wanted == ROOTS else "".join(f" {root}" for root in wanted)
+    head = f"# sha256 size coordinate; printed by: python -m hub.embedded_kafka.pin_jars{arguments}\n"
+    return head + "\n".join(lines) + "\n"
 
 
 def _lock_line(artifact: Artifact) -> str:
@@ -28,4 +35,4 @@ def _lock_line(artifact: Artifact) -> str:
 
 
 if __name__ == "__main__":
-    print(fresh_lock(), end="")  # noqa: T201 - this command's output
+    print(fresh_lock(sys.argv[1:] or ROOTS), end="")  # noqa: T201 - this command's output

@@ -20,6 +20,8 @@ from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from hub.failpoints import reach
+
 _call = threading.local()
 
 
@@ -56,24 +58,31 @@ class _BoundedResponse(http.client.HTTPResponse):
             self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, seconds))
 
 
-class _Connection(HTTPConnection):
+class _Noting(HTTPConnection):
+    """Notes that something was written, once there is a connection to write to."""
+
     response_class = _BoundedResponse
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
+        reach("http.before-write")
         _call.written = True
         super().send(data)
+        reach("http.written")
+
+    def getresponse(self) -> Any:
+        answer = super().getresponse()
+        reach("http.answered")
+        return answer
 
 
-class _SecureConnection(HTTPSConnection):
-    response_class = _BoundedResponse
+class _Connection(_Noting):
+    """Plain."""
 
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        _call.written = True
-        super().send(data)
+
+class _SecureConnection(_Noting, HTTPSConnection):
+    """By TLS."""
 
 
 class _Pool(HTTPConnectionPool):

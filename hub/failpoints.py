@@ -15,6 +15,14 @@ from pathlib import Path
 
 NAMES = frozenset(
     {
+        "log.before-append",
+        "log.sent",
+        "log.appended",
+        "ledger.before-commit",
+        "ledger.committed",
+        "http.before-write",
+        "http.written",
+        "http.answered",
         "worker.before-fold",
         "worker.outputs-delivered",
         "worker.states-delivered",
@@ -29,8 +37,8 @@ NAMES = frozenset(
         "executor.called",
         "executor.before-done",
         "executor.done",
-        "projection.before-commit",
-        "projection.committed",
+        "boards.before-commit",
+        "boards.committed",
     }
 )
 

@@ -20,6 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.event_log import LARGEST, Outgoing, Record
+from hub.failpoints import reach
 from schemas.topics import PARTITIONS
 
 _ELECTING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
@@ -105,10 +106,13 @@ class KafkaWriter:
         self._poller.start()
 
     def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
+        reach("log.before-append")
         waiting = _Deliveries(len(records))
         for record in records:
             self._send(record, waiting)
+        reach("log.sent")
         waiting.settle(timeout)
+        reach("log.appended")
 
     def _send(self, record: Outgoing, waiting: _Deliveries) -> None:
         partition = -1 if record.partition is None else record.partition  # -1: by the key

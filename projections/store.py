@@ -101,7 +101,7 @@ class BoardStore:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits at its end."""
-        with writing(self.engine) as conn:
+        with writing(self.engine, "boards") as conn:
             yield conn
 
     def prepare(self, tables: Iterable[Table] = ()) -> None:

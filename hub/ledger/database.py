@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from hub.errors import FatalError, HubError, RetryableError
+from hub.failpoints import reach
 
 BUSY_SECONDS = 30
 
@@ -48,10 +49,12 @@ def _sqlite(url: str) -> Engine:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that commits at its end; database errors come out as ours."""
+def writing(engine: Engine, what: str = "ledger") -> Iterator[Connection]:
+    """A transaction that commits at its end; database errors come out as ours. `what` is written names its failpoints."""
     with translated(engine), engine.begin() as conn:
         yield conn
+        reach(f"{what}.before-commit")
+    reach(f"{what}.committed")
 
 
 @contextmanager

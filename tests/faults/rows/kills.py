@@ -8,19 +8,22 @@ from collections.abc import Callable, Sequence
 from tests.faults.row import Row
 from tests.faults.stage import PROGRAMS, Stage
 
-INTAKE = ("intake.committed",)
-RELAY = ("relay.taken", "relay.delivered")
+INTAKE = ("ledger.before-commit", "ledger.committed", "intake.committed")
+RELAY = ("relay.taken", "log.before-append", "log.sent", "log.appended", "relay.delivered")
 WORKER = ("worker.before-fold", "worker.outputs-delivered", "worker.states-delivered")
 EXECUTOR = (
     "executor.accepted",
     "executor.before-sending",
     "executor.sending",
     "executor.before-call",
+    "http.before-write",
+    "http.written",
+    "http.answered",
     "executor.called",
     "executor.before-done",
     "executor.done",
 )
-PROJECTIONS = ("projection.before-commit", "projection.committed")
+PROJECTIONS = ("boards.before-commit", "boards.committed")
 
 
 def killing(program: str, failpoints: Sequence[str]) -> Callable[[Stage, random.Random], None]:

@@ -17,6 +17,7 @@ from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.logs import configure
 from hub.ready import say_ready
+from hub.topics import ensure_topics
 from hub.worker.app import Processor, make_app
 from hub.worker.guard import PATIENCE, leave
 from hub.worker.rule_news import RuleNews
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one worker; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m hub", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path())
-    parser.add_argument("--copy", default="1", help="which copy of the worker this is, where a hub runs several")
+    parser.add_argument("--copy", help="which copy of the worker this is, where a hub runs several; else HUB_COPY's")
     parser.add_argument(
         "--patience", type=float, default=PATIENCE, help="seconds without headway after which a worker ends itself"
     )
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = Home.load(chosen.home)
         configure("worker", home.secrets)
-        return asyncio.run(serve(home, chosen.copy, chosen.patience))
+        return asyncio.run(serve(home, chosen.copy or home.copy, chosen.patience))
     except HubError as error:
         sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
         return 1
@@ -49,9 +50,9 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE) -> int:
     store = home.rule_store()
     client = home.kafka_client()
     events = KafkaLog(client)
-    await asyncio.to_thread(
-        events.ends, EVENTS.name
-    )  # a log that is away is told of by its code, not by Faust's traceback
+    # A log that is away is told of here by its code, not by Faust's traceback.
+    await asyncio.to_thread(ensure_topics, client, replication=home.config.kafka.replication)
+    await asyncio.to_thread(events.ends, EVENTS.name)
     processor = Processor(events, store.rules, events.writer(), ready=lambda: say_ready(home.data, "worker"))
     app = make_app(processor, client, data=home.data, instance=f"hub-{home.name}-{copy}", patience=patience)
     news = RuleNews(store, processor, home.data / "rules-told.json")

@@ -60,7 +60,7 @@ class Home:
         config, errors = _config(located)
         if config is None or errors:
             raise _masked(errors[0], located.secrets)
-        return cls(path.resolve(), config, located, seen, data_folder(path, seen))
+        return cls(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
 
     def check(self, check_instance: CheckInstance | None = None) -> list[Finding]:
         """Every mistake and warning of the home. `check_instance` is asked about each connector's settings."""
@@ -150,10 +150,15 @@ class Home:
 
         Raises FatalError when there is none: the embedded broker has an address only while it runs.
         """
-        address = bootstrap or self.environ.get("HUB_KAFKA") or self.config.kafka.bootstrap
+        address = bootstrap or self.config.kafka.bootstrap
         if address is None:
             raise FatalError("HUB-E3010", home=self.path)
-        return self.config.kafka.client(address)
+        return self.config.kafka.client(address, self.path)
+
+    @property
+    def copy(self) -> str:
+        """HUB_COPY: which copy of the worker this is, where a hub runs several."""
+        return self.environ.get("HUB_COPY") or "1"
 
 
 def check_home(
@@ -164,7 +169,7 @@ def check_home(
     config, errors = _config(located)
     if config is None:
         return [Finding(_masked(error, located.secrets), True) for error in errors]
-    home = Home(path.resolve(), config, located, seen, data_folder(path, seen))
+    home = Home(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
     return [*(Finding(_masked(error, located.secrets), True) for error in errors), *home.check(check_instance)]
 
 
@@ -198,6 +203,11 @@ def _config(located: Located) -> tuple[Config | None, list[FatalError]]:
     config, errors = check(Config, located, (), CONFIG)
     deferred = _deferred(located)
     return config, [*(error for error in located.errors if error not in deferred), *errors]
+
+
+def _moved(config: Config, environ: Mapping[str, str]) -> Config:
+    """The settings with the log at HUB_KAFKA, if that is set."""
+    return config.model_copy(update={"kafka": config.kafka.at(environ.get("HUB_KAFKA"))})
 
 
 def _deferred(located: Located) -> list[FatalError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -15,7 +16,7 @@ Database = Annotated[str, StringConstraints(pattern=r"^(sqlite|[a-z0-9]+(\+[a-z0
 
 
 class Tls(Strict):
-    """Files that prove who is who; without `ca` the system's authorities count."""
+    """Files that prove who is who, beside `hub.yaml` unless absolute; without `ca` the system's authorities count."""
 
     ca: str | None = None
     certificate: str | None = None
@@ -50,26 +51,30 @@ class Kafka(Strict):
         return self
 
     @property
-    def replication(self) -> int:
-        """Copies of each topic; -1 leaves it to the cluster."""
-        return self.copies or (1 if self.embedded else -1)
+    def replication(self) -> int | None:
+        """Copies of each topic; None: as many as the cluster has brokers for, up to three."""
+        return self.copies or (1 if self.embedded else None)
 
-    def client(self, bootstrap: str) -> dict[str, Any]:
-        """librdkafka's settings for this broker at this address."""
+    def at(self, bootstrap: str | None) -> Self:
+        """The same, with the address that the environment gives: who names a cluster wants no embedded broker."""
+        return self.model_copy(update={"embedded": False, "bootstrap": bootstrap}) if bootstrap else self
+
+    def client(self, bootstrap: str, folder: Path) -> dict[str, Any]:
+        """librdkafka's settings for this broker at this address; files are found from `folder` on."""
         secure = "SSL" if self.tls else ""
         protocol = "_".join(part for part in ("SASL" if self.sasl else "", secure or "PLAINTEXT") if part)
-        return {"bootstrap.servers": bootstrap, "security.protocol": protocol, **self._tls(), **self._sasl()}
+        return {"bootstrap.servers": bootstrap, "security.protocol": protocol, **self._tls(folder), **self._sasl()}
 
-    def _tls(self) -> dict[str, str]:
+    def _tls(self, folder: Path) -> dict[str, str]:
         if not isinstance(self.tls, Tls):
             return {}
         files = {
             "ssl.ca.location": self.tls.ca,
             "ssl.certificate.location": self.tls.certificate,
             "ssl.key.location": self.tls.key,
-            "ssl.key.password": self.tls.key_password,
         }
-        return {name: value for name, value in files.items() if value is not None}
+        password = {"ssl.key.password": self.tls.key_password} if self.tls.key_password else {}
+        return {name: str(folder / file) for name, file in files.items() if file is not None} | password
 
     def _sasl(self) -> dict[str, str]:
         if self.sasl is None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MASK = "***"
 FROM_ENVIRONMENT: Mapping[tuple[str | int, ...], str] = {
+    ("kafka", "bootstrap"): "HUB_KAFKA",
     ("ledger",): "HUB_LEDGER",
     ("boards",): "HUB_BOARDS",
     ("web", "port"): "HUB_WEB_PORT",

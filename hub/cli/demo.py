@@ -96,7 +96,8 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     names = ("url", "database", "login", "password")
     wanted = int(os.environ.get("HUB_WEB_PORT", WEB_PORT))
     web = {"HUB_WEB_PORT": str(ports.choose([wanted])), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
-    return {**{f"TRYTON_{name.upper()}": settings[name] for name in names}, **web}
+    none = dict.fromkeys(("HUB_KAFKA", "HUB_LEDGER", "HUB_BOARDS"), "")  # those of a hub that is no demo
+    return {**{f"TRYTON_{name.upper()}": settings[name] for name in names}, **web, **none}
 
 
 def _refuse_a_second(root: Path) -> None:

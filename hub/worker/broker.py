@@ -32,5 +32,7 @@ def _credentials(client: Mapping[str, Any]) -> CredentialsT | None:
 def _tls(client: Mapping[str, Any]) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=client.get("ssl.ca.location"))
     if "ssl.certificate.location" in client:
-        context.load_cert_chain(client["ssl.certificate.location"], client.get("ssl.key.location"))
+        # Without a password OpenSSL would ask for one at the terminal and wait there.
+        password = client.get("ssl.key.password", "")
+        context.load_cert_chain(client["ssl.certificate.location"], client.get("ssl.key.location"), password)
     return context

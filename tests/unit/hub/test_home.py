@@ -154,12 +154,30 @@ def test_the_brokers_address_is_found(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="HUB-E3010"):
         home.kafka_client()
     assert home.kafka_client("h:1") == {"bootstrap.servers": "h:1", "security.protocol": "PLAINTEXT"}
-    assert Home.load(tmp_path, {"HUB_KAFKA": "h:2"}).kafka_client()["bootstrap.servers"] == "h:2"
+    named = Home.load(tmp_path, {"HUB_KAFKA": "h:2"})
+    assert named.kafka_client()["bootstrap.servers"] == "h:2"
+    assert not named.config.kafka.embedded, "who names a cluster gets no embedded broker"
+    assert named.config.kafka.replication is None, "as many as the cluster has brokers for"
     secure = "kafka: {bootstrap: 'k:1', tls: {ca: /ca.pem}, sasl: {mechanism: PLAIN, username: u, password: p}}\n"
     assert Home.load(small(tmp_path, secure), {}).kafka_client() == {
         "bootstrap.servers": "k:1", "security.protocol": "SASL_SSL", "ssl.ca.location": "/ca.pem",
         "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "p",
     }  # fmt: skip
+
+
+def test_files_of_a_broker_lie_beside_the_settings(tmp_path: Path) -> None:
+    tls = "{ca: tls/ca.pem, certificate: /etc/hub.pem, key: hub.key, key_password: '${env:P}'}"
+    home = Home.load(small(tmp_path, f"kafka: {{bootstrap: 'k:1', tls: {tls}}}\n"), {"P": "hidden"})
+    assert home.kafka_client() == {
+        "bootstrap.servers": "k:1", "security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "tls/ca.pem"),
+        "ssl.certificate.location": "/etc/hub.pem", "ssl.key.location": str(tmp_path / "hub.key"),
+        "ssl.key.password": "hidden",
+    }  # fmt: skip
+
+
+def test_which_copy_this_is(tmp_path: Path) -> None:
+    assert Home.load(small(tmp_path), {}).copy == "1"
+    assert Home.load(small(tmp_path), {"HUB_COPY": "worker-2"}).copy == "worker-2"
 
 
 def test_data_lies_in_the_home_unless_it_may_not_be_written(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def translated(engine: Engine) -> Iterator[None]:
     except OperationalError as error:
         raise unavailable(engine, error) from error
     except DBAPIError as error:
-        if error.connection_invalidated or _passing(error):
+        if error.connection_invalidated or is_passing(error):
             raise unavailable(engine, error) from error
         raise
 
@@ -86,7 +86,7 @@ def unavailable(engine: Engine, error: DBAPIError) -> HubError:
     return RetryableError("HUB-E5002", url=where, reason=reason)
 
 
-def _passing(error: DBAPIError) -> bool:
+def is_passing(error: DBAPIError) -> bool:
     """Serialization failures and deadlocks: the same work again will do."""
     return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from hub.errors import RetryableError
-from hub.ledger.database import unavailable, writing
+from hub.ledger.database import is_passing, unavailable, writing
 
 T = TypeVar("T")
 MOST = 256
@@ -111,7 +111,8 @@ class Writer:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise unavailable(self.engine, error) from error
-            asked.error = error
+            # Two programs that write the same rows may each wait for the other; the database then ends one of them.
+            asked.error = unavailable(self.engine, error) if is_passing(error) else error
         except BaseException as error:
             asked.error = error
 

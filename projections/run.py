@@ -48,7 +48,15 @@ log = structlog.get_logger(__name__)
 
 def holder_id() -> str:
     """This program, in a way that another on the same machine can ask whether it still lives."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    return f"{_machine()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def _machine() -> str:
+    """This machine and its process ids: two containers of one name count theirs apart, and must not judge each other's."""
+    try:
+        return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no Linux, no containers
+        return socket.gethostname()
 
 
 @dataclass
@@ -234,7 +242,7 @@ def _delay_ms(now: datetime, recorded: Sequence[str]) -> int:
 def _is_dead(holder: str) -> bool:
     """Whether a writer on this machine is surely gone."""
     host, process, _ = holder.rsplit(":", 2)
-    if host != socket.gethostname() or int(process) == os.getpid():
+    if host != _machine() or int(process) == os.getpid():
         return False
     try:
         os.kill(int(process), 0)

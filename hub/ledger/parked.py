@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Index, LargeBinary, Table, Text, func, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from hub.ledger.dialect import insert_new
 from hub.ledger.metadata import AnyRow, Json, Serial, metadata
@@ -31,43 +45,108 @@ parked = Table(
     Column("reason", Text),
     Column("asked", Text),  # retry or discard, until the program that keeps this kind has answered
     Column("asked_by", Text),
+    Column("tries", Integer, nullable=False, server_default="1"),  # how often it has failed
+    Column("tried_at", Text),  # when it failed last, if that was not when it was parked
+    Column("mark", BigInteger),  # of an event: the log offset whose fold failed last, so that a repeat is known
+    Column("correction", LargeBinary),  # what takes the place of `body` at the next try
+    Column("edits", Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
+attempts = Table(
+    "parked_attempts",
+    metadata,
+    Column("parked", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("seen", Json, nullable=False),
+    Column("place", Text),
+)
+"""Why an entry failed before its newest reason, which stands in the entry itself."""
 # Written out, not bound: only then may a database use the partial indexes below.
-_open = parked.c.state == literal_column("'open'", Text)
-Index("parked_open", parked.c.subject, sqlite_where=_open, postgresql_where=_open)
-Index("parked_case", parked.c.case_id, sqlite_where=_open, postgresql_where=_open)
+is_open = parked.c.state == literal_column("'open'", Text)
+_is_asked = parked.c.asked.is_not(None)
+_columns = parked.c
+Index("parked_open", _columns.subject, sqlite_where=is_open, postgresql_where=is_open)
+Index("parked_case", _columns.case_id, sqlite_where=is_open, postgresql_where=is_open)
+Index("parked_row", _columns.id, sqlite_where=is_open, postgresql_where=is_open)
+Index("parked_asked", _columns.kind, _columns.id, sqlite_where=_is_asked, postgresql_where=_is_asked)
+# Covers the groups of `hub.ledger.parked_search`: their rows, with bytes of up to half a megabyte each, are not touched.
+Index(
+    "parked_cause",
+    *(_columns[name] for name in ("kind", "code", "rule", "place", "instance", "id", "parked_at", "state")),
+    sqlite_where=is_open,
+    postgresql_where=is_open,
+)
+_REASON = ("code", "seen", "place", "rule", "mark")
 
 
 def park(conn: Connection, row: dict[str, Any]) -> int:
-    """Keep something aside, once by its `ref`; 1 if it was not open. One that fails again has its newest reason."""
+    """Keep something aside, once by its `ref`; 1 if it was not open. One that fails again has its newest reason.
+
+    The reason before it is kept among its attempts. The same failure told twice (by its `mark`, or an open entry that nobody
+    asked to try again and whose reason is the same) is one attempt.
+    """
     if insert_new(conn, parked, {"state": "open", **row}, "ref"):
         return 1
-    mine = parked.c.ref == row["ref"]
-    reason = {"code": row["code"], "seen": row["seen"], "place": row.get("place")}
-    reopened = conn.execute(
-        update(parked).where(mine, ~_open).values(state="open", settled_at=None, reason=None)
-    ).rowcount
-    conn.execute(update(parked).where(mine).values(reason))
-    return reopened
+    known = conn.execute(select(*(c for c in _columns if c.name not in BYTES)).where(_columns.ref == row["ref"])).one()
+    if _is_repeat(known, row):
+        return 0
+    _remember(conn, known)
+    reason = {name: row.get(name) for name in _REASON}
+    again = {"tries": known.tries + 1, "tried_at": row["parked_at"]}
+    if known.state != "open":
+        again |= {"state": "open", "settled_at": None, "reason": None}
+    conn.execute(update(parked).where(_columns.id == known.id).values(**reason, **again))
+    return int(known.state != "open")
+
+
+BYTES = frozenset({"body", "correction", "headers"})
+"""Columns that lists do without."""
+
+
+def _is_repeat(known: AnyRow, row: dict[str, Any]) -> bool:
+    mark = row.get("mark")
+    if mark is not None and known.mark is not None:
+        return bool(mark <= known.mark)
+    same = all(getattr(known, name) == row.get(name) for name in ("code", "seen", "place"))
+    return known.state == "open" and known.asked is None and same
+
+
+def _remember(conn: Connection, known: AnyRow) -> None:
+    before = {name: getattr(known, name) for name in ("code", "seen", "place")}
+    at = known.tried_at or known.parked_at
+    conn.execute(insert(attempts).values(parked=known.id, number=known.tries, at=at, **before))
+
+
+def tried(conn: Connection, row: int) -> Sequence[AnyRow]:
+    """The attempts of an entry before its newest, oldest first: number, at, code, seen, place."""
+    return conn.execute(select(attempts).where(attempts.c.parked == row).order_by(attempts.c.number)).all()
+
+
+def correct(conn: Connection, row: int, correction: bytes) -> int:
+    """Note what takes the place of an open entry's bytes at its next try; 1 unless it is closed, or corrected so already."""
+    new = (_columns.correction.is_(None)) | (_columns.correction != correction)
+    values = {"correction": correction, "edits": _columns.edits + 1}
+    return conn.execute(update(parked).where(_columns.id == row, is_open, new).values(values)).rowcount
 
 
 def settle(conn: Connection, ref: str, state: str, at: str, reason: str | None = None) -> int:
     """Close what is parked as `done` or `discarded`; 1 if it was open."""
-    closed = update(parked).where(parked.c.ref == ref, _open)
+    closed = update(parked).where(parked.c.ref == ref, is_open)
     return conn.execute(closed.values(state=state, settled_at=at, reason=reason)).rowcount
 
 
 def ask(conn: Connection, row: int, what: str, by: str | None = None, reason: str | None = None) -> int:
     """Ask for a `retry` or a `discard` of an open entry; 1 if it is open. `asked` is empty again once that was tried."""
-    open_ = update(parked).where(parked.c.id == row, _open)
+    open_ = update(parked).where(parked.c.id == row, is_open)
     return conn.execute(open_.values(asked=what, asked_by=by, reason=reason)).rowcount
 
 
-def asked(conn: Connection, kind: str) -> Sequence[AnyRow]:
+def asked(conn: Connection, kind: str, limit: int = 1000) -> Sequence[AnyRow]:
     """Open entries of a kind that something was asked for, oldest first."""
-    found = select(parked).where(_open, parked.c.kind == kind, parked.c.asked.is_not(None))
-    return conn.execute(found.order_by(parked.c.id)).all()
+    found = select(parked).where(is_open, parked.c.kind == kind, _is_asked)
+    return conn.execute(found.order_by(parked.c.id).limit(limit)).all()
 
 
 def answer(conn: Connection, row: int) -> None:
@@ -82,7 +161,7 @@ def find(conn: Connection, ref: str) -> AnyRow | None:
 
 def waits(conn: Connection, subject: str) -> bool:
     """Whether a delivery about this subject is parked: later ones then wait behind it."""
-    found = select(parked.c.id).where(_open, parked.c.kind == "delivery", parked.c.subject == subject).limit(1)
+    found = select(parked.c.id).where(is_open, parked.c.kind == "delivery", parked.c.subject == subject).limit(1)
     return conn.execute(found).first() is not None
 
 
@@ -90,7 +169,7 @@ def opened(
     conn: Connection, *, kind: str | None = None, case: str | None = None, limit: int = 1000
 ) -> Sequence[AnyRow]:
     """What is open, oldest first."""
-    found = select(parked).where(_open).order_by(parked.c.id).limit(limit)
+    found = select(parked).where(is_open).order_by(parked.c.id).limit(limit)
     if kind is not None:
         found = found.where(parked.c.kind == kind)
     if case is not None:
@@ -105,5 +184,5 @@ def get(conn: Connection, row: int) -> AnyRow | None:
 
 def count(conn: Connection) -> dict[str, int]:
     """Open entries by kind."""
-    found = select(parked.c.kind, func.count()).where(_open).group_by(parked.c.kind)
+    found = select(parked.c.kind, func.count()).where(is_open).group_by(parked.c.kind)
     return {key: value for key, value in conn.execute(found)}

@@ -1,0 +1,120 @@
+"""Looking through parked work: by cause, by filter, page by page. Made for a million entries: no look reads their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from hub.ledger.metadata import AnyRow
+from hub.ledger.parked import BYTES, is_open, parked
+
+PAGE = 1000
+"""Entries of a page where all are gone through."""
+LISTED = tuple(column for column in parked.c if column.name not in BYTES)
+
+
+class Cause(NamedTuple):
+    """What entries of one group have in common."""
+
+    kind: str
+    code: str
+    rule: str | None
+    place: str | None
+    instance: str | None
+
+    @property
+    def name(self) -> str:
+        """How a person names it: eight letters that derive from it, the same on every machine."""
+        told = "\x1f".join("\x1e" if part is None else part for part in self)
+        return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which entries: those with all of these. `since` is a `schemas.event.Stamp`; `state` None means open or settled."""
+
+    kind: str | None = None
+    code: str | None = None
+    rule: str | None = None
+    instance: str | None = None
+    case: str | None = None
+    since: str | None = None
+    state: str | None = "open"
+    cause: Cause | None = None
+
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        """As a database has it. What is open must be said in its words, or no index serves."""
+        if self.state is not None:
+            yield is_open if self.state == "open" else parked.c.state == self.state
+        named = {"kind": self.kind, "code": self.code, "rule": self.rule, "instance": self.instance}
+        named |= {"case_id": self.case} | {
+            name: value for name, value in zip(Cause._fields, self.cause or (), strict=False)
+        }
+        yield from (parked.c[name] == value for name, value in named.items() if value is not None)
+        if self.cause is not None:
+            yield from (parked.c[name].is_(None) for name in Cause._fields if getattr(self.cause, name) is None)
+        if self.since is not None:
+            yield parked.c.parked_at >= self.since
+
+
+@dataclass(frozen=True)
+class Group:
+    """The entries of one cause, counted. `example` is the number of the first that was parked."""
+
+    cause: Cause
+    count: int
+    oldest: str
+    newest: str
+    example: int
+
+
+_CAUSE = tuple(parked.c[name] for name in Cause._fields)
+
+
+def groups(conn: Connection, wanted: Wanted) -> list[Group]:
+    """Entries by cause; the causes that hold most up come first."""
+    of_each = (func.count(), func.min(parked.c.parked_at), func.max(parked.c.parked_at), func.min(parked.c.id))
+    found = conn.execute(select(*_CAUSE, *of_each).where(*wanted.conditions()).group_by(*_CAUSE)).all()
+    made = [Group(Cause(*row[:5]), *row[5:]) for row in found]
+    return sorted(made, key=lambda group: (-group.count, group.example))
+
+
+def by_name(conn: Connection, name: str) -> list[Cause]:
+    """The causes of open entries that a name means: its letters, or the beginning of them, or a code."""
+    found = [group.cause for group in groups(conn, Wanted())]
+    return [cause for cause in found if cause.code == name or cause.name.startswith(name.lower())]
+
+
+def count(conn: Connection, wanted: Wanted) -> int:
+    """How many there are."""
+    return int(conn.execute(select(func.count()).select_from(parked).where(*wanted.conditions())).scalar_one())
+
+
+def page(conn: Connection, wanted: Wanted, after: int = 0, limit: int = PAGE) -> Sequence[AnyRow]:
+    """Entries with a number above `after`, oldest first, without their bytes."""
+    # The numbers are found in an index that covers the conditions, and only then are rows fetched.
+    ids = select(parked.c.id).where(*wanted.conditions(), parked.c.id > after).order_by(parked.c.id).limit(limit)
+    return conn.execute(select(*LISTED).where(parked.c.id.in_(ids.scalar_subquery())).order_by(parked.c.id)).all()
+
+
+def behind(conn: Connection, entry: AnyRow, limit: int) -> tuple[int, Sequence[AnyRow]]:
+    """What is parked because this entry is: later ones of its case, or about its object; how many, and the first of them."""
+    same = parked.c.subject == entry.subject if entry.kind == "delivery" else parked.c.case_id == entry.case_id
+    conditions = (is_open, parked.c.kind == entry.kind, same, parked.c.id > entry.id)
+    number = conn.execute(select(func.count()).select_from(parked).where(*conditions)).scalar_one()
+    rows = conn.execute(select(*LISTED).where(*conditions).order_by(parked.c.id).limit(limit)).all()
+    return int(number), rows
+
+
+def narrowed(wanted: Wanted, cause: Cause) -> Wanted:
+    """Of these, those with this cause."""
+    return replace(wanted, cause=cause)
+
+
+def examples(conn: Connection, numbers: Sequence[int]) -> dict[int, Any]:
+    """Entries by number, without their bytes."""
+    return {row.id: row for row in conn.execute(select(*LISTED).where(parked.c.id.in_(numbers)))}

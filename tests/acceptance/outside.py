@@ -1,11 +1,11 @@
 """The outside systems of acme: a project tool, a messenger and an ERP, each an HTTP server that counts effects by our mark.
 
-They keep their promises (the same Idempotency-Key is one effect, a mark can be looked up) and misbehave by a seeded plan: 429
-with and without Retry-After, 500 before the work, the connection dropped after the work was done, an answer that never comes.
+They keep their promises (the same Idempotency-Key is one effect, a mark can be looked up) and misbehave by a seeded plan.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import random
 import socket
@@ -19,7 +19,23 @@ from typing import Any
 import orjson
 
 Mischief = Callable[[], str | None]
-"""What is wrong with the next call: `429`, `429-later`, `500`, `500-done`, `drop`, `drop-done`, `hang-done`, or None."""
+"""What is wrong with the next call, one of KINDS; None when nothing is. With `-done` at its end the work was done all the same."""
+KINDS = {
+    "429": "too many, without a Retry-After",
+    "429-later": "too many, with a Retry-After of a second",
+    "500": "a failure before the work",
+    "503": "not there just now",
+    "drop": "the connection is closed before the work",
+    "hang": "no answer, and no work",
+    "500-done": "a failure after the work",
+    "drop-done": "the connection is closed after the work",
+    "hang-done": "no answer after the work",
+    "half-done": "an answer that is cut off in the middle",
+    "short-done": "an answer that is longer than it said",
+    "garbage-done": "an answer that is no JSON, with a status that says done",
+    "drip-done": "an answer of a byte a second",
+    "huge-done": "an answer that never ends",
+}
 
 
 def well_behaved() -> None:
@@ -116,11 +132,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         outside = self.server.outside
         wrong = outside.mischief()
         outside.calls[wrong or "well"] += 1
-        if wrong in ("429", "429-later", "500", "drop"):
+        if wrong is not None and not wrong.endswith("-done"):
             return self._refuse(wrong)
         made = outside.make(kind, body, self.headers.get("Idempotency-Key"))
-        if wrong in ("drop-done", "hang-done", "500-done"):
-            return self._refuse(wrong)
+        if wrong is not None:
+            return self._refuse(wrong.removesuffix("-done"))
         return self._reply(201, {"id": made.id, **body})
 
     def do_GET(self) -> None:
@@ -130,15 +146,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._reply(200, {"items": [{"id": made.id} for made in found]})
 
     def _refuse(self, wrong: str) -> None:
-        if wrong.startswith("429"):
-            return self._reply(429, {"error": "slow down"}, {"Retry-After": "1"} if wrong == "429-later" else {})
-        if wrong.startswith("500"):
-            return self._reply(500, {"error": "broken"})
-        if wrong == "hang-done":
+        status, _, later = wrong.partition("-")
+        if status.isdecimal():
+            return self._reply(int(status), {"error": "not now"}, {"Retry-After": "1"} if later else {})
+        if wrong in _SPOILED:
+            _SPOILED[wrong](self)
+        if wrong == "hang":
             self.server.outside.stopping.wait(30)
         self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
         return None
+
+    def begin(self, length: int, status: int = 201) -> None:
+        """The head of an answer of so many bytes."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
 
     def _reply(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
         out = orjson.dumps(value)
@@ -152,3 +177,43 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
+
+
+def _half(handler: _Handler) -> None:
+    handler.begin(100)
+    handler.wfile.write(b'{"id": "P')
+
+
+def _short(handler: _Handler) -> None:
+    handler.begin(5)
+    handler.wfile.write(b'{"id": "P-1"}')
+
+
+def _garbage(handler: _Handler) -> None:
+    handler.begin(16)
+    handler.wfile.write(b"<html>oops</html"[:16])
+
+
+def _drip(handler: _Handler) -> None:
+    handler.begin(1000)
+    for _ in range(40):
+        handler.wfile.write(b" ")
+        if handler.server.outside.stopping.wait(1.0):
+            return
+
+
+def _huge(handler: _Handler) -> None:
+    handler.begin(10_000_000_000)
+    piece = b" " * 65536
+    with contextlib.suppress(OSError):
+        while not handler.server.outside.stopping.is_set():
+            handler.wfile.write(piece)
+
+
+_SPOILED: dict[str, Callable[[_Handler], None]] = {
+    "half": _half,
+    "short": _short,
+    "garbage": _garbage,
+    "drip": _drip,
+    "huge": _huge,
+}

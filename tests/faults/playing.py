@@ -47,7 +47,7 @@ def _settle(row: Row, made: Stage, outcome: Outcome) -> None:
     outcome.wrong += made.load.failed
     try:
         until(lambda: len(made.outside.of("messages")) >= outcome.events, LONGEST, "every deal has its message")
-        until(lambda: bool(made.hub.json("audit")["ok"]), LONGEST, "the audit holds")
+        until(lambda: bool(made.hub.json("audit").get("ok")), LONGEST, "the audit holds")
     except AssertionError as error:
         outcome.wrong.append(f"{error}; audit: {made.hub.run('audit').stdout[-800:]}")
     made.measure()

@@ -1,0 +1,46 @@
+"""Outside systems that refuse, hang and answer nonsense: F24–F26. A fault is a call that went wrong."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from tests.acceptance.outside import Mischief, Seeded
+from tests.faults.row import Row
+from tests.faults.stage import Stage
+
+REFUSALS = ("429", "429-later", "500", "503")
+SILENCES = ("hang", "hang-done", "drop", "drop-done", "500-done")
+NONSENSE = ("half-done", "short-done", "garbage-done", "drip-done", "huge-done")
+
+
+def misbehaving(share: float, *kinds: str) -> Callable[[int], Mischief]:
+    """A share of all calls, chosen by the seed."""
+    return lambda seed: Seeded(seed, share, kinds)
+
+
+def for_a_while(stage: Stage, chosen: random.Random) -> None:
+    """Let calls go wrong, and count those that did."""
+    time.sleep(2.0)
+    stage.faults = count_wrong(stage)
+
+
+def count_wrong(stage: Stage) -> int:
+    """Calls so far that were not answered well."""
+    return sum(count for kind, count in stage.outside.calls.items() if kind != "well")
+
+
+def all_refused(stage: Stage, chosen: random.Random) -> None:
+    """Every call is refused for a while; then none."""
+    plan, stage.outside.mischief = stage.outside.mischief, Seeded(chosen.randrange(1000), 1.0, REFUSALS)
+    time.sleep(chosen.uniform(3.0, 10.0))
+    stage.outside.mischief = plan
+    stage.faults = count_wrong(stage)
+
+
+ROWS = [
+    Row("F24", "429, 500 and 503, in bursts of all calls", 100, 5000, all_refused, misbehaving(0.2, *REFUSALS)),
+    Row("F25", "no answer, before the effect and after it", 60, 5000, for_a_while, misbehaving(0.1, *SILENCES)),
+    Row("F26", "half, short, slow, endless and garbled answers", 40, 2000, for_a_while, misbehaving(0.08, *NONSENSE)),
+]

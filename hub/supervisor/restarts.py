@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST, MOST = 0.2, 30.0
+FIRST, MOST = 0.2, 10.0
 """Seconds before a restart: the first, and the longest."""
-STEADY = 30.0
+STEADY = 10.0
 """Seconds after which a program that ran is taken to be well."""
 
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.event_log import Record, read_to_end
 from hub.kafka_log import KafkaLog
 from tests.bench.contender import Contender
+from tests.bench.programs import Programs
 from tests.bench.won2task import Load, append, partitions
 
-LEFT_OUT = 0.05
-"""Of the events at the beginning: while caches and connections warm up."""
 MOST_SECONDS = 240.0
 LOG_APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
@@ -41,18 +36,13 @@ def run(bootstrap: str, contender: Contender, given: Load, folder: Path) -> Resu
     _fresh_topics(bootstrap, contender)
     append(bootstrap, contender.events, given)
     folder.mkdir(parents=True)
-    with (folder / "program.log").open("wb") as out:
-        program = subprocess.Popen(
-            contender.command(bootstrap, folder),
-            env={**os.environ, **contender.environment(bootstrap, folder)},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            cpu_us = _watch(log, contender, given, program)
-            rss_mb = _peak_mb(program.pid)
-        finally:
-            _end(program)
+    commands = contender.programs(bootstrap, folder)
+    programs = Programs(commands, contender.environment(bootstrap, folder), folder)
+    try:
+        cpu_us = _watch(log, contender, given, programs)
+        rss_mb = programs.peak_mb()
+    finally:
+        programs.stop()
     return Result(_checked_rate(log, contender, given), cpu_us, rss_mb)
 
 
@@ -63,10 +53,11 @@ def _fresh_topics(bootstrap: str, contender: Contender) -> None:
     wanted = {contender.events: {}, **outputs, **contender.more}
     there = admin.list_topics(timeout=20).topics
     old = [name for name in wanted if name in there]
-    for deleted in admin.delete_topics(old, operation_timeout=30).values() if old else ():
-        deleted.result(60)
-    _until(lambda: not set(old) & set(admin.list_topics(timeout=20).topics), "old topics are gone")
-    _until(lambda: _is_forgotten(admin, contender.group), "the old group is gone")
+    if old:
+        for deleted in admin.delete_topics(old, operation_timeout=30).values():
+            deleted.result(60)
+        _until(lambda: not set(old) & set(admin.list_topics(timeout=20).topics), "old topics are gone")
+        _until(lambda: _is_forgotten(admin, contender.group), "the old group is gone")
     asked = [NewTopic(name, partitions(), 1, config=dict(settings)) for name, settings in wanted.items()]
     for made in admin.create_topics(asked, operation_timeout=30).values():
         made.result(60)
@@ -80,56 +71,70 @@ def _is_forgotten(admin: AdminClient, group: str) -> bool:
     return True
 
 
-def _watch(log: KafkaLog, contender: Contender, given: Load, program: subprocess.Popen[bytes]) -> float:
-    """Wait until all is written; CPU µs an event from the first output that was seen on."""
+def _watch(log: KafkaLog, contender: Contender, given: Load, programs: Programs) -> float:
+    """Wait until all is written; CPU µs an event from the end of the warm-up on."""
+    wanted = _wanted(contender, given)
     first: tuple[int, float] | None = None
     deadline = time.monotonic() + MOST_SECONDS
     while True:
-        assert program.poll() is None, f"{contender.name} ended with {program.returncode}"
+        assert (code := programs.ended()) is None, f"{contender.name} ended with {code}"
         assert time.monotonic() < deadline, f"{contender.name} took longer than {MOST_SECONDS:.0f} s"
-        views, cpu = sum(log.ends(contender.views).values()), _cpu_seconds(program.pid)
-        if first is None and views:
+        views, cpu = sum(log.ends(contender.views).values()), programs.cpu_seconds()
+        if first is None and views >= max(1, contender.warm_up * wanted[0]):
             first = (views, cpu)
-        if views >= given.views and sum(log.ends(contender.commands).values()) >= given.commands:
+        if _is_all(log, contender, wanted, views):
             assert first is not None
-            return (cpu - first[1]) / max(1, views - first[0]) * 1e6
+            return (cpu - first[1]) / max(1, wanted[0] - first[0]) * 1e6
         time.sleep(0.1)
 
 
+def _wanted(contender: Contender, given: Load) -> tuple[int, int]:
+    """How many views and commands must come."""
+    return (len(given.records), 0) if contender.passes_through else (given.views, given.commands)
+
+
+def _is_all(log: KafkaLog, contender: Contender, wanted: tuple[int, int], views: int) -> bool:
+    """Offsets tell it cheaply. Of a contender with transactions they count markers too, so the records have the last word."""
+    if views < wanted[0] or sum(log.ends(contender.commands).values()) < wanted[1]:
+        return False
+    return _count(log, contender.views) >= wanted[0] and _count(log, contender.commands) >= wanted[1]
+
+
 def _checked_rate(log: KafkaLog, contender: Contender, given: Load) -> float:
-    views = sorted(record.time for record in _all(log, contender.views))
-    commands = [record.value or b"" for record in _all(log, contender.commands)]
+    wanted = _wanted(contender, given)
+    views = sorted(record.timestamp()[1] / 1000 for record in _all(log, contender.views))
+    commands = [record.value() or b"" for record in _all(log, contender.commands)]
     ids = [orjson.loads(value)["id"] for value in commands if contender.is_command(value)]
-    assert len(views) == given.views, f"{contender.name}: {len(views)} views for {given.views} events"
-    assert len(ids) == len(set(ids)) == given.commands, (
-        f"{contender.name}: {len(ids)} commands, {len(set(ids))} of them different"
+    assert len(views) == wanted[0], f"{contender.name}: {len(views)} views where {wanted[0]} are due"
+    assert len(ids) == len(set(ids)) == wanted[1], (
+        f"{contender.name}: {len(ids)} commands, {len(set(ids))} of them different, where {wanted[1]} are due"
     )
-    skipped = int(len(views) * LEFT_OUT)
+    skipped = int(len(views) * contender.warm_up)
     return (len(views) - skipped) / max(views[-1] - views[skipped], 0.001)
 
 
-def _all(log: KafkaLog, topic: str) -> Iterator[Record]:
-    for batch in read_to_end(log, topic, dict.fromkeys(range(partitions()), 0), limit=10_000):
-        yield from batch
+def _count(log: KafkaLog, topic: str) -> int:
+    return sum(1 for _ in _all(log, topic))
 
 
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _peak_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def _end(program: subprocess.Popen[bytes]) -> None:
-    program.send_signal(signal.SIGTERM)
+def _all(log: KafkaLog, topic: str) -> Iterator[Message]:
+    """Every committed record of a topic; it may end with a transaction's marker, so the broker tells where its end is."""
+    reading = {"group.id": "bench", "enable.auto.commit": False, "enable.partition.eof": True}
+    consumer = Consumer({**log.client, **reading, "isolation.level": "read_committed"})
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions())])
+    ended = 0
     try:
-        program.wait(20)
-    except subprocess.TimeoutExpired:
-        program.kill()
-        program.wait()
+        while ended < partitions():
+            for message in consumer.consume(10_000, 0.2):
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended += 1
+                else:
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
 
 
 def _until(holds: object, what: str) -> None:

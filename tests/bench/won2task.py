@@ -8,11 +8,13 @@ deals are above their limit.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 from confluent_kafka import Message
 
 from hub.kafka_log import producer
+from hub.partitioner import partition_of
 from schemas.event import Event
 from schemas.topics import PARTITIONS
 from tests.events import event
@@ -36,6 +38,7 @@ def load(deals: int, seed: int = 5) -> Load:
     """So many deals' events, as the relay writes them; the same for the same arguments."""
     chosen = random.Random(seed)
     active: list[list[Event]] = []
+    sequences = Counter[int]()
     records: list[tuple[bytes, bytes]] = []
     begun = 0
     while active or begun < deals:
@@ -44,12 +47,19 @@ def load(deals: int, seed: int = 5) -> Load:
             begun += 1
             continue
         deal = active[chosen.randrange(len(active))]
-        told = deal.pop(0)
-        record = (told.case.encode(), told.to_json())
+        record = _relayed(deal.pop(0), sequences)
         records += [record, record] if chosen.random() < 0.01 else [record]
         if not deal:
             active.remove(deal)
     return Load(records, deals * EVENTS_OF_A_DEAL, deals * COMMANDS_OF_A_DEAL)
+
+
+def _relayed(told: Event, sequences: Counter[int]) -> tuple[bytes, bytes]:
+    """The record of an event, with the number that the relay gives it: gapless in its partition."""
+    key = told.case.encode()
+    partition = partition_of(key, PARTITIONS)
+    sequences[partition] += 1
+    return key, told.model_copy(update={"sequence": str(sequences[partition])}).to_json()
 
 
 def story(number: int) -> list[Event]:
@@ -61,7 +71,6 @@ def story(number: int) -> list[Event]:
             f"crm.opportunity.{type_}",
             ref,
             version=str(at),
-            sequence=str(number * EVENTS_OF_A_DEAL + at),
             outbox="bench",
             data={
                 "name": f"网关项目 {number}",

@@ -12,14 +12,13 @@ from typing import Any
 import faust
 from faust.types import StreamT
 
-from schemas.event import Event, derived_id
+from schemas.event import Event
 from schemas.topics import PARTITIONS
 from tests.bench.contender import BASELINE, Contender
-from tests.bench.won2task import COMMANDS_OF_A_DEAL
+from tests.bench.job import after, commands_of, is_repeat, view_of
 
 APP = "bench-plain"
 EVENTS, VIEWS, COMMANDS = (f"{APP}-in-{name}" for name in ("events", "views", "commands"))
-RECENT = 16
 
 
 def make_app(bootstrap: str, folder: str) -> faust.App:
@@ -45,66 +44,33 @@ def make_app(bootstrap: str, folder: str) -> faust.App:
         async for key, value in stream.items():
             event = Event.model_validate(value)
             case = cases[key]
-            if event.id in case.get("seen", []):
+            if is_repeat(case, event):
                 continue
             case = after(case, event)
             cases[key] = case
-            await views.send(
-                key=event.subject, value={"subject": event.subject, "case": key, "event": event.id, **case}
-            )
-            if event.type == "crm.opportunity.won" and float(event.data["amount"]) >= 100_000:
-                for command in commands_of(event):
-                    await commands.send(key=key, value=command)
+            await views.send(key=event.subject, value=view_of(case, event))
+            for command in commands_of(event):
+                await commands.send(key=key, value=command)
 
     return app
 
 
-def after(case: dict[str, Any], event: Event) -> dict[str, Any]:
-    """The case after an event."""
-    return {
-        "seen": [*case.get("seen", []), event.id][-RECENT:],
-        "stage": event.type.rpartition(".")[2],
-        "version": event.subjectversion,
-        "time": event.time,
-        "data": {**case.get("data", {}), **event.data},
-    }
-
-
-def commands_of(event: Event) -> list[dict[str, Any]]:
-    """As many as acme's rule makes, of about their size."""
-    types = ["project.create", "task.create", "task.create", "task.create", "message.send"]
-    return [
-        {
-            "id": derived_id("command", "won-deal-to-delivery", event.subject, event.id, str(at)),
-            "type": type_,
-            "instance": "pm",
-            "case": event.case,
-            "time": event.time,
-            "causationid": event.id,
-            "subject": event.subject,
-            "rule": "won-deal-to-delivery",
-            "title": {"zh": "赢单自动立项", "en": "A won deal becomes a delivery project"},
-            "arguments": {"name": f"交付 {event.data['name']}", "customer": event.data["account"]},
-            "position": at,
-        }
-        for at, type_ in enumerate(types[:COMMANDS_OF_A_DEAL])
-    ]
-
-
-def command(bootstrap: str, folder: Path) -> list[str]:
+def programs(bootstrap: str, folder: Path) -> list[list[str]]:
     module = "tests.bench.contenders.plain_faust"
-    return [sys.executable, "-m", module, bootstrap, str(folder), "worker", "-l", "warn", "--without-web"]
+    return [[sys.executable, "-m", module, bootstrap, str(folder), "worker", "-l", "warn", "--without-web"]]
 
 
-CONTENDER = Contender(
-    name=BASELINE,
-    deals=800,
-    events=EVENTS,
-    views=VIEWS,
-    commands=COMMANDS,
-    more={f"{APP}-cases-changelog": {"cleanup.policy": "compact"}},
-    group=APP,
-    command=command,
+CONTENDERS = (
+    Contender(
+        name=BASELINE,
+        deals=800,
+        events=EVENTS,
+        views=VIEWS,
+        commands=COMMANDS,
+        more={f"{APP}-cases-changelog": {"cleanup.policy": "compact"}},
+        group=APP,
+        programs=programs,
+    ),
 )
 
 

@@ -21,7 +21,7 @@ from hub.ledger.commands import commands
 from hub.ledger.outbox import outbox
 from hub.ledger.parked import parked
 from hub.worker.state import offset_of
-from schemas.event import derived_id, stamp
+from schemas.event import derived_id, is_reference, stamp
 from schemas.topics import COMMANDS, EVENTS, STATE
 
 PATIENCE = timedelta(seconds=120)
@@ -106,7 +106,7 @@ def _read_log(log: EventLog, outbox_id: str) -> _Log:
     for batch in read_to_end(log, EVENTS.name, log.starts(EVENTS.name)):
         for record in batch:
             held.records += 1
-            if record.key is not None:
+            if record.key is not None and _is_case(record.key):
                 held.ends[record.key] = (record.partition, record.offset, record.time)
             try:
                 event = orjson.loads(record.value or b"")
@@ -118,6 +118,11 @@ def _read_log(log: EventLog, outbox_id: str) -> _Log:
             if event.get("outbox") == outbox_id and str(event.get("sequence", "")).isdigit():
                 held.sequences[record.partition].add(int(event["sequence"]))
     return held
+
+
+def _is_case(key: bytes) -> bool:
+    """What lies under another key belongs to nobody: it is parked by itself, and the processor keeps nothing of it."""
+    return is_reference(key.decode(errors="replace"))
 
 
 def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], held: _Log, late: str) -> None:
@@ -152,7 +157,7 @@ def _processor(report: Report, log: EventLog, held: _Log, late: float) -> None:
     reflects: dict[bytes, int] = {}
     holding: dict[bytes, int] = {}
     for batch in read_to_end(log, STATE.name, log.starts(STATE.name)):
-        for record in batch:
+        for record in (record for record in batch if _is_case(record.key or b"")):
             if record.key is None or record.value is None:
                 continue
             offset = offset_of(record.value)

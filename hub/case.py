@@ -64,6 +64,8 @@ class Held:
     offset: int
     event: str
     code: str
+    edit: int | None = None
+    """Where the event lies that corrects it; the next try reads that."""
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,13 @@ class Parked:
     place: str | None
     rule: str | None
     body: bytes
+    mark: int | None = None
+    """The log offset of what failed: told again under it, it is the same failure."""
 
     def record(self) -> Outgoing:
         value = {
             "record": "parked",
+            "mark": self.mark,
             "kind": "event",
             "ref": self.ref,
             "case_id": self.case,

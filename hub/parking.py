@@ -2,15 +2,17 @@
 
 What is parked stays in the log; the case remembers where, in order, and `reread` brings the bytes back when a person has
 asked to try again. So nothing is copied, nothing is lost, and a replay of the log parks and resumes at the same places.
+A correction is an event of the case: the next try reads it in the place of what is parked, under the same id.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import orjson
 from pydantic import ValidationError
 
 from hub.case import Case, Held
@@ -19,10 +21,10 @@ from hub.event_log import Record, Stored
 from hub.outputs import Output, Parked, Settled
 from hub.step import Rules, Step, decide, opened_by
 from schemas.catalog import event_spec
-from schemas.event import MAX_BYTES, Event
+from schemas.event import MAX_BYTES, Event, is_reference
 
 WAITS = "HUB-E6010"
-RETRIED, DISCARDED = "hub.parked.retried", "hub.parked.discarded"
+RETRIED, DISCARDED, EDITED = "hub.parked.retried", "hub.parked.discarded", "hub.parked.edited"
 
 Reread = Callable[[Sequence[int]], Sequence[bytes]]
 """The bytes at these offsets of the case's partition, in the same order."""
@@ -49,7 +51,9 @@ def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread) -> Fol
         return Folded(case)
     known = (case or opened_by(event)).remember(event)
     if event.type in (RETRIED, DISCARDED):
-        return _settle(known, event, rules, reread)
+        return _settle(known, record.offset, event, rules, reread)
+    if event.type == EDITED:
+        return Folded(_edited(known, record.offset, event))
     if known.held:
         return _park(known, record, event, RejectedError(WAITS, behind=known.held[0].event))
     done = _tried(known, event, rules)
@@ -108,59 +112,107 @@ def _said(error: Exception) -> str:
 
 def _park(case: Case, record: Stored, event: Event, error: HubError) -> Folded:
     held = Held(record.offset, event.id, error.code)
-    parked = _parked(f"event/{event.id}", event, error, record.value or b"")
+    parked = _parked(f"event/{event.id}", event, error, record.value or b"", record.offset)
     return Folded(replace(case, held=(*case.held, held)), (parked,), failed=error.code != WAITS)
 
 
-def _parked(ref: str, event: Event, error: HubError, body: bytes) -> Parked:
+def _parked(ref: str, event: Event, error: HubError, body: bytes, mark: int | None) -> Parked:
     place = str(error.place) if error.place else None
-    return Parked(ref, event.case, event.subject, error.code, dict(error.seen), place, error.seen.get("rule"), body)
+    return Parked(
+        ref, event.case, event.subject, error.code, dict(error.seen), place, error.seen.get("rule"), body, mark
+    )
 
 
 def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Folded:
-    """Park a record that is no event. Its key still names the case, and that case waits; without a key, nothing does.
+    """Park a record that is no event. Its key still names the case, and that case waits; where it names none, nothing does.
 
     Of one that is too large only the beginning travels on, or the log would refuse that too; it has the record whole.
     """
     where = f"record/{record.topic}/{record.partition}/{record.offset}"
-    key = record.key.decode(errors="replace") if record.key else None
-    parked = Parked(where, key, None, error.code, dict(error.seen), None, None, (record.value or b"")[: 2 * MAX_BYTES])
-    if key is None:
+    key = record.key.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}") if record.key else None
+    body = (record.value or b"")[: 2 * MAX_BYTES]
+    parked = Parked(where, key, None, error.code, dict(error.seen), None, None, body, record.offset)
+    if key is None or not is_reference(key):
         return Folded(None, (parked,), failed=True)
     known = case or Case(id=key, opened_by=key)
     return Folded(replace(known, held=(*known.held, Held(record.offset, where, error.code))), (parked,), failed=True)
 
 
-def _settle(case: Case, event: Event, rules: Rules, reread: Reread) -> Folded:
-    """Take parked work up again in its order, as far as it goes; a discarded one is left out first."""
-    wanted = str(event.data.get("parked", ""))
-    held, outputs = list(case.held), list[Output]()
+def _edited(case: Case, offset: int, event: Event) -> Case:
+    """Remember where the correction of what is parked stands; the next try reads it there."""
+    if not isinstance(event.data.get("event"), dict):
+        return case
+    wanted = event.data.get("parked")
+    held = tuple(replace(entry, edit=offset) if entry.event == wanted else entry for entry in case.held)
+    return replace(case, held=held)
+
+
+class Again(NamedTuple):
+    """What another try of a parked record came to."""
+
+    entry: Held
+    done: Step | Parked
+
+    @property
+    def ref(self) -> str:
+        """The name of the entry among all that is parked."""
+        return self.entry.event if self.entry.event.startswith("record/") else f"event/{self.entry.event}"
+
+
+def try_again(case: Case, rules: Rules, reread: Reread, mark: int | None = None) -> Iterator[Again]:
+    """Try what waits in a case, in its order, until one fails again. Pure: this is what a retry does, and what it would do.
+
+    `mark` is where the retry stands in the log.
+    """
+    places = [entry.offset if entry.edit is None else entry.edit for entry in case.held]
+    for entry, raw in zip(case.held, reread(places) if places else (), strict=True):
+        again = _again(case, entry, raw, rules, mark)
+        yield again
+        if isinstance(again.done, Parked):
+            return
+        case = again.done.case
+
+
+def _settle(case: Case, offset: int, event: Event, rules: Rules, reread: Reread) -> Folded:
+    """Take parked work up again in its order, as far as it goes; a discarded one is left out first.
+
+    One that fails again is no new failure: it held its case before, and a person asked.
+    """
+    outputs = list[Output]()
     if event.type == DISCARDED:
-        held = [entry for entry in held if entry.event != wanted]
-        outputs += [Settled(_ref(entry), case.id, "discarded") for entry in case.held if entry.event == wanted]
-    bodies = reread([entry.offset for entry in held]) if held else []
-    for entry, body in zip(held, bodies, strict=True):
-        folded = _again(case, entry, body, rules)
-        if isinstance(folded, Parked):
-            return Folded(replace(case, held=_blamed(held, folded.code)), (*outputs, folded), failed=True)
-        case = folded.case
-        held = held[1:]
-        outputs += [*folded.outputs, Settled(_ref(entry), case.id, "done")]
+        wanted = event.data.get("parked")
+        gone = [Again(entry, Step(case)) for entry in case.held if entry.event == wanted]
+        case = replace(case, held=tuple(entry for entry in case.held if entry.event != wanted))
+        outputs += [Settled(each.ref, case.id, "discarded") for each in gone]
+    held = case.held
+    for again in try_again(case, rules, reread, offset):
+        if isinstance(again.done, Parked):
+            return Folded(replace(case, held=_blamed(held, again.done.code)), (*outputs, again.done))
+        case, held = again.done.case, held[1:]
+        outputs += [*again.done.outputs, Settled(again.ref, case.id, "done")]
     return Folded(replace(case, held=()), tuple(outputs))
 
 
-def _again(case: Case, entry: Held, body: bytes, rules: Rules) -> Step | Parked:
+def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) -> Again:
+    ref = Again(entry, Step(case)).ref
+    body = raw if entry.edit is None else corrected(raw)
     try:
         event = read_event(Record("", 0, entry.offset, case.id.encode(), body))
     except RejectedError as error:
-        return Parked(_ref(entry), case.id, None, error.code, dict(error.seen), None, None, body[: 2 * MAX_BYTES])
+        cut = body[: 2 * MAX_BYTES]
+        return Again(entry, Parked(ref, case.id, None, error.code, dict(error.seen), None, None, cut, mark))
+    if not entry.event.startswith("record/"):
+        event = event.model_copy(
+            update={"id": entry.event}
+        )  # whatever was corrected: its commands are those of this event
     done = _tried(case, event, rules)
-    return _parked(_ref(entry), event, done, body) if isinstance(done, HubError) else done
+    return Again(entry, _parked(ref, event, done, body, mark) if isinstance(done, HubError) else done)
+
+
+def corrected(raw: bytes) -> bytes:
+    """What the record of a `hub.parked.edited` puts in the place of an event; it was looked at when it was folded."""
+    return orjson.dumps(orjson.loads(raw)["data"]["event"])
 
 
 def _blamed(held: Sequence[Held], code: str) -> tuple[Held, ...]:
     return (replace(held[0], code=code), *held[1:])
-
-
-def _ref(entry: Held) -> str:
-    return entry.event if entry.event.startswith("record/") else f"event/{entry.event}"

@@ -89,6 +89,7 @@ _ALL = [
     *_events("hub.command", hub.CommandResult, "done", "failed", "parked"),
     *_events("hub.delivery", hub.Delivery, "ignored"),
     *_events("hub.parked", hub.ParkedNote, "retried", "discarded"),
+    *_events("hub.parked", hub.ParkedEdit, "edited"),
 ]
 
 EVENTS: Mapping[str, EventSpec] = {spec.type: spec for spec in _ALL}

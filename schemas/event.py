@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 NAMESPACE = uuid.UUID("6b7f2f0a-2c64-5d0e-9a6e-0b2f6c1d8e11")
 _FREE, _FIXED = ~(0xF000 << 64 | 0xC000 << 48), 0x5000 << 64 | 0x8000 << 48
@@ -25,6 +25,7 @@ EventType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(\.[a-z][a
 CommandType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*\.[a-z][a-z0-9_]*$", max_length=100)]
 Reference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*/[^\s/]+(/\S.*)?$", max_length=400)]
 """`kind/instance/id` of a business object, or `person/<id>`."""
+_REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
 Stamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")]
 """RFC 3339 in UTC with six digits after the second, so that text order is time order."""
 
@@ -42,6 +43,15 @@ def moment(text: str) -> datetime:
     if read.tzinfo is None:
         raise ValueError("a time without a zone says nothing")
     return read.astimezone(UTC)
+
+
+def is_reference(text: str) -> bool:
+    """Whether it is a `Reference`: only then can it be a case."""
+    try:
+        _REFERENCE.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def derived_id(*parts: str) -> str:

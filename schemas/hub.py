@@ -63,3 +63,16 @@ class ParkedNote(Data):
     parked: str = Field(description="id of the parked event or command")
     reason: str | None = Field(default=None, description="why, in the words of whoever did it")
     by: str | None = Field(default=None, description="who did it")
+
+
+class ParkedEdit(ParkedNote):
+    """What is parked was corrected; what came stays as it is. The next try reads what stands here. Subject: what is parked.
+
+    One of the three says with what: `event` for an event (whole, under its own id), `arguments` for a command, `body` for a
+    delivery (its beginning, where it is long: then `sha256` names the whole, which the ledger has).
+    """
+
+    event: dict[str, Any] | None = Field(default=None, description="the corrected event, as CloudEvents JSON")
+    arguments: dict[str, Any] | None = Field(default=None, description="the corrected arguments of a command")
+    body: str | None = Field(default=None, description="the corrected bytes of a delivery, as text")
+    sha256: str | None = Field(default=None, description="of the corrected bytes, when `body` is only their beginning")

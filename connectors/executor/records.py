@@ -36,6 +36,7 @@ class Parked(Frozen):
     seen: dict[str, Any] = Field(default_factory=dict)
     place: str | None = None
     rule: str | None = None
+    mark: int | None = None
     body: Annotated[bytes, BeforeValidator(_decoded)]
 
 

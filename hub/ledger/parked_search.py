@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -79,7 +79,7 @@ def groups(conn: Connection, wanted: Wanted) -> list[Group]:
     """Entries by cause; the causes that hold most up come first."""
     of_each = (func.count(), func.min(parked.c.parked_at), func.max(parked.c.parked_at), func.min(parked.c.id))
     found = conn.execute(select(*_CAUSE, *of_each).where(*wanted.conditions()).group_by(*_CAUSE)).all()
-    made = [Group(Cause(*row[:5]), *row[5:]) for row in found]
+    made = [Group(Cause(*row[:5]), row[5], row[6], row[7], row[8]) for row in found]
     return sorted(made, key=lambda group: (-group.count, group.example))
 
 
@@ -108,11 +108,6 @@ def behind(conn: Connection, entry: AnyRow, limit: int) -> tuple[int, Sequence[A
     number = conn.execute(select(func.count()).select_from(parked).where(*conditions)).scalar_one()
     rows = conn.execute(select(*LISTED).where(*conditions).order_by(parked.c.id).limit(limit)).all()
     return int(number), rows
-
-
-def narrowed(wanted: Wanted, cause: Cause) -> Wanted:
-    """Of these, those with this cause."""
-    return replace(wanted, cause=cause)
 
 
 def examples(conn: Connection, numbers: Sequence[int]) -> dict[int, Any]:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from hub.audit import Report, audit
-from hub.case import Case, to_json
+from hub.case import Case, Held, to_json
 from hub.event_log import Outgoing
 from hub.ledger import commands, outbox, positions
 from hub.ledger.ledger import Ledger
@@ -172,3 +172,18 @@ def test_a_command_that_was_read_and_is_gone(stage: Stage) -> None:
     stage.ask("DISCARDED")
     stage.ledger.writer.run(lambda conn: conn.execute(commands.commands.delete()).rowcount)
     assert found(stage.audit()) == ["commands that were read and are not in the ledger"]
+
+
+def test_a_foreign_record_under_a_key_that_can_be_no_case_is_nobodys(stage: Stage) -> None:
+    """An older processor kept a state for it; a discard, which no event of that case can ask for, never took it away."""
+    stage.accept(won())
+    stage.relay()
+    stage.fold()
+    key = b"no reference"
+    stage.log.writer().append([Outgoing("hub.events", key, b"{", 0)])
+    (foreign,) = [record for records in stage.log.records.values() for record in records if record.key == key]
+    held = Case("no reference", "no reference", held=(Held(foreign.offset, "record/hub.events/0/0", "HUB-E6001"),))
+    stage.log.writer().append([Outgoing("hub.state", key, to_json(held, foreign.offset), 0)])
+    report = stage.audit()
+    assert report.ok
+    assert (report.counts["cases"], report.counts["events_parked"], report.counts["unreadable"]) == (1, 0, 1)

@@ -13,10 +13,10 @@ from hub.errors import RetryableError
 from hub.event_log import EventLog, Record
 from hub.projection import Projection, Row
 from projections.folding import Place
+from projections.rows import all_rows
 from projections.run import MOST, Lease, Runner
 from projections.store import (
     BoardStore,
-    all_rows,
     forget,
     lock_schema,
     owners,

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, Table, Text
 
+from projections.room import ROOM
+
 deals = Table(
     "deals",
     MetaData(),
@@ -27,9 +29,10 @@ deals = Table(
     Column("tasks", JSON, nullable=False),  # task → its steps; a request that became a task → that task
     Column("times", JSON, nullable=False),
     Column("marks", JSON, nullable=False),
+    **ROOM,
 )
 
-EMPTY: dict[str, Any] = {column.name: None for column in deals.columns if column.name != "key"} | {
+EMPTY: dict[str, Any] = {str(column.name): None for column in deals.columns if column.name != "key"} | {
     "stage": "open",
     "delivered": False,
     "tasks_total": 0,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
+from projections.room import ROOM
+
 entities = Table(
     "entities",
     MetaData(),
@@ -17,6 +19,7 @@ entities = Table(
     Column("data", JSON, nullable=False),
     Column("sources", JSON, nullable=False),  # field → [source, time]
     Column("entered", JSON, nullable=False),
+    **ROOM,
 )
 Index("entities_ref", entities.c.ref)
 Index("entities_case", entities.c.case_id, entities.c.kind)

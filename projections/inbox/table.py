@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
+from projections.room import ROOM
+
 messages = Table(
     "inbox",
     MetaData(),
@@ -14,5 +16,6 @@ messages = Table(
     Column("text", Text, nullable=False),
     Column("sent_at", Text, nullable=False),
     Column("why", JSON(none_as_null=True)),
+    **ROOM,
 )
 Index("inbox_person", messages.c.person)

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
+from projections.room import ROOM
+
 cards = Table(
     "tasks",
     MetaData(),
@@ -25,10 +27,11 @@ cards = Table(
     Column("times", JSON, nullable=False),
     Column("why", JSON(none_as_null=True)),
     Column("marks", JSON, nullable=False),
+    **ROOM,
 )
 Index("tasks_case", cards.c.case_id)
 
-EMPTY: dict[str, Any] = {column.name: None for column in cards.columns if column.name != "key"} | {
+EMPTY: dict[str, Any] = {str(column.name): None for column in cards.columns if column.name != "key"} | {
     "times": {},
     "marks": {},
     "state": "requested",

@@ -21,7 +21,7 @@ def play(row: Row, count: int, seed: int, store: str) -> Outcome:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"hub-{row.name}-") as folder:
         try:
-            with stage(Path(folder), store, seed, row.per_second, row.mischief(seed)) as made:
+            with stage(Path(folder), store, seed, row.per_second, row.mischief(seed), proxied=row.proxied) as made:
                 _faults(row, made, count, seed)
                 _settle(row, made, outcome)
         except AssertionError as error:

@@ -32,6 +32,8 @@ class Row:
     mischief: Callable[[int], Mischief] = lambda seed: well_behaved
     per_second: float = 10.0
     stores: tuple[str, ...] = STORES
+    proxied: bool = False
+    """Whether the hub reaches its database and its targets through proxies."""
     checks: Callable[[Stage], list[str]] = lambda stage: []
 
 

@@ -14,6 +14,7 @@ from tests.acceptance.acme import environment
 from tests.acceptance.outside import Mischief, Outside, well_behaved
 from tests.acceptance.running import RunningHub, running_hub, until
 from tests.faults.load import Load
+from tests.faults.proxy import Proxy
 from tests.postgres_server import PostgresServer
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
@@ -33,6 +34,8 @@ class Stage:
     load: Load
     folder: Path
     postgres: PostgresServer | None = None
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+    """`target` and `database`, where the hub reaches these through a proxy."""
     faults: int = 0
     recoveries: list[float] = field(default_factory=list)
     peak_mb: dict[str, float] = field(default_factory=dict)
@@ -102,26 +105,47 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path, store: str, seed: int, per_second: float, mischief: Mischief = well_behaved) -> Iterator[Stage]:
+def stage(
+    folder: Path, store: str, seed: int, per_second: float, mischief: Mischief = well_behaved, *, proxied: bool = False
+) -> Iterator[Stage]:
     """Boot everything, under load already, and end it all afterwards."""
     with contextlib.ExitStack() as ending:
-        databases, postgres = _databases(folder, store, ending)
         outside = Outside(mischief)
         ending.callback(outside.stop)
+        postgres = _postgres(folder, ending) if store == "postgresql" else None
+        proxies = _proxies(outside, postgres, seed, ending) if proxied else {}
+        target = f"http://127.0.0.1:{proxies['target'].port}" if proxies else outside.url
+        told = {**environment(target), **_databases(postgres, proxies), "HUB_FAIL": f"@{folder / 'fail'}"}
         (folder / "fail").write_text("")
-        told = {**environment(outside.url), **databases, "HUB_FAIL": f"@{folder / 'fail'}"}
         hub = ending.enter_context(running_hub(ACME, folder / "data", told))
         load = Load(hub.url, per_second, seed)
-        made = Stage(hub, outside, load, folder, postgres)
+        made = Stage(hub, outside, load, folder, postgres, proxies)
         load.start()
         yield made
 
 
-def _databases(folder: Path, store: str, ending: contextlib.ExitStack) -> tuple[dict[str, str], PostgresServer | None]:
-    if store == "sqlite":
-        return {}, None
+def _postgres(folder: Path, ending: contextlib.ExitStack) -> PostgresServer:
     (folder / "postgres").mkdir(parents=True)
     server = PostgresServer(folder / "postgres", durable=True)
     server.start()
     ending.callback(server.stop)
-    return {"HUB_LEDGER": server.database(), "HUB_BOARDS": server.database()}, server
+    return server
+
+
+def _proxies(
+    outside: Outside, postgres: PostgresServer | None, seed: int, ending: contextlib.ExitStack
+) -> dict[str, Proxy]:
+    ports = {"target": int(outside.url.rpartition(":")[2])} | ({"database": postgres.port} if postgres else {})
+    made = {name: Proxy(port, seed) for name, port in ports.items()}
+    for proxy in made.values():
+        ending.callback(proxy.close)
+    return made
+
+
+def _databases(server: PostgresServer | None, proxies: dict[str, Proxy]) -> dict[str, str]:
+    if server is None:
+        return {}
+    urls = {"HUB_LEDGER": server.database(), "HUB_BOARDS": server.database()}
+    if "database" not in proxies:
+        return urls
+    return {name: url.replace(f":{server.port}/", f":{proxies['database'].port}/") for name, url in urls.items()}

@@ -26,7 +26,7 @@ def ensure_topics(
     Raises RetryableError while the broker is away, FatalError for a topic with another number of partitions: cases would no
     longer lie where their state is.
     """
-    admin = AdminClient({**client, "log_level": 3})
+    admin = AdminClient({**client, "log_level": 2})
     try:
         cluster = admin.list_topics(timeout=10)
     except KafkaException as error:

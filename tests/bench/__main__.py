@@ -1,7 +1,7 @@
 """`python -m tests.bench [NAME …] [--rounds N] [--share S]`: contenders in turn on one embedded broker.
 
 Each round of each is checked for exact outputs. Prints two tables, and ends with one JSON object on the last line. Ratios are told
-within a round, and then their smallest, median and largest: the machine's mood changes from minute to minute, and both had the same.
+within a round, then their smallest, median and largest: the machine's mood changes from minute to minute, and both had the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.errors import HubError
 from tests.bench.contender import Contender, contenders
 from tests.bench.environments import MissingToolError
 from tests.bench.running import Result, run
@@ -35,6 +36,9 @@ def main() -> int:
             contender.prepare()
     except MissingToolError as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except HubError as error:
+        sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
         return 1
     racing = [replace(each, deals=max(10, int(each.deals * chosen.share))) for each in racing]
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:

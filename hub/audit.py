@@ -20,7 +20,8 @@ from hub.ledger import positions
 from hub.ledger.commands import commands
 from hub.ledger.outbox import outbox
 from hub.ledger.parked import parked
-from hub.worker.state import offset_of
+from hub.sequences import told_repaired
+from hub.worker.state import PLACE, offset_of
 from schemas.event import derived_id, is_reference, stamp
 from schemas.topics import COMMANDS, EVENTS, STATE
 
@@ -68,6 +69,8 @@ class _Log:
     ids: dict[str, int] = field(default_factory=dict)
     """Event id → how often it lies there."""
     sequences: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    settled: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Sequences that were missing and were dealt with: published again, or given up with a reason."""
     ends: dict[bytes, tuple[int, int, float]] = field(default_factory=dict)
     """Key → partition, offset and time of its last record."""
     ignored: int = 0
@@ -115,6 +118,9 @@ def _read_log(log: EventLog, outbox_id: str) -> _Log:
                 held.unreadable += 1
                 continue
             held.ignored += event.get("type") == "hub.delivery.ignored"
+            news = told_repaired(record)
+            if news is not None and news.get("outbox") == outbox_id:
+                held.settled[record.partition] |= set(range(news["last"] + 1, news["found"]))
             if event.get("outbox") == outbox_id and str(event.get("sequence", "")).isdigit():
                 held.sequences[record.partition].add(int(event["sequence"]))
     return held
@@ -146,7 +152,7 @@ def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], held: _Lo
 def _sequences(report: Report, given: Mapping[int, int], held: _Log) -> None:
     """Every partition holds the sequences from 1 on without a gap."""
     for partition, numbers in sorted(held.sequences.items()):
-        missing = sorted(set(range(1, max(numbers) + 1)) - numbers)
+        missing = sorted(set(range(1, max(numbers) + 1)) - numbers - held.settled[partition])
         report.find(f"gaps in the sequence of partition {partition}", [f"{n:012}" for n in missing])
     beyond = [str(p) for p, numbers in sorted(held.sequences.items()) if max(numbers) > given.get(p, 0)]
     report.find("partitions with sequences that the ledger never gave", beyond)
@@ -158,7 +164,7 @@ def _processor(report: Report, log: EventLog, held: _Log, late: float) -> None:
     holding: dict[bytes, int] = {}
     for batch in read_to_end(log, STATE.name, log.starts(STATE.name)):
         for record in (record for record in batch if _is_case(record.key or b"")):
-            if record.key is None or record.value is None:
+            if record.key is None or record.key == PLACE or record.value is None:
                 continue
             offset = offset_of(record.value)
             if offset >= reflects.get(record.key, -1):
@@ -204,7 +210,9 @@ def _missing(log: EventLog, conn: Connection, known: set[str]) -> tuple[list[str
                 waiting += 1
                 continue
             id_ = _command_id(record.value or b"")
-            if id_ and id_ not in known and f"command/{id_}" not in aside:
+            # One that cannot be read is parked under its place, whatever id it may name.
+            where = f"record/{record.topic}/{record.partition}/{record.offset}"
+            if id_ and id_ not in known and not aside & {f"command/{id_}", where}:
                 lost.append(id_)
     return lost, waiting
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from hub.errors import FatalError
 from hub.event_log import Record
 from hub.projection import Projection, Row
+from hub.sequences import numbered
 from projections.reading import read_event
 from schemas.event import Event
 
@@ -31,45 +33,63 @@ class Taken:
     loss: FatalError | None = None
 
 
-def take(records: Sequence[Record], places: Mapping[int, Place], board: str) -> Taken:
-    """Check each record against its partition's place: repeats are passed over, and a gap stops everything before it."""
+def take(
+    records: Sequence[Record],
+    places: Mapping[int, Place],
+    board: str,
+    settled: Mapping[int, Container[int]] = MappingProxyType({}),
+) -> Taken:
+    """Check each record against its partition's place: repeats are passed over, and a gap stops everything before it.
+
+    `settled` are the offsets by partition before which a gap was dealt with. What is no good event has its number all the same.
+    """
     taken = Taken(dict(places))
+    moving: dict[int, _Moving] = {}
     for record in records:
-        place = taken.places[record.partition]
+        place = moving.get(record.partition)
+        if place is None:
+            place = moving[record.partition] = _Moving(taken.places[record.partition])
         if record.offset < place.next_offset:
             continue
         event = read_event(record)
-        after = replace(place, next_offset=record.offset + 1)
+        outbox, sequence = numbered(record.value) or ("", 0)
+        last = place.sequences.get(outbox, 0)
+        if sequence > last + 1 and record.offset not in settled.get(record.partition, ()):
+            taken.loss = _loss(board, record, outbox, last, sequence)
+            break
         if event is None:
             taken.unreadable += 1
-        elif event.outbox is not None and event.sequence is not None:
-            last, sequence = place.sequences.get(event.outbox, 0), int(event.sequence)
-            if sequence > last + 1:
-                taken.loss = _loss(board, record, event, last)
-                return taken
-            if sequence == last + 1:
-                after = _folded(taken, after, event)
-                after = replace(after, sequences={**place.sequences, event.outbox: sequence})
-        else:
-            after = _folded(taken, after, event)
-        taken.places[record.partition] = after
+        elif not sequence or sequence > last:
+            taken.events.append(event)
+            place.as_of = max(place.as_of, event.recordedtime)
+        if sequence > last:
+            place.sequences[outbox] = sequence
+        place.next_offset = record.offset + 1
+    taken.places.update({partition: place.reached() for partition, place in moving.items()})
     return taken
 
 
-def _folded(taken: Taken, place: Place, event: Event) -> Place:
-    taken.events.append(event)
-    return replace(place, as_of=max(place.as_of, event.recordedtime))
+class _Moving:
+    """A partition's place while a batch is taken."""
+
+    __slots__ = ("as_of", "next_offset", "sequences")
+
+    def __init__(self, place: Place) -> None:
+        self.next_offset, self.sequences, self.as_of = place.next_offset, dict(place.sequences), place.as_of
+
+    def reached(self) -> Place:
+        return Place(self.next_offset, self.sequences, self.as_of)
 
 
-def _loss(board: str, record: Record, event: Event, last: int) -> FatalError:
+def _loss(board: str, record: Record, outbox: str, last: int, found: int) -> FatalError:
     return FatalError(
         "HUB-E5101",
         board=board,
         partition=record.partition,
         offset=record.offset,
-        outbox=event.outbox,
+        outbox=outbox,
         last=last,
-        found=event.sequence,
+        found=found,
     )
 
 

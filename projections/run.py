@@ -20,6 +20,7 @@ from hub.clock import Clock, SystemClock
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Reader, Record, read_to_end
 from hub.projection import Projection
+from hub.sequences import Settled
 from projections.folding import Change, Place, fold, keys_of, take
 from projections.store import Batch, BoardStore, FencedError, Owner
 from schemas.event import moment, stamp
@@ -99,6 +100,7 @@ class Runner:
     holder: str = field(default_factory=holder_id)
     every: float = BEAT
     _seen: tuple[Owner, float] | None = None
+    _settled: dict[int, set[int]] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`: stand by, take over, write. Raises FatalError; what is away is waited for."""
@@ -204,10 +206,18 @@ class Runner:
             log.debug("board.log_away", board=self.projection.name)
         self.store.beat(self.projection.name, lease.epoch, fresh)
 
+    def _is_settled(self, loss: FatalError) -> bool:
+        """Whether the log says further on that what is missing here was dealt with. Rare: a person has done that."""
+        partition, offset = loss.seen["partition"], loss.seen["offset"]
+        self._settled[partition] = Settled(self.log, partition, offset).look() | self._settled.get(partition, set())
+        return offset in self._settled[partition]
+
     def fold(self, lease: Lease, records: Sequence[Record]) -> int:
         """Fold a batch and write it: how many records were taken. At a gap, what lies before it is kept; then FatalError."""
         name, table = self.projection.name, self.projection.table
-        taken = take(records, lease.places, name)
+        taken = take(records, lease.places, name, self._settled)
+        while taken.loss is not None and self._is_settled(taken.loss):
+            taken = take(records, lease.places, name, self._settled)
         rows = self.store.rows(table, keys_of(self.projection, taken.events))
         changes = fold(self.projection, taken.events, rows)
         moved = {p: place for p, place in taken.places.items() if place != lease.places[p]}

@@ -88,6 +88,7 @@ _ALL = [
     *_events("hub.connector", hub.ConnectorState, "paused", "resumed", "silent"),
     *_events("hub.command", hub.CommandResult, "done", "failed", "parked"),
     *_events("hub.delivery", hub.Delivery, "ignored"),
+    *_events("hub.partition", hub.PartitionNews, "halted", "repaired"),
     *_events("hub.parked", hub.ParkedNote, "retried", "discarded"),
     *_events("hub.parked", hub.ParkedEdit, "edited"),
 ]

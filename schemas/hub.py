@@ -57,6 +57,22 @@ class Delivery(Data):
     body: str = Field(description="as it was received")
 
 
+class PartitionNews(Data):
+    """The processor stopped before a loss in a partition of the log, or that loss was dealt with. Subject: `partition/hub/<n>`."""
+
+    kind: str = Field(description="gap, gone or replaced")
+    partition: int = Field(description="which")
+    offset: int = Field(description="of the first record behind the loss")
+    outbox: str = Field(default="", description="whose sequence has the gap")
+    last: int = Field(description="the last sequence, or the next offset, before the loss")
+    found: int = Field(description="what came instead of the one after it")
+    code: str | None = Field(default=None, description="HUB-E…, when it halted")
+    published: int = Field(default=0, description="how many events were published again")
+    accepted: int = Field(default=0, description="how many are given up as lost")
+    reason: str | None = Field(default=None, description="why, in the words of whoever accepted it")
+    by: str | None = Field(default=None, description="who did it")
+
+
 class ParkedNote(Data):
     """Parked work was retried or discarded. Subject: what is parked."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hub.cli.checks_machine import Check
 from hub.cli.terminal import speech, text
-from hub.errors import HubError
+from hub.errors import FatalError, HubError
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
@@ -114,6 +114,7 @@ def broker(hub: RunningHub) -> Iterator[Check]:
 def ledger(hub: RunningHub) -> Iterator[Check]:
     """Whether the ledger answers, its clock agrees with ours, and nothing in it waits for a person."""
     from hub.ledger import outbox, parked
+    from hub.ledger.halts import halted
     from hub.ledger.leases import database_time
 
     try:
@@ -122,7 +123,7 @@ def ledger(hub: RunningHub) -> Iterator[Check]:
                 yield Check("ledger", "PASS", text("还没有；首次启动时建立", "none yet; the first start makes it"))
                 return
             counted, waiting = outbox.counts(conn), sum(parked.count(conn).values())
-            skew = database_time(conn) - time.time()
+            skew, halts = database_time(conn) - time.time(), halted(conn)
     except HubError as error:
         yield of_error("ledger", error)
         return
@@ -130,6 +131,8 @@ def ledger(hub: RunningHub) -> Iterator[Check]:
     if abs(skew) > SKEW:
         said = text("数据库的时钟相差 {:.0f} 秒", "the database's clock differs by {:.0f} s").format(skew)
         yield Check("clocks", "WARN", said, text("两边都启用 NTP", "switch NTP on at both"))
+    for halt in halts:
+        yield of_error("log", FatalError(halt["code"], **halt))
     if waiting:
         yield Check("parked", "WARN", text("停放 {} 条", "{} parked").format(waiting), "hub parked list")
 

@@ -18,6 +18,7 @@ from hub.cli import (
     init,
     parked,
     rebuild,
+    repair,
     rules,
     status,
     up,
@@ -35,7 +36,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="接力 Baton：赢单之后，活就传下去 · a deal is won, the work is passed on",
 )
-for group in (init, demo, up, status, doctor, validate, connectors, events, why, rules, parked, rebuild, audit, config):
+for group in (
+    init,
+    demo,
+    up,
+    status,
+    doctor,
+    validate,
+    connectors,
+    events,
+    why,
+    rules,
+    parked,
+    rebuild,
+    repair,
+    audit,
+    config,
+):
     group.register(app)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
-from hub.errors import HubError
+from hub.errors import FatalError, HubError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,16 +114,18 @@ def _broker(hub: RunningHub) -> dict[str, Any]:
 
 def _ledger(hub: RunningHub) -> dict[str, Any]:
     from hub.ledger import commands, outbox, parked
+    from hub.ledger.halts import halted
 
     connected = {name: {"use": entry.use} for name, entry in hub.home.config.connectors.items()}
     with hub.look() as conn:
         if conn is None:
-            return {**NOTHING, "commands": {}, "parked": {}, "connectors": connected}
+            return {**NOTHING, "commands": {}, "parked": {}, "halted": [], "connectors": connected}
         streams, states = _streams(conn), {name: connector_state(conn, name) for name in connected}
         return {
             **outbox.counts(conn),
             "commands": {state.lower(): number for state, number in sorted(commands.states(conn).items())},
             "parked": parked.count(conn),
+            "halted": halted(conn),
             "connectors": {
                 name: {**told, "state": states[name], "streams": streams.get(name, {})}
                 for name, told in connected.items()
@@ -184,6 +186,9 @@ STATES = {"ready": ("就绪", "ready"), "starting": ("正在启动", "starting")
 
 
 def _work(told: Mapping[str, Any]) -> Iterator[str]:
+    for halt in told["halted"]:
+        error = FatalError(halt["code"], **halt)
+        yield f"  ✘ {error.code} {error.message()}\n    → {error.fix()}"
     if told["commands"]:
         counted = "  ".join(f"{state} {number}" for state, number in told["commands"].items())
         yield f"  {text('命令', 'commands')}  {counted}"

@@ -173,6 +173,33 @@ def publish(conn: Connection, rows: Sequence[int], at: str) -> None:
     )
 
 
+def numbered(conn: Connection, partition: int, first: int, last: int) -> Sequence[AnyRow]:
+    """The rows that were given these sequences: id, sequence, type, subject, case_id; in that order."""
+    columns = (outbox.c.id, outbox.c.sequence, outbox.c.type, outbox.c.subject, outbox.c.case_id)
+    given = select(*columns).where(outbox.c.partition == partition, outbox.c.sequence.between(first, last))
+    return conn.execute(given.order_by(outbox.c.sequence)).all()
+
+
+def publish_again(conn: Connection, rows: Sequence[int]) -> None:
+    """Have these rows relayed anew, under new sequences: readers have passed the old ones.
+
+    They take new places, so that a relay which is just sending them under the old ones does not mark them as published.
+    """
+    for row in rows:
+        kept = conn.execute(select(outbox).where(outbox.c.id == row)).one()
+        conn.execute(delete(outbox).where(outbox.c.id == row))
+        new = {"id": None, "partition": None, "sequence": None, "published_at": None}
+        told = {name: value for name, value in kept._mapping.items() if name not in new}
+        conn.execute(insert(outbox).values(told))
+
+
+def send_again(conn: Connection, partition: int, above: int, to: int) -> int:
+    """Have the published rows of a partition with these sequences sent once more, as they are; how many."""
+    lost = (outbox.c.partition == partition, outbox.c.sequence > above, outbox.c.sequence <= to)
+    statement = update(outbox).where(*lost, outbox.c.published_at.is_not(None)).values(published_at=None)
+    return conn.execute(statement).rowcount
+
+
 def sequence_ends(conn: Connection) -> dict[int, int]:
     """Partition → the last sequence that was given."""
     return {key: value for key, value in conn.execute(select(sequences.c.partition, sequences.c.last))}

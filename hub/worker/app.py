@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import faust
 import structlog
-from faust.types import StreamT
+from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
 from hub.errors import FatalError
 from hub.event_log import EventLog, Outgoing, Writer
 from hub.failpoints import reach
+from hub.sequences import Loss, Place, follow, history, passed_over
 from hub.step import Rules
 from hub.worker import GROUP
 from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
-from hub.worker.folding import Folding, fold_chunk
+from hub.worker.folding import fold_chunk
 from hub.worker.guard import EXIT_STALLED, PATIENCE, FailureRun, Watchdog, guard, leave, monotonic
+from hub.worker.halting import Halts
 from hub.worker.lanes import Lanes
 from hub.worker.state import PartitionState, catch_up
 from schemas.topics import EVENTS, PARTITIONS
@@ -46,25 +48,67 @@ class Processor:
     states: dict[int, PartitionState] = field(default_factory=dict)
     failures: FailureRun = field(default_factory=FailureRun)
     lanes: Lanes = field(default_factory=Lanes)
+    halts: Halts = field(init=False)
     _restored: asyncio.Future[None] | None = None
 
-    async def run(self, chunk: Chunk) -> Folding:
-        """Fold a chunk, deliver its outputs, then its states, and call it done."""
+    def __post_init__(self) -> None:
+        self.halts = Halts(self.events, self.writer, self._go_on)
+
+    async def run(self, chunk: Chunk) -> None:
+        """Fold a chunk, deliver its outputs, then its states, and call it done; stop its partition before a loss in it."""
         with guard(chunk):
             if self._restored is not None:
                 await asyncio.shield(self._restored)
-            state = self.states[chunk.partition]
-            reach("worker.before-fold")
-            state.ahead = True
-            folding = fold_chunk(chunk, state, self.rules, lambda offsets: self._reread(chunk.partition, offsets))
-            self.failures.note(folding.applied, folding.failed)
-            await self._deliver(chunk.partition, folding.outputs)
-            reach("worker.outputs-delivered")
-            await self._deliver(chunk.partition, folding.states)
-            reach("worker.states-delivered")
-            state.ahead = False
+            if not self.halts.set_aside(chunk):
+                loss = await self._whole(chunk)
+                if loss is not None:
+                    self.halts.begin(loss, chunk)
+
+    async def _go_on(self, chunk: Chunk) -> Loss | None:
+        """Fold a chunk that was set aside."""
+        with guard(chunk):
+            return await self._whole(chunk)
+
+    async def _whole(self, chunk: Chunk) -> Loss | None:
+        """Fold a chunk as far as it follows on what was folded before; what is missing then, if anything is."""
+        state, settled = self.states[chunk.partition], self.halts.offsets(chunk.partition)
+        first = chunk.records[0].offset
+        place = state.place
+        if place is None:
+            place = await self.lanes.run(None, self._first_place, state, first)
+        if first > place.next_offset:
+            loss = await self.lanes.run(None, self._passed_over, chunk.partition, place, settled)
+            if loss is not None:
+                return loss
+        count, place, loss = follow(place, chunk.records, settled)
+        await self._fold(Chunk(chunk.partition, chunk.records[:count], 0) if loss else chunk, state, place)
+        if loss is None:
             chunk.done()
-        return folding
+        return loss
+
+    async def _fold(self, chunk: Chunk, state: PartitionState, place: Place) -> None:
+        reach("worker.before-fold")
+        state.ahead = True
+        folding = fold_chunk(chunk, state, self.rules, lambda offsets: self._reread(chunk.partition, offsets))
+        self.failures.note(folding.applied, folding.failed)
+        await self._deliver(chunk.partition, folding.outputs)
+        reach("worker.outputs-delivered")
+        await self._deliver(chunk.partition, folding.states + state.keep_place(place))
+        reach("worker.states-delivered")
+        state.ahead = False
+
+    def _first_place(self, state: PartitionState, first: int) -> Place:
+        """Where a partition stands that kept no place: at its beginning, or where a version before this one has brought it."""
+        if first == self.events.starts(EVENTS.name)[state.partition]:
+            return Place()
+        place, keyed = history(self.events, state.partition, first)
+        if keyed and not state.cases:
+            raise FatalError("HUB-E6023", partition=state.partition, offset=first)
+        return place
+
+    def _passed_over(self, partition: int, place: Place, settled: Container[int]) -> Loss | None:
+        starts, ends = self.events.starts(EVENTS.name), self.events.ends(EVENTS.name)
+        return passed_over(partition, place, starts[partition], ends[partition], settled)
 
     async def _deliver(self, partition: int, records: Sequence[Outgoing]) -> None:
         if records:
@@ -79,6 +123,7 @@ class Processor:
 
         State of partitions that others have now is forgotten; what is kept is read on from where it was.
         """
+        self.halts.drop()
         self.states = {partition: self.states.get(partition) or PartitionState(partition) for partition in partitions}
         self._restored = asyncio.ensure_future(self._restore(self.states))
 
@@ -88,8 +133,19 @@ class Processor:
             await self.lanes.run(partition, lambda: None)
         started = monotonic()
         count = await self.lanes.run(None, catch_up, self.events, states)
+        for loss in await self.lanes.run(None, self._all_passed_over, states):
+            self.halts.begin(loss)
         log.info("worker.state-read", partitions=len(states), records=count, seconds=round(monotonic() - started, 3))
         self.ready()
+
+    def _all_passed_over(self, states: Mapping[int, PartitionState]) -> list[Loss]:
+        """Of the partitions just read: those whose log no longer holds what comes next, or ends before what was folded."""
+        starts, ends = self.events.starts(EVENTS.name), self.events.ends(EVENTS.name)
+        found = []
+        for partition, state in states.items():
+            if state.place is not None:
+                found.append(passed_over(partition, state.place, starts[partition], ends[partition]))
+        return [loss for loss in found if loss is not None]
 
 
 def _one(events: EventLog, partition: int, offset: int) -> bytes:
@@ -136,10 +192,16 @@ def make_app(
 
     app.on_partitions_assigned.connect(assigned)
 
+    async def revoked(*_given: Any, **_more: Any) -> None:
+        processor.halts.drop()
+
+    app.on_partitions_revoked.connect(revoked)
+    processor.halts.pause = lambda partition: app.consumer.pause_partitions([TP(EVENTS.name, partition)])
+    processor.halts.resume = lambda partition: app.consumer.resume_partitions([TP(EVENTS.name, partition)])
     watchdog = Watchdog(patience)
 
     async def watch() -> None:
-        _watch(app, watchdog)
+        _watch(app, watchdog, processor.halts.partitions)
 
     app.timer(2.0)(watch)
     return app
@@ -172,12 +234,17 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _watch(app: faust.App, watchdog: Watchdog, leaving: Callable[[int], None] = leave) -> None:
-    """End a worker that has records waiting and commits nothing: another one, or this one restarted, will go on."""
+def _watch(
+    app: faust.App, watchdog: Watchdog, halted: Container[int] = (), leaving: Callable[[int], None] = leave
+) -> None:
+    """End a worker that has records waiting and commits nothing: another one, or this one restarted, will go on.
+
+    A partition that is `halted` stands still on purpose, and no restart would help it.
+    """
     consumer = app.consumer
     if not isinstance(consumer, ChunkConsumer):
         return
-    mine = {tp for tp in consumer.assignment() if tp.topic == EVENTS.name}
+    mine = {tp for tp in consumer.assignment() if tp.topic == EVENTS.name and tp.partition not in halted}
     watchdog.forget(set(watchdog.since) - {tp.partition for tp in mine})
     for tp in mine:
         position, end = consumer._committed_offset[tp], consumer.highwater(tp)

@@ -40,13 +40,19 @@ def guard(chunk: Chunk, leaving: Callable[[int], None] = leave) -> Iterator[None
 
     A cancelled agent (shut-down, rebalance) is let go: its chunk is not done, so whoever has the partition next folds it again.
     """
+    with ending(chunk.partition, chunk.records[0].offset, leaving):
+        yield
+
+
+@contextmanager
+def ending(partition: int, first: int, leaving: Callable[[int], None] = leave) -> Iterator[None]:
+    """As `guard`, for work on a partition from offset `first` on."""
     try:
         yield
     except Exception as error:
         said = error.message() if isinstance(error, HubError) else f"{type(error).__name__}: {error}"
         code = error.code if isinstance(error, HubError) else None
-        first = chunk.records[0].offset
-        log.error("worker.leaves", code=code, reason=said, partition=chunk.partition, first=first, exc_info=True)
+        log.error("worker.leaves", code=code, reason=said, partition=partition, first=first, exc_info=True)
         leaving(EXIT_FAILED)
         raise
 

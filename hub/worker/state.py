@@ -15,9 +15,12 @@ import orjson
 from hub.case import Case, from_json, to_json
 from hub.errors import FatalError
 from hub.event_log import EventLog, Outgoing, Record, read_to_end
+from hub.sequences import Place
 from schemas.topics import STATE
 
 _OFFSET = b'{"offset":'
+PLACE = b"\x00place"
+"""The key under which a partition's own place lies beside its cases; no case is called so."""
 
 
 @dataclass
@@ -30,6 +33,8 @@ class PartitionState:
     """The next offset of `hub.state` to read."""
     ahead: bool = False
     """Whether it was changed by a chunk whose states are not known to be in the topic."""
+    place: Place | None = None
+    """How far `hub.events` is folded, by offset and sequences; None where nothing was, or by a version that kept none."""
 
     def take(self, records: Iterable[Record]) -> None:
         """Take state records in, newest offset first in rank."""
@@ -37,10 +42,29 @@ class PartitionState:
             self.read_to = record.offset + 1
             if record.key is None:
                 continue
+            if record.key == PLACE:
+                self._take_place(record.value)
+                continue
             if record.value is None:
                 self.cases.pop(record.key, None)
             elif offset_of(record.value) >= self.reflects(record.key):
                 self.cases[record.key] = record.value
+
+    def _take_place(self, raw: bytes | None) -> None:
+        place = read_place(raw)
+        if place is not None and (self.place is None or place.next_offset >= self.place.next_offset):
+            self.place = place
+
+    def keep_place(self, place: Place) -> list[Outgoing]:
+        """Remember a place, and give the record that makes it last, if there is anything new in it.
+
+        To be sent behind the states of the cases: it says that they are there.
+        """
+        if place == self.place:
+            return []
+        self.place = place
+        raw = orjson.dumps({"place": place.next_offset, "sequences": place.sequences})
+        return [Outgoing(STATE.name, PLACE, raw, self.partition)]
 
     def reflects(self, key: bytes) -> int:
         """The log offset that a case's state reflects; -1 for a case that is not known."""
@@ -71,7 +95,7 @@ def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
     """
     for state in states.values():
         if state.ahead:
-            state.cases, state.read_to, state.ahead = {}, 0, False
+            state.cases, state.read_to, state.ahead, state.place = {}, 0, False, None
     starts = log.starts(STATE.name)
     seen = 0
     for batch in read_to_end(log, STATE.name, {p: max(state.read_to, starts[p]) for p, state in states.items()}):
@@ -79,6 +103,15 @@ def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
         for record in batch:
             states[record.partition].take([record])
     return seen
+
+
+def read_place(raw: bytes | None) -> Place | None:
+    """The place in a state record; None for a record that holds none."""
+    try:
+        told = orjson.loads(raw or b"")
+        return Place(int(told["place"]), {str(outbox): int(last) for outbox, last in told["sequences"].items()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def offset_of(raw: bytes) -> int:

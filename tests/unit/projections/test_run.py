@@ -13,7 +13,9 @@ from hub.clock import FixedClock
 from hub.errors import FatalError
 from hub.event_log import Record
 from hub.memory_log import MemoryLog
+from hub.sequences import Loss, repaired
 from projections.reading import read_event
+from projections.rebuild import rebuild
 from projections.run import SILENT, Runner, next_size
 from projections.store import BoardStore, FencedError, Owner
 from projections.tasks.cards import PROJECTION
@@ -87,6 +89,31 @@ def test_a_gap_stops_the_board_before_it_and_says_so(relay: Relay, store: BoardS
         assert raised.value.code == "HUB-E5101"
         assert raised.value.seen["last"] == len(first)
         assert cards(store)["task/pm/100"] == "created"
+
+
+def test_a_gap_that_was_dealt_with_is_passed_also_by_a_board_that_is_made_anew(relay: Relay, store: BoardStore) -> None:
+    first = relay.send(Deal(1).story())
+    (at,) = {partition for partition, last in relay.last.items() if last}
+    relay.last[at] += 1  # one was lost
+    relay.send([Deal(1).step(0, "completed", 9)])
+    with pytest.raises(FatalError, match="HUB-E5101"):
+        runner(relay, store).catch_up()
+    loss = Loss("gap", at, len(first), "o1", len(first), len(first) + 2)
+    relay.append([repaired(loss, START, published=0, accepted=1, reason="a test", by="me")])
+    runner(relay, store).catch_up()
+    assert cards(store)["task/pm/100"] == "completed"
+    rebuilt = rebuild(relay.log, store, PROJECTION, verify=True)
+    assert rebuilt.equal
+
+
+def test_an_event_that_no_board_can_read_has_its_number_all_the_same(relay: Relay, store: BoardStore) -> None:
+    """An old event that a later version refuses is parked by the processor; nothing was lost."""
+    deal = Deal(1)
+    bad = deal.requested(1).model_copy(update={"data": {"title": 7}})
+    relay.send([deal.won(), bad, deal.requested(0)])
+    runner(relay, store).catch_up()
+    assert owner_of(store).unreadable == 1
+    assert len(cards(store)) == 1
 
 
 def test_a_record_that_is_no_event_is_counted_and_passed_over(relay: Relay, store: BoardStore) -> None:

@@ -1,0 +1,187 @@
+"""`hub repair`: what the log lacks, published again from the outbox or accepted as lost; and the processor's state, made anew."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
+from hub.errors import FatalError, RejectedError
+
+if TYPE_CHECKING:
+    from hub.cli.running_hub import RunningHub
+    from hub.home import Home
+    from hub.repair import Findings, Gap, Mended
+
+SHOWN = 20
+"""Missing events that are named for one gap."""
+
+repairing = typer.Typer(
+    invoke_without_command=True,
+    help="修复：补发缺失的事件，重建处理状态 · publish again what the log lacks; make the processor's state anew",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(repairing, name="repair")
+
+
+@repairing.callback()
+def repair(
+    context: typer.Context,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="只看，不动 · only show what is missing")] = False,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="找不回的也算了结 · give up what the outbox does not have")
+    ] = False,
+    reason: Annotated[str | None, typer.Option("--reason", help="为何放弃 · why it may be given up")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="谁 · who does it", show_default="系统用户 · the system's user")
+    ] = None,
+) -> None:
+    """Show what `hub.events` lacks and publish it again from the outbox. Exit 1 when something stays missing."""
+    if context.invoked_subcommand is not None:
+        return
+    if accept_gap and not (reason or "").strip():
+        raise typer.BadParameter(text("放弃要写明原因", "say why it may be given up"), param_hint="--reason")
+    from hub.cli.running_hub import RunningHub
+
+    found, done = mended(RunningHub.of(home), by or getpass.getuser(), reason if accept_gap else None, dry_run=dry_run)
+    if json:
+        answer(as_value(found, done, dry_run=dry_run))
+    else:
+        for line in lines(found, done, dry_run=dry_run):
+            say(line)
+    refuse_what_is_left(done)
+
+
+def mended(hub: RunningHub, by: str, reason: str | None, *, dry_run: bool) -> tuple[Findings, Mended]:
+    """Find, and unless it is a dry run, mend."""
+    from hub.repair import Mended, find, mend
+
+    with hub.ledger() as ledger:
+        log = hub.log()
+        with ledger.reading() as conn:
+            found = find(log, conn, ledger.outbox_id)
+        if dry_run:
+            return found, Mended(left=[gap for gap in found.gaps if gap.lost or gap.loss.kind == "replaced"])
+        return found, ledger.writer.run(lambda conn: mend(conn, found, datetime.now(UTC), by, reason))
+
+
+def as_value(found: Findings, done: Mended, *, dry_run: bool) -> dict[str, Any]:
+    """The answer for machines."""
+    return {
+        "ok": not done.left,
+        "dry_run": dry_run,
+        "gaps": [gap.as_value() for gap in found.gaps],
+        "tails": {str(partition): given - last for partition, (last, given) in found.tails.items()},
+        "published": done.published,
+        "accepted": done.accepted,
+        "left": len(done.left),
+    }
+
+
+def lines(found: Findings, done: Mended, *, dry_run: bool) -> Iterator[str]:
+    """The answer for people."""
+    for gap in found.gaps:
+        yield from _gap(gap)
+    for partition, (last, given) in found.tails.items():
+        told = {"partition": partition, "last": last, "given": given}
+        yield text(
+            "  … 分区 {partition} 末尾：日志到序号 {last}，发件箱到 {given}",
+            "  … end of partition {partition}: the log has sequence {last}, the outbox {given}",
+        ).format_map(told)
+    if not found.gaps and not done.published:
+        yield text("  ✔ 日志没有缺口", "  ✔ the log has no gap")
+    elif not dry_run:
+        yield text(
+            "  ✔ 重新发布 {published} 条，确认放弃 {accepted} 条；停下的分区几秒内继续",
+            "  ✔ {published} published again, {accepted} given up; partitions that stopped go on within seconds",
+        ).format(published=done.published, accepted=done.accepted)
+
+
+def _gap(gap: Gap) -> Iterator[str]:
+    error = gap.loss.error()
+    told = {"code": error.code, "message": error.message(), "missing": gap.missing, "there": len(gap.rows)}
+    yield "  ✘ {code} {message}".format_map(told)
+    yield text(
+        "      缺少 {missing} 条，发件箱中有 {there} 条", "      {missing} missing, {there} in the outbox"
+    ).format_map(told)
+    for row in gap.rows[:SHOWN]:
+        yield f"      {row.sequence}  {row.type}  {row.subject}"
+    if len(gap.rows) > SHOWN:
+        yield f"      … {len(gap.rows) - SHOWN}"
+
+
+def refuse_what_is_left(done: Mended) -> None:
+    """Raise for the first gap that nobody can close but a person."""
+    if not done.left:
+        return
+    replaced = next((gap.loss for gap in done.left if gap.loss.kind == "replaced"), None)
+    if replaced is not None:
+        raise replaced.error()
+    raise RejectedError("HUB-E2113", missing=sum(gap.lost for gap in done.left))
+
+
+@repairing.command("state")
+def state(home: HomeOption = HERE, json: JsonOption = False) -> None:
+    """重建处理状态：停机后清空，下次启动时从日志重算 · forget the processor's state; the next start folds the log anew.
+
+    What it asks for again has its old ids, and nothing is done twice.
+    """
+    from hub.cli.running_hub import RunningHub
+
+    hub = RunningHub.of(home)
+    if hub.runs:
+        raise FatalError("HUB-E2114")
+    told = forget_state(hub.home)
+    if json:
+        answer(told)
+    else:
+        say(text("  ✔ 处理状态已清空；hub up 会从日志重算", "  ✔ the state is forgotten; hub up folds the log anew"))
+
+
+def forget_state(home: Home) -> dict[str, Any]:
+    """Make the state's topic anew and forget how far the processor was; the embedded broker is started for that."""
+    from hub.supervisor.supervisor import Supervisor
+    from hub.worker.forgetting import forget
+
+    supervisor = Supervisor(home, _silent, only=())
+    with supervisor.run.claim():
+        try:
+            supervisor.start()
+            forget(home.kafka_client(supervisor.bootstrap), home.config.kafka.replication)
+            return {"ok": True, "settled": _settle_replaced(home)}
+        finally:
+            supervisor.stop()
+
+
+def _silent(_what: str, _facts: Mapping[str, Any]) -> None:
+    """Nobody needs to hear of a broker that is started for a moment."""
+
+
+def _settle_replaced(home: Home) -> int:
+    """Note that partitions which had stopped before another log are folded anew; how many."""
+    from hub.ledger import outbox
+    from hub.ledger.halts import halted
+    from hub.ledger.ledger import Ledger
+    from hub.sequences import Loss, repaired
+
+    ledger = Ledger(home.ledger_url)
+    try:
+        with ledger.reading() as conn:
+            fields = Loss._fields
+            losses = [
+                Loss(**{name: told[name] for name in fields}) for told in halted(conn) if told["kind"] == "replaced"
+            ]
+        now, by = datetime.now(UTC), getpass.getuser()
+        news = [repaired(loss, now, published=0, accepted=0, reason="hub repair state", by=by) for loss in losses]
+        return ledger.writer.run(lambda conn: outbox.record(conn, news, "hub"))
+    finally:
+        ledger.close()

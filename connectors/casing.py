@@ -43,9 +43,12 @@ def case_of(conn: Connection, event: Event, known: Known, instance: str, ours: f
         # Ask for calls under way first and for links second: an effect recorded in between is then seen as a link.
         held = commands.in_flight(conn, instance) and _linked(conn, event.subject, anchor) is None
         return None if held else settle(conn, event)
-    if anchor == event.subject and event.origin is None:
-        return _link(conn, anchor, anchor)
-    return settle(conn, event)
+    return _link(conn, anchor, anchor) if is_own(event, ours) else settle(conn, event)
+
+
+def is_own(event: Event, ours: frozenset[str]) -> bool:
+    """Whether an object that nobody has linked opens a case of its own by this event, with nothing else to ask."""
+    return event.partitionkey == event.subject and event.origin is None and event.kind not in ours
 
 
 def settle(conn: Connection, event: Event) -> str:

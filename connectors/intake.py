@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from connectors import casing
 from connectors.facts import Door, People, event_of
+from connectors.news import News
 from hub.clock import Clock
 from hub.connector import Delivery, Fact, Receives, Unmapped
 from hub.errors import HubError, Place, RejectedError
@@ -34,6 +35,7 @@ MARGIN = timedelta(seconds=10)
 """News of an object that may be ours are not held for calls that were asked for later than this: clocks may differ by less."""
 FACT, RAW = "application/vnd.hub.fact+json", "application/vnd.hub.polled"
 """The content types of what was parked from a page: a fact, and the raw bytes of what could not be told."""
+_NOTHING = frozenset[str]()
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _PRIVATE = re.compile(r"signature|authorization|cookie|token|secret|key|password|auth", re.IGNORECASE)
 
@@ -74,6 +76,15 @@ class Accepted:
     events: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Push:
+    """A push on its way into the ledger."""
+
+    instance: str
+    items: Sequence[Item]
+    accepted: Accepted
+
+
 class Intake:
     """The door for every instance. For any thread; `push` and `page` return at once with a future of the commit."""
 
@@ -85,13 +96,27 @@ class Intake:
         """Take in a verified push. Raises RejectedError for no JSON; everything else is kept, one way or another."""
         name = delivery_ref(instance, delivery)
         items = self.items(instance, receiver, delivery)
-        events = tuple(told.id for told, _ in items if isinstance(told, Event))
+        events = tuple([told.id for told, _ in items if isinstance(told, Event)])
+        return self._ledger.writer.gather(self._take_in_all, _Push(instance, items, Accepted(name, events)))
 
-        def work(conn: Connection) -> Accepted:
-            self.take_in(conn, instance, items)
-            return Accepted(name, events)
+    def _take_in_all(self, conn: Connection, pushes: Sequence[_Push]) -> Sequence[Accepted]:
+        """Take pushes in, in their order: those that only tell plain news together, each other one by itself."""
+        news = News(conn, [told.subject for push in pushes for told, _ in push.items if isinstance(told, Event)])
+        for push in pushes:
+            plain = [told for told, _ in push.items if isinstance(told, Event) and self._is_plain(news, told, push)]
+            if len(plain) == len(push.items):
+                for event in plain:
+                    news.add(event, push.instance)
+                continue
+            news.write()
+            self.take_in(conn, push.instance, push.items)
+            for told, _ in push.items:
+                news.changed(told.subject or "")
+        news.write()
+        return [push.accepted for push in pushes]
 
-        return self._ledger.writer.submit(work)
+    def _is_plain(self, news: News, event: Event, push: _Push) -> bool:
+        return news.is_plain(event, self._creates.get(push.instance, _NOTHING))
 
     def items(self, instance: str, receiver: Receives, delivery: Delivery) -> Sequence[Item]:
         """What a delivery says, each part with the bytes to park it with. A delivery that says nothing is an event too."""
@@ -171,10 +196,9 @@ class Intake:
         parked.park(conn, row)
 
     def _record(self, conn: Connection, instance: str, event: Event, known: Known) -> None:
-        until = stamp(self._clock.now() + MARGIN)
-        case = casing.case_of(conn, event, known, instance, self._creates.get(instance, frozenset()))
+        case = casing.case_of(conn, event, known, instance, self._creates.get(instance, _NOTHING))
         if case is None:
-            outbox.hold(conn, event, instance, until)
+            outbox.hold(conn, event, instance, stamp(self._clock.now() + MARGIN))
         else:
             outbox.record(conn, [casing.under(event, case)], instance)
 

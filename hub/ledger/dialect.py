@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Executable, Table, bindparam
+from sqlalchemy import BindParameter, Column, Connection, CursorResult, Executable, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
+
+Row = tuple[Any, ...]
 
 
 def insert_new(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> int:
@@ -35,6 +38,64 @@ def _put(dialect: str, table: Table, columns: tuple[str, ...], key: tuple[str, .
     statement = into(table)
     rest = {name: statement.excluded[name] for name in columns if name not in key}
     return statement.on_conflict_do_update(index_elements=key, set_=rest)
+
+
+def insert_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Row], key: str) -> int:
+    """Insert rows, in order, except those whose key is there; how many were inserted. One statement, however many rows."""
+    if not rows:
+        return 0
+    return with_rows(conn, _insert_all(table, columns, key), _of(table, columns), rows).rowcount
+
+
+def update_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Row]) -> None:
+    """Set columns of rows; the first column is the key. One statement, however many rows; nothing to do for none."""
+    if rows:
+        with_rows(conn, _update_all(table, columns), _of(table, columns), rows)
+
+
+def with_rows(
+    conn: Connection, statement: str, columns: tuple[Column[Any], ...], rows: Sequence[Row]
+) -> CursorResult[Any]:
+    """Execute a statement in which `{given}` stands for a query that gives these rows, of the types of these columns.
+
+    The database's own driver is used, without SQLAlchemy's work for each row; each value must be one that it takes as it is.
+    """
+    if conn.dialect.name == "postgresql":
+        query, values = _arrays(columns), tuple([row[at] for row in rows] for at in range(len(columns)))
+    else:
+        query, values = _values(len(columns), len(rows)), tuple(itertools.chain.from_iterable(rows))
+    return conn.exec_driver_sql(statement.format(given=query), values, execution_options={"preserve_rowcount": True})
+
+
+@functools.cache
+def _insert_all(table: Table, columns: tuple[str, ...], key: str) -> str:
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) {{given}} ON CONFLICT ({key}) DO NOTHING"
+
+
+@functools.cache
+def _update_all(table: Table, columns: tuple[str, ...]) -> str:
+    name, key, changed = table.name, columns[0], ", ".join(f"{each} = given.{each}" for each in columns[1:])
+    given = f"WITH given ({', '.join(columns)}) AS ({{given}})"
+    return f"{given} UPDATE {name} SET {changed} FROM given WHERE {name}.{key} = given.{key}"  # noqa: S608  # names of ours
+
+
+@functools.cache
+def _of(table: Table, columns: tuple[str, ...]) -> tuple[Column[Any], ...]:
+    return tuple(table.c[name] for name in columns)
+
+
+@functools.cache
+def _arrays(columns: tuple[Column[Any], ...]) -> str:
+    """An array for each column: the statement is the same for any number of rows, so that the server prepares it once."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types for it
+    arrays = ", ".join([f"%s::{column.type.compile(dialect)}[]" for column in columns])
+    return f"SELECT * FROM unnest({arrays})"  # noqa: S608  # names of types
+
+
+@functools.lru_cache(1024)
+def _values(columns: int, rows: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"VALUES {', '.join([row] * rows)}"
 
 
 def each(conn: Connection, statement: Executable, values: Sequence[Mapping[str, Any]]) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, each, insert_new
+from hub.ledger.dialect import bound, each, insert_all, update_all
 from hub.ledger.metadata import AnyRow, Serial, metadata
 from hub.partitioner import partition_of
 from schemas.event import Event
@@ -78,26 +78,28 @@ class Waiting:
     sequence: int
 
 
+_GIVEN = ("event_id", "instance", "type", "subject", "case_id", "body", "recorded_at")
+
+
 def record(conn: Connection, events: Iterable[Event], instance: str) -> int:
     """Take events in, each once by its id; how many were new. They are durable when the transaction commits."""
-    return sum(insert_new(conn, outbox, _row(event, instance), "event_id") for event in events)
+    return record_all(conn, [(event, instance) for event in events])
+
+
+def record_all(conn: Connection, events: Sequence[tuple[Event, str]]) -> int:
+    """As `record`, each event with the instance that told it."""
+    rows = [_row(event, instance, event.case) for event, instance in events]
+    return insert_all(conn, outbox, _GIVEN, rows, "event_id")
 
 
 def hold(conn: Connection, event: Event, instance: str, until: str) -> int:
     """Take in an event whose case is not known yet: it stays out of the log until `release`; 1 if it was new."""
-    return insert_new(conn, outbox, {**_row(event, instance), "case_id": None, "held_until": until}, "event_id")
+    row = (*_row(event, instance, None), until)
+    return insert_all(conn, outbox, (*_GIVEN, "held_until"), [row], "event_id")
 
 
-def _row(event: Event, instance: str) -> dict[str, Any]:
-    return {
-        "event_id": event.id,
-        "instance": instance,
-        "type": event.type,
-        "subject": event.subject,
-        "case_id": event.case,
-        "body": event.to_json(),
-        "recorded_at": event.recordedtime,
-    }
+def _row(event: Event, instance: str, case: str | None) -> tuple[Any, ...]:
+    return (event.id, instance, event.type, event.subject, case, event.to_json(), event.recordedtime)
 
 
 def holds(conn: Connection, subject: str) -> bool:
@@ -117,7 +119,7 @@ def release(conn: Connection, row: int, case: str) -> None:
     kept = conn.execute(select(outbox).where(outbox.c.id == row)).one()
     event = Event.from_json(kept.body).model_copy(update={"partitionkey": case, "correlationid": case})
     conn.execute(delete(outbox).where(outbox.c.id == row))
-    conn.execute(insert(outbox).values(_row(event, kept.instance)))
+    record(conn, [event], kept.instance)
 
 
 def waiting(conn: Connection) -> bool:
@@ -152,10 +154,7 @@ def _sequenced(conn: Connection, rows: Sequence[AnyRow], partitions: int) -> lis
         partition = partition_of(row.case_id.encode(), partitions)
         last[partition] = last.get(partition, 0) + 1
         taken.append(Waiting(row.id, row.case_id, row.body, partition, last[partition]))
-    given = [{"row": w.id, "p": w.partition, "s": w.sequence} for w in taken]
-    each(
-        conn, update(outbox).where(outbox.c.id == bound("row")).values(partition=bound("p"), sequence=bound("s")), given
-    )
+    update_all(conn, outbox, ("id", "partition", "sequence"), [(w.id, w.partition, w.sequence) for w in taken])
     used = {w.partition for w in taken}
     each(
         conn,
@@ -168,9 +167,7 @@ def _sequenced(conn: Connection, rows: Sequence[AnyRow], partitions: int) -> lis
 
 def publish(conn: Connection, rows: Sequence[int], at: str) -> None:
     """Note that the log has acknowledged these rows."""
-    each(
-        conn, update(outbox).where(outbox.c.id == bound("row")).values(published_at=at), [{"row": row} for row in rows]
-    )
+    update_all(conn, outbox, ("id", "published_at"), [(row, at) for row in rows])
 
 
 def numbered(conn: Connection, partition: int, first: int, last: int) -> Sequence[AnyRow]:

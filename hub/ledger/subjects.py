@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Text, bindparam, exists, literal_column, select
 
+from hub.ledger.dialect import with_rows
 from hub.ledger.links import links
 from hub.ledger.outbox import outbox
 from hub.ledger.parked import parked
@@ -39,3 +41,20 @@ _LOOK = select(
 def look(conn: Connection, ref: str, before: int = ALL) -> Known:
     """What is known of an object; of its parked deliveries, only those with an id under `before` count."""
     return Known(*conn.execute(_LOOK, {"ref": ref, "before": before}).one())
+
+
+_LOOK_ALL = """
+    WITH given (about) AS ({given}), known AS (
+        SELECT about, links.case_id AS case_id,
+            EXISTS (SELECT 1 FROM parked WHERE state = 'open' AND kind = 'delivery' AND parked.subject = about) AS waits,
+            EXISTS (SELECT 1 FROM outbox WHERE outbox.case_id IS NULL AND outbox.subject = about) AS held
+        FROM given LEFT JOIN links ON links.object = about
+    )
+    SELECT about, case_id, waits, held FROM known WHERE case_id IS NOT NULL OR waits OR held
+"""
+
+
+def look_all(conn: Connection, refs: Sequence[str]) -> dict[str, Known]:
+    """As `look`, for many objects at once; those of which nothing is known are left out."""
+    found = with_rows(conn, _LOOK_ALL, (links.c.object,), [(ref,) for ref in refs]) if refs else ()
+    return {row.about: Known(row.case_id, bool(row.waits), bool(row.held)) for row in found}

@@ -7,9 +7,10 @@ of its own, so that one which fails takes nothing with it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,9 @@ from hub.errors import RetryableError
 from hub.ledger.database import is_passing, unavailable, writing
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741  # item, as T is type
+Together = Callable[[Connection, Sequence[I]], Sequence[T]]
+"""Does for many items what would be done for each alone, in their order; an answer for each."""
 MOST = 256
 """Pieces of work in one transaction."""
 
@@ -29,6 +33,8 @@ MOST = 256
 class _Asked:
     work: Callable[[Connection], Any]
     answer: Future[Any]
+    together: Together[Any, Any] | None = None
+    item: Any = None
     value: Any = None
     error: BaseException | None = None
 
@@ -49,12 +55,21 @@ class Writer:
 
         Its errors are the work's own, and RetryableError when the database could not commit: then nothing of it is kept.
         """
-        answer: Future[T] = Future()
+        return self._ask(_Asked(work, Future()))
+
+    def gather(self, work: Together[I, T], item: I) -> Future[T]:
+        """As `submit`, where `work` costs less for many: it is called with all items that wait for it one after another.
+
+        When it fails for many, it is called for each alone, so that one that fails takes nothing with it.
+        """
+        return self._ask(_Asked(lambda conn: work(conn, [item])[0], Future(), work, item))
+
+    def _ask(self, asked: _Asked) -> Future[Any]:
         if self._closed:
-            answer.set_exception(RetryableError("HUB-E5005"))
+            asked.answer.set_exception(RetryableError("HUB-E5005"))
         else:
-            self._asked.put(_Asked(work, answer))
-        return answer
+            self._asked.put(asked)
+        return asked.answer
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Have `work` done and wait for its commit."""
@@ -93,8 +108,8 @@ class Writer:
     def _write(self, batch: list[_Asked]) -> None:
         try:
             with writing(self.engine) as conn:
-                for asked in batch:
-                    self._one(conn, asked)
+                for together, alike in itertools.groupby(batch, key=lambda asked: asked.together):
+                    self._do(conn, together, list(alike))
         except BaseException as error:
             for asked in batch:
                 asked.answer.set_exception(error)
@@ -103,6 +118,26 @@ class Writer:
             listener()
         for asked in batch:
             _tell(asked)
+
+    def _do(self, conn: Connection, together: Together[Any, Any] | None, alike: list[_Asked]) -> None:
+        if together is None or len(alike) == 1 or not self._many(conn, together, alike):
+            for asked in alike:
+                self._one(conn, asked)
+
+    def _many(self, conn: Connection, together: Together[Any, Any], alike: list[_Asked]) -> bool:
+        """Do them as one; False when that failed, and nothing was kept of it."""
+        try:
+            with _savepoint(conn):
+                answers = together(conn, [asked.item for asked in alike])
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise unavailable(self.engine, error) from error
+            return False
+        except Exception:
+            return False
+        for asked, answer in zip(alike, answers, strict=True):
+            asked.value = answer
+        return True
 
     def _one(self, conn: Connection, asked: _Asked) -> None:
         try:

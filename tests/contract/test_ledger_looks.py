@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hub.cli.running_hub import look_at
 from hub.ledger import commands, links, outbox, parked, parked_events
 from hub.ledger.ledger import Ledger
 from hub.ledger.parked_events import Asking
+from hub.ledger.subjects import Known, look, look_all
 from hub.memory_log import MemoryLog
 from projections.folding import Place
 from projections.store import BoardStore, owners, write_places
@@ -72,6 +74,65 @@ def test_a_case_is_found_and_told(ledger: Ledger) -> None:
         assert [found.ref for found in story.find(conn, won().id[:10])] == [won().id]
         (root,) = story.of_case(conn, won().case).roots
     assert [node.command and node.command.type for node in root.causes] == ["task.create"]
+
+
+def test_a_look_at_many_objects_sees_of_each_what_a_look_at_it_alone_sees(ledger: Ledger) -> None:
+    held, waits = "task/pm/T_2", "opportunity/crm/O_9"
+    delivery = {"ref": waits, "kind": "delivery", "subject": waits, "code": "HUB-E4223", "seen": {}, "body": b"{"}
+
+    def write(conn: Connection) -> None:
+        fill(conn)
+        outbox.hold(conn, won().model_copy(update={"id": "e2", "subject": held}), "crm", AT)
+        parked.park(conn, {**delivery, "parked_at": AT})
+
+    ledger.writer.run(write)
+    refs = ["task/pm/T_1", held, waits, "order/erp/7"]
+    with ledger.reading() as conn:
+        seen, alone = look_all(conn, refs), {ref: look(conn, ref) for ref in refs}
+    nothing = Known(None, False, False)
+    assert {ref: seen.get(ref, nothing) for ref in refs} == alone
+    assert alone == {
+        "task/pm/T_1": Known(won().case, False, False),
+        held: Known(None, False, True),
+        waits: Known(None, True, False),
+        "order/erp/7": nothing,
+    }
+
+
+def test_many_links_are_made_once_and_the_first_word_counts(ledger: Ledger) -> None:
+    with_first = ledger.writer.run(lambda conn: links.link_all(conn, {"a/x/1": "c/x/1", "a/x/2": "c/x/2"}))
+    again = ledger.writer.run(lambda conn: links.link_all(conn, {"a/x/2": "c/x/9", "a/x/3": "c/x/3"}))
+    assert with_first == {"a/x/1": "c/x/1", "a/x/2": "c/x/2"}
+    assert again == {"a/x/2": "c/x/2", "a/x/3": "c/x/3"}
+
+
+def test_what_fails_among_many_takes_nothing_with_it(ledger: Ledger) -> None:
+    calls = list[list[int]]()
+
+    def work(conn: Connection, items: Sequence[int]) -> list[int]:
+        calls.append(list(items))
+        for item in items:
+            links.link(conn, f"a/x/{item}", "c/x/1")
+            if item == 2:
+                raise ZeroDivisionError
+        return [item * 10 for item in items]
+
+    began, go = threading.Event(), threading.Event()
+
+    def hold_up(_: Connection) -> None:
+        began.set()
+        go.wait(10)
+
+    first = ledger.writer.submit(hold_up)
+    began.wait(10)
+    answers = [ledger.writer.gather(work, item) for item in (1, 2, 3)]
+    go.set()
+    first.result(10)
+    assert [answer.exception(10).__class__ for answer in answers] == [type(None), ZeroDivisionError, type(None)]
+    assert [answers[0].result(), answers[2].result()] == [10, 30]
+    assert calls == [[1, 2, 3], [1], [2], [3]]
+    with ledger.reading() as conn:
+        assert set(links.cases_of(conn, ["a/x/1", "a/x/2", "a/x/3"])) == {"a/x/1", "a/x/3"}
 
 
 def test_asking_about_a_parked_event_is_an_event_of_its_case(ledger: Ledger) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from connectors.intake import Accepted, Intake, delivery_ref
@@ -82,6 +84,23 @@ def test_later_news_of_an_object_wait_behind_what_is_parked_and_others_flow(ledg
     tell(intake, fact(version="2"), fact("crm.opportunity.changed", "opportunity/crm/O-2"), id_="b")
     assert [entry.code for entry in open_entries(ledger)] == ["HUB-E4223", "HUB-E6104"]
     assert [told.subject for told in events(ledger)] == ["opportunity/crm/O-2"]
+
+
+def test_pushes_of_one_transaction_are_taken_in_as_each_would_be_alone(ledger: Ledger, intake: Intake) -> None:
+    bad = Unmapped(b"{}", "HUB-E4223", {}, "opportunity/crm/O-1")
+    asked = [(one, fact(version=str(number))) for number, one in enumerate(("a", "b"), 1)] + [("c", bad)]
+    more = [("d", fact(version="3")), ("e", fact("crm.opportunity.changed", "opportunity/crm/O-2"))]
+    order = fact("erp.order.confirmed", "order/crm/7", belongs_to="opportunity/crm/O-1")
+    go = threading.Event()
+    waits = ledger.writer.submit(lambda _: go.wait(10))
+    told = [*asked, *more, ("f", order), ("a", fact(version="1")), ("g", fact("erp.order.shipped", "order/crm/7"))]
+    answers = [intake.push("crm", Telling((one,)), delivery(id_.encode(), id_)) for id_, one in told]
+    go.set()
+    waits.result(10)
+    assert all(answer.result(10) for answer in answers)
+    assert [entry.code for entry in open_entries(ledger)] == ["HUB-E4223", "HUB-E6104"]
+    about = [(event.subject.rpartition("/")[2], event.case.rpartition("/")[2]) for event in events(ledger)]
+    assert about == [("O-1", "O-1"), ("O-1", "O-1"), ("O-2", "O-2"), ("7", "O-1"), ("7", "O-1")]
 
 
 def test_a_repeat_of_what_is_in_the_log_already_does_not_wait(ledger: Ledger, intake: Intake) -> None:

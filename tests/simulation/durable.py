@@ -1,0 +1,198 @@
+"""What outlives a crash: the log, the ledger and the boards, in memory, behind doors that misbehave."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, MetaData, event, insert
+
+from hub.errors import RetryableError
+from hub.event_log import Outgoing, Reader, Record, Writer
+from hub.ledger import identity
+from hub.ledger.database import open_engine
+from hub.ledger.ledger import Ledger
+from hub.ledger.metadata import metadata as ledger_tables
+from hub.ledger.writer import Writer as LedgerWriter
+from hub.ledger.writer import _Asked
+from hub.memory_log import MemoryLog
+from projections.registry import PROJECTIONS
+from projections.store import BoardStore
+from projections.store import metadata as store_tables
+from tests.simulation.chance import Chance, SimClock
+
+T = TypeVar("T")
+OUTBOX = "sim"
+PARTITIONS = 3
+"""Fewer than the product's, so that a history of a few cases fills them all."""
+
+
+class Database:
+    """A database in memory, kept from one history to the next: only its rows are new each time."""
+
+    def __init__(self, *tables: MetaData) -> None:
+        self.engine: Engine = open_engine("sqlite://")
+        self.clock = SimClock()
+        self.tables = tables
+
+        @event.listens_for(self.engine, "connect")
+        def prepare(connection: sqlite3.Connection, _record: object) -> None:
+            connection.create_function("julianday", 1, lambda what: self.clock.julian_day(what))
+
+        with self.engine.begin() as conn:
+            for each in tables:
+                each.create_all(conn)
+
+    def clear(self, clock: SimClock) -> None:
+        """Begin anew."""
+        self.clock = clock
+        with self.engine.begin() as conn:
+            for each in self.tables:
+                for table in each.sorted_tables:
+                    conn.execute(table.delete())
+            if conn.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").first():
+                conn.exec_driver_sql("DELETE FROM sqlite_sequence")
+
+
+def ledger_database() -> Database:
+    """One for the ledger."""
+    return Database(ledger_tables)
+
+
+def board_database() -> Database:
+    """One for the boards."""
+    return Database(store_tables, *(projection.table.metadata for projection in PROJECTIONS.values()))
+
+
+class InlineWriter(LedgerWriter):
+    """The ledger's writer without its thread: each piece of work is a commit of its own, which may be the last."""
+
+    def __init__(self, engine: Engine, chance: Chance) -> None:
+        self.engine, self.chance = engine, chance
+        self._listeners = []
+        self._closed = False
+
+    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
+        answer: Future[T] = Future()
+        answer.set_running_or_notify_cancel()
+        try:
+            self.chance.before("ledger", "HUB-E5002")
+        except RetryableError as error:
+            answer.set_exception(error)
+            return answer
+        with self.chance.locked():
+            self._write([_Asked(work, answer)])
+        if answer.exception() is not None:
+            return answer
+        try:
+            self.chance.after("ledger", "HUB-E5002")
+        except RetryableError as error:
+            answer = Future()
+            answer.set_exception(error)
+        return answer
+
+
+class SimLedger(Ledger):
+    """A program's own door to the ledger."""
+
+    def __init__(self, engine: Engine, chance: Chance) -> None:
+        self.engine, self.chance = engine, chance
+        self.writer = InlineWriter(engine, chance)
+        self.outbox_id = OUTBOX
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self.chance.locked(), super().reading() as conn:
+            yield conn
+
+
+def name_outbox(database: Database) -> None:
+    """Give the ledger the name that a program's first start would."""
+    with database.engine.begin() as conn:
+        conn.execute(insert(identity.identity).values(name="outbox", value=OUTBOX))
+
+
+class SimStore(BoardStore):
+    """A program's own door to the boards."""
+
+    def __init__(self, engine: Engine, chance: Chance) -> None:
+        self.engine, self.chance = engine, chance
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self.chance.locked(), super().reading() as conn:
+            yield conn
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        self.chance.before("boards", "HUB-E5002")
+        with self.chance.locked(), super().writing() as conn:
+            yield conn
+        self.chance.after("boards", "HUB-E5002")
+
+
+@dataclass
+class SimLog:
+    """A program's own door to the log: appends may fail before, amid and after, and reads may find it away."""
+
+    log: MemoryLog
+    chance: Chance
+    clock: SimClock
+
+    def writer(self) -> Writer:
+        return _SimWriter(self)
+
+    def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> Reader:
+        return _SimReader(self, self.log.reader(topic, positions))
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return self.log.ends(topic)
+
+    def starts(self, topic: str) -> dict[int, int]:
+        return self.log.starts(topic)
+
+
+@dataclass
+class _SimWriter:
+    log: SimLog
+
+    def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
+        chance = self.log.chance
+        chance.before("log", "HUB-E2101")
+        if chance.trouble("torn", "log"):
+            self._put(records[: chance.random.randrange(len(records) + 1)])
+            raise RetryableError("HUB-E2101", cluster="sim", reason="torn")
+        self._put(records)
+        chance.after("log", "HUB-E2101")
+
+    def _put(self, records: Sequence[Outgoing]) -> None:
+        now = self.log.clock.now().timestamp()
+        inner, before = self.log.log, {}
+        for record in records:
+            before[record.topic] = inner.ends(record.topic)
+        inner.writer().append(records)
+        for topic, ends in before.items():
+            for partition, end in ends.items():
+                there = inner.records[topic, partition]
+                there[end:] = [record._replace(time=now) for record in there[end:]]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@dataclass
+class _SimReader:
+    log: SimLog
+    inner: Reader
+
+    def read(self, limit: int, timeout: float) -> list[Record]:
+        if self.log.chance.trouble("away", "log.read"):
+            raise RetryableError("HUB-E2101", cluster="sim", reason="away")
+        return self.inner.read(limit, 0.0)
+
+    def close(self) -> None:
+        self.inner.close()

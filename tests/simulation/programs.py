@@ -1,0 +1,301 @@
+"""The hub's three programs, each made of the product's own parts, moved by hand one turn at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connectors import casing
+from connectors.executor.calls import Calls
+from connectors.executor.commands_in import CommandsIn
+from connectors.executor.dispatcher import Dispatcher
+from connectors.executor.lane import Lane
+from connectors.executor.lanes import Lanes
+from connectors.executor.rounds import Rounds
+from connectors.intake import Intake
+from connectors.lease import Lease
+from connectors.poller import Poller, Stream
+from connectors.redelivery import Redelivery
+from connectors.relay import LEASE, Relay
+from connectors.second_looks import SecondLooks
+from hub.clock import Clock
+from hub.connector import Connector
+from hub.errors import FatalError, RetryableError
+from hub.event_log import Reader
+from hub.projection import Projection
+from hub.step import Rules
+from hub.worker.app import Processor
+from hub.worker.chunks import Chunk
+from hub.worker.lanes import Lanes as Threads
+from hub.worker.state import PartitionState, catch_up
+from projections.run import Lease as BoardLease
+from projections.run import Runner
+from schemas.topics import EVENTS
+from tests.executor_bench import FakePeople
+from tests.pushing import Staff
+from tests.simulation.chance import Chance, CrashError
+from tests.simulation.durable import PARTITIONS, SimLedger, SimLog, SimStore
+
+Turn = Callable[[], None]
+
+
+class Never(threading.Event):
+    """An event that nobody waits for: in one thread, waiting is the scheduler's."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
+class Jobs:
+    """An instance's crew without threads: each job is a turn of its own."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def do(self, job: Callable[[], None], at_once: int) -> None:
+        self.waiting.append(job)
+
+    def leave(self) -> None:
+        """Nobody is left to end."""
+
+
+class SimLanes(Lanes):
+    """Lanes whose calls wait to be moved."""
+
+    def of(self, name: str) -> Lane:
+        lane = super().of(name)
+        if not isinstance(lane.crew, Jobs):
+            lane.crew = Jobs()  # type: ignore[assignment]  # a crew without threads
+        return lane
+
+
+class ConnectorsProgram:
+    """`python -m connectors`: intake, relay, executor, poller and second looks."""
+
+    def __init__(
+        self, ledger: SimLedger, log: SimLog, connectors: Mapping[str, Connector], owner: str, chance: Chance
+    ) -> None:
+        clock, self.chance = log.clock, chance
+        self.intake = Intake(ledger, Staff(), clock, casing.creates(connectors))
+        self.connectors = connectors
+        self.relay = Relay(ledger, log, clock, Lease("relay", clock, LEASE, f"{owner}r"))
+        self.relay._stopping = Never()
+        self.lanes = SimLanes(connectors, FakePeople(), clock)
+        calls = Calls(ledger, clock, lambda: None, Never())
+        self.dispatcher = Dispatcher(ledger, self.lanes, calls, clock, owner)
+        self.rounds = Rounds(ledger, self.lanes, clock)
+        self.commands_in = CommandsIn(ledger, log, clock, owner, lambda: None)
+        redelivery = Redelivery(ledger, self.intake, connectors, clock)
+        self.looks = SecondLooks(ledger, redelivery, clock, Lease("second-looks", clock, owner=f"{owner}s"))
+        erp = connectors["erp"].polls
+        assert erp is not None
+        lease = Lease("poll/erp/stock", clock, 60.0, f"{owner}p")
+        self.poller = Poller(Stream("erp", "stock", erp), ledger, self.intake, clock, lease)
+
+    def turns(self) -> list[Turn]:
+        """What could move."""
+        steady: list[Turn] = [self.take_in, self.dispatch, self.make_rounds, self.look, self.poll, self.send]
+        return steady + [self.call] * bool(self.calling())
+
+    def send(self) -> None:
+        """The relay's turn."""
+        try:
+            while self.relay._round():
+                pass
+        except RetryableError:
+            return
+
+    def take_in(self) -> None:
+        """Commands from the log."""
+        self.commands_in.turn()
+
+    def dispatch(self) -> None:
+        """Calls that may begin."""
+        self.dispatcher.turn()
+
+    def make_rounds(self) -> None:
+        """Calls that nobody answers for."""
+        self.rounds.make()
+
+    def look(self) -> None:
+        """What intake put off."""
+        self.looks.look()
+
+    def poll(self) -> None:
+        """The inventory."""
+        self.poller.turn()
+
+    def call(self) -> None:
+        """One call that was begun."""
+        waiting = self.calling()
+        if waiting:
+            jobs = self.chance.random.choice(waiting)
+            jobs.waiting.pop(self.chance.random.randrange(len(jobs.waiting)))()
+
+    def calling(self) -> list[Jobs]:
+        """The crews that have a call to make."""
+        crews = [lane.crew for lane in sorted(self.lanes.all(), key=lambda lane: lane.name)]
+        return [crew for crew in crews if isinstance(crew, Jobs) and crew.waiting]
+
+
+def leave(code: int) -> None:
+    """The worker's guard ends the process."""
+    raise CrashError(f"worker leaves {code}")
+
+
+class Inline(Threads):
+    """The worker's lanes without threads."""
+
+    async def run(self, lane: int | None, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return work(*args, **kwargs)
+
+
+@dataclass
+class Group:
+    """The consumer group of the workers, as the broker keeps it: who has which partition, and what was committed."""
+
+    committed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
+    assigned: dict[int, object] = field(default_factory=dict)
+
+    def rebalance(self, among: Sequence[object], chance: Chance) -> None:
+        """Deal the partitions out anew."""
+        for partition in range(PARTITIONS):
+            self.assigned[partition] = chance.random.choice(among)
+
+
+@dataclass
+class WorkerProgram:
+    """`python -m hub`: Faust's part is played by `Group`, all the rest is the product's."""
+
+    log: SimLog
+    group: Group
+    rules: Callable[[], Rules]
+    chance: Chance
+    processor: Processor = field(init=False)
+    mine: set[int] = field(default_factory=set)
+    read_to: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.processor = Processor(self.log, self.rules(), self.log.writer(), lanes=Inline())
+
+    def turns(self) -> list[Turn]:
+        """What could move."""
+        return [self.fold, self.fold]
+
+    def fold(self) -> None:
+        """A chunk of one partition."""
+        self._rebalance()
+        found = [p for p in sorted(self.mine) if self._records(p)]
+        if not found:
+            return
+        partition = self.chance.random.choice(found)
+        records = self._records(partition)[: self.chance.random.choice((1, 2, 5, 100))]
+        self.processor.rules = self.rules()
+        chunk = Chunk(partition, records, records[-1].offset + 1)
+        done(self.processor.run(chunk))
+        if chunk.finished and self.group.assigned.get(partition) is self:
+            self.read_to[partition] = chunk.next_offset
+            if self.chance.random.random() < 0.6:
+                self.group.committed[partition] = chunk.next_offset
+
+    def commit(self) -> None:
+        """The timer's turn, as at the end of a history."""
+        for partition, offset in self.read_to.items():
+            if self.group.assigned.get(partition) is self:
+                self.group.committed[partition] = offset
+
+    def _rebalance(self) -> None:
+        """See which partitions are ours now, and read the state of those, as `Processor.assigned` does."""
+        mine = {p for p, worker in self.group.assigned.items() if worker is self}
+        if mine == self.mine:
+            return
+        held = self.processor.states
+        states = {p: held.get(p) or PartitionState(p) for p in mine}
+        catch_up(self.log, states)
+        self.processor.states, self.mine = states, mine
+        self.read_to = {p: self.group.committed[p] for p in mine}
+
+    def _records(self, partition: int) -> list[Any]:
+        return self.log.log.records[EVENTS.name, partition][self.read_to.get(partition, 0) :]
+
+
+def done(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine that never has to wait returns."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stopped:
+        return stopped.value
+    raise AssertionError("it waits")
+
+
+@dataclass
+class BoardProgram:
+    """`python -m projections`, without its web: one runner for each board."""
+
+    log: SimLog
+    store: SimStore
+    projections: tuple[Projection, ...]
+    holder: str
+    chance: Chance
+    clock: Clock
+    held: dict[str, tuple[BoardLease, Reader]] = field(default_factory=dict)
+    runners: dict[str, Runner] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runners = {
+            projection.name: Runner(self.log, self.store, projection, self.clock, holder=self.holder)
+            for projection in self.projections
+        }
+
+    def turns(self) -> list[Turn]:
+        """What could move."""
+        return [self.write, self.beat]
+
+    def write(self) -> None:
+        """One board takes a batch in."""
+        self.write_board(self.chance.random.choice(self.projections).name)
+
+    def write_all(self) -> None:
+        """Every board takes a batch in."""
+        for projection in self.projections:
+            self.write_board(projection.name)
+
+    def write_board(self, name: str) -> int:
+        """As `Runner.run` does, one batch at a time; how many records."""
+        runner = self.runners[name]
+        if name not in self.held and not self._claim(name, runner):
+            return 0
+        lease, reader = self.held[name]
+        try:
+            batch = reader.read(self.chance.random.choice((1, 3, 100)), 0.0)
+            return runner.fold(lease, batch) if batch else 0
+        except (RetryableError, FatalError):
+            del self.held[name]
+            raise
+
+    def behind(self) -> list[str]:
+        """The boards that do not reflect all of the log, whoever writes them."""
+        ends = {p: end for p, end in self.log.ends(EVENTS.name).items() if end}
+        places = {name: self.store.places(name) for name in self.runners}
+        return [
+            name for name, at in places.items() if {p: a.next_offset for p, a in at.items() if a.next_offset} != ends
+        ]
+
+    def beat(self) -> None:
+        """Signs of life of what it holds."""
+        for name, (lease, _) in list(self.held.items()):
+            try:
+                self.runners[name]._beat(lease)
+            except RetryableError:
+                del self.held[name]
+                raise
+
+    def _claim(self, name: str, runner: Runner) -> bool:
+        lease = runner.try_claim()
+        if lease is None:
+            return False
+        offsets = {partition: place.next_offset for partition, place in lease.places.items()}
+        self.held[name] = (lease, self.log.reader(EVENTS.name, offsets))
+        return True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, event, insert
 
@@ -25,7 +25,6 @@ from projections.store import BoardStore
 from projections.store import metadata as store_tables
 from tests.simulation.chance import Chance, SimClock
 
-T = TypeVar("T")
 OUTBOX = "sim"
 PARTITIONS = 3
 """Fewer than the product's, so that a history of a few cases fills them all."""
@@ -69,31 +68,56 @@ def board_database() -> Database:
 
 
 class InlineWriter(LedgerWriter):
-    """The ledger's writer without its thread: each piece of work is a commit of its own, which may be the last."""
+    """The ledger's writer without its thread: what is asked for is committed at once, and that may be the last commit."""
 
     def __init__(self, engine: Engine, chance: Chance) -> None:
         self.engine, self.chance = engine, chance
         self._listeners = []
         self._closed = False
+        self._batch: list[_Asked] | None = None
 
-    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
-        answer: Future[T] = Future()
-        answer.set_running_or_notify_cancel()
+    def _ask(self, asked: _Asked) -> Future[Any]:
+        asked.answer.set_running_or_notify_cancel()
+        if self._batch is None:
+            self._commit([asked])
+        else:
+            self._batch.append(asked)
+        return asked.answer
+
+    @contextmanager
+    def one_commit(self) -> Iterator[None]:
+        """All that is asked for in here shares a commit, as what threads ask for at the same time does."""
+        self._batch = []
+        try:
+            yield
+        finally:
+            batch, self._batch = self._batch, None
+        self._commit(batch)
+
+    def _commit(self, batch: list[_Asked]) -> None:
         try:
             self.chance.before("ledger", "HUB-E5002")
         except RetryableError as error:
-            answer.set_exception(error)
-            return answer
+            for asked in batch:
+                asked.answer.set_exception(error)
+            return
+        kept = [replace(asked, answer=Future[Any]()) for asked in batch]
         with self.chance.locked():
-            self._write([_Asked(work, answer)])
-        if answer.exception() is not None:
-            return answer
+            self._write(kept)
+        for asked, done in zip(batch, kept, strict=True):
+            self._answer(asked.answer, done.answer)
+
+    def _answer(self, asked: Future[Any], done: Future[Any]) -> None:
+        error = done.exception()
         try:
-            self.chance.after("ledger", "HUB-E5002")
-        except RetryableError as error:
-            answer = Future()
-            answer.set_exception(error)
-        return answer
+            if error is None:
+                self.chance.after("ledger", "HUB-E5002")
+        except RetryableError as lost:
+            error = lost
+        if error is None:
+            asked.set_result(done.result())
+        else:
+            asked.set_exception(error)
 
 
 class SimLedger(Ledger):
@@ -101,7 +125,7 @@ class SimLedger(Ledger):
 
     def __init__(self, engine: Engine, chance: Chance) -> None:
         self.engine, self.chance = engine, chance
-        self.writer = InlineWriter(engine, chance)
+        self.writer: InlineWriter = InlineWriter(engine, chance)
         self.outbox_id = OUTBOX
 
     @contextmanager

@@ -77,7 +77,7 @@ class ConnectorsProgram:
     def __init__(
         self, ledger: SimLedger, log: SimLog, connectors: Mapping[str, Connector], owner: str, chance: Chance
     ) -> None:
-        clock, self.chance = log.clock, chance
+        clock, self.chance, self.ledger = log.clock, chance, ledger
         self.intake = Intake(ledger, Staff(), clock, casing.creates(connectors))
         self.connectors = connectors
         self.relay = Relay(ledger, log, clock, Lease("relay", clock, LEASE, f"{owner}r"))

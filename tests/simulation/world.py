@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -229,15 +230,23 @@ class World:
         program = self.moving[-1]
         assert isinstance(program, ConnectorsProgram)
         queue = self.random.choice([each for each in (self.pushes, self.coming) if each])
-        at = 0 if self.random.random() < 0.7 else self.random.randrange(len(queue))
-        told = queue[at]
+        told = [queue[0 if self.random.random() < 0.7 else self.random.randrange(len(queue))]]
+        if self.random.random() < 0.4:
+            told = self.random.sample(queue, self.random.randrange(1, min(len(queue), 6) + 1))
+        with program.ledger.writer.one_commit():
+            answers = [(each, self.push(program, each)) for each in told]
+        for each, answer in answers:
+            accepted = answer.result()
+            reach("intake.committed")
+            self.accepted.append((each, accepted))
+            if self.random.random() < 0.85 and each in queue:
+                queue.remove(each)
+
+    def push(self, program: ConnectorsProgram, told: Pushed) -> Future[Accepted]:
+        """As the front door hands it on."""
         receiver = program.connectors[told.instance].receives
         assert receiver is not None
-        accepted = program.intake.push(told.instance, receiver, told.delivery(self.clock)).result()
-        reach("intake.committed")
-        self.accepted.append((told, accepted))
-        if self.random.random() < 0.85 and told in queue:
-            queue.remove(told)
+        return program.intake.push(told.instance, receiver, told.delivery(self.clock))
 
     def poison(self) -> None:
         """Somebody who may not writes to the log."""

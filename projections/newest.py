@@ -47,8 +47,14 @@ class Registers:
 
     def tell(self, order: str, values: Mapping[str, Any]) -> None:
         """Set what is told, where nothing newer is known; None tells nothing."""
+        judged: dict[str, bool] = {}  # the values of a row have few different orders
         for name, value in values.items():
-            if value is not None and is_newer(order, self.marks.get(name, "")):
+            if value is None:
+                continue
+            than = self.marks.get(name, "")
+            if than not in judged:
+                judged[than] = is_newer(order, than)
+            if judged[than]:
                 self.values[name] = value
                 self.marks[name] = order
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import orjson
 from sqlalchemy import ColumnElement, Connection, MetaData, Table, insert, select
 
 from hub.errors import RetryableError
 from hub.event_log import EventLog, Record
 from hub.projection import Projection, Row
+from projections.buffer import Buffer
 from projections.folding import Place
 from projections.rows import all_rows
 from projections.run import MOST, Lease, Runner
@@ -28,6 +29,8 @@ from schemas.topics import EVENTS
 
 Progress = Callable[[int, int], None]
 """Told how many records are folded, of how many."""
+MOST_ROWS = 50_000
+"""Changed rows that are kept in memory before they are written."""
 TRIES = 20
 """How often the swap runs after a board that moves on."""
 
@@ -68,7 +71,7 @@ class Comparison:
 
 def row_hash(row: Row) -> bytes:
     """The hash of a row's canonical JSON."""
-    return hashlib.sha256(json.dumps(dict(row), sort_keys=True, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def snapshot(conn: Connection, table: Table, name: str) -> Snapshot:
@@ -140,6 +143,9 @@ def _fold_to(runner: Runner, lease: Lease, ends: Mapping[int, int], progress: Pr
     if not missing:
         return
     total = left = sum(ends.values())
+    is_new = not any(place.next_offset for place in lease.places.values())
+    buffer = Buffer(runner.store, MOST_ROWS, is_new=is_new)
+    runner = replace(runner, store=buffer)
     reader = runner.log.reader(EVENTS.name, {p: lease.places[p].next_offset for p in missing})
     try:
         while left > 0:
@@ -148,6 +154,7 @@ def _fold_to(runner: Runner, lease: Lease, ends: Mapping[int, int], progress: Pr
             left = sum(max(0, end - lease.places[p].next_offset) for p, end in missing.items())
             if progress is not None:
                 progress(total - left, total)
+        buffer.flush()
     finally:
         reader.close()
 
@@ -172,8 +179,9 @@ def _swap(store: BoardStore, projection: Projection, shadow: Projection, lease: 
         built = read_owner(conn, shadow.name)
         forget(conn, projection.name)
         table.drop(conn, checkfirst=True)
-        table.create(conn)
-        conn.execute(insert(table).from_select(list(table.columns.keys()), select(shadow.table)))
+        conn.exec_driver_sql(f'ALTER TABLE "{shadow.table.name}" RENAME TO "{table.name}"')
+        for index in table.indexes:
+            index.create(conn)
         write_places(conn, projection.name, lease.places)
         fresh = {"holder": "", "beat": 0, "fresh_at": "", "delay_ms": 0}
         counted = {"unreadable": built.unreadable if built else 0, "epoch": (owner or 0) + 1}

@@ -8,22 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, inspect, update
 
 from hub.errors import RetryableError
 from hub.event_log import Record
 from hub.memory_log import MemoryLog, MemoryReader
 from hub.projection import Projection
+from projections.folding import Change
 from projections.rebuild import Snapshot, rebuild, snapshot
 from projections.registry import PROJECTIONS
+from projections.rows import FEW, write_changes
 from projections.run import Runner
 from projections.store import BoardStore, FencedError, owners
 from projections.tasks.cards import PROJECTION as TASKS
+from projections.tasks.table import EMPTY
 from schemas.event import Event
 from tests.board_events import Deal, Relay, event, eventually
 from tests.postgres_fixture import NewDatabase
 
-NASTY = ("启动会", "a\x00b", "o'neill; DROP TABLE tasks;--", "🀄️ \\u0000 \\", "")
+NASTY = ("启动会", "a\x00b", "o'neill; DROP TABLE tasks;--", "🀄️ \\u0000 \\", "\t\n\r\\N\\.\b", "")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
@@ -87,6 +90,40 @@ def test_a_rebuild_equals_every_board(relay: Relay, store: BoardStore) -> None:
         assert told[found.records] == found.records
         assert rebuild(relay.log, store, projection).equal
     assert digests(store) == before
+
+
+def test_a_rebuilt_board_has_its_indexes_and_can_be_rebuilt_again(relay: Relay, store: BoardStore) -> None:
+    fold_all(relay, store)
+    before = indexes(store)
+    for _ in range(2):
+        assert rebuild(relay.log, store, TASKS).equal
+        assert indexes(store) == before == {"tasks_case": ["case_id"]}
+
+
+def indexes(store: BoardStore) -> dict[str | None, list[str | None]]:
+    return {index["name"]: index["column_names"] for index in inspect(store.engine).get_indexes("tasks")}
+
+
+def test_a_rebuild_that_keeps_few_rows_in_memory_builds_the_same(
+    relay: Relay, store: BoardStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold_all(relay, store)
+    assert isinstance(relay.log, MemoryLog)
+    slow = Slow(relay.log.partitions, relay.log.records, relay.log.changed)
+    monkeypatch.setattr("projections.rebuild.MOST_ROWS", 3)
+    for projection in PROJECTIONS.values():
+        assert rebuild(slow, store, projection, verify=True).equal
+
+
+@pytest.mark.parametrize("many", [1, FEW, 3 * FEW])
+def test_rows_are_put_changed_and_deleted_few_and_many_at_once(store: BoardStore, many: int) -> None:
+    first = {f"task/pm/{number}": {**EMPTY, "instance": "pm", "case_id": "c"} for number in range(many)}
+    then = {key: {**row, "title": "t", "times": {"a": None}, "why": {"b": 2}} for key, row in first.items()}
+    for before, after in ((None, first), (first, then), (then, None)):
+        changes = {key: Change(before and before[key], after and after[key]) for key in first}
+        with store.writing() as conn:
+            write_changes(conn, TASKS.table, changes)
+        assert store.rows(TASKS.table, first) == (after or {})
 
 
 def test_what_was_changed_by_hand_is_found_and_mended(relay: Relay, store: BoardStore) -> None:

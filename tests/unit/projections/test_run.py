@@ -208,6 +208,9 @@ def test_batches_grow_while_they_are_quick(size: int, read: int, seconds: float,
         ("-Infinity", "-inf"),
         ('"a\\u0000b"', "a\N{REPLACEMENT CHARACTER}b"),
         ("1e3", 1000.0),
+        ("9223372036854775807", 2**63 - 1),
+        ("9223372036854775808", "9223372036854775808"),
+        ('{"deep": [{"er": -1e999}]}', {"deep": [{"er": "-inf"}]}),
     ],
 )
 def test_values_that_a_store_cannot_hold_are_written_as_text(raw: str, kept: object) -> None:

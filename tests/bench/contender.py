@@ -35,9 +35,9 @@ class Contender:
     prepare: Callable[[], object] = field(default=lambda: None)
     """Makes, once and before the race, what its programs need: an environment, a compiled class."""
     cores: int = 1
-    """How many it works on: one, when it is a Python process."""
+    """How many it works on, with a member of its group for each: one, when it is a Python process."""
     warm_up: float = 0.05
-    """The share of the events, at the beginning, that is not timed: connections are made, code is compiled, members join."""
+    """The share of the events, at the beginning, that is not timed: connections are made, caches are filled, code is compiled."""
     passes_through: bool = False
     """It sends each record on as it came, repeats too, and no commands: the ceiling, not a peer."""
 

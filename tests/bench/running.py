@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -31,14 +31,23 @@ class Result:
 
 
 def run(bootstrap: str, contender: Contender, given: Load, folder: Path) -> Result:
-    """Run it once; raises AssertionError unless every output is there, and none twice."""
+    """Run it once; raises AssertionError unless every output is there, and none twice.
+
+    The events are there before a contender starts. Only where several members share them they come once all have joined: who was
+    first would otherwise have done half the work before the others had their part.
+    """
     log = KafkaLog({"bootstrap.servers": bootstrap})
-    _fresh_topics(bootstrap, contender)
-    append(bootstrap, contender.events, given)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    _fresh_topics(admin, contender)
+    if contender.cores == 1:
+        append(bootstrap, contender.events, given)
     folder.mkdir(parents=True)
     commands = contender.programs(bootstrap, folder)
     programs = Programs(commands, contender.environment(bootstrap, folder), folder)
     try:
+        if contender.cores > 1:
+            _until(lambda: _has_settled(admin, contender), f"{contender.name} shares the partitions")
+            append(bootstrap, contender.events, given)
         cpu_us = _watch(log, contender, given, programs)
         rss_mb = programs.peak_mb()
     finally:
@@ -46,9 +55,18 @@ def run(bootstrap: str, contender: Contender, given: Load, folder: Path) -> Resu
     return Result(_checked_rate(log, contender, given), cpu_us, rss_mb)
 
 
-def _fresh_topics(bootstrap: str, contender: Contender) -> None:
+def _has_settled(admin: AdminClient, contender: Contender) -> bool:
+    """Has the group as many members as the contender works on cores, each with its part?"""
+    try:
+        group = admin.describe_consumer_groups([contender.group], request_timeout=5)[contender.group].result()
+    except KafkaException:  # the broker makes the groups' topic when the first group of all is asked for
+        return False
+    parts = [len(member.assignment.topic_partitions) for member in group.members]
+    return bool(group.state == ConsumerGroupState.STABLE and len(parts) == contender.cores and all(parts))
+
+
+def _fresh_topics(admin: AdminClient, contender: Contender) -> None:
     """Delete what an earlier round left, and make all anew."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
     outputs = {contender.views: LOG_APPEND_TIME, contender.commands: LOG_APPEND_TIME}
     wanted = {contender.events: {}, **outputs, **contender.more}
     there = admin.list_topics(timeout=20).topics

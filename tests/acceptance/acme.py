@@ -54,7 +54,7 @@ class Sender:
         )
 
     def sign(self, body: bytes, delivery: str) -> Mapping[str, str]:
-        """The headers of Standard Webhooks."""
+        """The headers of Standard Webhooks, by the vendor's own kit."""
         now = datetime.now(UTC)
         return {
             "webhook-id": delivery,
@@ -63,9 +63,9 @@ class Sender:
             "Content-Type": "application/json",
         }
 
-    def push(self, body: bytes, patience: float = 120.0) -> None:
+    def push(self, body: bytes, patience: float = 120.0, delivery: str | None = None) -> None:
         """Push until accepted; raises when the hub refuses for good, or for too long."""
-        delivery, deadline = f"msg_{secrets.token_hex(8)}", time.monotonic() + patience
+        delivery, deadline = delivery or f"msg_{secrets.token_hex(8)}", time.monotonic() + patience
         while True:
             try:
                 status = self.once(body, delivery).status_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,19 +21,22 @@ class Load:
     """Pushes at an even pace until it is stopped. `sent` are the deals that were accepted, and nothing else was pushed."""
 
     url: str
-    per_second: float
     seed: int
     begun: int = 0
     sent: list[int] = field(default_factory=list)
+    repeated: int = 0
+    out_of_order: int = 0
+    shuffled: bool = False
     failed: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _local: threading.local = field(default_factory=threading.local)
     _thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def begin(self, per_second: float, repeats: Sequence[int], shuffled: bool) -> None:
+        """Push so many deals a second, each as often as one of `repeats` says; returns at once."""
+        self.shuffled = shuffled
+        self._thread = threading.Thread(target=self._run, args=(per_second, repeats), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -47,21 +51,31 @@ class Load:
             number, self.begun = self.begun, self.begun + 1
         if not hasattr(self._local, "sender"):
             self._local.sender = Sender(self.url, "crm", SECRETS["CRM_SECRET"])
-        for _ in range(times):
-            self._local.sender.push(deal(number), PATIENCE)
+        bodies = self._story(number) * times
+        for body in bodies:
+            self._local.sender.push(body, PATIENCE)
         with self._lock:
             self.sent.append(number)
+            self.repeated += times - 1
+            self.out_of_order += len(bodies) // times - 1
         return number
 
-    def _run(self) -> None:
+    def _story(self, number: int) -> list[bytes]:
+        """That it was won, and, where news come in any order, that it was changed before and after."""
+        changed = [deal(number, type_="deal.changed", version=version) for version in (3, 5, 9)]
+        bodies = [deal(number), *changed] if self.shuffled else [deal(number)]
+        random.Random(self.seed + number).shuffle(bodies)
+        return bodies
+
+    def _run(self, per_second: float, repeats: Sequence[int]) -> None:
         chosen = random.Random(self.seed)
         next_at = time.monotonic()
         with ThreadPoolExecutor(SENDERS) as pool:
             slots = threading.Semaphore(SENDERS)
             while not self._stopping.wait(max(0.0, next_at - time.monotonic())):
-                next_at = max(next_at + 1 / self.per_second, time.monotonic())
+                next_at = max(next_at + 1 / per_second, time.monotonic())
                 slots.acquire()
-                pool.submit(self._one, chosen.choice((1, 1, 2, 3)), slots)
+                pool.submit(self._one, chosen.choice(repeats), slots)
 
     def _one(self, times: int, slots: threading.Semaphore) -> None:
         try:

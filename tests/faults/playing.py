@@ -7,8 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.acceptance.acme import SECRETS
 from tests.acceptance.outside import well_behaved
 from tests.acceptance.running import until
+from tests.faults.leaks import leaks
 from tests.faults.row import Outcome, Row
 from tests.faults.stage import LONGEST, RECOVERY, Stage, stage
 
@@ -21,7 +23,8 @@ def play(row: Row, count: int, seed: int, store: str) -> Outcome:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"hub-{row.name}-") as folder:
         try:
-            with stage(Path(folder), store, seed, row.per_second, row.mischief(seed), proxied=row.proxied) as made:
+            with stage(Path(folder), store, seed, row.mischief(seed), proxied=row.proxied) as made:
+                made.load.begin(row.per_second, row.repeats, row.shuffled)
                 _faults(row, made, count, seed)
                 _settle(row, made, outcome)
         except AssertionError as error:
@@ -53,6 +56,7 @@ def _settle(row: Row, made: Stage, outcome: Outcome) -> None:
     made.measure()
     _count(made, outcome)
     outcome.wrong += row.checks(made)
+    outcome.wrong += leaks(made.folder / "data", made.environment_of("worker")["HUB_KAFKA"], SECRETS.values())
 
 
 def _count(made: Stage, outcome: Outcome) -> None:

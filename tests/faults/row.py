@@ -32,6 +32,10 @@ class Row:
     mischief: Callable[[int], Mischief] = lambda seed: well_behaved
     per_second: float = 10.0
     stores: tuple[str, ...] = STORES
+    repeats: tuple[int, ...] = (1, 1, 2, 3)
+    """How often a deal is pushed: one of these, by chance."""
+    shuffled: bool = False
+    """Whether older and newer news of a deal come before and after its being won."""
     proxied: bool = False
     """Whether the hub reaches its database and its targets through proxies."""
     checks: Callable[[Stage], list[str]] = lambda stage: []

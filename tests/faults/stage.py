@@ -69,6 +69,11 @@ class Stage:
         assert found is not None
         return found
 
+    def environment_of(self, program: str) -> dict[str, str]:
+        """The environment that a program was started in."""
+        entries = Path(f"/proc/{self.pid(program)}/environ").read_text().split("\0")
+        return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
     def fail_at(self, failpoint: str, nth: int, seconds: float = 30.0) -> bool:
         """End the program that passes this place for the nth time from now; False when none has within the time."""
         plan = self.folder / "fail"
@@ -106,9 +111,9 @@ class Stage:
 
 @contextlib.contextmanager
 def stage(
-    folder: Path, store: str, seed: int, per_second: float, mischief: Mischief = well_behaved, *, proxied: bool = False
+    folder: Path, store: str, seed: int, mischief: Mischief = well_behaved, *, proxied: bool = False
 ) -> Iterator[Stage]:
-    """Boot everything, under load already, and end it all afterwards."""
+    """Boot everything, and end it all afterwards."""
     with contextlib.ExitStack() as ending:
         outside = Outside(mischief)
         ending.callback(outside.stop)
@@ -118,10 +123,7 @@ def stage(
         told = {**environment(target), **_databases(postgres, proxies), "HUB_FAIL": f"@{folder / 'fail'}"}
         (folder / "fail").write_text("")
         hub = ending.enter_context(running_hub(ACME, folder / "data", told))
-        load = Load(hub.url, per_second, seed)
-        made = Stage(hub, outside, load, folder, postgres, proxies)
-        load.start()
-        yield made
+        yield Stage(hub, outside, Load(hub.url, seed), folder, postgres, proxies)
 
 
 def _postgres(folder: Path, ending: contextlib.ExitStack) -> PostgresServer:

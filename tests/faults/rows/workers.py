@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from tests.faults.row import Row
 from tests.faults.stage import ACME, Stage
@@ -17,14 +16,10 @@ from tests.faults.stage import ACME, Stage
 def joins_and_leaves(stage: Stage, chosen: random.Random) -> None:
     """A second worker joins the group, folds for a while, and leaves it in order or by kill -9."""
     copy = chosen.choice(("b", "c"))
-    pid = stage.pid("worker")
-    environment = dict(
-        entry.split("=", 1) for entry in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in entry
-    )
     with (stage.folder / f"worker-{copy}.log").open("ab") as out:
         worker = subprocess.Popen(
             [sys.executable, "-m", "hub", "--home", str(ACME), "--copy", copy],
-            env=environment | {"HUB_COPY": copy}, stdout=out, stderr=out,
+            env=stage.environment_of("worker") | {"HUB_COPY": copy}, stdout=out, stderr=out,
         )  # fmt: skip
     time.sleep(chosen.uniform(3.0, 15.0))
     worker.send_signal(chosen.choice((signal.SIGTERM, signal.SIGKILL)))

@@ -107,8 +107,8 @@ BYTES = frozenset({"body", "correction", "headers"})
 
 def _is_repeat(known: AnyRow, row: dict[str, Any]) -> bool:
     mark = row.get("mark")
-    if mark is not None and known.mark is not None:
-        return bool(mark <= known.mark)
+    if mark is not None:
+        return known.mark is not None and bool(mark <= known.mark)
     same = all(getattr(known, name) == row.get(name) for name in ("code", "seen", "place"))
     return known.state == "open" and known.asked is None and same
 
@@ -175,6 +175,17 @@ def opened(
     if case is not None:
         found = found.where(parked.c.case_id == case)
     return conn.execute(found).all()
+
+
+def turn(conn: Connection, case: str) -> tuple[str, ...]:
+    """What a retry of a case would take up first, how often that has failed, and how often anything in the case was edited.
+
+    It changes with every failure and every edit, and with nothing else: two who ask for the same retry ask once.
+    """
+    mine = (is_open, parked.c.kind == "event", parked.c.case_id == case)
+    first = conn.execute(select(parked.c.ref, parked.c.tries).where(*mine).order_by(parked.c.id).limit(1)).first()
+    edits = conn.execute(select(func.sum(parked.c.edits)).where(*mine)).scalar_one()
+    return (str(first.ref), str(first.tries), str(edits)) if first is not None else ("", "0", "0")
 
 
 def get(conn: Connection, row: int) -> AnyRow | None:

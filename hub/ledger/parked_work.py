@@ -1,38 +1,44 @@
-"""What a person does about a parked command: have it tried again, or give it up. Each is one transaction with its event."""
+"""What a person does about a parked command: try it again, correct it, or give it up. Each is one transaction with its event."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, update
 
 from hub.ledger import commands, outbox, parked
+from hub.ledger.metadata import AnyRow
+from hub.ledger.parked_events import DISCARDED, EDITED, HUB, RETRIED, SOURCE, Asking
 from hub.step import cause_of
 from schemas.catalog import event_spec
 from schemas.event import Command, Event, derived_id, stamp
 
-SOURCE = "/hub/parked"
-HUB = "hub"
 
-
-def retry(conn: Connection, command_id: str, now: datetime, by: str | None = None) -> bool:
+def retry(conn: Connection, command_id: str, now: datetime, by: str | None = None, reason: str | None = None) -> bool:
     """Let a parked command go on, before all later ones of its case; False when it is not parked.
 
-    One that may have been done is looked up before it is sent again.
+    One that may have been done is looked up before it is sent again. It is sent as it was corrected, under its own id.
     """
-    ref = f"command/{command_id}"
-    seen = conn.execute(select(parked.parked.c.seen).where(parked.parked.c.ref == ref)).scalar_one_or_none()
-    if not commands.reopen(conn, command_id, stamp(now), doubtful=bool((seen or {}).get("doubtful"))):
+    asking = Asking(now, by, reason)
+    entry = parked.find(conn, f"command/{command_id}")
+    doubtful = entry is not None and bool(entry.seen.get("doubtful"))
+    if not commands.reopen(conn, command_id, stamp(now), doubtful=doubtful):
         return False
-    parked.settle(conn, ref, "done", stamp(now))
+    if entry is not None and entry.correction is not None:
+        mine = commands.commands.c.id == command_id
+        conn.execute(update(commands.commands).where(mine).values(body=entry.correction))
+    parked.settle(conn, f"command/{command_id}", "done", stamp(now))
     command = _command(conn, command_id)
-    outbox.record(conn, [_note("hub.parked.retried", command, now, {"reason": None, "by": by})], HUB)
+    note = {"parked": command.id, **asking.told()}
+    outbox.record(conn, [_event(RETRIED, command, _turn(entry), note, asking)], HUB)
     return True
 
 
 def discard(conn: Connection, command_id: str, reason: str, now: datetime, by: str | None = None) -> bool:
     """Give a parked command up: its case goes on without it. False when it is not parked."""
+    asking = Asking(now, by, reason)
+    entry = parked.find(conn, f"command/{command_id}")
     if not commands.discard(conn, command_id, reason, stamp(now)):
         return False
     parked.settle(conn, f"command/{command_id}", "discarded", stamp(now), reason)
@@ -46,12 +52,25 @@ def discard(conn: Connection, command_id: str, reason: str, now: datetime, by: s
         "attempts": row.attempts,
         "why": cause_of(command).model_dump(),
     }
+    note, turn = {"parked": command.id, **asking.told()}, _turn(entry)
     told = [
-        _note("hub.parked.discarded", command, now, {"reason": reason, "by": by}),
-        _event("hub.command.failed", command, now, ended),
+        _event(DISCARDED, command, turn, note, asking),
+        _event("hub.command.failed", command, turn, ended, asking),
     ]
     outbox.record(conn, told, HUB)
     return True
+
+
+def edit(conn: Connection, entry: AnyRow, corrected: Command, asking: Asking) -> str | None:
+    """Have the next try send this; the id of the event that tells of it, None when that is so already."""
+    if not parked.correct(conn, entry.id, corrected.to_json()):
+        return None
+    now = parked.get(conn, entry.id)
+    assert now is not None  # it was corrected above
+    note = {"parked": corrected.id, **asking.told(), "arguments": corrected.arguments}
+    event = _event(EDITED, corrected, (str(now.edits),), note, asking)
+    outbox.record(conn, [event], HUB)
+    return event.id
 
 
 def _command(conn: Connection, command_id: str) -> Command:
@@ -60,14 +79,15 @@ def _command(conn: Connection, command_id: str) -> Command:
     return Command.from_json(row.body)
 
 
-def _note(type_: str, command: Command, now: datetime, said: dict[str, Any]) -> Event:
-    return _event(type_, command, now, {"parked": command.id, **said})
+def _turn(entry: AnyRow | None) -> tuple[str, ...]:
+    """What tells one time from the next: a command may park, and be let go, many times."""
+    return (str(entry.tries), str(entry.edits)) if entry is not None else ("0", "0")
 
 
-def _event(type_: str, command: Command, now: datetime, data: dict[str, Any]) -> Event:
-    at = stamp(now)
+def _event(type_: str, command: Command, turn: tuple[str, ...], data: dict[str, Any], asking: Asking) -> Event:
+    at = stamp(asking.now)
     return Event(
-        id=derived_id(type_, command.id, at),  # one command may park, and be let go, many times
+        id=derived_id(type_, command.id, *turn),
         source=SOURCE,
         type=type_,
         subject=f"command/{command.instance}/{command.id}",

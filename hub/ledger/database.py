@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
 from hub.errors import FatalError, HubError, RetryableError
 from hub.failpoints import reach
@@ -45,7 +45,21 @@ def _sqlite(url: str) -> Engine:
         reading = connection.get_execution_options().get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
+    event.listen(engine, "handle_error", _ended)
     return engine
+
+
+def _ended(error: ExceptionContext) -> None:
+    """SQLite ends a transaction by itself when a disk is full or fails in the middle of a statement.
+
+    What was done before is undone then, and what came after would be kept on its own, under the eyes of who thinks it is all one.
+    So the connection is given up: whoever goes on with it is refused.
+    """
+    raw: object = error.connection.connection.dbapi_connection if error.connection is not None else None
+    begun = error.statement is not None and not error.statement.startswith("BEGIN")
+    if begun and isinstance(raw, sqlite3.Connection) and not raw.in_transaction:
+        error.is_disconnect = True
+        error.invalidate_pool_on_disconnect = False  # the other connections are as they were
 
 
 @contextmanager
@@ -69,26 +83,31 @@ def translated(engine: Engine) -> Iterator[None]:
     """Turn a database's errors into ours: away or busy can be tried again, the rest cannot."""
     try:
         yield
-    except OperationalError as error:
-        raise unavailable(engine, error) from error
     except DBAPIError as error:
         if error.connection_invalidated or is_passing(error):
             raise unavailable(engine, error) from error
         raise
+    except PendingRollbackError as error:
+        raise RetryableError("HUB-E5002", url=shown(engine), reason="the transaction has ended") from error
+
+
+def shown(engine: Engine) -> str:
+    """Where a database is, without its password."""
+    return engine.url.render_as_string(hide_password=True)
 
 
 def unavailable(engine: Engine, error: DBAPIError) -> HubError:
     """The error that says the database is away, busy or full."""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-    where = engine.url.render_as_string(hide_password=True)
+    where = shown(engine)
     if "full" in reason or "No space" in reason:
         return RetryableError("HUB-E5003", url=where, reason=reason)
     return RetryableError("HUB-E5002", url=where, reason=reason)
 
 
 def is_passing(error: DBAPIError) -> bool:
-    """Serialization failures and deadlocks: the same work again will do."""
-    return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
+    """Serialization failures, deadlocks, a disk or a table of locks that is full: the same work again will do."""
+    return isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
 
 
 def migrate(engine: Engine, script: Path, head: str) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+
+AGAIN = 1.0
+"""Seconds until a note that could not be written is tried again."""
 
 
 def _note(data: Path, program: str) -> Path:
@@ -14,8 +18,14 @@ def _note(data: Path, program: str) -> Path:
 def say_ready(data: Path, program: str) -> None:
     """For the program itself: say that it is ready."""
     note = _note(data, program)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(str(os.getpid()), "ascii")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(str(os.getpid()), "ascii")
+    except OSError:
+        # A full disk is no reason not to work: it is said once there is room.
+        later = threading.Timer(AGAIN, say_ready, (data, program))
+        later.daemon = True
+        later.start()
 
 
 def is_ready(data: Path, program: str, pid: int | None) -> bool:

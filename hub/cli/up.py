@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import threading
 import time
@@ -98,19 +99,31 @@ class Teller:
     began: float = field(default_factory=time.monotonic)
 
     def __call__(self, what: str, facts: Mapping[str, Any]) -> None:
-        if self.json:
-            answer({"what": what, **facts})
-            return
-        line = _line(what, facts)
-        if line:
-            say(line)
+        with unheard():
+            if self.json:
+                answer({"what": what, **facts})
+                return
+            line = _line(what, facts)
+            if line:
+                say(line)
 
     def fact(self, line: str) -> None:
         """Say a business fact."""
-        if self.json:
-            answer({"what": "fact", "line": line.strip()})
-        else:
-            say(line)
+        with unheard():
+            if self.json:
+                answer({"what": "fact", "line": line.strip()})
+            else:
+                say(line)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Go on where what is said goes to a file on a full disk: who keeps a program running must not end by it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _line(what: str, facts: Mapping[str, Any]) -> str | None:

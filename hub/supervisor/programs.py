@@ -61,8 +61,8 @@ class Program:
             self._stopping.wait(self.back_off.after(time.monotonic() - began))
 
     def _run(self) -> tuple[int, list[str]]:
-        rotate(self.plan.log)
-        with self.plan.log.open("a", encoding="utf-8", buffering=1) as log:
+        with contextlib.ExitStack() as stack:
+            log = _opened(self.plan.log, stack)
             process = Process(
                 self.plan.command, self.plan.directory, self.plan.environment, sink=lambda line: _write(log, line)
             )
@@ -91,10 +91,28 @@ class Program:
         return self.process.pid if self.process is not None and self.process.running else None
 
 
-def _write(log: TextIO, line: str) -> None:
+def _opened(log: Path, stack: contextlib.ExitStack) -> TextIO | None:
+    """The program's log, to append to until `stack` closes it; None when the disk has no room for one."""
+    try:
+        rotate(log)
+        opened = log.open("a", encoding="utf-8", buffering=1)
+    except OSError:
+        return None
+    stack.callback(_close, opened)
+    return opened
+
+
+def _write(log: TextIO | None, line: str) -> None:
     """A full disk must not take the program with its log."""
+    if log is not None:
+        with contextlib.suppress(OSError):
+            log.write(line + "\n")
+
+
+def _close(log: TextIO) -> None:
+    """What does not fit any more is lost with it, and only that."""
     with contextlib.suppress(OSError):
-        log.write(line + "\n")
+        log.close()
 
 
 def rotate(log: Path) -> None:

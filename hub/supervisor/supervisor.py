@@ -21,6 +21,8 @@ from hub.supervisor.run_folder import RunFolder
 
 PROGRAMS = ("worker", "connectors", "projections")
 READY_SECONDS = 90.0
+NOTE_AGAIN = 1.0
+"""Seconds until notes that could not be written are tried again."""
 
 Say = Callable[[str, dict[str, object]], None]
 """Told (what, facts): `broker`, `topics`, `ready`, `restarted`, `ended`, …"""
@@ -127,9 +129,18 @@ class Supervisor:
             self.say("ended", {"program": program, "code": number, "last": list(last)})
 
     def _note(self) -> None:
-        """Tell others what runs now. Each program's keeper calls it, from a thread of its own."""
+        """Tell others what runs now. Each program's keeper calls it, from a thread of its own.
+
+        A disk that is full must not take a keeper with it: the notes are written once there is room.
+        """
         with self._noting:
-            self._write_note()
+            try:
+                self._write_note()
+            except OSError:
+                if not self._stopping.is_set():
+                    later = threading.Timer(NOTE_AGAIN, self._note)
+                    later.daemon = True
+                    later.start()
 
     def _write_note(self) -> None:
         pids: dict[str, int | None] = {program.plan.name: program.pid for program in self.programs}

@@ -39,6 +39,10 @@ class RuleNews:
                 await asyncio.to_thread(self._look)
             except HubError as error:
                 log.warning("rules.not-told", code=error.code, reason=error.message())
+                await asyncio.sleep(SECONDS)
+            except OSError as error:  # a full disk: told again once there is room, under the same ids
+                log.warning("rules.not-noted", reason=str(error))
+                await asyncio.sleep(SECONDS)
 
     def _look(self) -> None:
         found = self._store.reload_if_changed()

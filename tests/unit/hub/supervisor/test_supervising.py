@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from hub.errors import FatalError
+from hub.home import Home
+from hub.ready import is_ready, say_ready
 from hub.supervisor.programs import Plan, Program, rotate
 from hub.supervisor.restarts import FIRST, MOST, STEADY, BackOff
 from hub.supervisor.run_folder import RunFolder
+from hub.supervisor.supervisor import Supervisor
 from tests.acceptance.running import until
 
 
@@ -103,3 +106,32 @@ def test_many_keepers_may_note_at_once(tmp_path: Path) -> None:
             thread.join()
         assert supervisor.run.notes()["pid"] == os.getpid()
     assert failures == []
+
+
+def test_a_disk_without_room_for_a_log_keeps_no_program_from_running(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("no folder can be made here")
+    said: list[tuple[str, int | None]] = []
+    kept = program(tmp_path, "import time; print('up', flush=True); time.sleep(60)", said)
+    kept.start()
+    until(lambda: kept.pid is not None and kept.process is not None and "up" in kept.process.tail, 10, "it runs")
+    first = kept.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    until(lambda: kept.pid not in (None, first), 10, "it runs again")
+    kept.stop(5)
+
+
+def test_notes_that_find_no_room_are_written_once_there_is_some(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "hub.yaml").write_text("name: full\nkafka: {bootstrap: '127.0.0.1:1'}\n")
+    supervisor = Supervisor(Home.load(tmp_path / "home"), lambda what, facts: None)
+    run = supervisor.run.path
+    run.parent.mkdir(parents=True)
+    run.write_text("no folder")
+    supervisor._told("worker", "started", 1, ())
+    say_ready(supervisor.home.data, "worker")
+    run.unlink()
+    run.mkdir()
+    until((run / "notes.json").exists, 10, "the notes are written")
+    until((run / "worker.ready").exists, 10, "the program says that it is ready")
+    assert is_ready(supervisor.home.data, "worker", os.getpid())

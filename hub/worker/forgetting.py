@@ -17,6 +17,12 @@ from schemas.topics import STATE
 
 PATIENCE = 30.0
 """Seconds for the group's dead members to leave it, and for the topic to go."""
+_NOT_YET = {
+    KafkaError.NON_EMPTY_GROUP,
+    KafkaError.NOT_COORDINATOR,  # a broker that has just started
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 _NO_SUCH = {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNKNOWN_TOPIC_OR_PART}
 
 
@@ -40,12 +46,12 @@ def forget(client: Mapping[str, Any], replication: int | None) -> None:
 
 
 def _done(future: Any) -> bool:
-    """Whether it is so now; False while the group still has members."""
+    """Whether it is so now; False while the group still has members, or nobody can tell."""
     try:
         future.result(30)
     except KafkaException as error:
         code = error.args[0].code()
-        if code == KafkaError.NON_EMPTY_GROUP:
+        if code in _NOT_YET:
             return False
         if code not in _NO_SUCH:
             raise away(error) from error

@@ -125,6 +125,8 @@ def test_a_lost_event_is_noticed_shown_and_published_again(hub: RunningHub) -> N
 
 
 def test_what_is_nowhere_is_given_up_only_for_a_reason_and_the_log_tells_it(hub: RunningHub) -> None:
+    win(hub, 1)
+    until(lambda: tasks(hub, 1) >= 2 and settled(hub), 60, "the first deal is done")
     lose(hub, 2, keep=False)
     same = beside(2, same=True)
     win(hub, same)

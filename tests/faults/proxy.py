@@ -68,8 +68,14 @@ class Proxy:
         called.settimeout(None)
         with self._lock:
             self._open |= {caller, called}
-        threading.Thread(target=self._pass, args=(caller, called, "to"), daemon=True).start()
+        there = threading.Thread(target=self._pass, args=(caller, called, "to"), daemon=True)
+        there.start()
         self._pass(called, caller, "back")
+        there.join()
+        with self._lock:
+            self._open -= {caller, called}
+        caller.close()
+        called.close()
 
     def _pass(self, source: socket.socket, sink: socket.socket, way: str) -> None:
         with contextlib.suppress(OSError):
@@ -82,10 +88,11 @@ class Proxy:
                 if way not in weather.mute:
                     sink.sendall(piece)
             else:
-                sink.shutdown(socket.SHUT_WR)
-                return
-        with self._lock:
-            self._open -= {source, sink}
+                with self._lock:
+                    is_open = source in self._open
+                if is_open:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
         _reset(source)
         _reset(sink)
 
@@ -93,4 +100,5 @@ class Proxy:
 def _reset(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        connection.shutdown(socket.SHUT_RD)  # wakes who reads from it; a close alone would not
     connection.close()

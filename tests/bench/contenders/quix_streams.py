@@ -1,5 +1,7 @@
 """Quix Streams as its guide teaches it: a dataframe, state in RocksDB with a changelog, JSON out.
 
+It commits each second, as often as the product does.
+
 `python -m tests.bench.contenders.quix_streams BOOTSTRAP FOLDER`, in an environment of its own, is its program.
 """
 
@@ -41,6 +43,7 @@ def run(bootstrap: str, folder: str) -> None:
         consumer_group=GROUP,
         auto_offset_reset="earliest",
         state_dir=Path(folder) / "state",
+        commit_interval=1.0,
         loglevel="WARNING",
     )
     events = app.topic(EVENTS, key_deserializer="str", value_deserializer="bytes")

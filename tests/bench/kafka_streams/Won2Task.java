@@ -30,8 +30,8 @@ import org.apache.kafka.streams.state.Stores;
 /**
  * won2task on Kafka Streams: the processor API, JSON by Jackson, cases in a store in memory with caching and a changelog.
  *
- * <p>Arguments: bootstrap, application, folder, guarantee (at_least_once or exactly_once_v2), threads. Topics are named
- * after the application. Runs until SIGTERM.
+ * <p>Arguments: bootstrap, application, folder, guarantee (at_least_once or exactly_once_v2), threads,
+ * milliseconds between commits. Topics are named after the application. Runs until SIGTERM.
  */
 public final class Won2Task {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -50,6 +50,7 @@ public final class Won2Task {
         settings.put(StreamsConfig.STATE_DIR_CONFIG, arguments[2]);
         settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, arguments[3]);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, arguments[4]);
+        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, arguments[5]);
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
         settings.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
         KafkaStreams streams = new KafkaStreams(topology(application), settings);

@@ -1,7 +1,8 @@
 """`python -m tests.faults [ROW …] [--count N] [--seed N] [--full] [--store sqlite|postgresql] [--resume FILE]`.
 
-Without a count, each row gets its sample; with --full, its nightly count. With --resume, what a file holds already is not played
-again and each outcome is added to it. Ends with one table; 0 when every row held.
+Rows that are named, and all with --full (their nightly counts), are played one by one, each on a hub of its own; without either,
+a sample of every row is played on one hub a store. With --resume, what a file holds already is not played again and each
+outcome is added to it. Ends with one table; 0 when every row held.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import itertools
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,26 +49,39 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was booted is ended
     if unknown := set(asked.rows) - set(known):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    chosen = [known[name] for name in known if not asked.rows or name in asked.rows]
     done = _played(asked.resume)
-    for row, store in itertools.product(chosen, asked.store or STORES):
-        count = asked.count or (row.nightly if asked.full else row.sample)
-        if store not in row.stores or any(
-            (each["row"], each["store"], each["seed"]) == (row.name, store, asked.seed) for each in done
-        ):
-            continue
-        done.append(_play(row, count, asked.seed, store, asked.resume))
+    for rows, store in _runs(known, asked):
+        left = [(row, count) for row, count in rows if (row.name, store, asked.seed) not in map(_which, done)]
+        if left:
+            done += _play(left, asked.seed, store, asked.resume)
     print(table(done))
     return 0 if all(each["held"] for each in done) else 1
 
 
-def _play(row: Row, count: int, seed: int, store: str, kept: Path | None) -> dict[str, Any]:
-    print(f"{row.name} {store}: {row.title} × {count}, seed {seed}", file=sys.stderr, flush=True)
-    told = play(row, count, seed, store).as_json()
-    print(orjson.dumps(told).decode(), file=sys.stderr, flush=True)
-    if kept is not None:
-        with kept.open("ab") as out:
-            out.write(orjson.dumps(told) + b"\n")
+def _runs(known: Mapping[str, Row], asked: argparse.Namespace) -> Iterator[tuple[list[tuple[Row, int]], str]]:
+    """Which rows are played on one hub, with how many faults, and on which store."""
+    chosen = [(row, asked.count or (row.nightly if asked.full else row.sample)) for row in known.values()]
+    chosen = [(row, count) for row, count in chosen if not asked.rows or row.name in asked.rows]
+    together = [chosen] if not (asked.rows or asked.full) else [[each] for each in chosen]
+    for store, rows in itertools.product(asked.store or STORES, together):
+        fitting = [(row, count) for row, count in rows if store in row.stores]
+        if fitting:
+            yield fitting, store
+
+
+def _which(outcome: dict[str, Any]) -> tuple[str, str, int]:
+    return outcome["row"], outcome["store"], outcome["seed"]
+
+
+def _play(rows: Sequence[tuple[Row, int]], seed: int, store: str, kept: Path | None) -> list[dict[str, Any]]:
+    for row, count in rows:
+        print(f"{row.name} {store}: {row.title} × {count}, seed {seed}", file=sys.stderr, flush=True)
+    told = [outcome.as_json() for outcome in play(rows, seed, store)]
+    for each in told:
+        print(orjson.dumps(each).decode(), file=sys.stderr, flush=True)
+        if kept is not None:
+            with kept.open("ab") as out:
+                out.write(orjson.dumps(each) + b"\n")
     return told
 
 

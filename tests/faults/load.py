@@ -22,21 +22,22 @@ class Load:
 
     url: str
     seed: int
+    per_second: float = 10.0
+    repeats: Sequence[int] = (1, 1, 2, 3)
+    shuffled: bool = False
     begun: int = 0
     sent: list[int] = field(default_factory=list)
     repeated: int = 0
     out_of_order: int = 0
-    shuffled: bool = False
     failed: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _local: threading.local = field(default_factory=threading.local)
     _thread: threading.Thread | None = None
 
-    def begin(self, per_second: float, repeats: Sequence[int], shuffled: bool) -> None:
-        """Push so many deals a second, each as often as one of `repeats` says; returns at once."""
-        self.shuffled = shuffled
-        self._thread = threading.Thread(target=self._run, args=(per_second, repeats), daemon=True)
+    def start(self) -> None:
+        """Push `per_second` deals, each as often as one of `repeats` says; returns at once."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -67,15 +68,15 @@ class Load:
         random.Random(self.seed + number).shuffle(bodies)
         return bodies
 
-    def _run(self, per_second: float, repeats: Sequence[int]) -> None:
+    def _run(self) -> None:
         chosen = random.Random(self.seed)
         next_at = time.monotonic()
         with ThreadPoolExecutor(SENDERS) as pool:
             slots = threading.Semaphore(SENDERS)
             while not self._stopping.wait(max(0.0, next_at - time.monotonic())):
-                next_at = max(next_at + 1 / per_second, time.monotonic())
+                next_at = max(next_at + 1 / self.per_second, time.monotonic())
                 slots.acquire()
-                pool.submit(self._one, chosen.choice(repeats), slots)
+                pool.submit(self._one, chosen.choice(self.repeats), slots)
 
     def _one(self, times: int, slots: threading.Semaphore) -> None:
         try:

@@ -1,10 +1,11 @@
-"""Playing a row: boot, load, faults, heal, and the audit of what came of it."""
+"""Playing rows: boot, load, faults, heal, and the audit of what came of it."""
 
 from __future__ import annotations
 
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.acceptance.acme import SECRETS
@@ -17,56 +18,65 @@ from tests.faults.stage import LONGEST, RECOVERY, Stage, stage
 TASKS = 3
 
 
-def play(row: Row, count: int, seed: int, store: str) -> Outcome:
-    """Play it once, with so many faults."""
-    outcome = Outcome(row.name, store, seed)
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"hub-{row.name}-") as folder:
+def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome]:
+    """Play rows on one hub, each with so many faults: faults add up, also across rows.
+
+    What is lost or done twice in the end is told of every row that was played on the hub.
+    """
+    outcomes = [Outcome(row.name, store, seed) for row, _ in rows]
+    with tempfile.TemporaryDirectory(prefix="hub-faults-") as folder:
         try:
-            with stage(Path(folder), store, seed, row.mischief(seed), proxied=row.proxied) as made:
-                made.load.begin(row.per_second, row.repeats, row.shuffled)
-                _faults(row, made, count, seed)
-                _settle(row, made, outcome)
+            with stage(Path(folder), store, seed) as made:
+                made.load.start()
+                made.recovers()
+                for (row, count), outcome in zip(rows, outcomes, strict=True):
+                    _faults(row, made, count, outcome)
+                _settle(made, outcomes, [row for row, _ in rows])
         except AssertionError as error:
-            outcome.wrong.append(str(error).partition("\n")[0][:600])
-    outcome.seconds = round(time.monotonic() - began, 1)
-    return outcome
+            for outcome in outcomes:
+                outcome.wrong.append(str(error).partition("\n")[0][:600])
+    return outcomes
 
 
-def _faults(row: Row, made: Stage, count: int, seed: int) -> None:
-    chosen = random.Random(seed)
-    made.recovers()
-    made.recoveries.clear()
+def _faults(row: Row, made: Stage, count: int, outcome: Outcome) -> None:
+    """One row's faults, and how long each recovery took."""
+    chosen, began, sent = random.Random(outcome.seed), time.monotonic(), len(made.load.sent)
+    made.begin(row, outcome.seed)
     while made.faults < count:
         row.fault(made, chosen)
         made.recovers()
-
-
-def _settle(row: Row, made: Stage, outcome: Outcome) -> None:
-    """Heal, let everything come to rest, and count."""
-    made.outside.mischief = well_behaved
-    made.load.stop()
-    outcome.faults, outcome.events = made.faults, len(made.load.sent)
-    outcome.wrong += made.load.failed
-    try:
-        until(lambda: len(made.outside.of("messages")) >= outcome.events, LONGEST, "every deal has its message")
-        until(lambda: bool(made.hub.json("audit").get("ok")), LONGEST, "the audit holds")
-    except AssertionError as error:
-        outcome.wrong.append(f"{error}; audit: {made.hub.run('audit').stdout[-800:]}")
-    made.measure()
-    _count(made, outcome)
-    outcome.wrong += row.checks(made)
-    outcome.wrong += leaks(made.folder / "data", made.environment_of("worker")["HUB_KAFKA"], SECRETS.values())
-
-
-def _count(made: Stage, outcome: Outcome) -> None:
-    wanted = {"projects": 1, "tasks": TASKS, "messages": 1}
-    for kind, each in wanted.items():
-        marks = made.outside.marks(kind)
-        outcome.lost += max(0, outcome.events * each - len(marks))
-        outcome.doubled += sum(marks.values()) - len(marks) + max(0, len(marks) - outcome.events * each)
+    outcome.faults, outcome.events = made.faults, len(made.load.sent) - sent
+    outcome.seconds = round(time.monotonic() - began, 1)
     taken = sorted(made.recoveries)
     outcome.stuck = sum(seconds > RECOVERY for seconds in taken)
     if taken:
         outcome.recovery = {"p50": round(taken[len(taken) // 2], 2), "max": round(taken[-1], 2)}
     outcome.peak_mb = {name: round(size, 1) for name, size in made.peak_mb.items()}
+
+
+def _settle(made: Stage, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> None:
+    """Heal, let everything come to rest, and count."""
+    made.outside.mischief = well_behaved
+    made.load.stop()
+    wrong, events = list(made.load.failed), len(made.load.sent)
+    try:
+        until(lambda: len(made.outside.of("messages")) >= events, LONGEST, "every deal has its message")
+        until(lambda: bool(made.hub.json("audit").get("ok")), LONGEST, "the audit holds")
+    except AssertionError as error:
+        wrong.append(f"{error}; audit: {made.hub.run('audit').stdout[-800:]}")
+    lost, doubled = _counts(made, events)
+    wrong += [what for row in rows for what in row.checks(made)]
+    wrong += leaks(made.folder / "data", made.environment_of("worker")["HUB_KAFKA"], SECRETS.values())
+    for outcome in outcomes:
+        outcome.lost, outcome.doubled = lost, doubled
+        outcome.wrong += wrong
+
+
+def _counts(made: Stage, events: int) -> tuple[int, int]:
+    """Effects that are missing, and effects too many."""
+    lost = doubled = 0
+    for kind, each in {"projects": 1, "tasks": TASKS, "messages": 1}.items():
+        marks = made.outside.marks(kind)
+        lost += max(0, events * each - len(marks))
+        doubled += sum(marks.values()) - len(marks) + max(0, len(marks) - events * each)
+    return lost, doubled

@@ -30,20 +30,23 @@ class Row:
     nightly: int
     fault: Callable[[Stage, random.Random], None]
     mischief: Callable[[int], Mischief] = lambda seed: well_behaved
+    """What the outside systems do wrong meanwhile, by the seed."""
     per_second: float = 10.0
     stores: tuple[str, ...] = STORES
     repeats: tuple[int, ...] = (1, 1, 2, 3)
     """How often a deal is pushed: one of these, by chance."""
     shuffled: bool = False
     """Whether older and newer news of a deal come before and after its being won."""
-    proxied: bool = False
-    """Whether the hub reaches its database and its targets through proxies."""
     checks: Callable[[Stage], list[str]] = lambda stage: []
 
 
 @dataclass
 class Outcome:
-    """How it went. `lost` and `doubled` count effects; `stuck` counts recoveries that took longer than they may."""
+    """How it went.
+
+    `lost` and `doubled` count effects, of all rows that were played on the same hub; `stuck` counts recoveries that took
+    longer than they may.
+    """
 
     row: str
     store: str

@@ -6,12 +6,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tests.acceptance.acme import environment
-from tests.acceptance.outside import Mischief, Outside, well_behaved
+from tests.acceptance.outside import Mischief, Outside
 from tests.acceptance.running import RunningHub, running_hub, until
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
@@ -25,6 +26,19 @@ LONGEST = 240.0
 """Seconds after which a stuck hub is given up."""
 
 
+class Plan(Protocol):
+    """What a row says of the load and of the outside systems."""
+
+    @property
+    def mischief(self) -> Callable[[int], Mischief]: ...
+    @property
+    def per_second(self) -> float: ...
+    @property
+    def repeats(self) -> Sequence[int]: ...
+    @property
+    def shuffled(self) -> bool: ...
+
+
 @dataclass
 class Stage:
     """What a row plays on."""
@@ -35,10 +49,18 @@ class Stage:
     folder: Path
     postgres: PostgresServer | None = None
     proxies: dict[str, Proxy] = field(default_factory=dict)
-    """`target` and `database`, where the hub reaches these through a proxy."""
+    """`target` and `database`: the hub reaches these through proxies."""
     faults: int = 0
     recoveries: list[float] = field(default_factory=list)
     peak_mb: dict[str, float] = field(default_factory=dict)
+
+    def begin(self, row: Plan, seed: int) -> None:
+        """Set load and outside systems as a row wants them, and count its faults and recoveries from nothing."""
+        self.outside.mischief = row.mischief(seed)
+        self.load.per_second, self.load.repeats, self.load.shuffled = row.per_second, row.repeats, row.shuffled
+        self.load.repeated = self.load.out_of_order = self.faults = 0
+        self.outside.calls.clear()
+        self.recoveries = []
 
     def kill(self, program: str) -> None:
         """kill -9 one that runs."""
@@ -110,16 +132,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(
-    folder: Path, store: str, seed: int, mischief: Mischief = well_behaved, *, proxied: bool = False
-) -> Iterator[Stage]:
+def stage(folder: Path, store: str, seed: int) -> Iterator[Stage]:
     """Boot everything, and end it all afterwards."""
     with contextlib.ExitStack() as ending:
-        outside = Outside(mischief)
+        outside = Outside()
         ending.callback(outside.stop)
         postgres = _postgres(folder, ending) if store == "postgresql" else None
-        proxies = _proxies(outside, postgres, seed, ending) if proxied else {}
-        target = f"http://127.0.0.1:{proxies['target'].port}" if proxies else outside.url
+        proxies = _proxies(outside, postgres, seed, ending)
+        target = f"http://127.0.0.1:{proxies['target'].port}"
         told = {**environment(target), **_databases(postgres, proxies), "HUB_FAIL": f"@{folder / 'fail'}"}
         (folder / "fail").write_text("")
         hub = ending.enter_context(running_hub(ACME, folder / "data", told))
@@ -148,6 +168,4 @@ def _databases(server: PostgresServer | None, proxies: dict[str, Proxy]) -> dict
     if server is None:
         return {}
     urls = {"HUB_LEDGER": server.database(), "HUB_BOARDS": server.database()}
-    if "database" not in proxies:
-        return urls
     return {name: url.replace(f":{server.port}/", f":{proxies['database'].port}/") for name, url in urls.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -38,19 +39,19 @@ def test_rows_have_the_names_of_the_matrix_and_somewhere_to_play() -> None:
 def test_what_was_played_is_not_played_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept, played = tmp_path / "kept.jsonl", []
+    kept, played = tmp_path / "kept.jsonl", list[tuple[str, int, int, str]]()
 
-    def play(row: Row, count: int, seed: int, store: str) -> Outcome:
-        played.append((row.name, count, seed, store))
-        return Outcome(row.name, store, seed, faults=count, lost=int(store == "postgresql"))
+    def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome]:
+        played.extend((row.name, count, seed, store) for row, count in rows)
+        return [Outcome(row.name, store, seed, faults=count, lost=int(store == "postgresql")) for row, count in rows]
 
     monkeypatch.setattr(harness, "play", play)
     for asked in (["F1", "--store", "sqlite"], ["F1", "F31"]):
         monkeypatch.setattr(sys, "argv", ["faults", *asked, "--count", "3", "--resume", str(kept)])
         code = harness.main()
-    assert played == [("F1", 3, 7, "sqlite"), ("F1", 3, 7, "postgresql"), ("F31", 3, 7, "sqlite")]
+    assert played == [("F1", 3, 7, "sqlite"), ("F31", 3, 7, "sqlite"), ("F1", 3, 7, "postgresql")]
     assert code == 1
-    assert [orjson.loads(line)["held"] for line in kept.read_bytes().splitlines()] == [True, False, True]
+    assert [orjson.loads(line)["held"] for line in kept.read_bytes().splitlines()] == [True, True, False]
     assert capsys.readouterr().out.count("\n") == 2 + 4
 
 

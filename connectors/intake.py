@@ -118,12 +118,17 @@ class Intake:
     def _is_plain(self, news: News, event: Event, push: _Push) -> bool:
         return news.is_plain(event, self._creates.get(push.instance, _NOTHING))
 
-    def items(self, instance: str, receiver: Receives, delivery: Delivery) -> Sequence[Item]:
-        """What a delivery says, each part with the bytes to park it with. A delivery that says nothing is an event too."""
+    def items(
+        self, instance: str, receiver: Receives, delivery: Delivery, corrected: bytes | None = None
+    ) -> Sequence[Item]:
+        """What a delivery says, each part with the bytes to park it with. A delivery that says nothing is an event too.
+
+        What was corrected is read instead of the body; its names and ids are still those of the body.
+        """
         name = delivery_ref(instance, delivery)
         kept = Kept(name, delivery.body, _public(delivery.headers), delivery.received)
         try:
-            told = receiver.read(delivery)
+            told = receiver.read(delivery if corrected is None else replace(delivery, body=corrected))
         except HubError:
             raise
         except Exception as error:
@@ -177,9 +182,11 @@ class Intake:
         return frozenset(refused)
 
     def park(self, conn: Connection, instance: str, refused: Refused, kept: Kept) -> None:
-        """Keep something aside with its bytes. What a person has discarded stays discarded when it is sent again."""
+        """Keep something aside with its bytes. What a person has discarded, or corrected, stays so when it is sent again."""
         there = parked.find(conn, kept.ref)
-        if there is not None and there.state == "discarded":
+        if there is not None and (
+            there.state == "discarded" or (there.state == "done" and there.correction is not None)
+        ):
             return
         row: dict[str, Any] = {
             "ref": kept.ref,

@@ -24,6 +24,7 @@ from hub.ledger.metadata import AnyRow
 from schemas.event import moment, stamp
 
 NOT_AGAIN, GONE = "HUB-E6106", "HUB-E6107"
+MOST = 200
 Mine = Callable[[Connection], bool]
 log = structlog.get_logger(__name__)
 
@@ -35,9 +36,12 @@ class Redelivery:
         self._ledger, self._intake, self._connectors, self._clock = ledger, intake, connectors, clock
 
     def answer(self, mine: Mine) -> int:
-        """Do everything that is asked for now, unless it is another program's job; how many entries were asked about."""
+        """Do what is asked for now, the oldest first, unless it is another program's job; how many entries were asked about.
+
+        At most so many at a time that news held back meanwhile do not wait for thousands of them.
+        """
         with self._ledger.reading() as conn:
-            asked = parked.asked(conn, "delivery")
+            asked = parked.asked(conn, "delivery", limit=MOST)
         for entry in asked:
             settled = (
                 self._discard(entry, mine) if entry.asked == "discard" else self._retry(entry, mine, entry.asked_by)
@@ -61,7 +65,7 @@ class Redelivery:
 
     def _retry(self, entry: AnyRow, mine: Mine, by: str | None = None) -> AnyRow | None:
         """Read an entry again and take it in; the next that waited behind it, None when this one failed again."""
-        items = self._items(entry)
+        items = read_again(self._intake, self._connectors, entry)
 
         def work(conn: Connection) -> AnyRow | None:
             current = parked.get(conn, entry.id)
@@ -77,33 +81,38 @@ class Redelivery:
 
         return self._ledger.writer.run(work)
 
-    def _items(self, entry: AnyRow) -> Sequence[Item]:
-        """What the entry's bytes say by the mapping as it is now. A refusal stays parked under the entry's own ref."""
-        kept = Kept(entry.ref, entry.body, entry.headers or {}, moment(entry.parked_at))
-        connector = self._connectors.get(entry.instance)
-        if connector is None:
-            return [(Refused(entry.subject, GONE, {"instance": entry.instance}), kept)]
-        try:
-            return self._read(entry, kept, connector)
-        except HubError as error:
-            return [(Refused.by(entry.subject, error), kept)]
-        except Exception as error:
-            return [(Refused.by(entry.subject, unforeseen(entry.instance, error)), kept)]
-
-    def _read(self, entry: AnyRow, kept: Kept, connector: Connector) -> Sequence[Item]:
-        type_ = kept.headers.get("content-type")
-        if type_ == FACT:
-            return [(self._intake.polled(entry.instance, _fact(kept.body))[0], kept)]
-        if type_ == RAW and connector.reread is not None:
-            told = connector.reread(kept.body)
-            return [(self._intake.polled(entry.instance, one)[0], kept) for one in told]
-        if type_ != RAW and connector.receives is not None:
-            delivery = Delivery(kept.headers, kept.body, kept.received)
-            return self._intake.items(entry.instance, connector.receives, delivery)
-        return [(Refused(entry.subject, NOT_AGAIN, {"instance": entry.instance}), kept)]
-
     def _now(self) -> str:
         return stamp(self._clock.now())
+
+
+def read_again(intake: Intake, connectors: Mapping[str, Connector], entry: AnyRow) -> Sequence[Item]:
+    """What the entry's bytes, or their correction, say by the mapping as it is now. Nothing is kept, and no system is asked.
+
+    A refusal stays parked under the entry's own ref.
+    """
+    kept = Kept(entry.ref, entry.body, entry.headers or {}, moment(entry.parked_at))
+    connector = connectors.get(entry.instance)
+    if connector is None:
+        return [(Refused(entry.subject, GONE, {"instance": entry.instance}), kept)]
+    try:
+        return _read(intake, entry, kept, connector)
+    except HubError as error:
+        return [(Refused.by(entry.subject, error), kept)]
+    except Exception as error:
+        return [(Refused.by(entry.subject, unforeseen(entry.instance, error)), kept)]
+
+
+def _read(intake: Intake, entry: AnyRow, kept: Kept, connector: Connector) -> Sequence[Item]:
+    type_ = kept.headers.get("content-type")
+    body = kept.body if entry.correction is None else entry.correction
+    if type_ == FACT:
+        return [(intake.polled(entry.instance, _fact(body))[0], kept)]
+    if type_ == RAW and connector.reread is not None:
+        return [(intake.polled(entry.instance, one)[0], kept) for one in connector.reread(body)]
+    if type_ != RAW and connector.receives is not None:
+        delivery = Delivery(kept.headers, kept.body, kept.received)
+        return intake.items(entry.instance, connector.receives, delivery, entry.correction)
+    return [(Refused(entry.subject, NOT_AGAIN, {"instance": entry.instance}), kept)]
 
 
 def _behind(conn: Connection, entry: AnyRow) -> AnyRow | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from hub.errors import FatalError
 from schemas.event import MAX_BYTES
 
 LARGEST = 8 * MAX_BYTES
@@ -115,3 +116,16 @@ def read_to_end(
                     missing.pop(record.partition, None)
     finally:
         reader.close()
+
+
+def record_at(log: EventLog, topic: str, partition: int, offset: int) -> bytes:
+    """The bytes of one record. Raises FatalError HUB-E6022 when they do not come within half a minute."""
+    reader = log.reader(topic, {partition: offset})
+    try:
+        for _ in range(30):
+            for record in reader.read(1, 1.0):
+                if record.offset == offset:
+                    return record.value or b""
+    finally:
+        reader.close()
+    raise FatalError("HUB-E6022", partition=partition, offset=offset)

@@ -18,11 +18,13 @@ def connect(instance: Instance) -> Connector:
     client = RedmineClient(settings.url, settings.key, name=instance.name, limits=settings.limits.limits)
     names = Names(client, settings, instance)
     people = People(client, instance.name, settings.accounts)
+    source = RedmineSource(client, instance.name, settings, names, people, SystemClock())
     return Connector(
         instance,
-        polls=RedmineSource(client, instance.name, settings, names, people, SystemClock()),
+        polls=source,
         sends=RedmineTarget(client, instance.name, settings, names, people),
         check=lambda: _check(client, names),
+        reread=source.reread,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from hub.connector import Fact, Unmapped
+from hub.errors import RejectedError
 from schemas.event import Command, derived_id, moment
 
 Row = Mapping[str, Any]
@@ -150,6 +151,36 @@ def replay(sample: bytes, instance: str) -> tuple[Fact | Unmapped, ...]:
     stages = Stages.build(recorded["issue_statuses"], recorded["started"], recorded["cancelled"])
     logins = recorded["logins"]
     return tuple(Teller(instance, stages, recorded["field"], lambda user: logins[str(user)]).told(recorded["issue"]))
+
+
+def untold(issue: Row, statuses: Sequence[Row], logins: Mapping[int, str], field: int, since: tuple[str, int]) -> bytes:
+    """An issue that could not be told, with all that telling it needs: `retold` then asks nobody."""
+    context = {"issue_statuses": statuses, "logins": {str(user): login for user, login in logins.items()}}
+    return orjson.dumps({"issue": issue, **context, "field": field, "since": since[0], "after": since[1]})
+
+
+def retold(raw: bytes, instance: str, stages: Callable[[Sequence[Row]], Stages]) -> tuple[Fact | Unmapped, ...]:
+    """Tell what `untold` wrote. Raises RejectedError for what was parked before issues were kept with their context."""
+    kept = orjson.loads(raw)
+    if not isinstance(kept, dict) or "issue_statuses" not in kept:
+        raise RejectedError("HUB-E6106", instance=instance)
+    logins = kept["logins"]
+    teller = Teller(
+        instance, stages(kept["issue_statuses"]), kept["field"], lambda user: logins.get(str(user), str(user))
+    )
+    return tuple(teller.told(kept["issue"], kept["since"], kept["after"]))
+
+
+def users_of(issue: Row) -> list[int]:
+    """The users that an issue and its journal name, as far as they can be read: it is one that could not be told."""
+    entries = [entry for entry in issue.get("journals") or () if isinstance(entry, dict)]
+    people = [issue.get("author"), issue.get("assigned_to"), *(entry.get("user") for entry in entries)]
+    details = [detail for entry in entries for detail in entry.get("details") or () if isinstance(detail, dict)]
+    given = [each.get("id") for each in people if isinstance(each, dict)]
+    given += [
+        d.get(value) for d in details if d.get("name") == "assigned_to_id" for value in ("old_value", "new_value")
+    ]
+    return sorted({int(str(each)) for each in given if str(each).isdecimal()})
 
 
 def custom_value(row: Row, field: int) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from connectors.redmine.client import PAGE, RedmineClient, Row
 from connectors.redmine.cursor import Cursor, Known, shifted, written
-from connectors.redmine.mapping import Stages, Teller, last_entry
+from connectors.redmine.mapping import Stages, Teller, last_entry, retold, untold, users_of
 from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
 from hub.clock import Clock
@@ -96,10 +97,26 @@ class RedmineSource:
     def _told(self, issues: Sequence[Row], at: Cursor) -> tuple[Fact | Unmapped, ...]:
         if not issues:
             return ()
-        stages = Stages.build(self._client.listed("issue_statuses"), self._settings.started, self._settings.cancelled)
-        teller = Teller(self._instance, stages, self._names.field, self._people.account)
-        told = [each for issue in issues for each in teller.told(issue, *at.told(issue["id"]))]
+        statuses = self._client.listed("issue_statuses")
+        teller = Teller(self._instance, self._stages(statuses), self._names.field, self._people.account)
+        told = [each for issue in issues for each in self._each(teller, issue, statuses, at.told(issue["id"]))]
         return tuple(sorted(told, key=_place))
+
+    def _each(
+        self, teller: Teller, issue: Row, statuses: Sequence[Row], since: tuple[str, int]
+    ) -> Iterator[Fact | Unmapped]:
+        for told in teller.told(issue, *since):
+            if isinstance(told, Unmapped):
+                logins = {user: self._people.account(user) for user in users_of(issue)}
+                told = replace(told, raw=untold(issue, statuses, logins, self._names.field, since))
+            yield told
+
+    def reread(self, raw: bytes) -> tuple[Fact | Unmapped, ...]:
+        """As `Connector.reread`: an issue with all that its telling needs, as it was when it could not be told."""
+        return retold(raw, self._instance, self._stages)
+
+    def _stages(self, statuses: Sequence[Mapping[str, Any]]) -> Stages:
+        return Stages.build(statuses, self._settings.started, self._settings.cancelled)
 
 
 def _known(issues: Sequence[Row], now: float, before: Mapping[int, Known]) -> dict[int, Known]:

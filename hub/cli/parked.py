@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,13 +16,27 @@ if TYPE_CHECKING:
     from hub.cli.parked_settling import Settling
     from hub.ledger.ledger import Ledger
     from hub.ledger.metadata import AnyRow
+    from hub.ledger.parked_search import Wanted
 
-MOST = 10_000
-"""Entries that one command lists or retries."""
-
-parked = typer.Typer(no_args_is_help=True, help="停放的事：查看、重试、放弃 · parked work: see, retry, discard")
+parked = typer.Typer(
+    invoke_without_command=True,
+    help="停放的事：按原因查看、编辑、预演、重试、放弃 · parked work by cause: see, edit, preview, retry, discard",
+)
 Which = Annotated[str, typer.Argument(help="编号，或事件、命令的 id · its number, or the id of the event or command")]
+Several = Annotated[list[str] | None, typer.Argument(help="编号或 id · numbers or ids")]
 By = Annotated[str, typer.Option("--by", help="谁 · who does it", show_default="系统用户 · the system's user")]
+Reason = Annotated[str | None, typer.Option("--reason", help="为什么 · why; it is kept in the log")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="不再询问 · without asking")]
+Kind = Annotated[str | None, typer.Option("--kind", help="event, command, delivery")]
+Code = Annotated[str | None, typer.Option("--code", help="HUB-E…")]
+Rule = Annotated[str | None, typer.Option("--rule", help="规则 · the rule")]
+Connector = Annotated[str | None, typer.Option("--connector", help="连接 · the connected system")]
+Case = Annotated[str | None, typer.Option("--case", help="只看这个链条 · this case only")]
+Cause = Annotated[
+    str | None,
+    typer.Option("--cause", help="hub parked 所列的原因，或错误码 · a cause of hub parked, or a code"),
+]
+Since = Annotated[str | None, typer.Option("--since", help="时间，或 30m、2h、3d · a time, or 30m, 2h, 3d")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,52 +49,170 @@ def myself() -> str:
     return getpass.getuser()
 
 
-@parked.command("list")
-def list_(
+@parked.callback()
+def causes(
+    context: typer.Context,
+    kind: Kind = None,
+    code: Code = None,
+    rule: Rule = None,
+    connector: Connector = None,
+    case: Case = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="最多多少种原因 · how many causes at most")] = 50,
     home: HomeOption = HERE,
     json: JsonOption = False,
-    case: Annotated[str | None, typer.Option("--case", help="只看这个链条 · this case only")] = None,
 ) -> None:
-    """停放的事，按原因分组 · what is parked, by cause"""
-    from hub.cli import parked_entries
+    """停放的事，按原因分组 · what is parked, by cause."""
+    if context.invoked_subcommand is not None:
+        return
+    from hub.cli import parked_choice, parked_entries
     from hub.cli.running_hub import RunningHub
-    from hub.ledger import parked as ledger_parked
 
     with RunningHub.of(home).look() as conn:
-        rows = ledger_parked.opened(conn, case=case, limit=MOST) if conn is not None else []
-        entries = [parked_entries.as_value(row) for row in rows]
+        wanted = parked_choice.wanted(kind=kind, code=code, rule=rule, instance=connector, case=case, since=since)
+        told = parked_entries.causes(conn, wanted, limit) if conn is not None else parked_entries.NOTHING
+    if json:
+        answer(told)
+        return
+    for line in parked_entries.cause_lines(told):
+        say(line)
+
+
+@parked.command("list")
+def list_(
+    kind: Kind = None,
+    code: Code = None,
+    rule: Rule = None,
+    connector: Connector = None,
+    case: Case = None,
+    cause: Cause = None,
+    since: Since = None,
+    state: Annotated[str, typer.Option("--state", help="open, done, discarded, all")] = "open",
+    after: Annotated[int, typer.Option("--after", help="从这个编号之后 · from behind this number on")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="每页条数 · entries of a page")] = 1000,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """逐条列出，按编号分页 · entry by entry, in pages; the next begins --after the last number."""
+    from hub.cli import parked_choice, parked_entries
+    from hub.cli.running_hub import RunningHub
+    from hub.ledger import parked_search
+
+    with RunningHub.of(home).look() as conn:
+        wanted = parked_choice.wanted(
+            conn, cause, kind=kind, code=code, rule=rule, instance=connector, case=case, since=since, state=state
+        )
+        rows = parked_search.page(conn, wanted, after, limit) if conn is not None else []
+    entries = [parked_entries.as_value(row) for row in rows]
     if json:
         answer(entries)
-    else:
-        for line in parked_entries.lines(entries):
-            say(line)
-        if not entries:
-            say(text("没有停放的事", "nothing is parked"))
+        return
+    for line in parked_entries.lines(entries, limit):
+        say(line)
 
 
 @parked.command("show")
 def show(which: Which, home: HomeOption = HERE, json: JsonOption = False) -> None:
-    """一条停放的事，连同原文 · one entry, with its bytes."""
-    from hub.cli import parked_entries
+    """一条停放的事：原文、位置、规则、历次尝试、排在后面的 · one entry: bytes, place, rule, attempts, what waits behind it."""
+    from hub.cli import parked_entries, parked_story
     from hub.cli.running_hub import RunningHub
 
-    with RunningHub.of(home).look() as conn:
+    hub = RunningHub.of(home)
+    with hub.look() as conn:
         found = parked_entries.find(conn, which) if conn is not None else None
-    if found is None:
-        raise RejectedError("HUB-E6203", id=which)
+        if conn is None or found is None:
+            raise RejectedError("HUB-E6203", id=which)
+        told = parked_story.as_value(conn, hub.home, found)
     if json:
-        answer({**parked_entries.as_value(found), "headers": found.headers, "body": parked_entries.body_of(found)})
+        answer(told)
         return
-    for line in parked_entries.story(found):
+    for line in parked_story.lines(told, found, hub.home.secrets):
         say(line)
+
+
+@parked.command("edit")
+def edit(
+    which: Which,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="如 data.amount=880000 · a field and its value")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", exists=True, dir_okay=False, help="全文 · the whole of it")
+    ] = None,
+    reason: Reason = None,
+    by: By = "",
+    yes: Yes = False,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """更正它：显示差异，确认后记为一个事件；原文不变 · correct it: shows the diff, asks, records an event; what came stays."""
+    from hub.cli import parked_editing
+    from hub.cli.parked_bytes import difference
+    from hub.cli.running_hub import RunningHub
+
+    hub = RunningHub.of(home)
+    with hub.ledger() as ledger:
+        entry = _one(ledger, which)
+        before = parked_editing.whole(hub, entry)
+        after = parked_editing.edited(before, hub.home.secrets, file, settings or [])
+        changed = difference(before, after, hub.home.secrets)
+        if before == after or not (changed or file):
+            raise RejectedError("HUB-E6214", id=which)
+        corrected = parked_editing.checked(entry, after)
+        for line in () if json else changed:
+            say(line)
+        if not yes and not json and not typer.confirm(text("记录这个更正？", "Record this correction?")):
+            raise typer.Exit(Exit.FAILED)
+        asking = parked_editing.asking(by or myself(), reason)
+        event = ledger.writer.run(lambda conn: parked_editing.record(conn, entry, corrected, asking))
+    if json:
+        answer({"id": entry.id, "ref": entry.ref, "event": event, "diff": changed})
+    else:
+        say(
+            text("已记录 #{0} 的更正 → hub parked preview {0}", "#{0} is corrected → hub parked preview {0}").format(
+                entry.id
+            )
+        )
+
+
+@parked.command("preview")
+def preview(
+    which: Several = None,
+    case: Case = None,
+    cause: Cause = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="最多多少条 · how many at most")] = 100,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """预演：现在重试会怎样，什么也不做 · what a retry would do now, without doing it. Exit 6 when something would fail again."""
+    from hub.cli import parked_preview
+    from hub.cli.running_hub import RunningHub
+
+    hub = RunningHub.of(home)
+    with hub.ledger() as ledger:
+        entries: list[AnyRow] = []
+        for rows in _chosen(ledger, which, case, cause, every=False):
+            entries += rows
+            if len(entries) >= limit:
+                break
+    told = parked_preview.preview(hub, entries[:limit])
+    if json:
+        answer(told)
+    else:
+        for line in parked_preview.lines(told, hub.home.secrets):
+            say(line)
+    if any(each["outcome"] in ("fails", "never") for each in told):
+        raise typer.Exit(Exit.PARKED)
 
 
 @parked.command("retry")
 def retry(
-    which: Annotated[list[str] | None, typer.Argument(help="编号或 id · numbers or ids")] = None,
+    which: Several = None,
     every: Annotated[bool, typer.Option("--all", help="全部 · everything")] = False,
     case: Annotated[str | None, typer.Option("--case", help="这个链条的 · what waits in this case")] = None,
+    cause: Cause = None,
     by: By = "",
+    reason: Reason = None,
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
@@ -87,21 +220,20 @@ def retry(
     from hub.cli.parked_settling import Settling, until_files_are_read
     from hub.cli.running_hub import RunningHub
 
-    if bool(which) + every + (case is not None) != 1:
-        raise typer.BadParameter(text("给出编号、--all 或 --case 之一", "give numbers, or --all, or --case"))
     hub = RunningHub.of(home)
     with hub.ledger() as ledger:
-        entries = [_one(ledger, name) for name in which] if which else _all(ledger, case)
-        until_files_are_read(hub)
-        settling = Settling(hub, ledger, by or myself())
-        settling.retry(entries)
+        settling = Settling(hub, ledger, by or myself(), reason)
+        for number, entries in enumerate(_chosen(ledger, which, case, cause, every=every)):
+            if number == 0:
+                until_files_are_read(hub)
+            settling.retry(entries)
         settling.wait()
         _tell(settling, json)
 
 
 @parked.command("discard")
 def discard(
-    which: Which,
+    which: Annotated[list[str], typer.Argument(help="编号或 id · numbers or ids")],
     reason: Annotated[str, typer.Option("--reason", help="为什么 · why; it is kept in the log")],
     by: By = "",
     home: HomeOption = HERE,
@@ -111,10 +243,13 @@ def discard(
     from hub.cli.parked_settling import Settling
     from hub.cli.running_hub import RunningHub
 
+    if not reason.strip():
+        raise typer.BadParameter(text("请写明原因", "say why"), param_hint="--reason")
     hub = RunningHub.of(home)
     with hub.ledger() as ledger:
         settling = Settling(hub, ledger, by or myself(), reason)
-        settling.discard(_one(ledger, which))
+        for entry in [_one(ledger, name) for name in which]:
+            settling.discard(entry)
         settling.wait()
         _tell(settling, json)
 
@@ -132,13 +267,24 @@ def _one(ledger: Ledger, name: str) -> AnyRow:
     return found
 
 
-def _all(ledger: Ledger, case: str | None) -> Sequence[AnyRow]:
-    """What is open and can be tried again; of a case, or of all."""
+def _chosen(
+    ledger: Ledger, which: Sequence[str] | None, case: str | None, cause: str | None, *, every: bool
+) -> Iterator[Sequence[AnyRow]]:
+    """The entries that are meant, page by page, oldest first; of a case, a cause or all, those that can be tried again."""
+    from hub.cli import parked_choice
     from hub.cli.parked_settling import can_be_retried
-    from hub.ledger import parked as ledger_parked
 
+    if bool(which) + every + (case is not None) + (cause is not None) != 1:
+        raise typer.BadParameter(
+            text("给出编号、--cause、--case 或 --all 之一", "give numbers, or --cause, or --case, or --all")
+        )
+    if which:
+        yield [_one(ledger, name) for name in which]
+        return
     with ledger.reading() as conn:
-        return [row for row in ledger_parked.opened(conn, case=case, limit=MOST) if can_be_retried(row)]
+        wanted: Wanted = parked_choice.wanted(conn, cause, case=case)
+    for rows in parked_choice.pages(ledger, wanted):
+        yield [row for row in rows if can_be_retried(row)]
 
 
 def _tell(settling: Settling, json: bool) -> None:
@@ -154,7 +300,7 @@ def _tell(settling: Settling, json: bool) -> None:
         say(text("处理 {asked} 条，{settled} 条已了结", "{asked} asked, {settled} settled").format_map(told))
         for command in working:
             say(text("  … 命令 {} 还在重试 → hub status", "  … command {} is being tried → hub status").format(command))
-        for line in parked_entries.lines(left):
+        for line in parked_entries.lines(left, len(left) + 1) if left else ():
             say(f"  {line}")
         if left and not settling.hub.runs:
             say(text("  接力没有在运行：启动后会处理 → hub up", "  the hub is not running: it is done after hub up"))

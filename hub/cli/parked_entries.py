@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.ledger.metadata import AnyRow
+    from hub.ledger.parked_search import Group, Wanted
 
-MOST = 10
-"""Entries of one cause that are named."""
 KINDS = {"event": ("事件", "event"), "command": ("命令", "command"), "delivery": ("推送", "delivery")}
 
 
@@ -49,6 +48,8 @@ def as_value(entry: AnyRow) -> dict[str, Any]:
         "parked_at",
         "asked",
         "reason",
+        "tries",
+        "edits",
     )
     return {
         **{name: getattr(entry, name) for name in names},
@@ -59,29 +60,63 @@ def as_value(entry: AnyRow) -> dict[str, Any]:
     }
 
 
-def grouped(entries: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Entries of one cause together; the causes that hold most up come first."""
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+NOTHING: Mapping[str, Any] = {"count": 0, "causes": [], "more": 0}
+
+
+def causes(conn: Connection, wanted: Wanted, limit: int) -> dict[str, Any]:
+    """What is parked, by cause, with one example each; the causes that hold most up come first. `more` are not told."""
+    from hub.ledger import parked_search
+
+    found = parked_search.groups(conn, wanted)
+    examples = parked_search.examples(conn, [group.example for group in found[:limit]])
+    told = [_cause(group, as_value(examples[group.example])) for group in found[:limit]]
+    return {"count": sum(group.count for group in found), "causes": told, "more": max(0, len(found) - limit)}
+
+
+def _cause(group: Group, example: Mapping[str, Any]) -> dict[str, Any]:
+    of_example = {name: example[name] for name in ("id", "ref", "subject", "case")}
+    numbers = {"count": group.count, "oldest": group.oldest, "newest": group.newest}
+    words = {name: example[name] for name in ("message", "fix")}
+    return {"cause": group.cause.name, **group.cause._asdict(), **numbers, **words, "example": of_example}
+
+
+def cause_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """The causes for people."""
+    for cause in told["causes"]:
+        when = text("首次 {}，最近 {}", "first {}, last {}").format(local(cause["oldest"]), local(cause["newest"]))
+        marks = [
+            text(*KINDS[cause["kind"]]),
+            cause["instance"],
+            cause["rule"] and f"{text('规则', 'rule')} {cause['rule']}",
+        ]
+        yield f"{cause['code']}{_at(cause)}  {cause['message']}"
+        yield f"  → {cause['fix']}"
+        yield f"  {text('{} 条', '{} entries').format(cause['count'])}  {'  '.join(filter(None, marks))}  {when}"
+        example = cause["example"]
+        yield f"  {text('如', 'e.g.')} #{example['id']} {example['subject'] or example['ref']}   --cause {cause['cause']}"
+    if told["more"]:
+        yield text("… 另有 {} 种原因", "… {} more causes").format(told["more"])
+    if not told["count"]:
+        yield text("没有停放的事", "nothing is parked")
+        return
+    yield text("共 {} 条。逐条：hub parked list --cause …；重试：hub parked retry --cause …",
+               "{} in all. Each: hub parked list --cause …; retry: hub parked retry --cause …").format(told["count"])  # fmt: skip
+
+
+def _at(told: Mapping[str, Any]) -> str:
+    return f" {told['place']}" if told["place"] else ""
+
+
+def lines(entries: Sequence[Mapping[str, Any]], limit: int) -> Iterator[str]:
+    """A page of entries for people; a full one says how to go on."""
     for entry in entries:
-        cause = (entry["kind"], entry["code"], entry["rule"], entry["place"], entry["instance"])
-        groups.setdefault(cause, []).append(entry)
-    return sorted(groups.values(), key=lambda group: (-len(group), group[0]["id"]))
-
-
-def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The list for people."""
-    for group in grouped(entries):
-        first, last = group[0], group[-1]
-        place = f" {first['place']}" if first["place"] else ""
-        rule = f"  {text('规则', 'rule')} {first['rule']}" if first["rule"] else ""
-        when = text("首次 {}，最近 {}", "first {}, last {}").format(local(first["parked_at"]), local(last["parked_at"]))
-        yield f"{first['code']}{place}  {first['message']}"
-        yield f"  → {first['fix']}"
-        yield f"  {text('{} 条', '{} entries').format(len(group))}  {when}{rule}"
-        for entry in group[:MOST]:
-            yield f"    #{entry['id']:<5} {text(*KINDS[entry['kind']])}  {entry['subject'] or entry['ref']}"
-        if len(group) > MOST:
-            yield f"    … {text('另有 {} 条', '{} more').format(len(group) - MOST)}"
+        kind, about = text(*KINDS[entry["kind"]]), entry["subject"] or entry["ref"]
+        yield f"#{entry['id']:<6} {local(entry['parked_at'])}  {kind}  {entry['code']}{_at(entry)}  {about}"
+        yield f"        {entry['message']}"
+    if not entries:
+        yield text("没有停放的事", "nothing is parked")
+    elif len(entries) >= limit:
+        yield text("… 下一页：--after {}", "… the next page: --after {}").format(entries[-1]["id"])
 
 
 def local(stamp: str) -> str:
@@ -89,29 +124,3 @@ def local(stamp: str) -> str:
     from schemas.event import moment
 
     return moment(stamp).astimezone().strftime("%m-%d %H:%M:%S")
-
-
-def story(entry: AnyRow) -> Iterator[str]:
-    """One entry in full, with its bytes."""
-    told = as_value(entry)
-    yield f"#{told['id']}  {text(*KINDS[told['kind']])}  {told['ref']}  ({told['state']})"
-    yield f"  {told['code']} {told['place'] or ''}  {told['message']}"
-    yield f"  → {told['fix']}"
-    shown = (
-        (text("链条", "case"), told["case"]), (text("对象", "subject"), told["subject"]),
-        (text("连接", "connector"), told["instance"]), (text("规则", "rule"), told["rule"]),
-        (text("停放于", "parked at"), local(told["parked_at"])), (text("说明", "reason"), told["reason"]),
-    )  # fmt: skip
-    yield from (f"  {name}: {value}" for name, value in shown if value)
-    yield from (f"  {name}: {value}" for name, value in (entry.headers or {}).items())
-    yield body_of(entry)
-
-
-def body_of(entry: AnyRow) -> str:
-    """Its bytes, for reading: JSON is laid out."""
-    import orjson
-
-    try:
-        return orjson.dumps(orjson.loads(entry.body), option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONDecodeError:
-        return bytes(entry.body).decode(errors="backslashreplace")

@@ -41,33 +41,39 @@ class Settling:
     commands: list[str] = field(default_factory=list)
     deliveries: list[int] = field(default_factory=list)
     refs: list[str] = field(default_factory=list)
+    _cases: set[str] = field(default_factory=set)
 
     def retry(self, entries: Sequence[AnyRow]) -> None:
-        """Ask for these, each case of events once: all that waits in a case is taken up with it."""
-        from hub.ledger import parked, parked_work
-        from hub.ledger.parked_events import retry
-
+        """Ask for these, each case of events once: all that waits in a case is taken up with it. May be called page by page."""
         for entry in entries:
             if not can_be_retried(entry):
                 raise RejectedError("HUB-E6205", id=entry.id)
+        self.ledger.writer.run(lambda conn: self._ask(conn, entries))
 
-        def work(conn: Connection) -> None:
-            cases = set[str]()
-            for entry in entries:
-                self.refs.append(entry.ref)
-                if entry.kind == "delivery":
-                    parked.ask(conn, entry.id, "retry", self.by)
-                    self.deliveries.append(entry.id)
-                elif entry.kind == "command":
-                    parked_work.retry(conn, _id(entry), datetime.now(UTC), self.by)
-                    self.commands.append(_id(entry))
-                elif entry.case_id not in cases:
-                    cases.add(entry.case_id)
-                    self.notes.append(retry(conn, entry, self._asking()))
-            for case in cases:
-                self.refs += [row.ref for row in parked.opened(conn, kind="event", case=case)]
+    def _ask(self, conn: Connection, entries: Sequence[AnyRow]) -> None:
+        from hub.ledger import parked, parked_work
 
-        self.ledger.writer.run(work)
+        for entry in entries:
+            self.refs.append(entry.ref)
+            if entry.kind == "delivery":
+                parked.ask(conn, entry.id, "retry", self.by, self.reason)
+                self.deliveries.append(entry.id)
+            elif entry.kind == "command":
+                parked_work.retry(conn, _id(entry), datetime.now(UTC), self.by, self.reason)
+                self.commands.append(_id(entry))
+            elif (entry.case_id or entry.ref) not in self._cases:
+                self._cases.add(entry.case_id or entry.ref)
+                self._ask_case(conn, entry)
+
+    def _ask_case(self, conn: Connection, entry: AnyRow) -> None:
+        from hub.ledger import parked
+        from hub.ledger.parked_events import has_case, retry
+
+        now = parked.get(conn, entry.id)
+        assert now is not None  # entries are never deleted
+        self.notes.append(retry(conn, now, self._asking()))
+        if has_case(entry):
+            self.refs += [row.ref for row in parked.opened(conn, kind="event", case=entry.case_id)]
 
     def discard(self, entry: AnyRow) -> None:
         """Ask for this one to be given up."""
@@ -95,11 +101,10 @@ class Settling:
 
     def still_open(self) -> list[AnyRow]:
         """Those of the entries that are parked now."""
-        from hub.ledger import parked
+        from hub.ledger.parked_search import opened_of
 
         with self.ledger.reading() as conn:
-            found = [parked.find(conn, ref) for ref in dict.fromkeys(self.refs)]
-        return [row for row in found if row is not None and row.state == "open"]
+            return opened_of(conn, list(dict.fromkeys(self.refs)))
 
     def unfinished(self) -> list[str]:
         """Commands that were taken up and are still being tried."""
@@ -110,10 +115,8 @@ class Settling:
         from hub.ledger import parked
 
         with self.ledger.reading() as conn:
-            rows = [parked.get(conn, id_) for id_ in self.deliveries]
-            return all(row is None or row.asked is None for row in rows) and all(
-                _ended(conn, command) for command in self.commands
-            )
+            self.deliveries = [id_ for id_ in self.deliveries if parked.is_asked(conn, id_)]
+            return not self.deliveries and all(_ended(conn, command) for command in self.commands)
 
     def _asking(self) -> Asking:
         from hub.ledger.parked_events import Asking
@@ -128,6 +131,8 @@ class Tried:
     hub: RunningHub
     ledger: Ledger
     notes: Sequence[str]
+    _waiting: list[str] | None = None
+    _partitions: set[int] = field(default_factory=set)
     _ends: dict[int, int] = field(default_factory=dict)
     _said: dict[int, int] | None = None
 
@@ -143,11 +148,16 @@ class Tried:
 
         if self._ends:
             return True
+        if self._waiting is None:
+            self._waiting = list(self.notes)
         with self.ledger.reading() as conn:
-            rows = [outbox.find(conn, note) for note in self.notes]
-        if any(row is None or row.published_at is None for row in rows):
-            return False
-        partitions = {row.partition for row in rows if row is not None}
+            while self._waiting:
+                row = outbox.find(conn, self._waiting[-1])
+                if row is None or row.published_at is None:
+                    return False
+                self._partitions.add(row.partition)
+                self._waiting.pop()
+        partitions = self._partitions
         self._ends = {p: end for p, end in self.hub.log().ends(EVENTS.name).items() if p in partitions}
         return True
 
@@ -192,10 +202,12 @@ def until_files_are_read(hub: RunningHub) -> None:
 
 
 def can_be_retried(entry: AnyRow) -> bool:
-    """Whether another try could end otherwise: not for a foreign record that belongs to no case."""
+    """Whether another try could end otherwise: for a foreign record that belongs to no case, only once it was corrected."""
     from hub.ledger.parked_events import has_case
 
-    return entry.kind == "delivery" or not _is_record(entry) or (entry.kind == "event" and has_case(entry))
+    if entry.kind == "delivery" or not _is_record(entry):
+        return True
+    return entry.kind == "event" and (has_case(entry) or entry.edits > 0)
 
 
 def _id(entry: AnyRow) -> str:

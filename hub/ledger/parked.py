@@ -149,6 +149,11 @@ def asked(conn: Connection, kind: str, limit: int = 1000) -> Sequence[AnyRow]:
     return conn.execute(found.order_by(parked.c.id).limit(limit)).all()
 
 
+def is_asked(conn: Connection, row: int) -> bool:
+    """Whether something was asked for that was not tried yet."""
+    return conn.execute(select(parked.c.asked).where(parked.c.id == row, is_open)).scalar_one_or_none() is not None
+
+
 def answer(conn: Connection, row: int) -> None:
     """Note that what was asked for has been tried; the entry itself says with what result."""
     conn.execute(update(parked).where(parked.c.id == row).values(asked=None, asked_by=None))

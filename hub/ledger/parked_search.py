@@ -113,3 +113,13 @@ def behind(conn: Connection, entry: AnyRow, limit: int) -> tuple[int, Sequence[A
 def examples(conn: Connection, numbers: Sequence[int]) -> dict[int, Any]:
     """Entries by number, without their bytes."""
     return {row.id: row for row in conn.execute(select(*LISTED).where(parked.c.id.in_(numbers)))}
+
+
+def opened_of(conn: Connection, refs: Sequence[str]) -> list[AnyRow]:
+    """Those of these refs that are open, in their order, without their bytes."""
+    found = list[AnyRow]()
+    for first in range(0, len(refs), 500):
+        some = refs[first : first + 500]
+        rows = {row.ref: row for row in conn.execute(select(*LISTED).where(is_open, parked.c.ref.in_(some)))}
+        found += [rows[ref] for ref in some if ref in rows]
+    return found

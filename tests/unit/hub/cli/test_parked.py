@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from sqlalchemy import Connection
 from hub.home import Home
 from hub.ledger import commands, outbox, parked
 from hub.ledger.ledger import Ledger
-from schemas.event import Event
+from schemas.event import Command, Event
 from tests.events import AT, command, won
 from tests.unit.hub.cli.conftest import Hub
 
 DEAL = "opportunity/crm/O-1"
+BROKEN = {"instance": "crm", "reason": "KeyError"}
 
 
 @pytest.fixture
@@ -39,8 +41,8 @@ def aside(ledger: Ledger, ref: str, kind: str = "event", **more: Any) -> int:
     return int(found.id)
 
 
-def parked_command(ledger: Ledger, number: int) -> None:
-    asked = command(won(f"O-{number}"))
+def parked_command(ledger: Ledger, number: int, **arguments: Any) -> None:
+    asked = command(won(f"O-{number}"), **arguments)
 
     def work(conn: Connection) -> None:
         table = commands.commands
@@ -48,7 +50,7 @@ def parked_command(ledger: Ledger, number: int) -> None:
         conn.execute(table.update().where(table.c.id == asked.id).values(state="PARKED"))
 
     ledger.writer.run(work)
-    aside(ledger, f"command/{asked.id}", "command", case_id=asked.case)
+    aside(ledger, f"command/{asked.id}", "command", case_id=asked.case, body=asked.to_json())
 
 
 def recorded(ledger: Ledger, type_: str) -> list[Event]:
@@ -72,23 +74,40 @@ def test_nothing_is_parked_where_nothing_ever_ran(home: Path, hub: Hub) -> None:
 def test_entries_of_one_cause_stand_together(home: Path, hub: Hub, ledger: Ledger) -> None:
     for number in range(3):
         aside(ledger, f"event/e{number}", subject=f"opportunity/crm/O-{number}")
-    aside(
-        ledger,
-        "delivery/crm/1",
-        "delivery",
-        code="HUB-E6105",
-        seen={"instance": "crm", "reason": "KeyError"},
-        place=None,
-    )
-    told = hub("parked", "list", "--home", home).out
+    aside(ledger, "delivery/crm/1", "delivery", code="HUB-E6105", seen=BROKEN, place=None, rule=None, instance="crm")
+    told = hub("parked", "--home", home).out
     assert told.count("nobody holds the role 'chief'") == 1
     assert "3 entries" in told
     assert "did you mean lead?" in told
     assert told.index("HUB-E3140") < told.index("HUB-E6105")
-    listed = hub("parked", "list", "--home", home, "--json").json
-    assert [entry["kind"] for entry in listed] == ["event", "event", "event", "delivery"]
-    assert listed[0]["case"] == DEAL
+    answer = hub("parked", "--home", home, "--json").json
+    assert (answer["count"], [cause["count"] for cause in answer["causes"]]) == (4, [3, 1])
+    assert answer["causes"][0]["example"]["ref"] == "event/e0"
+    assert hub("parked", "--connector", "crm", "--home", home, "--json").json["count"] == 1
+    assert hub("parked", "--limit", 1, "--home", home, "--json").json["more"] == 1
+    name = answer["causes"][1]["cause"]
+    assert [one["ref"] for one in hub("parked", "list", "--cause", name, "--home", home, "--json").json] == [
+        "delivery/crm/1"
+    ]
+    ran = hub("parked", "list", "--cause", "nothing", "--home", home)
+    assert ran.error and ran.error.code == "HUB-E6208"
+
+
+def test_the_list_is_filtered_and_paged(home: Path, hub: Hub, ledger: Ledger) -> None:
+    for number in range(5):
+        aside(ledger, f"event/e{number}", rule="even" if number % 2 == 0 else "odd")
+    first = hub("parked", "list", "--limit", 2, "--home", home, "--json").json
+    assert [one["ref"] for one in first] == ["event/e0", "event/e1"]
+    then = hub("parked", "list", "--limit", 2, "--after", first[-1]["id"], "--home", home, "--json").json
+    assert [one["ref"] for one in then] == ["event/e2", "event/e3"]
+    assert f"--after {first[-1]['id']}" in hub("parked", "list", "--limit", 2, "--home", home).out
+    assert len(hub("parked", "list", "--rule", "odd", "--home", home, "--json").json) == 2
     assert hub("parked", "list", "--case", "opportunity/crm/O-9", "--home", home, "--json").json == []
+    assert len(hub("parked", "list", "--since", AT, "--home", home, "--json").json) == 5
+    assert hub("parked", "list", "--since", "2999-01-01", "--home", home, "--json").json == []
+    assert hub("parked", "list", "--state", "done", "--home", home, "--json").json == []
+    ran = hub("parked", "list", "--since", "noon", "--home", home)
+    assert ran.error and ran.error.code == "HUB-E6209"
 
 
 def test_an_entry_is_found_by_number_ref_and_id(home: Path, hub: Hub, ledger: Ledger) -> None:
@@ -158,3 +177,150 @@ def test_a_delivery_is_marked_for_the_program_that_keeps_it(home: Path, hub: Hub
 def test_which_entries_must_be_said(home: Path, hub: Hub) -> None:
     assert hub("parked", "retry", "--home", home).code == 2
     assert hub("parked", "retry", "1", "--all", "--home", home).code == 2
+
+
+def test_show_tells_attempts_what_waits_and_masks_secrets(home: Path, hub: Hub, ledger: Ledger) -> None:
+    (home / "rules" / "won_deal.yaml").write_text("\n" * 6 + "if: event.data.amount > 1\n", "utf-8")
+    body = b'{"id": "e1", "data": {"amount": "1", "api_key": "hunter2", "nested": [{"password": "hunter2"}]}}'
+    number = aside(ledger, "event/e1", body=body, mark=1)
+    aside(ledger, "event/e1", code="HUB-E6005", seen={"reason": "KeyError"}, mark=2)
+    aside(ledger, "event/e2", code="HUB-E6010", seen={"behind": "e1"}, place=None, rule=None)
+    told = hub("parked", "show", number, "--home", home, "--json").json
+    assert [(one["number"], one["code"]) for one in told["attempts"]] == [(1, "HUB-E3140"), (2, "HUB-E6005")]
+    assert told["source"] == "if: event.data.amount > 1"
+    assert (told["waiting"]["count"], told["waiting"]["entries"][0]["ref"]) == (1, "event/e2")
+    out = hub("parked", "show", number, "--home", home).out
+    assert "hunter2" not in out + told["body"]
+    assert '"amount": "1"' in out
+    assert "try 2" in out
+
+
+def sound(**more: Any) -> bytes:
+    return won(**more).to_json()
+
+
+def test_an_event_is_corrected_once_and_keeps_its_bytes(home: Path, hub: Hub, ledger: Ledger) -> None:
+    number = aside(ledger, f"event/{won().id}", body=sound())
+    edit = ("parked", "edit", number, "--set", "data.amount=12", "--by", "li.lei", "--reason", "typo", "--home", home)
+    asked = hub(*edit)
+    assert asked.code == 1, "nobody answered the question"
+    assert recorded(ledger, "hub.parked.edited") == []
+    assert '+    "amount": "12"' in asked.out
+    assert hub(*edit, "--yes").code == 0
+    (told,) = recorded(ledger, "hub.parked.edited")
+    assert (told.case, told.data["parked"], told.data["by"], told.data["reason"]) == (DEAL, won().id, "li.lei", "typo")
+    assert told.data["event"]["data"]["amount"] == "12"
+    again = hub(*edit, "--yes")
+    assert again.error and again.error.code == "HUB-E6214"
+    shown = hub("parked", "show", number, "--home", home, "--json").json
+    assert (shown["edits"], '"amount": "880000"' in shown["body"], '"amount": "12"' in shown["correction"]) == (
+        1,
+        True,
+        True,
+    )
+    assert [done["what"] for done in shown["done"]] == ["edited"]
+
+
+def test_a_file_replaces_the_whole_of_a_poison_record(home: Path, hub: Hub, ledger: Ledger, tmp_path: Path) -> None:
+    number = aside(ledger, "record/hub.events/0/0", body=b"{", subject=None)
+    (tmp_path / "right.json").write_bytes(sound())
+    assert hub("parked", "edit", number, "--file", tmp_path / "right.json", "--yes", "--home", home).code == 0
+    (told,) = recorded(ledger, "hub.parked.edited")
+    assert Event.model_validate(told.data["event"]) == won()
+
+
+def test_the_editor_sees_no_secrets_and_takes_none_away(
+    home: Path, hub: Hub, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = tmp_path / "editor.py"
+    editor.write_text(
+        "import pathlib, sys\nfile = pathlib.Path(sys.argv[1])\ntext = file.read_text('utf-8')\n"
+        "assert 'hunter2' not in text\nfile.write_text(text.replace('880000', '7'), 'utf-8')\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("EDITOR", f"{sys.executable} {editor}")
+    monkeypatch.delenv("VISUAL", raising=False)
+    number = aside(ledger, f"event/{won().id}", body=sound(data={**won().data, "token": "hunter2"}))
+    ran = hub("parked", "edit", number, "--yes", "--home", home)
+    assert (ran.code, "hunter2" in ran.out) == (0, False)
+    (told,) = recorded(ledger, "hub.parked.edited")
+    assert (told.data["event"]["data"]["amount"], told.data["event"]["data"]["token"]) == ("7", "hunter2")
+    monkeypatch.setenv("EDITOR", str(tmp_path / "none"))
+    ran = hub("parked", "edit", number, "--yes", "--home", home)
+    assert ran.error and ran.error.code == "HUB-E6213"
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [
+        ("id=another", "HUB-E6212"), ("partitionkey=opportunity/crm/O-2", "HUB-E6212"), ("data.currency=yuan", "HUB-E6212"),
+        ("data.name", "HUB-E6210"), ("id.x=1", "HUB-E6210"), ("time=noon", "HUB-E6212"), ("data.amount=880000", "HUB-E6214"),
+    ],
+)  # fmt: skip
+def test_a_correction_that_cannot_be_is_not_recorded(
+    home: Path, hub: Hub, ledger: Ledger, setting: str, code: str
+) -> None:
+    number = aside(ledger, f"event/{won().id}", body=sound())
+    ran = hub("parked", "edit", number, "--set", setting, "--yes", "--home", home)
+    assert ran.error and ran.error.code == code
+    assert recorded(ledger, "hub.parked.edited") == []
+
+
+def test_a_corrected_command_is_sent_under_its_own_id(home: Path, hub: Hub, ledger: Ledger) -> None:
+    asked = command(won(), title="T")
+    parked_command(ledger, 1, title="T")
+    ran = hub("parked", "edit", asked.id, "--set", "type=task.update", "--yes", "--home", home)
+    assert ran.error and ran.error.code == "HUB-E6212"
+    assert hub("parked", "edit", asked.id, "--set", "arguments.title=T2", "--yes", "--home", home).code == 0
+    (told,) = hub("parked", "preview", asked.id, "--home", home, "--json").json
+    assert (told["outcome"], told["commands"][0]["arguments"]) == ("sends", {"title": "T2"})
+    assert hub("parked", "retry", asked.id, "--home", home).code == 0
+    with ledger.reading() as conn:
+        row = commands.get(conn, asked.id)
+    assert row is not None
+    assert (row.state, Command.from_json(row.body)) == ("NEW", command(won(), title="T2"))
+    assert [event.data["arguments"] for event in recorded(ledger, "hub.parked.edited")] == [{"title": "T2"}]
+
+
+def test_a_record_without_a_case_enters_the_log_as_it_was_corrected(home: Path, hub: Hub, ledger: Ledger) -> None:
+    number = aside(ledger, "record/hub.events/3/7", case_id=None, subject=None, body=sound(subject=DEAL), rule=None)
+    assert hub("parked", "edit", number, "--set", "data.amount=5", "--yes", "--home", home).code == 0
+    assert hub("parked", "retry", number, "--home", home).code == 0
+    assert state(ledger, "record/hub.events/3/7") == "done"
+    (told,) = recorded(ledger, "crm.opportunity.won")
+    assert (told.id, told.data["amount"]) == (won().id, "5")
+
+
+def test_who_asks_twice_has_asked_once_until_it_fails_again(home: Path, hub: Hub, ledger: Ledger) -> None:
+    aside(ledger, "event/e1", mark=1)
+    for _ in range(2):
+        hub("parked", "retry", "e1", "--home", home)
+    assert len(recorded(ledger, "hub.parked.retried")) == 1
+    aside(ledger, "event/e1", mark=2)
+    hub("parked", "retry", "e1", "--home", home)
+    assert len(recorded(ledger, "hub.parked.retried")) == 2
+
+
+def test_a_cause_is_retried_as_a_whole(home: Path, hub: Hub, ledger: Ledger) -> None:
+    for number in range(3):
+        aside(ledger, f"event/e{number}", case_id=f"opportunity/crm/O-{number}")
+    aside(ledger, "event/other", case_id="opportunity/crm/O-9", code="HUB-E6005", seen={"reason": "x"})
+    ran = hub("parked", "retry", "--cause", "HUB-E3140", "--home", home, "--json")
+    assert (ran.code, ran.json["asked"]) == (6, 3)
+    assert [event.case for event in recorded(ledger, "hub.parked.retried")] == [
+        f"opportunity/crm/O-{n}" for n in range(3)
+    ]
+
+
+def test_several_are_discarded_with_one_reason(home: Path, hub: Hub, ledger: Ledger) -> None:
+    numbers = [aside(ledger, f"record/hub.events/3/{n}", case_id=None, subject=None) for n in range(2)]
+    assert hub("parked", "discard", *numbers, "--reason", " ", "--home", home).code == 2
+    assert hub("parked", "discard", *numbers, "--reason", "junk", "--home", home).code == 0
+    assert [event.data["reason"] for event in recorded(ledger, "hub.parked.discarded")] == ["junk", "junk"]
+    assert hub("parked", "--home", home, "--json").json["count"] == 0
+
+
+def test_a_preview_of_a_delivery_asks_the_mapping(home: Path, hub: Hub, ledger: Ledger) -> None:
+    number = aside(ledger, "delivery/gone/1", "delivery", instance="gone", case_id=None, headers={})
+    ran = hub("parked", "preview", number, "--home", home, "--json")
+    assert (ran.code, [(one["outcome"], one["code"]) for one in ran.json]) == (6, [("fails", "HUB-E6107")])

@@ -1,0 +1,156 @@
+"""What a retry would do now, without doing it: the same pure step, with the rules as the files are now, on the case as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hub.cli.terminal import speech, text
+from hub.errors import HubError
+
+if TYPE_CHECKING:
+    from hub.case import Case
+    from hub.cli.running_hub import RunningHub
+    from hub.event_log import EventLog
+    from hub.ledger.metadata import AnyRow
+    from hub.outputs import Output, Parked
+    from hub.parking import Again
+    from hub.step import Rules
+
+
+def preview(hub: RunningHub, entries: Sequence[AnyRow]) -> list[dict[str, Any]]:
+    """What would become of each entry, and of what is taken up with it; a case of events once, in its order.
+
+    Raises FatalError when the broker or the rules cannot be read.
+    """
+    cases = dict.fromkeys(str(entry.case_id) for entry in entries if entry.kind == "event")
+    told = [one for case in cases for one in of_case(hub.log(), case, hub.home.rules)] if cases else []
+    told += [_of_command(entry) for entry in entries if entry.kind == "command"]
+    deliveries = [entry.id for entry in entries if entry.kind == "delivery"]
+    return [*told, *(_of_deliveries(hub, deliveries) if deliveries else ())]
+
+
+def of_case(log: EventLog, name: str, rules: Rules) -> Iterator[dict[str, Any]]:
+    """What a retry of a case would come to, entry by entry, up to the first that fails again; the rest waits behind it."""
+    from hub.event_log import record_at
+    from hub.parking import try_again
+    from hub.partitioner import partition_of
+    from schemas.topics import EVENTS, PARTITIONS
+
+    partition = partition_of(name.encode(), PARTITIONS)
+    case = case_now(log, name, partition)
+    if case is None:
+        return
+    reached = 0
+    places = lambda offsets: [record_at(log, EVENTS.name, partition, offset) for offset in offsets]  # noqa: E731
+    for again in try_again(case, rules, places):
+        reached += 1
+        yield _of_event(again, name)
+    for held in case.held[reached:]:
+        ref = held.event if held.event.startswith("record/") else f"event/{held.event}"
+        yield {"ref": ref, "case": name, "outcome": "waits"}
+
+
+def case_now(log: EventLog, name: str, partition: int) -> Case | None:
+    """The case as the processor keeps it; None when it knows none of that name."""
+    from hub.case import from_json
+    from hub.event_log import read_to_end
+    from hub.worker.state import offset_of
+    from schemas.topics import STATE
+
+    newest, raw = -1, None
+    for batch in read_to_end(log, STATE.name, {partition: log.starts(STATE.name)[partition]}):
+        for record in batch:
+            if record.key == name.encode() and record.value and offset_of(record.value) >= newest:
+                newest, raw = offset_of(record.value), record.value
+    return from_json(raw)[0] if raw is not None else None
+
+
+def _of_event(again: Again, case: str) -> dict[str, Any]:
+    from hub.outputs import Parked
+
+    if isinstance(again.done, Parked):
+        return {"ref": again.ref, "case": case, "outcome": "fails", **failure(again.done)}
+    return {"ref": again.ref, "case": case, "outcome": "done", **followed(again.done.outputs)}
+
+
+def failure(parked: Parked) -> dict[str, Any]:
+    """Why it would be parked again."""
+    error = HubError(parked.code, **parked.seen)
+    words = {"message": error.message(speech.language), "fix": error.fix(speech.language)}
+    return {"code": parked.code, "place": parked.place, "rule": parked.rule, **words}
+
+
+def followed(outputs: Iterable[Output]) -> dict[str, Any]:
+    """The commands that would be asked for, and the events of the case that would follow."""
+    from hub.outputs import Ask, Derive
+
+    made = list(outputs)
+    commands = [_command(output.command) for output in made if isinstance(output, Ask)]
+    events = [_event(output.event) for output in made if isinstance(output, Derive)]
+    return {"commands": commands, "events": events}
+
+
+def _command(command: Any) -> dict[str, Any]:
+    return {name: getattr(command, name) for name in ("id", "type", "instance", "rule", "arguments")}
+
+
+def _event(event: Any) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in ("id", "type", "subject", "data")}
+
+
+def _of_command(entry: AnyRow) -> dict[str, Any]:
+    """The executor would send it, or first ask whether it was done; the system's answer is nobody's to foresee."""
+    from hub.cli.parked_bytes import parsed, present
+    from schemas.event import Command
+
+    if parsed(present(entry)) is None:
+        return {"ref": entry.ref, "outcome": "never"}
+    command = Command.from_json(present(entry))
+    outcome = "looks" if entry.seen.get("doubtful") else "sends"
+    return {"ref": entry.ref, "case": entry.case_id, "outcome": outcome, "commands": [_command(command)], "events": []}
+
+
+def _of_deliveries(hub: RunningHub, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """What the mapping, as it is now, would tell of them: the connectors' own program knows."""
+    from hub.cli.other_programs import ask, error_of
+
+    for told in ask("connectors.previewing", [*map(str, numbers), "--home", str(hub.home.path)]):
+        if "error" in told and "ref" not in told:
+            raise error_of(told["error"])
+        if "error" in told:
+            error = error_of(told["error"])
+            words = {"message": error.message(speech.language), "fix": error.fix(speech.language)}
+            place = str(error.place) if error.place else None
+            yield {"ref": told["ref"], "outcome": "fails", "code": error.code, "place": place, "rule": None, **words}
+        else:
+            yield {"ref": told["ref"], "outcome": "told", "commands": [], "events": told["events"]}
+
+
+OUTCOMES = {
+    "done": ("✔", "会成功", "would go through"),
+    "told": ("✔", "会成为事件", "would become events"),
+    "sends": ("✔", "会再次发送", "would be sent again"),
+    "looks": ("✔", "会先查询是否已完成，再决定是否发送", "would first be looked up, and sent only if it was not done"),
+    "waits": ("…", "仍排在后面", "would still wait behind it"),
+    "fails": ("✘", "仍会失败", "would fail again"),
+    "never": ("✘", "不能重试", "cannot be tried again"),
+}
+
+
+def lines(told: Sequence[Mapping[str, Any]], secrets: set[str]) -> Iterator[str]:
+    """A preview for people."""
+    from hub.cli.parked_bytes import masked
+    from hub.cli.rules import arguments
+
+    for each in told:
+        mark, *words = OUTCOMES[each["outcome"]]
+        yield f"  {mark} {each['ref']}  {text(*words)}"
+        if "code" in each:
+            yield f"      {each['code']} {each['place'] or ''}  {masked(each['message'], secrets)}"
+            yield f"      → {each['fix']}"
+        for command in each.get("commands", ()):
+            yield f"      → {command['type']} @{command['instance']}  {arguments(masked(command['arguments'], secrets))}"
+        for event in each.get("events", ()):
+            yield f"      + {event['type']}  {event['subject']}"
+    yield text("（预演：什么也没有做）", "(a preview: nothing was done)")

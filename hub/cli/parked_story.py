@@ -1,0 +1,158 @@
+"""One entry of parked work in full: why, where, its attempts with their answers, what a person did, what waits, its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hub.cli import parked_bytes, parked_entries
+from hub.cli.terminal import speech, text
+from hub.errors import HubError, texts
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from hub.home import Home
+    from hub.ledger.metadata import AnyRow
+
+MOST = 10
+"""Entries that are named of those that wait."""
+
+
+def as_value(conn: Connection, home: Home, entry: AnyRow) -> dict[str, Any]:
+    """An entry for machines, with its bytes and headers; secrets are masked."""
+    from hub.ledger import parked_search
+
+    number, rows = parked_search.behind(conn, entry, MOST)
+    named = [{"id": row.id, "ref": row.ref, "code": row.code, "subject": row.subject} for row in rows]
+    commands = _commands_behind(conn, entry)
+    told = {
+        **parked_entries.as_value(entry),
+        "source": _source(home, entry),
+        "attempts": [*_attempts(conn, entry)],
+        "answer": _answer(conn, entry),
+        "done": [*_done(conn, entry)],
+        "waiting": {"count": number + len(commands), "entries": named, "commands": commands[:MOST]},
+        "headers": entry.headers,
+        "body": parked_bytes.shown(entry.body, home.secrets),
+        "correction": parked_bytes.shown(entry.correction, home.secrets) if entry.correction is not None else None,
+    }
+    return {
+        **told,
+        **parked_bytes.masked({name: told[name] for name in ("seen", "message", "headers", "attempts")}, home.secrets),
+    }
+
+
+def _source(home: Home, entry: AnyRow) -> str | None:
+    """The line of the user's file that the place names: the rule's expression, or the mapping's."""
+    file, _, line = (entry.place or "").partition(":")
+    number = line.partition(":")[0]
+    if not number.isdecimal() or not (home.path / file).resolve().is_relative_to(home.path):
+        return None
+    try:
+        lines = (home.path / file).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return (
+        str(parked_bytes.masked(lines[int(number) - 1].strip(), home.secrets))
+        if 0 < int(number) <= len(lines)
+        else None
+    )
+
+
+def _attempts(conn: Connection, entry: AnyRow) -> Iterator[dict[str, Any]]:
+    """When it was tried, and what came of it, oldest first."""
+    from hub.ledger import parked
+
+    for row in (*parked.tried(conn, entry.id), entry):
+        at = row.at if hasattr(row, "at") else row.tried_at or row.parked_at
+        number = row.number if hasattr(row, "number") else row.tries
+        known = row.code in texts()
+        said = HubError(row.code, **row.seen).message(speech.language) if known else row.code
+        yield {"number": number, "at": at, "code": row.code, "place": row.place, "message": said}
+
+
+def _answer(conn: Connection, entry: AnyRow) -> dict[str, Any] | None:
+    """How often a command was sent, and what its system answered last."""
+    from hub.ledger import commands
+
+    row = commands.get(conn, entry.ref.removeprefix("command/")) if entry.kind == "command" else None
+    if row is None:
+        return None
+    return {name: getattr(row, name) for name in ("state", "attempts", "updated_at", "code", "reason", "response")}
+
+
+def _done(conn: Connection, entry: AnyRow) -> Iterator[dict[str, Any]]:
+    """What people did about it: retries, corrections, a discard; as the log tells it."""
+    from hub.ledger import outbox
+    from schemas.event import Event
+
+    wanted = entry.ref.removeprefix("event/").removeprefix("command/")
+    rows = (
+        outbox.of_subject(conn, entry.ref)
+        if entry.kind == "delivery"
+        else outbox.of_case(conn, entry.case_id or entry.ref)
+    )
+    for row in rows:
+        if row.type.startswith("hub.parked."):
+            event = Event.from_json(row.body)
+            if event.data.get("parked") == wanted or row.type == "hub.parked.retried":
+                told = {name: event.data.get(name) for name in ("by", "reason")}
+                yield {"at": event.time, "what": row.type.rpartition(".")[2], "event": event.id, **told}
+
+
+def _commands_behind(conn: Connection, entry: AnyRow) -> list[dict[str, Any]]:
+    """The commands of its case that cannot go before it."""
+    from hub.ledger import commands
+
+    mine = commands.get(conn, entry.ref.removeprefix("command/")) if entry.kind == "command" else None
+    if mine is None:
+        return []
+    later = [
+        row for row in commands.of_case(conn, mine.case_id) if row.seq > mine.seq and row.state not in commands.ENDED
+    ]
+    return [{"id": row.id, "type": row.type, "instance": row.instance, "state": row.state} for row in later]
+
+
+def lines(told: Mapping[str, Any], entry: AnyRow, secrets: set[str]) -> Iterator[str]:
+    """One entry for people."""
+    yield f"#{told['id']}  {text(*parked_entries.KINDS[told['kind']])}  {told['ref']}  ({told['state']})"
+    yield f"  {told['code']} {told['place'] or ''}  {told['message']}"
+    if told["source"]:
+        yield f"    | {told['source']}"
+    yield f"  → {told['fix']}"
+    shown = (
+        (text("链条", "case"), told["case"]), (text("对象", "subject"), told["subject"]),
+        (text("连接", "connector"), told["instance"]), (text("规则", "rule"), told["rule"]),
+        (text("停放于", "parked at"), parked_entries.local(told["parked_at"])), (text("说明", "reason"), told["reason"]),
+    )  # fmt: skip
+    yield from (f"  {name}: {value}" for name, value in shown if value)
+    yield from (f"  {name}: {value}" for name, value in (told["headers"] or {}).items())
+    yield from _history(told)
+    yield text("  原文（{} 字节）：", "  what came ({} bytes):").format(len(entry.body))
+    yield from parked_bytes.lines(entry.body, secrets)
+    if entry.correction is not None:
+        yield text("  更正：", "  corrected:")
+        yield from parked_bytes.difference(entry.body, entry.correction, secrets)
+
+
+def _history(told: Mapping[str, Any]) -> Iterator[str]:
+    for attempt in told["attempts"]:
+        at, where = parked_entries.local(attempt["at"]), attempt["place"] or ""
+        yield f"  {text('第 {} 次', 'try {}').format(attempt['number'])}  {at}  {attempt['code']} {where}  {attempt['message']}"
+    if told["answer"]:
+        words = text("  已发送 {attempts} 次，最后答复：{reason}", "  sent {attempts} times, the last answer: {reason}")
+        yield words.format(attempts=told["answer"]["attempts"], reason=told["answer"]["reason"] or "-")
+    for done in told["done"]:
+        at, who = parked_entries.local(done["at"]), done["by"] or "-"
+        yield f"  {text(*ACTIONS[done['what']])}  {at}  {who}  {done['reason'] or ''}".rstrip()
+    waiting = told["waiting"]
+    if waiting["count"]:
+        yield text("  后面排着 {} 条：", "  {} wait behind it:").format(waiting["count"])
+        yield from (
+            f"    #{each['id']}  {each['code']}  {each['subject'] or each['ref']}" for each in waiting["entries"]
+        )
+        yield from (f"    {each['type']} @{each['instance']}  {each['state']}" for each in waiting["commands"])
+
+
+ACTIONS = {"retried": ("重试", "retried"), "discarded": ("放弃", "discarded"), "edited": ("更正", "corrected")}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.connector import Instance
-from hub.errors import FatalError, HubError
+from hub.errors import FatalError, HubError, Place
 from hub.rules.checking import check
 from hub.rules.places import Located, mask, read_yaml
 from hub.settings import Config
@@ -249,6 +249,9 @@ def _dotenv(file: Path) -> dict[str, str]:
         lines = file.read_text("utf-8").splitlines()
     except FileNotFoundError:
         return {}
+    except (OSError, UnicodeDecodeError) as error:  # in a container: `hub init` lets nobody but its caller read it
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise FatalError("HUB-E3008", place=Place(file.name), reason=reason) from error
     pairs = [line.removeprefix("export ").partition("=") for line in map(str.strip, lines) if not line.startswith("#")]
     return {key.strip(): _unquoted(value.strip()) for key, sign, value in pairs if sign and key.strip()}
 

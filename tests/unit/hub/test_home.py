@@ -175,6 +175,12 @@ def test_files_of_a_broker_lie_beside_the_settings(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_file_of_secrets_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (small(tmp_path) / ".env").write_bytes(b"NAME=\xff")
+    with pytest.raises(FatalError, match=r"HUB-E3008 \.env"):
+        Home.load(tmp_path, {})
+
+
 def test_which_copy_this_is(tmp_path: Path) -> None:
     assert Home.load(small(tmp_path), {}).copy == "1"
     assert Home.load(small(tmp_path), {"HUB_COPY": "worker-2"}).copy == "worker-2"

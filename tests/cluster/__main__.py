@@ -21,6 +21,8 @@ from typing import Any
 import orjson
 
 from hub.home import Home
+from hub.kafka_log import KafkaLog
+from schemas.topics import EVENTS
 from tests.acceptance.acme import environment
 from tests.acceptance.outside import Outside
 from tests.acceptance.running import HUB, until
@@ -33,6 +35,8 @@ from tests.cluster.load import Load
 from tests.cluster.nemesis import Nemesis, felt
 
 TASKS = 3
+IDLE, STEADY = 15.0, 60.0
+"""Seconds for which it is watched before the load, and under it before anything is killed."""
 START = 300.0
 """Seconds for each step of the start: three brokers on two busy cores take their time."""
 
@@ -56,7 +60,7 @@ class Cluster:
         self.client = Home.load(home, self.environment).kafka_client()
         self.copies = Copies(home, folder, self.environment)
         self.load = Load(self.copies.urls, self.outside, rate, seed)
-        self.nemesis = Nemesis(self.brokers, self.copies, self.client, ledger, boards)
+        self.nemesis = Nemesis(self.brokers, self.copies, self.load, self.client, ledger, boards)
 
     def start(self) -> float:
         """Start the brokers, the workers, then the rest, as depends_on in docker/cluster.yaml has it; the seconds it took."""
@@ -121,11 +125,12 @@ def _made(folder: Path) -> Path:
 def run(cluster: Cluster, minutes: float, quiet: bool) -> dict[str, Any]:
     """The run itself; its figures."""
     started = cluster.start()
-    began, used = time.monotonic(), cpu_seconds(cluster.pids())
+    idle = measured(cluster, IDLE)
+    began = time.monotonic()
     cluster.load.start()
-    if quiet:
-        time.sleep(minutes * 60)
-    else:
+    time.sleep(IDLE)
+    steady = measured(cluster, STEADY)
+    if not quiet:
         cluster.nemesis.run(minutes * 60)
     cluster.load.close_the_till()
     pushed = time.monotonic()
@@ -139,8 +144,8 @@ def run(cluster: Cluster, minutes: float, quiet: bool) -> dict[str, Any]:
 
     until(holds, 240, f"hub audit holds: {report}")
     events = int(report["counts"]["in_the_log"])
-    ends = [kill.at for kill in cluster.nemesis.kills[1:]] + [pushed]
-    cpu = cpu_seconds(cluster.pids())
+    kills = cluster.nemesis.kills
+    ends = [*(kill.at for kill in kills[1:]), pushed]
     return {
         "deals": cluster.load.deals,
         "exact": cluster.counts() == expected and not any(cluster.doubled().values()),
@@ -155,11 +160,25 @@ def run(cluster: Cluster, minutes: float, quiet: bool) -> dict[str, Any]:
         "start_seconds": round(started, 1),
         "accepted_to_message": quantiles(cluster.load.waits(began, pushed)),
         "pushes_sent_again": cluster.load.refusals,
-        "kills": [felt(kill, cluster.load, end) for kill, end in zip(cluster.nemesis.kills, ends, strict=True)],
+        "kills": [felt(kill, cluster.load, end) for kill, end in zip(kills, ends[: len(kills)], strict=True)],
         "memory_mib": memory(cluster.pids()),
-        "cpu_seconds": {name: round(cpu[name] - used[name], 1) for name in sorted(cpu)} if quiet else None,
+        "idle": idle,
+        "steady": steady,
         "disk": disk(cluster.folder, cluster.environment, events),
     }  # fmt: skip
+
+
+def measured(cluster: Cluster, seconds: float) -> dict[str, Any]:
+    """What the log grows by and what the processors do in so many seconds, while nothing is killed."""
+    log = KafkaLog(cluster.client)
+    began, events, used = time.monotonic(), sum(log.ends(EVENTS.name).values()), cpu_seconds(cluster.pids())
+    time.sleep(seconds)
+    cpu, grown = cpu_seconds(cluster.pids()), sum(log.ends(EVENTS.name).values()) - events
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "records": grown,
+        "cpu_seconds": {name: round(cpu[name] - used[name], 2) for name in sorted(cpu)},
+    }
 
 
 def _settle(cluster: Cluster) -> Mapping[str, int]:
@@ -181,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--rate", type=float, default=3.0, help="deals a second")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--quiet", action="store_true", help="kill nothing: what the same machine does undisturbed")
+    parser.add_argument("--quiet", action="store_true", help="kill nothing")
     parser.add_argument("--keep", action="store_true", help="keep the folder, with the logs of all programs")
     asked = parser.parse_args(arguments)
     # A path of a socket may have a hundred characters: the folder's name is short.

@@ -77,11 +77,12 @@ class Copies:
         note = {"worker": "worker"}.get(name.partition("-")[0], name.partition("-")[0])
         return is_ready(self.data / name, note, self.programs[name].pid)
 
-    def kill(self, name: str) -> None:
-        """kill -9; it is started again at once, as a container would be."""
+    def kill(self, name: str) -> int:
+        """kill -9; it is started again at once, as a container would be. Which process it was."""
         pid = self.programs[name].pid
         assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
+        return pid
 
     def pids(self) -> dict[str, int]:
         """Name → its process."""

@@ -78,6 +78,8 @@ def _database_bytes(url: str) -> int:
     engine = create_engine(url)
     try:
         with engine.connect() as conn:
-            return int(conn.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+            # Less what an empty database takes, which grows with nothing.
+            sizes = "SELECT pg_database_size(current_database()) - pg_database_size('template1')"
+            return int(conn.execute(text(sizes)).scalar_one())
     finally:
         engine.dispose()

@@ -140,6 +140,11 @@ class Load:
                 continue
             self._through(doors, task_done(task.id), turn)
 
+    def waiting(self, seconds: float) -> int:
+        """How many deals were accepted so long ago and are not done."""
+        before = time.monotonic() - seconds
+        return sum(1 for n, at in list(self.pushed.items()) if at < before and n not in self.done)
+
     def waits(self, since: float, until: float) -> list[float]:
         """Seconds from accepted to done, of the deals accepted in between."""
         return [self.done[n] - at for n, at in list(self.pushed.items()) if since <= at < until and n in self.done]

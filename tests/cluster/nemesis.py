@@ -19,18 +19,21 @@ PAUSE = 20.0
 """Seconds between what was killed being back and the next kill."""
 AWAY = 8.0
 """Seconds for which a broker stays away."""
-SLOW = 2.0
-"""Seconds from accepted to done after which a deal counts as delayed by the kill."""
+SLOW = 3.0
+"""Seconds from accepted to done for which a deal does not yet count as waiting."""
+MOST = 60.0
+"""Seconds for which recovery is waited for; on a machine that is too busy for the load it may not come."""
 
 
 @dataclass
 class Kill:
-    """One kill. `back` is when the program or broker was whole again; times are monotonic seconds."""
+    """One kill, by monotonic seconds. `back`: the program or broker was whole again; `recovered`: no deal waited any more."""
 
     kind: str
     name: str
     at: float
     back: float = 0.0
+    recovered: float = 0.0
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Nemesis:
 
     brokers: Brokers
     copies: Copies
+    load: Load
     client: Mapping[str, Any]
     ledger: str
     boards: str
@@ -63,11 +67,13 @@ class Nemesis:
             self.brokers.start(name)
             until(lambda: self.brokers.in_sync(self.client, 12), 120, f"{name} has every record again")
         else:
-            self.copies.kill(name)
-            time.sleep(0.2)
-            until(lambda: self.copies.ready(name), 120, f"{name} is ready again")
+            killed = self.copies.kill(name)
+            until(lambda: self.copies.programs[name].pid != killed and self.copies.ready(name), 120, f"{name} is back")
         kill.back = time.monotonic()
         self.kills.append(kill)
+        while time.monotonic() - kill.back < MOST and self.load.waiting(SLOW):
+            time.sleep(0.1)
+        kill.recovered = 0.0 if self.load.waiting(SLOW) else time.monotonic()
 
     def _leader(self, kind: str, turn: int) -> str:
         if kind == "connectors":
@@ -91,16 +97,12 @@ class Nemesis:
 
 
 def felt(kill: Kill, load: Load, end: float) -> dict[str, Any]:
-    """What a kill did to the work until `end`: the longest wait of a deal, and when the last delayed one was done."""
-    window = [
-        (at, load.done[n]) for n, at in list(load.pushed.items()) if n in load.done and kill.at - SLOW <= at < end
-    ]
-    waits = [done - at for at, done in window]
-    late = [done for at, done in window if done - at > SLOW and done > kill.at]
+    """What a kill did to the work until `end`."""
+    waits = load.waits(kill.at - SLOW, end)
     return {
         "kind": kill.kind,
         "name": kill.name,
         "back_seconds": round(kill.back - kill.at, 1),
-        "recovered_seconds": round(max(late, default=kill.at) - kill.at, 1),
+        "recovered_seconds": round(kill.recovered - kill.at, 1) if kill.recovered else None,
         "longest_wait_seconds": round(max(waits, default=0.0), 1),
     }

@@ -17,13 +17,16 @@ from pydantic import ValidationError
 from hub.connector import Fact
 from hub.errors import RejectedError
 from schemas.catalog import EventSpec, Model, event_spec
-from schemas.event import MAX_BYTES, Event, derived_id, stamp
+from schemas.event import MAX_BYTES, Event, derived_ids, stamp
 
 AHEAD = timedelta(minutes=5)
 """How far a source's clock may be before ours. A later time is brought back to that: no clock may poison what waits on time."""
 
 ENVELOPE = 32 * 1024
 """Bytes that an event takes beside its data, at the very most: all attributes at their longest, each byte escaped."""
+
+
+_ids = functools.lru_cache(1024)(derived_ids)
 
 
 class People(Protocol):
@@ -60,7 +63,7 @@ def event_of(fact: Fact, door: Door) -> Event:
     latest = door.now + AHEAD
     try:
         event = Event(
-            id=derived_id(door.instance, fact.type, fact.subject, fact.version or door.fallback),
+            id=_ids(door.instance, fact.type)(fact.subject, fact.version or door.fallback),
             source=f"/connectors/{door.instance}",
             type=fact.type,
             subject=fact.subject,

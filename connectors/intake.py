@@ -7,6 +7,7 @@ cannot become an event is parked with its bytes, and later news of the same obje
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import traceback
@@ -288,7 +289,12 @@ def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Eve
 
 def _public(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that may be kept: none that could hold a secret or a signature."""
-    return {name: value for name, value in headers.items() if not _PRIVATE.search(name)}
+    return {name: value for name, value in headers.items() if not _is_private(name)}
+
+
+@functools.lru_cache(1024)
+def _is_private(name: str) -> bool:
+    return _PRIVATE.search(name) is not None
 
 
 def _digest(body: bytes) -> str:

@@ -34,7 +34,8 @@ def stamp(moment: datetime) -> str:
     """Write a moment as a `Stamp`; raises ValueError for one without a time zone."""
     if moment.tzinfo is None:
         raise ValueError("a time without a zone says nothing")
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    here = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return here.isoformat(timespec="microseconds")[:26] + "Z"  # without its +00:00
 
 
 def moment(text: str) -> datetime:

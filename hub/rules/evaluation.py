@@ -29,8 +29,8 @@ MAX_SHOWN = 200
 MAX_NODES = 20_000
 """Values in an evaluation's lists and maps, all together."""
 
-Shortcut = Callable[[Mapping[str, Json], Any], Json]
-"""Values and context → the answer, None when CEL has to find it. Raises what a function of ours raises."""
+Shortcut = Callable[["Scope"], Json]
+"""What is given → the answer, None when CEL has to find it. Raises what a function of ours raises."""
 
 _running = threading.local()
 
@@ -93,7 +93,7 @@ class Expression:
         """Evaluate; raises RejectedError with place and expression for any failure, a missing field among them."""
         if self._shortcut is not None:
             try:
-                found = self._shortcut(scope.values, scope.context)
+                found = self._shortcut(scope)
             except HubError as error:
                 raise self._placed(error) from error
             if found is not None:

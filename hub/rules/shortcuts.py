@@ -1,4 +1,6 @@
-"""Expressions that need no evaluation: a path, or one of our functions called on paths and literals. Most are no more than that.
+"""Expressions that need no evaluation: a path, a path compared to a text, or a function of ours called on paths and literals.
+
+Most are no more than that.
 
 What a shortcut answers is what CEL would have answered; whatever is not plain to see (a missing field, another type, a huge text)
 it leaves to CEL, so that there is one place where expressions fail.
@@ -6,12 +8,13 @@ it leaves to CEL, so that there is one place where expressions fail.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hub.rules.documents import Json
-from hub.rules.evaluation import MAX_RESULT, Shortcut
-from hub.rules.functions import Function
+from hub.rules.evaluation import MAX_RESULT, Scope, Shortcut
+from hub.rules.functions import DECIMAL, Function
 from hub.rules.reading import PathRead, Token, tokens
 from schemas.event import promised
 
@@ -25,7 +28,11 @@ def shortcut(text: str, reads: Sequence[PathRead], functions: Iterable[Function]
     found = tokens(text)
     if reads and (reads[0].at, reads[0].end) == (0, len(text)):
         path = _path(reads[0])
-        return None if path is None else lambda values, _context: _shown(path(values))
+        return None if path is None else lambda scope: _shown(path(scope.values))
+    if len(found) > 3 and reads and [token.text for token in found[-3:-1]] == ["=", "="]:
+        return _compared(text, found, reads)
+    if len(found) > 3 and len(reads) == 1 and found[0].text == DECIMAL.name:
+        return _decimal(text, found, reads[0])
     known = {function.name: function for function in functions if function.result == "string"}
     if len(found) < 4 or found[0].text not in known or (found[1].text, found[-1].text) != ("(", ")"):
         return None
@@ -33,12 +40,43 @@ def shortcut(text: str, reads: Sequence[PathRead], functions: Iterable[Function]
     return None if arguments is None else _call(known[found[0].text], arguments)
 
 
+def _compared(text: str, found: Sequence[Token], reads: Sequence[PathRead]) -> Shortcut | None:
+    """`path == "text"`, when the value is a text as well."""
+    (read, *more), wanted = reads, _literal(found[-1])
+    path = _path(read)
+    if more or read.at or text[read.end : found[-1].at].strip() != "==" or path is None or wanted is None:
+        return None
+    literal = wanted({})
+    if not isinstance(literal, str):
+        return None
+
+    def run(scope: Scope) -> Json:
+        value = path(scope.values)
+        return value == literal if isinstance(value, str) else None
+
+    return run
+
+
+def _decimal(text: str, found: Sequence[Token], read: PathRead) -> Shortcut | None:
+    """`decimal(path)`."""
+    path, around = _path(read), (text[: read.at], text[read.end :])
+    if path is None or around != (f"{DECIMAL.name}(", ")"):
+        return None
+    exact = json.dumps([read.root, *read.parts])
+
+    def run(scope: Scope) -> Json:
+        value = path(scope.values)
+        return DECIMAL.call(scope, value, exact) if type(value) in (str, int, float) else None
+
+    return run
+
+
 def _call(function: Function, arguments: Sequence[Fetch]) -> Shortcut:
-    def run(values: Mapping[str, Json], context: Any) -> Json:
-        given = [argument(values) for argument in arguments]
+    def run(scope: Scope) -> Json:
+        given = [argument(scope.values) for argument in arguments]
         if tuple(_KINDS.get(type(value)) for value in given) not in function.parameters:
             return None
-        return function.call(context, *given)
+        return function.call(scope.context, *given)
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -280,3 +281,25 @@ def test_any_text_gives_a_value_or_an_error_that_can_be_said(text: str) -> None:
     engine = Engine()
     assert outcome(lambda: engine.expression(text, ["body"], HERE).value(scope(engine)))
     assert outcome(lambda: engine.template(f"x ${{{text}}} y", ["body"], lambda path: HERE).render(scope(engine)))
+
+
+@pytest.mark.parametrize("value", ["won", "", "赢", "12", 12, 1.5, 12345678901234567.89, True, None, [], {"a": 1}])
+@pytest.mark.parametrize(
+    "text", ['body.x == "won"', "body.x=='赢'", "decimal(body.x)", 'body.x == "" ', "body.y == 'won'"]
+)
+def test_what_needs_no_evaluation_has_the_answer_of_one(text: str, value: Any) -> None:
+    engine = Engine()
+    short = engine.expression(text, ["body"], HERE)
+    assert short._shortcut is not None
+    answers = []
+    for expression in (short, dataclasses.replace(short, _shortcut=None)):
+        try:
+            answers.append(expression.value(scope(engine, {"x": value})))
+        except HubError as error:
+            answers.append((error.code, error.seen, error.place))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("text", ["body.x == body.y", "body.x == 'a' || true", "body.x == r'a'", "decimal(3)"])
+def test_what_is_more_than_that_is_evaluated(text: str) -> None:
+    assert Engine().expression(text, ["body"], HERE)._shortcut is None

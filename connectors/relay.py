@@ -47,6 +47,7 @@ class Relay:
         self._lease = lease or Lease("relay", clock, LEASE)
         self._writer: Writer | None = None
         self._sent: list[int] = []
+        self._sent_at = 0.0
         self._awake, self._stopping = threading.Event(), threading.Event()
         self._away_since: float | None = None
 
@@ -102,7 +103,7 @@ class Relay:
     def _round(self) -> bool:
         """Mark what was sent, send what is next. False when there is nothing to do, or another relay does it."""
         self._awake.clear()
-        if not self._sent and not self._waiting():
+        if not self._mark_is_due() and not self._waiting():
             return False
         sent = self._sent
         rows = self._ledger.writer.run(lambda conn: self._take(conn, sent))
@@ -113,13 +114,18 @@ class Relay:
             reach("relay.taken")
             self._send(rows)
             reach("relay.delivered")
-            self._sent = [row.id for row in rows]
+            self._sent, self._sent_at = [row.id for row in rows], time.monotonic()
         self._back()
         return bool(rows)
 
+    def _mark_is_due(self) -> bool:
+        """What was sent is marked with what is taken next; by itself only after a while: a commit makes others wait."""
+        return bool(self._sent) and time.monotonic() - self._sent_at >= LOOK
+
     def _waiting(self) -> bool:
+        """Whether there is more to send than what was sent and is yet to be marked."""
         with self._ledger.reading() as conn:
-            return outbox.waiting(conn)
+            return outbox.waiting(conn, beyond=len(self._sent))
 
     def _take(self, conn: Connection, sent: Sequence[int]) -> list[Waiting]:
         outbox.publish(conn, sent, stamp(self._clock.now()))  # true whoever has the job now

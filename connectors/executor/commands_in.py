@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 from sqlalchemy import Connection
@@ -17,7 +18,7 @@ from hub.failpoints import reach
 from hub.ledger import commands, outbox, parked, positions
 from hub.ledger.ledger import Ledger
 from hub.ledger.positions import Position
-from schemas.event import Command, stamp
+from schemas.event import Command, Event, stamp
 from schemas.topics import COMMANDS
 
 log = structlog.get_logger(__name__)
@@ -112,11 +113,11 @@ class CommandsIn:
         self.accepted()
 
     def _accept(self, conn: Connection, batch: Sequence[Record], careful: bool) -> dict[int, Position]:
-        for record in batch:
-            if careful:
+        if careful:
+            for record in batch:
                 self._carefully(conn, record)
-            else:
-                self._one(conn, record, records.read(record))
+        else:
+            self._write(conn, [(record, records.read(record)) for record in batch])
         ends = {record.partition: record.offset + 1 for record in batch}
         moved = {p: positions.advance(conn, self._held[p], end) for p, end in ends.items()}
         return {**self._held, **moved}
@@ -124,27 +125,41 @@ class CommandsIn:
     def _carefully(self, conn: Connection, record: Record) -> None:
         try:
             with conn.begin_nested():
-                self._one(conn, record, records.read(record))
+                self._write(conn, [(record, records.read(record))])
         except (RetryableError, FatalError):
             raise
         except Exception as error:
-            self._one(conn, record, records.Unreadable(type(error).__name__))
+            self._write(conn, [(record, records.Unreadable(type(error).__name__))])
 
-    def _one(self, conn: Connection, record: Record, message: records.Message) -> None:
+    def _write(self, conn: Connection, told: Sequence[tuple[Record, records.Message]]) -> None:
+        """Commands in their order, then the events in theirs, then what is noted of parked events."""
         now = self.clock.now()
-        match message:
-            case Command() as command:
-                new = commands.accept(conn, command, record.value or b"", stamp(now))
-                if new and command.type == "task.create":
-                    outbox.record(conn, [events.requested(command, now)], results.HUB)
-            case records.Derived(event=event):
-                outbox.record(conn, [event.model_copy(update={"recordedtime": stamp(now)})], results.HUB)
-            case records.Parked() as note:
-                parked.park(conn, {**note.model_dump(exclude={"record"}), "parked_at": stamp(now)})
-            case records.Settled() as note:
-                parked.settle(conn, note.ref, note.state, stamp(now))
-            case records.Unreadable(reason=reason):
-                parked.park(conn, _unreadable(record, reason, stamp(now)))
+        asked = [(message, record.value or b"") for record, message in told if isinstance(message, Command)]
+        new = commands.accept_all(conn, asked, stamp(now))
+        said = [_event(message, new, now) for _, message in told]
+        outbox.record(conn, [event for event in said if event is not None], results.HUB)
+        for record, message in told:
+            _note(conn, record, message, stamp(now))
+
+
+def _event(message: records.Message, new: frozenset[str], now: datetime) -> Event | None:
+    """What the log is told of a message, if anything."""
+    match message:
+        case Command() as command if command.type == "task.create" and command.id in new:
+            return events.requested(command, now)
+        case records.Derived(event=event):
+            return event.model_copy(update={"recordedtime": stamp(now)})
+    return None
+
+
+def _note(conn: Connection, record: Record, message: records.Message, at: str) -> None:
+    match message:
+        case records.Parked() as note:
+            parked.park(conn, {**note.model_dump(exclude={"record"}), "parked_at": at})
+        case records.Settled() as note:
+            parked.settle(conn, note.ref, note.state, at)
+        case records.Unreadable(reason=reason):
+            parked.park(conn, _unreadable(record, reason, at))
 
 
 def _unreadable(record: Record, reason: str, at: str) -> dict[str, object]:

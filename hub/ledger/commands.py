@@ -31,7 +31,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, insert_new
+from hub.ledger.dialect import bound, insert_all_new
 from hub.ledger.metadata import AnyRow, Json, Serial, metadata
 from schemas.event import Command
 
@@ -66,20 +66,18 @@ Index("commands_state", commands.c.instance, commands.c.state, sqlite_where=_unf
 Index("commands_case", commands.c.case_id)
 
 
+_GIVEN = ("id", "case_id", "instance", "type", "body", "state", "attempts", "created_at", "updated_at")
+
+
 def accept(conn: Connection, command: Command, raw: bytes, at: str) -> int:
     """Take a command in, once by its id; 1 if it is new."""
-    row = {
-        "id": command.id,
-        "case_id": command.case,
-        "instance": command.instance,
-        "type": command.type,
-        "body": raw,
-        "state": "NEW",
-        "attempts": 0,
-        "created_at": at,
-        "updated_at": at,
-    }
-    return insert_new(conn, commands, row, "id")
+    return len(accept_all(conn, [(command, raw)], at))
+
+
+def accept_all(conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str) -> frozenset[str]:
+    """Take commands in, in their order, each once by its id; the ids of those that are new."""
+    rows = [(c.id, c.case, c.instance, c.type, raw, "NEW", 0, at, at) for c, raw in asked]
+    return frozenset(insert_all_new(conn, commands, _GIVEN, rows, "id"))
 
 
 def _ready() -> Select[Any]:

@@ -47,6 +47,16 @@ def insert_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: S
     return with_rows(conn, _insert_all(table, columns, key), _of(table, columns), rows).rowcount
 
 
+def insert_all_new(
+    conn: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Row], key: str
+) -> Sequence[Any]:
+    """As `insert_all`; the keys of the rows that were inserted."""
+    if not rows:
+        return ()
+    statement = f"{_insert_all(table, columns, key)} RETURNING {key}"
+    return with_rows(conn, statement, _of(table, columns), rows).scalars().all()
+
+
 def update_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Row]) -> None:
     """Set columns of rows; the first column is the key. One statement, however many rows; nothing to do for none."""
     if rows:

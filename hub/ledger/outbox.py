@@ -67,6 +67,14 @@ sequences = Table(
 )
 
 
+_LASTS = select(sequences.c.partition, sequences.c.last)
+_TAKEN = (outbox.c.id, outbox.c.case_id, outbox.c.body, outbox.c.partition, outbox.c.sequence)
+_ready = and_(_unpublished, outbox.c.case_id.is_not(None))
+_BEFORE = select(*_TAKEN).where(_ready, outbox.c.sequence.is_not(None)).order_by(outbox.c.sequence)
+_FRESH = select(*_TAKEN).where(_ready, outbox.c.sequence.is_(None)).order_by(outbox.c.id).limit(bound("most"))
+_WAITING = select(outbox.c.id).where(_ready).limit(1).offset(bound("beyond"))
+
+
 @dataclass(frozen=True)
 class Waiting:
     """A row on its way to the log."""
@@ -122,10 +130,9 @@ def release(conn: Connection, row: int, case: str) -> None:
     record(conn, [event], kept.instance)
 
 
-def waiting(conn: Connection) -> bool:
-    """Whether there is anything to relay."""
-    found = select(outbox.c.id).where(_unpublished, outbox.c.case_id.is_not(None)).limit(1)
-    return conn.execute(found).first() is not None
+def waiting(conn: Connection, beyond: int = 0) -> bool:
+    """Whether there is more to relay than so many rows."""
+    return conn.execute(_WAITING, {"beyond": beyond}).first() is not None
 
 
 def take(conn: Connection, limit: int, partitions: int) -> list[Waiting]:
@@ -133,21 +140,16 @@ def take(conn: Connection, limit: int, partitions: int) -> list[Waiting]:
 
     To be sent only after this transaction has committed: a sequence given is a sequence used.
     """
-    columns = (outbox.c.id, outbox.c.case_id, outbox.c.body, outbox.c.partition, outbox.c.sequence)
-    ready = and_(_unpublished, outbox.c.case_id.is_not(None))
     # A commit that came late has a smaller id than rows already sequenced, so "id above the last" would pass it over.
-    before = conn.execute(
-        select(*columns).where(ready, outbox.c.sequence.is_not(None)).order_by(outbox.c.sequence)
-    ).all()
-    fresh = select(*columns).where(ready, outbox.c.sequence.is_(None)).order_by(outbox.c.id).limit(limit)
+    before, fresh = conn.execute(_BEFORE).all(), conn.execute(_FRESH, {"most": limit}).all()
     again = [Waiting(row.id, row.case_id, row.body, row.partition, row.sequence) for row in before]
-    return again + _sequenced(conn, conn.execute(fresh).all(), partitions)
+    return again + _sequenced(conn, fresh, partitions)
 
 
 def _sequenced(conn: Connection, rows: Sequence[AnyRow], partitions: int) -> list[Waiting]:
     if not rows:
         return []
-    last: dict[int, int] = {key: value for key, value in conn.execute(select(sequences.c.partition, sequences.c.last))}
+    last = sequence_ends(conn)
     known = set(last)
     taken = []
     for row in rows:
@@ -156,11 +158,8 @@ def _sequenced(conn: Connection, rows: Sequence[AnyRow], partitions: int) -> lis
         taken.append(Waiting(row.id, row.case_id, row.body, partition, last[partition]))
     update_all(conn, outbox, ("id", "partition", "sequence"), [(w.id, w.partition, w.sequence) for w in taken])
     used = {w.partition for w in taken}
-    each(
-        conn,
-        update(sequences).where(sequences.c.partition == bound("p")).values(last=bound("n")),
-        [{"p": p, "n": last[p]} for p in used & known],
-    )
+    update_all(conn, sequences, ("partition", "last"), [(p, last[p]) for p in used & known])
+    # Fails when another relay has just begun to count there, as it must.
     each(conn, insert(sequences), [{"partition": p, "last": last[p]} for p in used - known])
     return taken
 
@@ -199,7 +198,7 @@ def send_again(conn: Connection, partition: int, above: int, to: int) -> int:
 
 def sequence_ends(conn: Connection) -> dict[int, int]:
     """Partition → the last sequence that was given."""
-    return {key: value for key, value in conn.execute(select(sequences.c.partition, sequences.c.last))}
+    return {key: value for key, value in conn.execute(_LASTS)}
 
 
 def find(conn: Connection, event_id: str) -> AnyRow | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 import pytest
 from sqlalchemy import Connection
@@ -154,14 +156,14 @@ def test_a_batch_that_could_not_be_committed_is_read_again(bench: Bench, monkeyp
 def test_one_record_that_the_database_will_not_have_takes_no_other_with_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = commands.accept
+    real = commands.accept_all
 
-    def accept(conn: Connection, asked: Command, raw: bytes, at: str) -> int:
-        if asked.position == 1:
+    def accept_all(conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str) -> frozenset[str]:
+        if any(one.position == 1 for one, _ in asked):
             raise ValueError("a NUL in a text")
-        return real(conn, asked, raw, at)
+        return real(conn, asked, at)
 
-    monkeypatch.setattr(commands, "accept", accept)
+    monkeypatch.setattr(commands, "accept_all", accept_all)
     bench.ask(command(0), command(1), command(2))
     intake(bench).turn()
     assert list(bench.rows()) == [command(0).id, command(2).id]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import sys
 from pathlib import Path
 
@@ -25,10 +24,6 @@ def main() -> int:
         boards = asked.boards_socket or home.data / "run" / "boards.sock"
         from connectors.program import Program  # what it needs takes a second to import
 
-        # What is loaded by now lives as long as the program: it is not looked through for garbage again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
         asyncio.run(Program(home, boards).run())
     except HubError as error:
         where = f" {error.place}" if error.place else ""

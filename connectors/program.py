@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import threading
 import time
@@ -123,6 +124,7 @@ class Program:
     async def _work(self, parts: Parts) -> None:
         try:
             port = await parts.start()
+            _collect_seldom()
             say_ready(self._home.data, NAME)
             log.info("ready", port=port, instances=sorted(parts.connectors))
             while not self._stop.is_set():
@@ -203,6 +205,13 @@ class Parts:
         if request.path in PATHS and request.method in ("GET", "HEAD"):
             return await self.health.answer(request)
         return await self.passage.answer(request)
+
+
+def _collect_seldom() -> None:
+    """What is loaded by now lives as long as the program: it is not looked through for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _streams(connectors: Mapping[str, Connector]) -> list[Stream]:

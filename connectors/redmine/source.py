@@ -105,8 +105,11 @@ class RedmineSource:
     def _each(
         self, teller: Teller, issue: Row, statuses: Sequence[Row], since: tuple[str, int]
     ) -> Iterator[Fact | Unmapped]:
+        """As the teller. An issue that cannot be told is kept once for each new entry of its journal, however often it is read."""
         for told in teller.told(issue, *since):
             if isinstance(told, Unmapped):
+                if last_entry(issue) <= since[1]:
+                    continue
                 logins = {user: self._people.account(user) for user in users_of(issue)}
                 told = replace(told, raw=untold(issue, statuses, logins, self._names.field, since))
             yield told

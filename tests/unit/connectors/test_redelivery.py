@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import orjson
 import pytest
 
-from connectors.intake import Intake
+from connectors import redelivery
+from connectors.intake import Intake, fact_json
+from connectors.previewing import of_entries
 from connectors.redelivery import Redelivery
 from hub.clock import FixedClock
 from hub.connector import Connector, Delivery, Fact, Instance, Page, Unmapped
 from hub.errors import RejectedError
-from hub.ledger import parked
+from hub.ledger import parked, parked_deliveries
 from hub.ledger.ledger import Ledger
-from tests.pushing import NOON, Staff, crm, deal, delivery, events, fact, open_entries
+from hub.ledger.metadata import AnyRow
+from hub.ledger.parked_events import Asking
+from schemas.event import Event
+from tests.pushing import NOON, Staff, Telling, crm, deal, delivery, events, fact, open_entries
 
 RIGHT = {"name": "${body.deal.title}", "account": "${body.deal.customer}", "amount": "1", "currency": "CNY"}
 WRONG = RIGHT | {"account": "${body.deal.client}"}
@@ -36,8 +42,7 @@ class World:
     def ask(self, what: str, *entries: int) -> int:
         for entry in entries or [entry.id for entry in open_entries(self.ledger)]:
             self.ledger.writer.run(partial(parked.ask, row=entry, what=what, by="wang.fang", reason="why not"))
-        redelivery = Redelivery(self.ledger, self.intake, self.connectors, FixedClock(NOON))
-        return redelivery.answer(lambda _: True)
+        return Redelivery(self.ledger, self.intake, self.connectors, FixedClock(NOON)).answer(lambda _: True)
 
     def codes(self) -> list[str]:
         return [entry.code for entry in open_entries(self.ledger)]
@@ -123,8 +128,7 @@ def test_another_programs_job_is_left_alone(world: World) -> None:
     (entry,) = open_entries(world.ledger)
     world.ledger.writer.run(lambda conn: parked.ask(conn, entry.id, "retry"))
     world.connectors["crm"] = crm(data=RIGHT)
-    redelivery = Redelivery(world.ledger, world.intake, world.connectors, FixedClock(NOON))
-    redelivery.answer(lambda _: False)
+    Redelivery(world.ledger, world.intake, world.connectors, FixedClock(NOON)).answer(lambda _: False)
     assert [entry.asked for entry in open_entries(world.ledger)] == ["retry"]
 
 
@@ -185,3 +189,74 @@ def test_what_breaks_on_the_way_stays_parked(world: World) -> None:
     world.connectors["crm"] = Connector(Instance("crm", "http", {}), receives=Broken())
     world.ask("retry")
     assert world.codes() == ["HUB-E6105"]
+
+
+def correct(world: World, entry: AnyRow, body: bytes) -> None:
+    asking = Asking(NOON, "wang.fang", "their export was wrong")
+    assert world.ledger.writer.run(partial(parked_deliveries.edit, entry=entry, body=body, asking=asking))
+
+
+def test_a_corrected_push_has_the_ids_of_what_came(world: World) -> None:
+    whole = {"type": "deal.won", "at": "2026-11-20T10:00:00+08:00", "deal": {"id": "O-1", "title": "T"}}
+    world.connectors["crm"] = crm(data=RIGHT)
+    world.push(orjson.dumps(whole), "m-1")
+    (entry,) = open_entries(world.ledger)
+    correct(world, entry, deal(1))
+    world.ask("retry")
+    assert world.codes() == []
+    assert world.told() == [("opportunity/crm/O-1", "7")]
+    (note,) = [one for one in events(world.ledger) if one.type == "hub.parked.edited"]
+    assert (note.subject, note.data["by"], note.data["body"]) == (entry.ref, "wang.fang", deal(1).decode())
+    world.push(orjson.dumps(whole), "m-1")
+    assert world.codes() == [], "the push that comes again is dealt with already"
+    with world.ledger.reading() as conn:
+        now = parked.get(conn, entry.id)
+    assert now is not None
+    assert (now.state, now.body) == ("done", orjson.dumps(whole))
+
+
+def test_a_correction_without_a_version_keeps_the_id_that_the_body_gave(world: World) -> None:
+    told = Telling((fact(version=""),))
+    world.connectors["crm"] = Connector(Instance("crm", "http", {}), receives=told)
+    world.intake.push("crm", told, Delivery({}, b'{"first": 1}', NOON)).result(10)
+    (before,) = [one.id for one in events(world.ledger)]
+    items = world.intake.items("crm", told, Delivery({}, b'{"first": 1}', NOON), b'{"corrected": 1}')
+    assert [(one.id, kept.body) for one, kept in items if isinstance(one, Event)] == [(before, b'{"first": 1}')]
+
+
+def test_a_correction_that_still_cannot_be_told_stays_open_under_its_ref(world: World) -> None:
+    world.push(b'{"type": "deal.won", "deal": {}}', "m-1")
+    (entry,) = open_entries(world.ledger)
+    correct(world, entry, b'{"type": "deal.won", "deal": {"id": "O-2"}}')
+    world.ask("retry")
+    (left,) = open_entries(world.ledger)
+    assert (left.ref, left.tries, left.edits) == (entry.ref, 2, 1)
+
+
+def test_a_corrected_fact_is_taken_in(world: World) -> None:
+    polled(world, fact(data={"name": "T"}))
+    (entry,) = open_entries(world.ledger)
+    correct(world, entry, fact_json(fact()))
+    world.connectors["crm"] = Connector(Instance("crm", "reads", {}), polls=Reads())
+    world.ask("retry")
+    assert world.told() == [("opportunity/crm/O-1", "1")]
+
+
+def test_so_many_are_answered_at_a_time_that_others_do_not_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redelivery, "MOST", 2)
+    for number in range(3):
+        world.push(deal(number), f"m-{number}")
+    world.connectors["crm"] = crm(data=RIGHT)
+    assert world.ask("retry") == 2
+    assert len(world.codes()) == 1
+
+
+def test_a_preview_tells_what_a_retry_would_and_keeps_nothing(world: World) -> None:
+    world.push(deal(1), "m-1")
+    (entry,) = open_entries(world.ledger)
+    (told,) = of_entries(world.ledger, world.connectors, Staff(), [entry.id], set())
+    assert "client" in str(told["error"])
+    world.connectors["crm"] = crm(data=RIGHT)
+    (told,) = of_entries(world.ledger, world.connectors, Staff(), [entry.id], set())
+    assert [(one["type"], one["subject"]) for one in told["events"]] == [("crm.opportunity.won", "opportunity/crm/O-1")]
+    assert (world.told(), len(world.codes())) == ([], 1)

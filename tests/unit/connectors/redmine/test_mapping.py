@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connectors.redmine.mapping import Stages, Teller, identifier, issue_values, note, noted, project_values
+from connectors.redmine.mapping import Stages, Teller, identifier, issue_values, note, noted, project_values, users_of
 from hub.connector import Fact, Unmapped
 from schemas.event import Command
 
@@ -172,6 +172,13 @@ def test_an_issue_that_cannot_be_read_is_kept_with_its_bytes(broken: dict[str, A
     assert isinstance(kept, Unmapped)
     assert (kept.code, kept.subject) == ("HUB-E4307", "task/pm/7")
     assert b'"id":7' in kept.raw
+
+
+def test_who_is_named_in_an_issue_that_cannot_be_told() -> None:
+    broken = {"author": None, "assigned_to": {"id": 4}}
+    journals = [{"user": {"id": "9"}, "details": [{}, "x"]}, "x"]
+    given = [{"property": "attr", "name": "assigned_to_id", "old_value": None, "new_value": "12"}]
+    assert users_of({**broken, "journals": [*journals, {"details": given}]}) == [4, 9, 12]
 
 
 def command(type_: str, id_: str = "0b7a3d52-6f1f-5c55-9a55-6d4f3f0f6a01", **arguments: Any) -> Command:

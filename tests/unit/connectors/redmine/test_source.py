@@ -21,7 +21,8 @@ from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
 from connectors.redmine.source import RedmineSource
 from hub.clock import FixedClock
-from hub.connector import Fact, Instance, Limits
+from hub.connector import Fact, Instance, Limits, Unmapped
+from hub.errors import RejectedError
 from schemas.event import moment
 
 SMALL = 3
@@ -252,3 +253,40 @@ def test_a_quiet_redmine_is_hardly_asked() -> None:
     hub.catch_up()
     assert settled > 0
     assert redmine.reads == 0
+
+
+class Broken(Memory):
+    """Its issues have a subject that cannot be read, until it is mended."""
+
+    wrong = True
+
+    def issue(self, id_: int) -> Row | None:
+        row = super().issue(id_)
+        return {**row, "project": {}} if row and self.wrong else row
+
+
+def test_an_issue_that_could_not_be_told_is_kept_once_and_can_be_told_again() -> None:
+    redmine = Broken()
+    hub = Hub(redmine, since="2020-01-01T00:00:00Z")
+    redmine.create()
+    pages: list[Fact | Unmapped] = []
+    for _ in range(4):
+        redmine.tick(3.0)
+        page = hub.source.poll("issues", hub.cursor)
+        hub.cursor = page.cursor
+        pages += page.facts
+    (kept,) = pages
+    assert isinstance(kept, Unmapped)
+    reads = redmine.reads
+    (again,) = hub.source.reread(kept.raw)
+    assert isinstance(again, Unmapped), "the bytes are as they were"
+    (mended,) = hub.source.reread(kept.raw.replace(b'"project":{}', b'"project":{"id":1}'))
+    assert isinstance(mended, Fact)
+    assert (mended.type, mended.subject) == ("work.task.created", "task/pm/1")
+    assert redmine.reads == reads
+
+
+def test_an_issue_kept_by_an_older_connector_cannot_be_told_again() -> None:
+    with pytest.raises(RejectedError) as refused:
+        Hub(Memory()).source.reread(b'{"id": 1}')
+    assert refused.value.code == "HUB-E6106"

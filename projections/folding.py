@@ -10,7 +10,7 @@ from hub.errors import FatalError
 from hub.event_log import Record
 from hub.projection import Projection, Row
 from hub.sequences import numbered
-from projections.reading import read_event
+from projections.reading import corrected, read_event
 from schemas.event import Event
 
 
@@ -60,7 +60,8 @@ def take(
         if event is None:
             taken.unreadable += 1
         elif not sequence or sequence > last:
-            taken.events.append(event)
+            mended = corrected(event)
+            taken.events += [event] if mended is None else [event, mended]
             place.as_of = max(place.as_of, event.recordedtime)
         if sequence > last:
             place.sequences[outbox] = sequence

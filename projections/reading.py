@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from hub.errors import RejectedError
 from hub.event_log import Record
+from hub.parking import EDITED
 from hub.parking import read_event as read_record
 from schemas.catalog import event_spec
 from schemas.event import Event
@@ -53,6 +55,17 @@ def _has_odd(value: Any) -> bool:
             return any(_has_odd(inner) for inner in value)
         case _:
             return False
+
+
+def corrected(event: Event) -> Event | None:
+    """What a correction of parked work puts in the place of what came, so that boards show what the case goes on with.
+
+    None for every other event, and for a correction that is no good event of its case.
+    """
+    told = event.data.get("event") if event.type == EDITED else None
+    if not isinstance(told, dict):
+        return None
+    return read_event(Record("", 0, 0, event.case.encode(), orjson.dumps(told)))
 
 
 def _storable(value: Any) -> Any:

@@ -106,9 +106,28 @@ def broker(hub: RunningHub) -> Iterator[Check]:
         yield of_error("broker", error)
         return
     yield Check("broker", "PASS", f"{hub.bootstrap}  {text('事件', 'events')} {sum(found.ends.values())}")
+    yield from topics(hub)
     if found.lag and not hub.runs:
         said = text("{} 条待处理", "{} events to fold").format(found.lag)
         yield Check("processor", "WARN", said, text("启动：hub up", "start it: hub up"))
+
+
+def topics(hub: RunningHub) -> Iterator[Check]:
+    """Whether every topic is there, and kept for as long as the hub needs."""
+    from hub.topic_settings import examined
+
+    try:
+        found = examined(hub.client)
+    except HubError as error:
+        yield of_error("topics", error)
+        return
+    for wrong in found.wrong:
+        yield of_error("topics", FatalError("HUB-E2115", **wrong._asdict()))
+    if found.missing:
+        said = text("缺少 {}", "missing: {}").format(", ".join(found.missing))
+        yield Check("topics", "FAIL", said, "hub doctor --fix")
+    elif not found.wrong:
+        yield Check("topics", "PASS", text("齐全，设置正确", "all there, and kept as they should be"))
 
 
 def ledger(hub: RunningHub) -> Iterator[Check]:

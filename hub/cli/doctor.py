@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,8 +21,17 @@ def register(app: typer.Typer) -> None:
     app.command("doctor", help="体检：环境、端口、密钥、日志、账本 · is everything there that the hub needs")(doctor)
 
 
-def doctor(home: HomeOption = HERE, json: JsonOption = False) -> None:
+def doctor(
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="能安全修好的先修好 · mend first what can be mended safely")
+    ] = False,
+) -> None:
     """Check the machine and the home; a line to mend each thing that is wrong. Exit 1 when something fails."""
+    fixed = mend(home) if fix else []
+    for done in () if json else fixed:
+        say(f"  ✔ {done}")
     checks = []
     for check in examined(home):
         checks.append(check)
@@ -32,9 +41,20 @@ def doctor(home: HomeOption = HERE, json: JsonOption = False) -> None:
                 say(f"          → {check.fix}")
     failed = any(check.level == "FAIL" for check in checks)
     if json:
-        answer({"ok": not failed, "checks": [asdict(check) for check in checks]})
+        answer({"ok": not failed, "fixed": fixed, "checks": [asdict(check) for check in checks]})
     if failed:
         raise typer.Exit(Exit.FAILED)
+
+
+def mend(path: Path) -> list[str]:
+    """Mend what can be mended safely; what that was. Nothing in a folder that is no home."""
+    from hub.cli.doctor_fixes import mended
+    from hub.cli.running_hub import RunningHub
+
+    try:
+        return list(mended(RunningHub.of(path)))
+    except HubError:
+        return []
 
 
 MARKS = {"PASS": "✔", "WARN": "!", "FAIL": "✘"}

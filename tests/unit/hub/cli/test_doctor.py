@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from hub.cli import checks_home, checks_machine, processor_lag
+from hub.cli.doctor_fixes import mended
 from hub.cli.running_hub import RunningHub
+from hub.supervisor.run_folder import RunFolder
 from tests.unit.hub.cli.conftest import Hub, Ran
 
 
@@ -73,3 +75,28 @@ def test_a_broker_that_is_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (check,) = checks_home.broker(RunningHub.of(home))
     assert check.level == "FAIL"
     assert check.said.startswith("HUB-E2104")
+
+
+def test_fix_mends_what_a_kill_left_and_what_others_may_read(home: Path, hub: Hub) -> None:
+    run = home / ".hub" / "run"
+    run.mkdir(parents=True)
+    for name in ("worker.ready", "notes.json", "boards.sock"):
+        (run / name).write_text("1")
+    (home / ".env").chmod(0o644)
+    run.parent.chmod(0o500)
+    ran = hub("doctor", "--fix", "--home", home, "--json")
+    assert [path.name for path in run.iterdir()] == []
+    assert (home / ".env").stat().st_mode & 0o777 == 0o600
+    assert run.parent.stat().st_mode & 0o700 == 0o700
+    assert len(ran.json["fixed"]) == 5
+    assert levels(ran)["secrets"] == "PASS"
+    assert hub("doctor", "--fix", "--home", home, "--json").json["fixed"] == []
+
+
+def test_fix_leaves_what_a_living_hub_uses(home: Path) -> None:
+    folder = RunFolder(home / ".hub" / "run")
+    with folder.claim():
+        folder.note(pid=1, kafka="127.0.0.1:1", programs={})
+        (folder.path / "worker.ready").write_text("1")
+        assert list(mended(RunningHub.of(home))) == []
+        assert (folder.path / "worker.ready").exists()

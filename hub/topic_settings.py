@@ -1,0 +1,75 @@
+"""Whether the topics on a broker are kept as the hub needs them, and setting them right. Changes nothing else of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stub forgets to export them
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
+
+from hub.kafka_log import away
+from schemas.topics import ALL, settings_of
+
+SECONDS = 20.0
+
+
+class Wrong(NamedTuple):
+    """A topic's setting that is another than the hub needs."""
+
+    topic: str
+    name: str
+    found: str
+    wanted: str
+
+
+class Topics(NamedTuple):
+    """What is not as it should be."""
+
+    missing: Sequence[str]
+    wrong: Sequence[Wrong]
+
+
+def examined(client: Mapping[str, Any]) -> Topics:
+    """Look at every topic; raises RetryableError while the broker is away."""
+    admin = AdminClient({**client, "log_level": 2})
+    try:
+        there = admin.list_topics(timeout=SECONDS).topics
+        asked = [ConfigResource(ConfigResource.Type.TOPIC, topic.name) for topic in ALL if topic.name in there]
+        told = {
+            resource.name: found.result(SECONDS)
+            for resource, found in (admin.describe_configs(asked) if asked else {}).items()
+        }
+    except KafkaException as error:
+        raise away(error) from error
+    wrong = [
+        Wrong(topic.name, name, str(told[topic.name][name].value), wanted)
+        for topic in ALL
+        if topic.name in told
+        for name, wanted in settings_of(topic).items()
+        if str(told[topic.name][name].value) != wanted
+    ]
+    return Topics([topic.name for topic in ALL if topic.name not in there], wrong)
+
+
+def set_right(client: Mapping[str, Any], wrong: Sequence[Wrong]) -> None:
+    """Give topics the settings that they lack, and leave their others; raises RetryableError while the broker is away."""
+    changes: dict[str, list[ConfigEntry]] = {}
+    for each in wrong:
+        entry = ConfigEntry(each.name, each.wanted, incremental_operation=AlterConfigOpType.SET)
+        changes.setdefault(each.topic, []).append(entry)
+    asked = [
+        ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        for topic, entries in changes.items()
+    ]
+    admin = AdminClient({**client, "log_level": 2})
+    try:
+        for done in admin.incremental_alter_configs(asked).values() if asked else ():
+            done.result(SECONDS)
+    except KafkaException as error:
+        raise away(error) from error

@@ -1,0 +1,36 @@
+"""Topics that somebody has changed are noticed by `hub doctor`, and set right by `hub doctor --fix`."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from hub.embedded_kafka import EmbeddedKafka
+from hub.topic_settings import Topics, Wrong, examined, set_right
+from hub.topics import ensure_topics
+from tests.broker.program import until
+
+pytestmark = pytest.mark.broker
+
+
+def test_what_was_changed_is_found_and_set_right_and_nothing_else(broker: EmbeddedKafka) -> None:
+    client = {"bootstrap.servers": str(broker.bootstrap)}
+    ensure_topics(client)
+    assert examined(client) == Topics([], [])
+    changed = [
+        Wrong("hub.events", "retention.ms", "-1", "60000"),
+        Wrong("hub.state", "cleanup.policy", "compact", "delete"),
+        Wrong("hub.commands", "max.message.bytes", "", "1000000"),
+    ]
+    set_right(client, changed)
+    wrong = [
+        Wrong("hub.events", "retention.ms", "60000", "-1"),
+        Wrong("hub.state", "cleanup.policy", "delete", "compact"),
+    ]
+    until(lambda: set(wrong) <= set(examined(client).wrong), "the changes are seen")
+    admin = AdminClient({**client})
+    admin.delete_topics(["hub.view.item"])["hub.view.item"].result(20)
+    until(lambda: examined(client).missing == ["hub.view.item"], "the topic is gone")
+    set_right(client, [each for each in examined(client).wrong if each in wrong])
+    ensure_topics(client)
+    until(lambda: not set(wrong) & set(examined(client).wrong) and not examined(client).missing, "all is right")

@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from hub.event_log import Outgoing
+from hub.kafka_log import KafkaLog
 from tests.acceptance.acme import SECRETS, Sender, deal, environment
 from tests.acceptance.outside import Outside
 from tests.acceptance.running import RunningHub, running_hub, until
@@ -126,6 +128,78 @@ def discard_the_poison(hub: RunningHub) -> None:
     hub.run("parked", "retry", "--all")
     until(lambda: parked(hub) == [], 30, "nothing is parked any more")
     until(lambda: bool(hub.json("audit")["ok"]), 60, "the audit holds")
+
+
+def test_parked_work_is_corrected_previewed_and_goes_on(hub: RunningHub, outside: Outside) -> None:
+    crm = sender(hub, "crm", "CRM_SECRET")
+    crm.push(without_amount(1))
+    crm.push(deal(2, amount="6000000"))
+    crm.push(deal(2, type_="deal.changed", amount="6000000", version=8))
+    foreign_record(hub)
+    until(lambda: hub.json("parked")["count"] == 4, 60, "what is wrong is parked")
+    causes = {cause["code"]: cause for cause in hub.json("parked")["causes"]}
+    assert {"HUB-E6001", "HUB-E6010"} < set(causes)
+    [rule] = [cause for cause in causes.values() if cause["rule"] == "large-deal-to-finance"]
+    assert "rules/large.yaml:7" in rule["place"]
+    correct_the_event(hub, outside, str(rule["example"]["id"]), rule["cause"])
+    [push] = [entry for entry in parked(hub) if entry["kind"] == "delivery"]
+    correct_the_push(hub, outside, str(push["id"]))
+    [poison] = parked(hub)
+    assert hub.run("parked", "discard", str(poison["id"]), "--reason", "nobody's").returncode == 0
+    assert hub.json("parked") == {"count": 0, "causes": [], "more": 0}
+    until(lambda: bool(hub.json("audit")["ok"]), 60, "the audit holds")
+    assert hub.json("audit")["counts"]["events_parked"] == 0
+
+
+def foreign_record(hub: RunningHub) -> None:
+    """Somebody else writes to the log, under a key that can be no case."""
+    notes = orjson.loads((hub.data / "run" / "notes.json").read_bytes())
+    writer = KafkaLog({"bootstrap.servers": str(notes["kafka"])}).writer()
+    writer.append([Outgoing("hub.events", b"no reference", b"{", 0)])
+    writer.close()
+
+
+def correct_the_event(hub: RunningHub, outside: Outside, number: str, cause: str) -> None:
+    """The deal lacks what a rule reads: it is put in, looked at, and the whole cause is tried again."""
+    said = hub.run("parked", "preview", number, "--json")
+    first, behind = orjson.loads(said.stdout.strip().splitlines()[-1])
+    assert (said.returncode, first["outcome"], behind["outcome"]) == (6, "fails", "waits")
+    assert "discount" in first["message"]
+    edit = ("parked", "edit", number, "--set", "data.discount=九折", "--by", "li.lei", "--reason", "forgotten", "--yes")
+    assert hub.run(*edit).returncode == 0
+
+    def foreseen() -> bool:
+        return all(each["outcome"] == "done" for each in hub.json("parked", "preview", number))
+
+    until(foreseen, 30, "the preview knows the correction")
+    first, behind = hub.json("parked", "preview", number)
+    expected = {command["id"] for command in first["commands"]}
+    assert not outside.of("projects"), "a preview does nothing"
+    assert hub.run("parked", "retry", "--cause", cause).returncode == 0
+    until(
+        lambda: "大单 九折" in {message.body["text"] for message in outside.of("messages")}, 60, "finance hears of it"
+    )
+    story = hub.json("parked", "show", number)
+    assert (story["state"], [done["what"] for done in story["done"]]) == ("done", ["edited", "retried"])
+    log = orjson.loads(hub.run("events", "tail", "--type", "hub.parked.*", "--json").stdout)["events"]
+    assert [each["event"]["type"] for each in log] == ["hub.parked.edited", "hub.parked.retried"]
+    until(lambda: expected <= {str(each) for each in done_commands(hub)}, 60, "what was foreseen was done")
+
+
+def done_commands(hub: RunningHub) -> list[str]:
+    found = hub.json("events", "tail", "--limit", "500", "--type", "*")["events"]
+    return [str(each["event"].get("causationid")) for each in found]
+
+
+def correct_the_push(hub: RunningHub, outside: Outside, number: str) -> None:
+    """A push without its amount is corrected where it is parked; its sender need not send again."""
+    assert hub.run("parked", "preview", number).returncode == 6
+    made = len(outside.of("projects"))
+    assert hub.run("parked", "edit", number, "--set", "deal.amount=880000.10", "--yes").returncode == 0
+    [told] = hub.json("parked", "preview", number)
+    assert [event["type"] for event in told["events"]] == ["crm.opportunity.won"]
+    assert hub.run("parked", "retry", number).returncode == 0
+    until(lambda: len(outside.of("projects")) == made + 1, 60, "the deal's project is made")
 
 
 def test_a_board_that_is_deleted_comes_back_the_same(hub: RunningHub, outside: Outside) -> None:

@@ -114,13 +114,13 @@ class Relay:
             reach("relay.taken")
             self._send(rows)
             reach("relay.delivered")
-            self._sent, self._sent_at = [row.id for row in rows], time.monotonic()
+            self._sent, self._sent_at = [row.id for row in rows], self._clock.monotonic()
         self._back()
         return bool(rows)
 
     def _mark_is_due(self) -> bool:
         """What was sent is marked with what is taken next; by itself only after a while: a commit makes others wait."""
-        return bool(self._sent) and time.monotonic() - self._sent_at >= LOOK
+        return bool(self._sent) and self._clock.monotonic() - self._sent_at >= LOOK
 
     def _waiting(self) -> bool:
         """Whether there is more to send than what was sent and is yet to be marked."""

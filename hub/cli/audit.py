@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hub.cli.audit_findings import fix, what
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, text
 from hub.errors import FatalError
 
@@ -40,7 +41,7 @@ def audit(home: HomeOption = HERE, json: JsonOption = False) -> None:
 
 
 def full_audit(home: Home, bootstrap: str) -> dict[str, Any]:
-    """The whole balance: `ok`, `counts`, `findings` and `boards`. May run while the hub does.
+    """The whole balance: `ok`, `counts`, `boards`, and `findings`, each with its place and its fix. May run while the hub does.
 
     Raises RetryableError while the broker or a database is away, FatalError for a home that has never run.
     """
@@ -50,8 +51,15 @@ def full_audit(home: Home, bootstrap: str) -> dict[str, Any]:
     if wrong:
         names = sorted(str(found["board"]) for found in wrong)
         report["findings"].append(
-            {"what": "boards that are not the fold of the log", "count": len(wrong), "examples": names}
+            {
+                "what": "boards that are not the fold of the log",
+                "count": len(wrong),
+                "examples": names,
+                "place": "boards",
+            }
         )
+    for finding in report["findings"]:
+        finding["fix"] = fix(finding["what"])
     return {**report, "ok": report["ok"] and not wrong, "boards": boards}
 
 
@@ -70,7 +78,8 @@ def _of_log_and_ledger(home: Home, bootstrap: str) -> dict[str, Any]:
     with look_at(home.ledger_url, "outbox") as conn:
         if conn is None:
             raise FatalError("HUB-E5006", home=home.path)
-        report = compare(log, conn, _outbox_id(conn), datetime.now(UTC), given).as_value()
+        with look_at(home.boards_url, "positions") as boards:
+            report = compare(log, conn, _outbox_id(conn), datetime.now(UTC), given, boards).as_value()
         kinds = parked.count(conn)
     report["counts"]["deliveries_parked"] = kinds.get("delivery", 0)
     return report
@@ -109,6 +118,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {text('看板', 'board')} {board['board']}: {_equality(board)}"
     for finding in report["findings"]:
         yield f"  ✘ {what(finding['what'])}: {finding['count']}  {_few(finding['examples'])}"
+        yield f"    {finding.get('place', '')} → {fix(finding['what'])}"
     if report["ok"]:
         yield text(
             "  ✔ 核对无误：没有丢失，没有重复，看板与日志一致",
@@ -136,7 +146,7 @@ def _few(examples: Iterable[str]) -> str:
 SHOWN = (
     ("接入", "intake", ("accepted", "on_their_way", "deliveries_parked")),
     ("日志", "log", ("in_the_log", "repeats", "ignored", "unreadable")),
-    ("处理", "processor", ("cases", "events_applied", "events_parked", "cases_behind")),
+    ("处理", "processor", ("cases", "events_applied", "events_parked", "events_discarded", "cases_behind")),
     (
         "命令",
         "commands",
@@ -154,6 +164,7 @@ NAMES = {
     "cases": ("链条", "cases"),
     "events_applied": ("已处理", "applied"),
     "events_parked": ("停放", "parked"),
+    "events_discarded": ("放弃", "discarded"),
     "cases_behind": ("尚未处理完", "cases behind"),
     "commands": ("全部", "all"),
     "commands_done": ("已办", "done"),
@@ -161,22 +172,3 @@ NAMES = {
     "commands_parked": ("停放", "parked"),
     "commands_discarded": ("放弃", "discarded"),
 }
-WHAT = {
-    "published, but not in the log": "已发布，日志中却没有",
-    "not in the log after too long": "收下很久了，日志中仍没有",
-    "gaps in the sequence of partition": "序号有缺口，分区",
-    "partitions with sequences that the ledger never gave": "日志中的序号账本从未给出，分区",
-    "cases whose last event the processor has not folded": "最后的事件迟迟没有处理的链条",
-    "calls in doubt after too long": "结果不明已久的调用",
-    "commands that were read and are not in the ledger": "读过却不在账本中的命令",
-    "parked commands that no list shows": "停放了却不在清单中的命令",
-    "effects that no event tells of": "办成了却没有事件记载的命令",
-    "boards that are not the fold of the log": "与日志不一致的看板",
-}
-"""Every finding of the audit, in Chinese."""
-
-
-def what(finding: str) -> str:
-    """What was found, in the reader's language."""
-    start = next((known for known in WHAT if finding.startswith(known)), None)
-    return finding if start is None else text(WHAT[start], start) + finding.removeprefix(start)

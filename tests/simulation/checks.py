@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import select
 
 from hub.audit import audit
+from hub.auditing.report import Report
 from hub.case import Case
 from hub.connector import Once
 from hub.event_log import Record
@@ -155,12 +156,15 @@ def folded_rows(world: World, projection: Projection) -> dict[str, Row]:
 
 def _audited(world: World) -> Iterator[Broken]:
     """I6: what the users' own audit finds."""
-    with reading(world.ledgers.engine) as conn:
+    for finding in audited(world).findings:
+        yield Broken(f"audit: {finding.what}", f"{finding.place} {finding.count} {', '.join(finding.examples[:3])}")
+
+
+def audited(world: World) -> Report:
+    """The users' own audit of a world, long after."""
+    with reading(world.ledgers.engine) as conn, reading(world.boards.engine) as boards:
         given = outbox.sequence_ends(conn)
-        late = world.clock.at + timedelta(hours=1)
-        report = audit(world.log, conn, OUTBOX, late, lambda: given)
-    for finding in report.findings:
-        yield Broken(f"audit: {finding.what}", f"{finding.count} {', '.join(finding.examples[:3])}")
+        return audit(world.log, conn, OUTBOX, world.clock.at + timedelta(hours=1), lambda: given, boards)
 
 
 def records(world: World) -> list[Record]:

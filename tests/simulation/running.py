@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections import Counter
 from collections.abc import Iterable
@@ -73,6 +74,25 @@ class Table:
         promises = Counter(broken.splitlines()[0].partition(": ")[0] for o in self.failed for broken in o.broken)
         for promise, number in promises.most_common():
             yield f"{number:>16}  {promise}"
+
+
+def busy_world() -> World:
+    """A world at rest in which deals were won, work was done and messages were sent: something to harm."""
+    world = history(_busy_seed())
+    world.run()
+    return world
+
+
+@functools.cache
+def _busy_seed() -> int:
+    return next(seed for seed in range(70_001, 71_000) if _is_busy(play(seed)))
+
+
+def _is_busy(outcome: Outcome) -> bool:
+    world = outcome.world
+    kinds = {command.type for _, command in world.pm.objects.values()}
+    relayed = [found for (topic, _), found in world.log.records.items() if topic == "hub.events" and len(found) > 8]
+    return not outcome.broken and len(world.pm.order) > 3 and "project.create" in kinds and bool(relayed)
 
 
 def kept_seeds() -> list[int]:

@@ -10,17 +10,28 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from hub.audit import Report, audit
+from hub.audit import audit
+from hub.auditing.report import Report
 from hub.case import Case, Held, to_json
 from hub.event_log import Outgoing
-from hub.ledger import commands, outbox, positions
+from hub.ledger import commands, outbox, parked, positions
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
+from hub.worker.chunks import Chunk
+from hub.worker.folding import fold_chunk
+from hub.worker.state import PartitionState
 from schemas.event import Event, derived_id, moment
 from schemas.topics import PARTITIONS
-from tests.events import AT, command, event, won
+from tests.events import AT, Decisions, command, event, won
 
 NOW: datetime = moment(AT) + timedelta(hours=1)
+
+
+class NoRules:
+    """Nothing follows from anything."""
+
+    def commands_for(self, case: Case, event: Event, occurrence: str) -> Decisions:
+        return Decisions()
 
 
 @dataclass
@@ -53,12 +64,12 @@ class Stage:
         return told.to_json()
 
     def fold(self) -> None:
-        """Every case's state, at the case's last event."""
-        for records in list(self.log.records.values()):
-            for record in records:
-                if record.topic == "hub.events" and record.key is not None:
-                    state = to_json(Case(record.key.decode(), record.key.decode()), record.offset)
-                    self.log.writer().append([Outgoing("hub.state", record.key, state, record.partition)])
+        """As the processor does it, without any rules."""
+        for (topic, partition), records in list(self.log.records.items()):
+            if topic == "hub.events" and records:
+                chunk = Chunk(partition, records, len(records))
+                folding = fold_chunk(chunk, PartitionState(partition), NoRules(), lambda offsets: [])
+                self.log.writer().append([*folding.outputs, *folding.states])
 
     def ask(self, state: str, tell: bool = False) -> str:
         """A command that was asked for, taken in, and is in this state; its id."""
@@ -184,6 +195,14 @@ def test_a_foreign_record_under_a_key_that_can_be_no_case_is_nobodys(stage: Stag
     (foreign,) = [record for records in stage.log.records.values() for record in records if record.key == key]
     held = Case("no reference", "no reference", held=(Held(foreign.offset, "record/hub.events/0/0", "HUB-E6001"),))
     stage.log.writer().append([Outgoing("hub.state", key, to_json(held, foreign.offset), 0)])
+    note = {
+        "ref": f"record/hub.events/0/{foreign.offset}",
+        "kind": "event",
+        "code": "HUB-E6001",
+        "seen": {},
+        "body": b"{",
+    }
+    stage.ledger.writer.run(lambda conn: parked.park(conn, {**note, "parked_at": AT}))
     report = stage.audit()
     assert report.ok
     assert (report.counts["cases"], report.counts["events_parked"], report.counts["unreadable"]) == (1, 0, 1)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import hub.audit
+import hub.auditing
 from hub.cli import audit, terminal
+from hub.cli.audit_findings import FINDINGS
 from tests.unit.hub.cli.conftest import Hub
 
 EQUAL = {
@@ -26,17 +28,29 @@ REPORT = {"ok": True, "counts": {"accepted": 9, "in_the_log": 9}, "findings": []
 
 
 def test_every_finding_of_the_audit_is_known_in_chinese() -> None:
-    source = Path(hub.audit.__file__).read_text("utf-8")
-    told = set(re.findall(r'report\.find\(\s*f?"([^"{]+)', source))
-    assert len(told) >= 9
-    assert {found.strip() for found in told} <= set(audit.WHAT)
+    sources = [Path(hub.audit.__file__), *Path(hub.auditing.__path__[0]).glob("*.py")]
+    told = {
+        found.strip()
+        for source in sources
+        for found in re.findall(r'report\.find\(\s*f?"([^"{]+)', source.read_text("utf-8"))
+    }
+    assert len(told) >= 20
+    assert told | {"boards that are not the fold of the log"} == set(FINDINGS)
 
 
 def test_a_balance_that_holds_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "all holds" in "\n".join(audit.lines(REPORT))
-    findings = [{"what": "gaps in the sequence of partition 3", "count": 1, "examples": ["000000000007"]}]
+    findings = [
+        {
+            "what": "gaps in the sequence of partition 3",
+            "count": 1,
+            "examples": ["000000000007"],
+            "place": "hub.events/3",
+        }
+    ]
     shown = "\n".join(audit.lines({**REPORT, "ok": False, "findings": findings, "boards": [OTHER]}))
     assert "✘ gaps in the sequence of partition 3: 1  000000000007" in shown
+    assert "hub.events/3 → close the gap: hub repair" in shown
     assert "differs from the log in 1 rows → hub rebuild tasks" in shown
     assert "all holds" not in shown
     monkeypatch.setattr(terminal.speech, "language", "zh-CN")

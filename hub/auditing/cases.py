@@ -1,0 +1,171 @@
+"""Every case: what the log tells of its objects beside what the processor, the shared view and the boards have of them.
+
+One partition at a time, so that memory holds no more than one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from hub.auditing.boards import Boards
+from hub.auditing.fold import VIEWED, Thing, digest, things
+from hub.auditing.reading import Filed, Partition, State, given_up, lifted, partition, states
+from hub.auditing.report import Report
+from hub.event_log import EventLog
+from schemas.event import Event
+from schemas.topics import EVENTS
+
+EDITED = "hub.parked.edited"
+NOTES = frozenset({"hub.parked.retried", "hub.parked.discarded", EDITED})
+"""Events about parked work: they move it, and tell of no object."""
+IGNORED = "hub.delivery.ignored"
+
+
+@dataclass
+class Told:
+    """What all partitions together tell, for what lies elsewhere."""
+
+    views: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Reference → case → what the shared view must say."""
+    known: set[str] = field(default_factory=set)
+    """The ids of all events that were folded or are parked."""
+    ahead: set[str] = field(default_factory=set)
+    """The ids of those that the processor has yet to fold."""
+    parked: dict[str, float] = field(default_factory=dict)
+    """What is parked, by its name, and when it came."""
+    behind: int = 0
+
+
+@dataclass
+class Cases:
+    """Goes through the cases, and notes in `report` what is not as it must be."""
+
+    report: Report
+    log: EventLog
+    discarded: Container[str]
+    """What the ledger says was given up."""
+    boards: Boards
+    late: float
+    told: Told = field(default_factory=Told)
+
+    def look(self) -> Told:
+        """Compare every partition. Read in this order: the log, states, what was given up; so each explains the one before."""
+        self.report.count(**dict.fromkeys(("cases", "cases_behind", "events_applied", "events_parked"), 0))
+        for number in sorted(self.log.ends(EVENTS.name)):
+            found = partition(self.log, number)
+            known = states(self.log, number)
+            gone = given_up(self.log, number)
+            self._partition(found, known, gone)
+        return self.told
+
+    def _partition(self, found: Partition, known: Mapping[bytes, State], gone: set[str]) -> None:
+        place = f"hub.events/{found.number}"
+        self.report.find("events that came twice, under two sequences", found.doubled, place)
+        self.report.count(events_repeated=found.repeats, records_of_no_case=len(found.loose))
+        self.told.parked |= {filed.ref: filed.time for filed in found.loose}
+        stuck, wrong, early, odd = list[str](), list[str](), list[str](), list[str]()
+        for key, filed in found.cases.items():
+            name, state = key.decode(), known.get(key, State())
+            if filed[-1].offset > state.offset:
+                self.report.count(cases_behind=1)
+                self.told.behind += 1
+                stuck += [name] if filed[-1].time < self.late else []
+            case = Case(name, filed, state, frozenset(f.ref for f in filed if self._is_gone(f, state, gone)))
+            self.boards.expect(found.number, name, filed)
+            wrong += [f"{name}: {ref}" for ref in case.differing()]
+            early += [f"{name}: {event}" for event in case.out_of_turn()]
+            odd += case.unaccounted()
+            self._note(case)
+        where = f"hub.state/{found.number}"
+        self.report.find("cases whose last event the processor has not folded", stuck, where)
+        self.report.find("objects of cases that are not the fold of the log", wrong, where)
+        self.report.find("events that were folded before what is parked in front of them", early, where)
+        self.report.find("records that are neither folded, parked nor given up", odd, place)
+        lost = [key.decode(errors="replace") for key in known if key not in found.cases]
+        self.report.find("cases that the log does not tell of", lost, where)
+
+    def _is_gone(self, filed: Filed, state: State, gone: set[str]) -> bool:
+        return filed.offset not in state.held and (filed.ref in gone or filed.ref in self.discarded)
+
+    def _note(self, case: Case) -> None:
+        told, folded = self.told, case.folded
+        self.report.count(
+            cases=1,
+            events_applied=sum(event.type != IGNORED for event in folded),
+            events_ignored=sum(event.type == IGNORED for event in folded),
+            events_parked=len(case.held),
+            events_discarded=len(case.dropped),
+            events_notes=case.notes,
+            events_behind=len(case.behind),
+        )
+        told.parked |= {filed.ref: filed.time for filed in case.held}
+        told.ahead |= {filed.event.id for filed in case.behind if filed.event}
+        told.known |= {filed.event.id for filed in case.filed if filed.event}
+        for ref, thing in case.things.items():
+            told.views.setdefault(ref, {})[case.name] = digest(thing, VIEWED)
+
+
+class Case:
+    """One case, taken apart by what the processor says of it, and folded."""
+
+    def __init__(self, name: str, filed: Sequence[Filed], state: State, gone: frozenset[str]) -> None:
+        self.name, self.filed, self.state = name, filed, state
+        done = [each for each in filed if each.offset <= state.offset]
+        self.behind = filed[len(done) :]
+        self.held = [each for each in done if each.offset in state.held]
+        self.dropped = [each for each in done if each.ref in gone]
+        rest = [each for each in done if each.offset not in state.held and each.ref not in gone]
+        self.notes = sum(each.event is not None and each.event.type in NOTES for each in rest)
+        self.rest = [each for each in rest if each.event is None or each.event.type not in NOTES]
+        self.corrections = corrections(done)
+        self.folded = list(self._events(self.corrections))
+        self.things: dict[str, Thing] = things(self.folded)
+        if self.corrections and self.differing():
+            # A correction that came too late for the try it was meant for changed nothing.
+            self.folded = list(self._events({}))
+            self.things = things(self.folded)
+
+    def _events(self, corrected: Mapping[str, Event]) -> Iterator[Event]:
+        for each in self.rest:
+            event = corrected.get(each.ref, each.event)
+            if event is not None:
+                yield event
+
+    def differing(self) -> list[str]:
+        """The objects of which the processor remembers something else."""
+        has = self.state.entities
+        refs = self.things.keys() | has.keys()
+        return [ref for ref in refs if digest(self.things.get(ref, {})) != digest(has.get(ref, {}))]
+
+    def out_of_turn(self) -> list[str]:
+        """Events that were folded although one in front of them is parked."""
+        first = min((each.offset for each in self.held), default=None)
+        return [each.ref for each in self.rest if first is not None and each.offset > first]
+
+    def unaccounted(self) -> list[str]:
+        """Unreadable records that the processor went past."""
+        return [each.ref for each in self.rest if each.event is None and each.ref not in self.corrections]
+
+
+def corrections(filed: Sequence[Filed]) -> dict[str, Event]:
+    """What a person has put in the place of parked records, the last word of each."""
+    found: dict[str, Event] = {}
+    for each in filed:
+        if each.event is not None and each.event.type == EDITED and isinstance(each.event.data.get("event"), dict):
+            wanted = str(each.event.data.get("parked"))
+            ref = wanted if wanted.startswith("record/") else f"event/{wanted}"
+            event = _corrected(each.event.data["event"])
+            if event is not None:
+                found[ref] = event
+    return found
+
+
+def _corrected(told: Mapping[str, Any]) -> Event | None:
+    try:
+        return lifted(Event.model_validate(told))
+    except (ValidationError, KeyError, ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,97 @@
+"""What the log says of each object, folded once more in as few words as it takes. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from schemas.catalog import event_spec
+from schemas.event import Event
+
+Thing = dict[str, Any]
+"""An object: `data`, `sources` (field → [source, time]), `version`, `time`, `stage`, `entered` (stage → times)."""
+VIEWED = ("data", "sources", "version", "time", "stage")
+"""What the shared view tells of it."""
+
+
+def things(events: Iterable[Event], *, stored: bool = False) -> dict[str, Thing]:
+    """Reference → object, after these events of one case in their order. `stored`: with values as the boards' store takes them."""
+    found: dict[str, Thing] = {}
+    for event in events:
+        thing = found.get(event.subject)
+        if thing is None:
+            thing = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}}
+            found[event.subject] = thing
+        tell(thing, event, storable(event.data) if stored else event.data)
+    return found
+
+
+def tell(thing: Thing, event: Event, data: Mapping[str, Any]) -> None:
+    """Fold one event in: the newest version wins field by field, and an older one only fills in what is missing."""
+    newest = _is_newest(thing, event)
+    for name, value in data.items():
+        if name != "why" and value is not None and (newest or name not in thing["data"]):
+            thing["data"][name] = value
+            thing["sources"][name] = [event.source, event.time]
+    _enter(thing, event, newest)
+    if newest:
+        thing["version"] = event.subjectversion or thing["version"]
+        thing["time"] = event.time
+
+
+def _is_newest(thing: Thing, event: Event) -> bool:
+    mine, theirs = thing["version"], event.subjectversion
+    if not mine or not theirs:
+        return True  # versions of two sources cannot be compared: the log's order counts
+    if mine.isdecimal() and theirs.isdecimal():
+        return int(theirs) >= int(mine)
+    return event.time >= str(thing["time"])
+
+
+def _enter(thing: Thing, event: Event, newest: bool) -> None:
+    """A stage is entered once until it was left. News of the past count it once, and take back no later stage."""
+    spec = event_spec(event.type)
+    stage, now, entered = spec.stage, thing["stage"], thing["entered"]
+    if stage is None or stage == now:
+        return
+    past = not newest or (spec.opens and now is not None)
+    if past and stage in entered:
+        return
+    entered[stage] = entered.get(stage, 0) + 1
+    thing["stage"] = now if past else stage
+
+
+def digest(thing: Mapping[str, Any], parts: Iterable[str] = (*VIEWED, "entered")) -> bytes:
+    """A hash of these parts of an object: the same wherever it was kept."""
+    told = {part: thing.get(part) for part in parts}
+    return hashlib.blake2b(_canonical(told), digest_size=16).digest()
+
+
+def _canonical(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # an integer that is wider than 64 bits
+        return repr(value).encode(errors="replace")
+
+
+def storable(value: Any) -> Any:
+    """As a database's text and JSON can hold it: no NUL, no infinity, no integer beyond 64 bits."""
+    match value:
+        case str():
+            return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        case bool():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case int():
+            return value if -(2**63) <= value < 2**63 else str(value)
+        case dict():
+            return {storable(name): storable(inner) for name, inner in value.items()}
+        case list():
+            return [storable(inner) for inner in value]
+        case _:
+            return value

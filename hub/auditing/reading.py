@@ -1,0 +1,143 @@
+"""What lies in one partition: its records by case, the processor's states, and what was given up there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from hub.event_log import EventLog, Record, read_to_end
+from schemas.catalog import event_spec
+from schemas.event import MAX_BYTES, Event, is_reference
+from schemas.topics import COMMANDS, EVENTS, STATE
+
+
+@dataclass(frozen=True)
+class Filed:
+    """One record of `hub.events`. `event` None: nobody can read it. `ref` is its name where it is parked."""
+
+    offset: int
+    time: float
+    ref: str
+    event: Event | None
+
+
+@dataclass
+class Partition:
+    """The records of a partition, in the order of the log."""
+
+    number: int
+    cases: dict[bytes, list[Filed]] = field(default_factory=dict)
+    loose: list[Filed] = field(default_factory=list)
+    """Under no case's key: parked by themselves."""
+    repeats: int = 0
+    doubled: list[str] = field(default_factory=list)
+    """Events that came again as another: with a sequence of their own."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the processor remembers of a case, and the offset that this reflects."""
+
+    offset: int = -1
+    entities: dict[str, Any] = field(default_factory=dict)
+    held: frozenset[int] = frozenset()
+
+
+def partition(log: EventLog, number: int) -> Partition:
+    """File a partition's records, each event once by its id."""
+    found = Partition(number)
+    seen: dict[str, tuple[str | None, str | None]] = {}
+    for record in _records(log, EVENTS.name, number):
+        event = _event(record)
+        if event is not None:
+            mark = (event.outbox, event.sequence)
+            before = seen.setdefault(event.id, mark)
+            if before is not mark:
+                found.repeats += 1
+                found.doubled += [event.id] if before != mark else []
+                continue
+        _file(found, record, event)
+    return found
+
+
+def _file(found: Partition, record: Record, event: Event | None) -> None:
+    ref = f"event/{event.id}" if event else f"record/{record.topic}/{record.partition}/{record.offset}"
+    filed = Filed(record.offset, record.time, ref, event)
+    if record.key is not None and _is_case(record.key):
+        found.cases.setdefault(record.key, []).append(filed)
+    else:
+        found.loose.append(filed)
+
+
+def _is_case(key: bytes) -> bool:
+    """What lies under another key belongs to nobody, and the processor keeps nothing of it."""
+    return is_reference(key.decode(errors="replace"))
+
+
+def _event(record: Record) -> Event | None:
+    raw = record.value
+    if not raw or len(raw) > 2 * MAX_BYTES or record.key is None:
+        return None
+    try:
+        event = Event.from_json(raw)
+        if event.case.encode() != record.key:
+            return None
+        return lifted(event)
+    except (ValidationError, KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def lifted(event: Event) -> Event:
+    """The event with data of its type's current version; raises what an upcaster raises."""
+    spec, version = event_spec(event.type), event.dataschema.rpartition(":")[2]
+    if event.dataschema == spec.dataschema or not version.isdecimal() or int(version) == spec.version:
+        return event
+    return event.model_copy(update={"data": spec.lift(dict(event.data), int(version)), "dataschema": spec.dataschema})
+
+
+def states(log: EventLog, number: int) -> dict[bytes, State]:
+    """Key → the newest state of a case, by the offset that it reflects; what is no state of a case is passed over."""
+    found: dict[bytes, State] = {}
+    for record in _records(log, STATE.name, number):
+        if record.key is None or not _is_case(record.key):
+            continue
+        if record.value is None:
+            found.pop(record.key, None)
+            continue
+        state = _state(record.value)
+        if state is not None and state.offset >= found.get(record.key, State()).offset:
+            found[record.key] = state
+    return found
+
+
+def _state(raw: bytes) -> State | None:
+    try:
+        told = orjson.loads(raw)
+        case = told["case"]
+        return State(int(told["offset"]), dict(case["entities"]), frozenset(held["offset"] for held in case["held"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def given_up(log: EventLog, number: int) -> set[str]:
+    """What the processor says was discarded."""
+    found = set[str]()
+    for record in _records(log, COMMANDS.name, number):
+        if b'"settled"' not in (record.value or b""):
+            continue
+        try:
+            told = orjson.loads(record.value or b"")
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(told, dict) and told.get("record") == "settled" and told.get("state") == "discarded":
+            found.add(str(told.get("ref")))
+    return found
+
+
+def _records(log: EventLog, topic: str, number: int) -> Iterator[Record]:
+    for batch in read_to_end(log, topic, {number: log.starts(topic).get(number, 0)}):
+        yield from batch

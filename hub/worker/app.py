@@ -24,7 +24,17 @@ from hub.worker import GROUP
 from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
 from hub.worker.folding import fold_chunk
-from hub.worker.guard import EXIT_STALLED, PATIENCE, FailureRun, Watchdog, guard, leave, monotonic
+from hub.worker.guard import (
+    EXIT_STALLED,
+    LOOP_PATIENCE,
+    PATIENCE,
+    FailureRun,
+    Pulse,
+    Watchdog,
+    guard,
+    leave,
+    monotonic,
+)
 from hub.worker.halting import Halts
 from hub.worker.lanes import Lanes
 from hub.worker.state import PartitionState, catch_up
@@ -187,7 +197,10 @@ def make_app(
             async for chunk in stream:
                 await processor.run(chunk)
 
+    pulse = Pulse(max(patience, LOOP_PATIENCE))
+
     async def assigned(*given: Any, **_more: Any) -> None:
+        pulse.start(asyncio.get_running_loop())
         processor.assigned({tp.partition for tp in given[1] if tp.topic == EVENTS.name})
 
     app.on_partitions_assigned.connect(assigned)

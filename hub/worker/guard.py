@@ -6,8 +6,10 @@ leaving at once keeps every later chunk from being folded on a state that was ne
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,9 @@ from hub.worker.chunks import Chunk
 EXIT_FAILED, EXIT_STALLED = 70, 71
 MOST_FAILURES = 200
 """Failed events in a row, over all cases, after which a release or a rule is taken to be bad and the worker stops."""
+BEAT = 1.0
+LOOP_PATIENCE = 15.0
+"""Seconds that the event loop may stand still at least; a machine under load makes it wait for a few."""
 PATIENCE = 60.0
 """Seconds that a partition may have records waiting and commit nothing."""
 
@@ -88,6 +93,40 @@ class Watchdog:
     def forget(self, partitions: set[int]) -> None:
         """Stop looking at partitions that others have now."""
         self.since = {partition: seen for partition, seen in self.since.items() if partition not in partitions}
+
+
+@dataclass
+class Pulse:
+    """Ends a process whose event loop stands still: in there no timer would notice, so a thread beside it looks.
+
+    It begins before the first record can be folded.
+    """
+
+    patience: float
+    leaving: Callable[[int], None] = leave
+    last: float | None = None
+    _thread: threading.Thread | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch this loop from now on; again is no harm."""
+        if self._thread is None:
+            self._beat(loop)
+            self._thread = threading.Thread(target=self._look, name="pulse", daemon=True)
+            self._thread.start()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.last = monotonic()
+        loop.call_later(BEAT, self._beat, loop)
+
+    def _look(self) -> None:
+        while not self.stands_still(monotonic()):
+            time.sleep(1.0)
+        log.error("worker.stalled", where="loop", seconds=round(self.patience))
+        self.leaving(EXIT_STALLED)
+
+    def stands_still(self, now: float) -> bool:
+        """Whether the last beat is too long ago."""
+        return self.last is not None and now - self.last > self.patience
 
 
 def monotonic() -> float:

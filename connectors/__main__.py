@@ -24,7 +24,7 @@ def main() -> int:
         boards = asked.boards_socket or home.data / "run" / "boards.sock"
         from connectors.program import Program  # what it needs takes a second to import
 
-        asyncio.run(Program(home, boards).run())
+        asyncio.run(Program(home, boards, asked.listen_fd).run())
     except HubError as error:
         where = f" {error.place}" if error.place else ""
         sys.stderr.write(f"{error.code}{where} {error.message()} → {error.fix()}\n")
@@ -39,6 +39,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m connectors")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--boards-socket", type=Path, help="where the boards' server listens")
+    parser.add_argument("--listen-fd", type=int, help="the open socket to take pushes from, instead of one of its own")
     return parser.parse_args()
 
 

@@ -28,6 +28,8 @@ from hub.failpoints import reach
 
 HEAD_SECONDS = 10.0
 """Until the head of a request must have come in full; an idle connection is kept for as long."""
+LAST_WORDS = 0.3
+"""Seconds in which requests on open connections are still answered when the program stops."""
 COMMIT_SECONDS = 10.0
 """Until a push is durable; after that its sender is told to come again, and a repeat adds nothing."""
 PUSHES = "/webhooks/"
@@ -47,6 +49,8 @@ class Address:
 
     host: str = "127.0.0.1"
     port: int = 8600
+    listening: int | None = None
+    """An open socket that the program was given: the connections in it wait for the next program when this one goes."""
 
     def checked(self) -> Address:
         """The address itself; raises FatalError for one that others could reach."""
@@ -158,6 +162,14 @@ class FrontDoor:
         await web.SockSite(self._runner, listening, backlog=1024).start()
         return int(listening.getsockname()[1])
 
+    async def turn_away(self) -> None:
+        """Accept no more connections, and take in nothing more; who is connected already is told to come again."""
+        self._pushes.closed = True
+        if self._runner is not None:
+            for site in list(self._runner.sites):
+                await site.stop()
+            await asyncio.sleep(LAST_WORDS)
+
     async def close(self) -> None:
         """Take no more, answer what is under way, and let go."""
         if self._runner is not None:
@@ -166,18 +178,28 @@ class FrontDoor:
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if request.path.startswith(PUSHES):
-                return await self._pushes.answer(request)
+                return self._last(await self._pushes.answer(request))
             return await self._rest(request)
         except RejectedError as refused:
-            return answers.problem(request, refused.code)
+            return self._last(answers.problem(request, refused.code))
         except ConnectionError:
             raise  # the reader has gone
         except Exception as error:
             log.exception("door.failed", path=request.path[:100], error=type(error).__name__)
             return answers.problem(request, "HUB-E7013")
 
+    def _last(self, answer: web.Response) -> web.Response:
+        """An answer, and the last on its connection once the door is closing."""
+        if self._pushes.closed:
+            answer.force_close()
+        return answer
+
 
 def _listen(address: Address) -> socket.socket:
+    if address.listening is not None:
+        given = socket.socket(fileno=address.listening)
+        given.setblocking(False)
+        return given
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -79,8 +79,8 @@ class Threads:
 class Program:
     """One running program. `run` returns when it was told to stop; raises what it cannot go on with."""
 
-    def __init__(self, home: Home, boards: Path) -> None:
-        self._home, self._boards = home, boards
+    def __init__(self, home: Home, boards: Path, listening: int | None = None) -> None:
+        self._home, self._boards, self._listening = home, boards, listening
         self._stop = asyncio.Event()
         self._error: BaseException | None = None
 
@@ -96,7 +96,9 @@ class Program:
         if ledger is None:
             return
         try:
-            await self._work(Parts(self._home, ledger, connectors, staff, clock, self._failed, self._boards))
+            await self._work(
+                Parts(self._home, ledger, connectors, staff, clock, self._failed, self._boards, self._listening)
+            )
         finally:
             ledger.close()
         if self._error is not None:
@@ -150,6 +152,7 @@ class Parts:
         clock: Clock,
         failed: Callable[[BaseException], None],
         boards: Path,
+        listening: int | None = None,
     ) -> None:
         self.connectors, self.staff = connectors, staff
         events: EventLog = KafkaLog({**home.kafka_client(), "reconnect.backoff.max.ms": 1000})
@@ -164,7 +167,7 @@ class Parts:
         self.health = Health(self.relay, self.pollers, self._working, self.passage)
         receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
         self.pushes = Pushes(intake, receivers, bodies, clock)
-        self.door = FrontDoor(Address(*home.web_address), self.pushes, self._rest)
+        self.door = FrontDoor(Address(*home.web_address, listening), self.pushes, self._rest)
 
     async def start(self) -> int:
         """Start: what carries on first, what takes in last. The front door's port."""
@@ -178,7 +181,7 @@ class Parts:
 
     async def stop(self) -> None:
         """Take no more in, finish what was begun, then send what is committed."""
-        self.pushes.closed = True
+        await self.door.turn_away()
         await self.passage.close()  # ends the boards' streams, which the door would wait for
         await self.door.close()
         self.looks.stop()

@@ -20,9 +20,15 @@ class Process:
     """One run of one program. It gets SIGTERM when this Python dies (Linux), and no signals of this terminal (Ctrl-C)."""
 
     def __init__(
-        self, command: Sequence[str], directory: Path, environment: dict[str, str], sink: Sink | None = None
+        self,
+        command: Sequence[str],
+        directory: Path,
+        environment: dict[str, str],
+        sink: Sink | None = None,
+        inherits: Sequence[int] = (),
     ) -> None:
-        """`sink` is given each line of its output, from a thread of its own."""
+        """`sink` is given each line of its output, from a thread of its own; `inherits` are open files that it gets, too."""
+        self.inherits = tuple(inherits)
         self.command, self.directory, self.environment, self._sink = list(command), directory, environment, sink
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._popen: subprocess.Popen[str] | None = None
@@ -66,6 +72,7 @@ class Process:
             encoding="utf-8",
             errors="replace",
             process_group=0,
+            pass_fds=self.inherits,
         )
 
     @property

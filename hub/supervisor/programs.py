@@ -27,6 +27,8 @@ class Plan:
     directory: Path
     environment: dict[str, str]
     log: Path
+    inherits: Sequence[int] = ()
+    """Open files that each run of it gets."""
 
 
 Told = Callable[[str, str, int | None, Sequence[str]], None]
@@ -64,7 +66,11 @@ class Program:
         with contextlib.ExitStack() as stack:
             log = _opened(self.plan.log, stack)
             process = Process(
-                self.plan.command, self.plan.directory, self.plan.environment, sink=lambda line: _write(log, line)
+                self.plan.command,
+                self.plan.directory,
+                self.plan.environment,
+                sink=lambda line: _write(log, line),
+                inherits=self.plan.inherits,
             )
             process.start()
             self.process = process

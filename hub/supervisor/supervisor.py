@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -21,6 +22,9 @@ from hub.supervisor.run_folder import RunFolder
 
 PROGRAMS = ("worker", "connectors", "projections")
 READY_SECONDS = 90.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+WAITING = 1024
+"""Connections that may wait while the program which takes them in restarts."""
 NOTE_AGAIN = 1.0
 """Seconds until notes that could not be written are tried again."""
 
@@ -40,6 +44,8 @@ class Supervisor:
     bootstrap: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _noting: threading.Lock = field(default_factory=threading.Lock)
+    _door: socket.socket | None = None
+    """Where pushes arrive. It stays open while the program behind it restarts: who comes meanwhile waits, and is not refused."""
 
     @property
     def run(self) -> RunFolder:
@@ -50,7 +56,7 @@ class Supervisor:
         """Start the broker, make the topics, start the programs, wait until they are ready."""
         from hub.topics import ensure_topics
 
-        self._check_port()
+        self._open_door()
         if self.home.config.kafka.embedded:
             self._start_broker()
         client = self.home.kafka_client(self.bootstrap or None)
@@ -64,11 +70,18 @@ class Supervisor:
         self._note()
         self._until_ready()
 
-    def _check_port(self) -> None:
-        """Say who has the pages' port before anything is started."""
-        _, port = self.home.web_address
-        if "connectors" in self.only and not ports.is_free(port):
+    def _open_door(self) -> None:
+        """Take the pages' port, or say who has it, before anything is started."""
+        host, port = self.home.web_address
+        if "connectors" not in self.only:
+            return
+        if not ports.is_free(port):
             raise FatalError("HUB-E1016", port=port, by=ports.occupant(port))
+        if host in LOOPBACK:  # on any other address the program itself refuses to listen
+            self._door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            self._door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._door.bind((host, port))
+            self._door.listen(WAITING)
 
     def log(self) -> KafkaLog:
         """The log of the running hub."""
@@ -115,13 +128,15 @@ class Supervisor:
             command += ["--socket", str(self.run.socket)]
         if name == "connectors":
             command += ["--boards-socket", str(self.run.socket)]
+            command += ["--listen-fd", str(self._door.fileno())] if self._door is not None else []
         environment = {
             **os.environ,
             "HUB_KAFKA": self.bootstrap,
             "HUB_DATA": str(self.home.data),
             "PYTHONUNBUFFERED": "1",
         }
-        return Plan(name, command, Path.cwd(), environment, self.home.data / "logs" / f"{name}.log")
+        inherits = [self._door.fileno()] if name == "connectors" and self._door is not None else []
+        return Plan(name, command, Path.cwd(), environment, self.home.data / "logs" / f"{name}.log", inherits)
 
     def _told(self, program: str, what: str, number: int | None, last: Sequence[str]) -> None:
         self._note()
@@ -179,6 +194,8 @@ class Supervisor:
     def stop(self) -> None:
         """Stop what takes work in, then the other programs at once, then the broker."""
         self._stopping.set()
+        if self._door is not None:
+            self._door.close()
         for program in self.programs:
             if program.plan.name == "connectors":
                 program.stop()

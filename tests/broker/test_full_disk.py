@@ -33,10 +33,10 @@ class Answer:
     code: str | None = None
 
 
-def push(port: int, number: int, secret: str = SECRET, pad: int = 0) -> Answer:
+def push(port: int, number: int, secret: str = SECRET, pad: int = 0, patience: float = 20.0) -> Answer:
     """Push a won deal, as long as is wanted."""
     body = deal(number, title="x" * pad if pad else "网关项目")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
     try:
         connection.request("POST", "/webhooks/crm", body, signed(body, f"msg-{number}", secret))
         answer = connection.getresponse()

@@ -46,6 +46,7 @@ def test_a_program_that_is_killed_is_started_again_and_stops_when_told(tmp_path:
     assert first is not None
     os.kill(first, signal.SIGKILL)
     until(lambda: kept.pid not in (None, first), 10, "it runs again")
+    until(lambda: kept.process is not None and "up" in kept.process.tail, 10, "it says so")
     kept.stop(5)
     assert kept.pid is None
     assert ("ended", -signal.SIGKILL) in said

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy import JSON, BigInteger, Column, Connection, Integer, MetaData, Table, Text, inspect, select
 
 from hub.auditing.fold import digest, things
-from hub.auditing.reading import Filed
+from hub.auditing.reading import Filed, corrected
 from hub.auditing.report import Report
 from schemas.catalog import EVENTS, event_spec
 from schemas.event import Event
@@ -66,10 +66,12 @@ class Boards:
         """Note what the boards must show of a case, as far as each has come."""
         if not self.places:
             return
-        events = [(each.offset, each.event) for each in filed if each.event and _is_sound(each.event)]
+        # A board folds what came as soon as it came, and its correction where that lies.
+        told = [(each.offset, event) for each in filed if each.event for event in (each.event, corrected(each.event))]
+        events = [(offset, event) for offset, event in told if event is not None and _is_sound(event)]
         end = self._end(ENTITIES, partition)
-        told = things((event for offset, event in events if offset < end and is_object(event)), stored=True)
-        self.expected |= {_name(ref, case): digest(thing) for ref, thing in told.items()}
+        seen = things((event for offset, event in events if offset < end and is_object(event)), stored=True)
+        self.expected |= {_name(ref, case): digest(thing) for ref, thing in seen.items()}
         for name in NAMED:
             end = self._end(name, partition)
             wanted = self.wanted.setdefault(name, set())

@@ -5,24 +5,23 @@ One partition at a time, so that memory holds no more than one of them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from pydantic import ValidationError
 
 from hub.auditing.boards import Boards
 from hub.auditing.fold import VIEWED, Thing, digest, things
-from hub.auditing.reading import Filed, Partition, State, given_up, lifted, partition, states
+from hub.auditing.reading import EDITED, Filed, Partition, State, corrected, given_up, partition, states
 from hub.auditing.report import Report
 from hub.event_log import EventLog
 from schemas.event import Event
 from schemas.topics import EVENTS
 
-EDITED = "hub.parked.edited"
 NOTES = frozenset({"hub.parked.retried", "hub.parked.discarded", EDITED})
 """Events about parked work: they move it, and tell of no object."""
 IGNORED = "hub.delivery.ignored"
+CHOICES = 256
+"""Ways to read the corrections of one case that are tried."""
 
 
 @dataclass
@@ -122,16 +121,17 @@ class Case:
         self.notes = sum(each.event is not None and each.event.type in NOTES for each in rest)
         self.rest = [each for each in rest if each.event is None or each.event.type not in NOTES]
         self.corrections = corrections(done)
-        self.folded = list(self._events(self.corrections))
-        self.things: dict[str, Thing] = things(self.folded)
-        if self.corrections and self.differing():
-            # A correction that came too late for the try it was meant for changed nothing.
-            self.folded = list(self._events({}))
+        self.folded: list[Event] = []
+        self.things: dict[str, Thing] = {}
+        for mended in _choices(self.corrections):
+            self.folded = list(self._events(mended))
             self.things = things(self.folded)
+            if not self.corrections or not self.differing():
+                break
 
-    def _events(self, corrected: Mapping[str, Event]) -> Iterator[Event]:
+    def _events(self, mended: Mapping[str, Event]) -> Iterator[Event]:
         for each in self.rest:
-            event = corrected.get(each.ref, each.event)
+            event = mended.get(each.ref, each.event)
             if event is not None:
                 yield event
 
@@ -151,21 +151,19 @@ class Case:
         return [each.ref for each in self.rest if each.event is None and each.ref not in self.corrections]
 
 
-def corrections(filed: Sequence[Filed]) -> dict[str, Event]:
-    """What a person has put in the place of parked records, the last word of each."""
-    found: dict[str, Event] = {}
+def corrections(filed: Sequence[Filed]) -> dict[str, list[Event]]:
+    """What a person has put in the place of parked records, each word of it, the last first."""
+    found: dict[str, list[Event]] = {}
     for each in filed:
-        if each.event is not None and each.event.type == EDITED and isinstance(each.event.data.get("event"), dict):
+        event = corrected(each.event) if each.event is not None else None
+        if each.event is not None and event is not None:
             wanted = str(each.event.data.get("parked"))
-            ref = wanted if wanted.startswith("record/") else f"event/{wanted}"
-            event = _corrected(each.event.data["event"])
-            if event is not None:
-                found[ref] = event
+            found.setdefault(wanted if wanted.startswith("record/") else f"event/{wanted}", []).insert(0, event)
     return found
 
 
-def _corrected(told: Mapping[str, Any]) -> Event | None:
-    try:
-        return lifted(Event.model_validate(told))
-    except (ValidationError, KeyError, ValueError, TypeError, AttributeError):
-        return None
+def _choices(found: Mapping[str, Sequence[Event]]) -> Iterator[dict[str, Event]]:
+    """What may have been read in the place of what: a correction that came after the try it was meant for changed nothing."""
+    words = [[*((ref, event) for event in events), (ref, None)] for ref, events in found.items()]
+    for chosen in itertools.islice(itertools.product(*words), CHOICES):
+        yield {ref: event for ref, event in chosen if event is not None}

@@ -14,6 +14,8 @@ from schemas.catalog import event_spec
 from schemas.event import MAX_BYTES, Event, is_reference
 from schemas.topics import COMMANDS, EVENTS, STATE
 
+EDITED = "hub.parked.edited"
+
 
 @dataclass(frozen=True)
 class Filed:
@@ -97,6 +99,17 @@ def lifted(event: Event) -> Event:
     if event.dataschema == spec.dataschema or not version.isdecimal() or int(version) == spec.version:
         return event
     return event.model_copy(update={"data": spec.lift(dict(event.data), int(version)), "dataschema": spec.dataschema})
+
+
+def corrected(event: Event) -> Event | None:
+    """What a correction puts in the place of a parked record; None for any other event, and for one of another case."""
+    if event.type != EDITED:
+        return None
+    try:
+        told = lifted(Event.model_validate(event.data.get("event")))
+    except (ValidationError, KeyError, ValueError, TypeError, AttributeError):
+        return None
+    return told if told.case == event.case else None
 
 
 def states(log: EventLog, number: int) -> dict[bytes, State]:

@@ -18,8 +18,8 @@ class Words(NamedTuple):
 _REPAIR = ("hub repair 补齐或说明缺口", "close the gap: hub repair")
 _BOARD = ("重建看板：hub rebuild", "build the board again: hub rebuild")
 _STATE = (
-    "停掉处理程序，用 hub repair 让它从日志重新折叠；请把本次核对结果附在报告里",
-    "stop the processor and have it fold the log anew: hub repair; please report this with the audit's output",
+    "停掉 hub，运行 hub repair state，再 hub up：从日志重算；请附上本次核对结果报告此事",
+    "stop the hub, run hub repair state, then hub up, to fold the log anew; and please report it with the audit's output",
 )
 _RUNNING = ("确认 hub 在运行：hub status，hub doctor", "see that the hub runs: hub status, hub doctor")
 _PARKED = ("hub parked list 对照，再 hub parked retry", "compare with hub parked list, then hub parked retry")

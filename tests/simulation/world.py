@@ -25,6 +25,7 @@ from hub.ledger.metadata import AnyRow
 from hub.memory_log import MemoryLog
 from hub.worker.guard import guard
 from projections.registry import PROJECTIONS
+from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS
 from tests.simulation import business
 from tests.simulation.chance import Chance, CrashError, Rates, SimClock
@@ -287,8 +288,16 @@ class World:
                 parked_work.retry(conn, command, self.clock.now())
         elif discard:
             parked_events.discard(conn, entry, asking)
+        elif entry.ref.startswith("event/") and self.random.random() < 0.3:
+            self.edit(conn, entry, asking)
         else:
             parked_events.retry(conn, entry, asking)
+
+    def edit(self, conn: Connection, entry: AnyRow, asking: parked_events.Asking) -> None:
+        """Somebody corrects what is parked; the next try reads that."""
+        event = Event.from_json(entry.body)
+        data = {**event.data, "severity": 9, "customer": f"corrected {self.settled}"}
+        parked_events.edit(conn, entry, event.model_copy(update={"data": data}), asking)
 
     def rest(self) -> None:
         """Heal: nothing goes wrong any more, and everything that is due is done."""

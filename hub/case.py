@@ -158,7 +158,11 @@ def _is_newer(known: Entity, event: Event) -> bool:
 
 def to_json(case: Case, offset: int) -> bytes:
     """The case as its state record: with the log offset that it reflects."""
-    return orjson.dumps({"offset": offset, "case": case})
+    if not case.held:
+        return orjson.dumps({"offset": offset, "case": case})
+    # Without what is not set: a worker of an older version, to which the partition may go back, knows no corrections.
+    held = [{name: value for name, value in vars(entry).items() if value is not None} for entry in case.held]
+    return orjson.dumps({"offset": offset, "case": {**vars(case), "held": held}})
 
 
 def from_json(raw: bytes) -> tuple[Case, int]:

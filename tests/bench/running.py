@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def run(bootstrap: str, contender: Contender, given: Load, folder: Path) -> Resu
     programs = Programs(commands, contender.environment(bootstrap, folder), folder)
     try:
         if contender.cores > 1:
-            _until(lambda: _has_settled(admin, contender), f"{contender.name} shares the partitions")
+            _until(lambda: _has_settled(admin, contender), f"{contender.name} shares the partitions", MOST_SECONDS)
             append(bootstrap, contender.events, given)
         cpu_us = _watch(log, contender, given, programs)
         rss_mb = programs.peak_mb()
@@ -155,9 +155,8 @@ def _all(log: KafkaLog, topic: str) -> Iterator[Message]:
         consumer.close()
 
 
-def _until(holds: object, what: str) -> None:
-    assert callable(holds)
-    deadline = time.monotonic() + 60
+def _until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.1)

@@ -13,7 +13,7 @@ from connectors.executor.lane import Lane
 from connectors.executor.lanes import Lanes
 from connectors.executor.preparing import Prepared, from_ledger, prepare
 from connectors.executor.verdicts import seen_of
-from hub.connector import Sends
+from hub.connector import Once, Sends
 from hub.errors import HubError, RejectedError
 from hub.ledger import commands
 from hub.ledger.metadata import AnyRow
@@ -47,7 +47,15 @@ def choose(conn: Connection, lanes: Lanes, lane: Lane, now: datetime, room: int)
             yield Ready(lane, row, command, None)
             continue
         sends = lane.sends
-        yield Ready(lane, row, command, _prepared(conn, lanes, lane, command, sends), sends)
+        work = _doubtful(lane, row, sends) or _prepared(conn, lanes, lane, command, sends)
+        yield Ready(lane, row, command, work, sends)
+
+
+def _doubtful(lane: Lane, row: AnyRow, sends: Sends | None) -> RejectedError | None:
+    """Why a person must decide: its caller died in the middle, and the system knows no key and cannot be asked."""
+    if row.state != "UNKNOWN" or sends is None or sends.once(row.type) is not Once.NEITHER:
+        return None
+    return RejectedError("HUB-E4065", instance=lane.name, reason=row.reason or "SENDING", cause=row.code)
 
 
 def _prepared(conn: Connection, lanes: Lanes, lane: Lane, command: Command, sends: Sends | None) -> Prepared | HubError:

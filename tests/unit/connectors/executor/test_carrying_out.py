@@ -7,15 +7,16 @@ from datetime import UTC, datetime
 
 import pytest
 import structlog
+from sqlalchemy import Connection
 
 from connectors.executor import commands_in, dispatcher, executor, gate, verdicts
 from connectors.executor.gate import IN_A_ROW
 from connectors.executor.verdicts import CRASHES
 from hub.connector import Limits, Once
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
-from hub.ledger import parked, parked_work
+from hub.ledger import commands, parked, parked_work
 from hub.ledger.metadata import AnyRow
-from schemas.event import promise
+from schemas.event import promise, stamp
 from tests.executor_bench import Bench, command
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -306,6 +307,24 @@ def test_a_connector_that_breaks_on_a_command_is_asked_again_and_parks_in_the_en
     assert len(pm.sent) == 1
     assert "secret" not in str(said)
     assert "secret" not in str([event.model_dump() for event in bench.events()])
+
+
+def test_a_call_that_nobody_saw_end_is_not_repeated_where_nobody_can_be_asked(bench: Bench) -> None:
+    """Its caller died between SENDING and the result: it may have been done."""
+    pm = bench.system("pm", class_=Once.NEITHER)
+    asked = command(0)
+
+    def abandoned(conn: Connection) -> None:
+        commands.accept(conn, asked, asked.to_json(), stamp(NOW))
+        conn.execute(commands.commands.update().values(state="UNKNOWN", attempts=1))
+
+    bench.ledger.writer.run(abandoned)
+    with bench.running():
+        bench.until_states("PARKED", [asked])
+        assert (bench.row(asked).code, pm.sent) == ("HUB-E4065", [])
+        bench.ledger.writer.run(lambda conn: parked_work.retry(conn, asked.id, NOW))  # a person has looked over there
+        bench.until_states("DONE", [asked])
+    assert dict(pm.effects) == {asked.id: 1}
 
 
 def test_two_executors_on_one_ledger_do_everything_once(bench: Bench) -> None:

@@ -92,6 +92,8 @@ def test_a_rolling_restart_under_load_is_an_error_to_no_sender(hub: RunningHub) 
 
     assert {push(hub.port, number, secret(hub)).status for number in range(10)} == {202}
     assert hub.run("down").returncode == 0
+    assert hub.process is not None
+    assert hub.process.wait(60) == 0
     ledger = Ledger(f"sqlite:///{hub.data}/ledger.sqlite")
     try:
         with ledger.reading() as conn:

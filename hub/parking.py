@@ -156,7 +156,7 @@ class Again(NamedTuple):
     @property
     def ref(self) -> str:
         """The name of the entry among all that is parked."""
-        return self.entry.event if self.entry.event.startswith("record/") else f"event/{self.entry.event}"
+        return _ref(self.entry.event)
 
 
 def try_again(case: Case, rules: Rules, reread: Reread, mark: int | None = None) -> Iterator[Again]:
@@ -176,11 +176,12 @@ def try_again(case: Case, rules: Rules, reread: Reread, mark: int | None = None)
 def _settle(case: Case, offset: int, event: Event, rules: Rules, reread: Reread) -> Folded:
     """Take parked work up again in its order, as far as it goes; a discarded one is left out first.
 
-    One that fails again is no new failure: it held its case before, and a person asked.
+    One that fails again is no new failure: it held its case before, and a person asked. One that the case does not hold was
+    told of as parked by a worker that died before its state was kept, and went well when it was folded again.
     """
-    outputs = list[Output]()
+    wanted = str(event.data.get("parked") or "")
+    outputs = list[Output](() if _holds(case, wanted) else [Settled(_ref(wanted), case.id, "done")])
     if event.type == DISCARDED:
-        wanted = event.data.get("parked")
         gone = [Again(entry, Step(case)) for entry in case.held if entry.event == wanted]
         case = replace(case, held=tuple(entry for entry in case.held if entry.event != wanted))
         outputs += [Settled(each.ref, case.id, "discarded") for each in gone]
@@ -212,6 +213,14 @@ def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) 
 def corrected(raw: bytes) -> bytes:
     """What the record of a `hub.parked.edited` puts in the place of an event; it was looked at when it was folded."""
     return orjson.dumps(orjson.loads(raw)["data"]["event"])
+
+
+def _ref(event: str) -> str:
+    return event if event.startswith("record/") else f"event/{event}"
+
+
+def _holds(case: Case, event: str) -> bool:
+    return not event or any(entry.event == event for entry in case.held)
 
 
 def _blamed(held: Sequence[Held], code: str) -> tuple[Held, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
+import pytest
 
 from hub.case import Case, from_json, to_json
 from hub.errors import RejectedError
@@ -97,6 +98,15 @@ def test_a_retry_that_fails_again_keeps_everything_in_its_place() -> None:
     assert parked(folded) == [(f"event/{won().id}", "HUB-E6005")]
     assert log.case is not None
     assert [held.offset for held in log.case.held] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["retried", "discarded"])
+def test_an_entry_that_the_case_does_not_hold_is_closed(kind: str) -> None:
+    """It was told of by a worker that died before its state was kept; folded again, under mended rules, it went well."""
+    log = Log(ProjectRules())
+    log.add(won())
+    folded = log.add(retry(parked=won().id, kind=kind))
+    assert [(o.ref, o.state) for o in folded.outputs if isinstance(o, Settled)] == [(f"event/{won().id}", "done")]
 
 
 def test_a_discarded_event_is_left_out_and_the_rest_goes_on() -> None:

@@ -62,8 +62,10 @@ class Rounds:
         repeatable = (
             lane.sends is None or row.type not in lane.sends.takes or lane.sends.once(row.type) is not Once.MARK
         )
-        seconds = lane.limits.settle + (0.0 if repeatable else lane.limits.timeout)
-        return stamp(moment(row.updated_at) + timedelta(seconds=seconds))
+        if repeatable:
+            return stamp(moment(row.updated_at) + timedelta(seconds=lane.limits.settle))
+        # It may have waited for its turn long after it was told to begin: what is sure is that it began before now.
+        return stamp(self.clock.now() + timedelta(seconds=lane.limits.settle + lane.limits.timeout))
 
     def _fire_timers(self) -> int:
         now = self.clock.now()

@@ -16,7 +16,7 @@ from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
 from hub.errors import FatalError
-from hub.event_log import EventLog, Outgoing, Writer
+from hub.event_log import EventLog, Outgoing, Writer, record_at
 from hub.failpoints import reach
 from hub.sequences import Loss, Place, follow, history, passed_over
 from hub.step import Rules
@@ -126,7 +126,7 @@ class Processor:
 
     def _reread(self, partition: int, offsets: Sequence[int]) -> list[bytes]:
         """The bytes of parked events, from the log. Rare, and blocking: it is a person who asked for it."""
-        return [_one(self.events, partition, offset) for offset in offsets]
+        return [record_at(self.events, EVENTS.name, partition, offset) for offset in offsets]
 
     def assigned(self, partitions: set[int]) -> None:
         """Take partitions over: no chunk of them is folded before their state has been read to its end.
@@ -156,18 +156,6 @@ class Processor:
             if state.place is not None:
                 found.append(passed_over(partition, state.place, starts[partition], ends[partition]))
         return [loss for loss in found if loss is not None]
-
-
-def _one(events: EventLog, partition: int, offset: int) -> bytes:
-    reader = events.reader(EVENTS.name, {partition: offset})
-    try:
-        for _ in range(30):
-            for record in reader.read(1, 1.0):
-                if record.offset == offset:
-                    return record.value or b""
-    finally:
-        reader.close()
-    raise FatalError("HUB-E6022", partition=partition, offset=offset)
 
 
 def make_app(

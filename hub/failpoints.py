@@ -2,7 +2,7 @@
 
 `HUB_FAIL=<name>:<nth>:exit|stop|raise` makes the nth pass through that place end the process at once (as kill -9 would), stop it
 (SIGSTOP), or raise. `HUB_FAIL=@<file>` takes the plan from that file, which may be written while the program runs and is emptied
-as the plan is carried out: a fault harness arms programs so that are under load already. Unset, a pass costs one comparison.
+as the plan is carried out: a fault harness arms programs that are under load already. Unset, a pass costs one comparison.
 """
 
 from __future__ import annotations

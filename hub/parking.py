@@ -182,9 +182,8 @@ def _settle(case: Case, offset: int, event: Event, rules: Rules, reread: Reread)
     wanted = str(event.data.get("parked") or "")
     outputs = list[Output](() if _holds(case, wanted) else [Settled(_ref(wanted), case.id, "done")])
     if event.type == DISCARDED:
-        gone = [Again(entry, Step(case)) for entry in case.held if entry.event == wanted]
+        outputs += [Settled(_ref(entry.event), case.id, "discarded") for entry in case.held if entry.event == wanted]
         case = replace(case, held=tuple(entry for entry in case.held if entry.event != wanted))
-        outputs += [Settled(each.ref, case.id, "discarded") for each in gone]
     held = case.held
     for again in try_again(case, rules, reread, offset):
         if isinstance(again.done, Parked):
@@ -195,7 +194,7 @@ def _settle(case: Case, offset: int, event: Event, rules: Rules, reread: Reread)
 
 
 def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) -> Again:
-    ref = Again(entry, Step(case)).ref
+    ref = _ref(entry.event)
     body = raw if entry.edit is None else corrected(raw)
     try:
         event = read_event(Record("", 0, entry.offset, case.id.encode(), body))
@@ -203,9 +202,8 @@ def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) 
         cut = body[: 2 * MAX_BYTES]
         return Again(entry, Parked(ref, case.id, None, error.code, dict(error.seen), None, None, cut, mark))
     if not entry.event.startswith("record/"):
-        event = event.model_copy(
-            update={"id": entry.event}
-        )  # whatever was corrected: its commands are those of this event
+        # Whatever was corrected: its commands are those of this event.
+        event = event.model_copy(update={"id": entry.event})
     done = _tried(case, event, rules)
     return Again(entry, _parked(ref, event, done, body, mark) if isinstance(done, HubError) else done)
 

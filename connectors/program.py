@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import sys
 import threading
@@ -32,6 +31,7 @@ from hub.clock import Clock, SystemClock
 from hub.connector import Connector
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog
+from hub.garbage import collect_seldom
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger.ledger import Ledger
@@ -216,9 +216,7 @@ class Parts:
 def _prefer_short_waits() -> None:
     """Set the interpreter for many threads that each have little to do, and others that wait for it."""
     sys.setswitchinterval(TURN)
-    gc.collect()  # what is loaded by now lives as long as the program: it is not looked through again and again
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collect_seldom()
 
 
 def _streams(connectors: Mapping[str, Connector]) -> list[Stream]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import faust
 import structlog
 
 from hub.errors import HubError
+from hub.garbage import collect_seldom
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.logs import configure
@@ -68,16 +68,6 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE) -> int:
     await app.stop()
     processor.writer.close()
     return 0
-
-
-def collect_seldom() -> None:
-    """Look for garbage in cycles less often, and never among what is loaded by now: folding makes thousands of values and no cycle.
-
-    A tenth of the work per event.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def until_over(app: faust.App, told: asyncio.Event) -> bool:

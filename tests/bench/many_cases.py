@@ -8,7 +8,6 @@ only, since that is what the size can change. `memory_mb` is what filling the la
 from __future__ import annotations
 
 import argparse
-import gc
 import random
 import statistics
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 import orjson
 
 from hub.event_log import Record
+from hub.garbage import collect_seldom
 from hub.home import Home
 from hub.step import Rules
 from hub.worker.chunks import Chunk
@@ -90,9 +90,7 @@ def main() -> int:
     few, before = Worker(FEW), _rss_mb()
     many = Worker(asked.cases)
     memory = _rss_mb() - before
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # as the worker has it
+    collect_seldom()  # as the worker does
     costs = [
         (few.fold(rules, random.Random(turn)), many.fold(rules, random.Random(turn))) for turn in range(asked.turns)
     ]

@@ -11,6 +11,7 @@ import orjson
 from faust.types import StreamT
 
 from schemas.topics import PARTITIONS
+from tests.bench.contenders.plain_faust import plain_app
 
 APP = "bench-table"
 EVENTS, CHANGELOG = f"{APP}-events", f"{APP}-cases-changelog"
@@ -20,17 +21,7 @@ RECOVERED = b"the table is recovered"
 
 def make_app(bootstrap: str, folder: str) -> faust.App:
     """The program."""
-    app = faust.App(
-        APP,
-        broker=f"kafka://{bootstrap}",
-        store="memory://",
-        datadir=folder,
-        topic_partitions=PARTITIONS,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        table_standby_replicas=0,
-        web_enabled=False,
-    )
+    app = plain_app(APP, bootstrap, folder)
     cases = app.Table("cases", default=dict, partitions=PARTITIONS)
 
     @app.agent(app.topic(EVENTS, key_type=str, value_serializer="json"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import orjson
 
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from tests.bench.programs import cpu_seconds
 from tests.broker.connectors_stage import Stage, free_port
 from tests.broker.program import Program
 from tests.postgres_fixture import NewDatabase
@@ -98,10 +98,10 @@ def _hub(kafka: str, store: str, folder: Path, pushes: int) -> Result:
         program = stage.start()
         _push(stage.port, WARM_UP, 0)
         stage.drained()
-        before = _cpu_seconds(program.pid)
+        before = cpu_seconds(program.pid)
         told = _push(stage.port, pushes, WARM_UP)
         stage.drained(120.0)
-        used = _cpu_seconds(program.pid) - before
+        used = cpu_seconds(program.pid) - before
         assert stage.counts() == {"accepted": WARM_UP + pushes, "held": 0, "unpublished": 0}
     finally:
         stage.stop_all()
@@ -114,9 +114,9 @@ def _bare(_kafka: str, store: str, folder: Path, pushes: int) -> Result:
     try:
         program.wait_for("ready")
         _push(port, WARM_UP, 0)
-        before = _cpu_seconds(program.pid)
+        before = cpu_seconds(program.pid)
         told = _push(port, pushes, WARM_UP)
-        used = _cpu_seconds(program.pid) - before
+        used = cpu_seconds(program.pid) - before
     finally:
         program.close()
     return Result(told["per_second"], told["p50_ms"], told["p99_ms"], used / pushes * 1e6)
@@ -125,7 +125,7 @@ def _bare(_kafka: str, store: str, folder: Path, pushes: int) -> Result:
 def _push(port: int, many: int, first: int) -> Mapping[str, float]:
     """Push from a process of its own; raises unless all were accepted."""
     command = [sys.executable, "-m", "tests.bench.pushers", str(port), str(first), str(many), str(CONNECTIONS)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ}) as pushers:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pushers:
         assert pushers.stdin is not None and pushers.stdout is not None
         assert pushers.stdout.readline() == b"signed\n"
         time.sleep(0.5)  # the machine comes to rest
@@ -134,12 +134,6 @@ def _push(port: int, many: int, first: int) -> Mapping[str, float]:
         told: dict[str, float] = orjson.loads(pushers.stdout.read())
     assert pushers.returncode == 0
     return told
-
-
-def _cpu_seconds(pid: int) -> float:
-    """That a process has used, its threads included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _table(results: Mapping[str, Sequence[Result]]) -> str:

@@ -34,6 +34,7 @@ from hub.topics import ensure_topics
 from hub.worker import GROUP
 from schemas.topics import PARTITIONS, STATE
 from tests.bench import faust_table
+from tests.bench.programs import cpu_seconds
 from tests.bench.won2task import story
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
@@ -119,7 +120,7 @@ def start(bootstrap: str, side: Side, cases: int, folder: Path) -> Start:
         words = list(_until(program.stdout, side.said))
         assert words and side.said in words[-1], b"".join(words[-20:]).decode()
         told = words[-1][words[-1].index(b"{") :]
-        return Start(float(orjson.loads(told)["seconds"]), _cpu_seconds(program.pid), _rss_mb(program.pid))
+        return Start(float(orjson.loads(told)["seconds"]), cpu_seconds(program.pid), _rss_mb(program.pid))
     finally:
         late.cancel()
         program.send_signal(signal.SIGKILL)
@@ -206,11 +207,6 @@ def summary(cases: int, names: list[str], starts: Mapping[str, list[Start]]) -> 
         told["times_as_fast_as_faust"] = [round(faust[0] / hub[0], 1) for hub, faust in pairs]
         told["faust_cpu_of_hub"] = [round(faust[1] / hub[1], 1) for hub, faust in pairs]
     return told
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _rss_mb(pid: int) -> float:

@@ -21,10 +21,10 @@ APP = "bench-plain"
 EVENTS, VIEWS, COMMANDS = (f"{APP}-in-{name}" for name in ("events", "views", "commands"))
 
 
-def make_app(bootstrap: str, folder: str) -> faust.App:
-    """The program."""
-    app = faust.App(
-        APP,
+def plain_app(name: str, bootstrap: str, folder: str) -> faust.App:
+    """An app without agents, whose topics the bench makes."""
+    return faust.App(
+        name,
         broker=f"kafka://{bootstrap}",
         store="memory://",
         datadir=folder,
@@ -34,6 +34,11 @@ def make_app(bootstrap: str, folder: str) -> faust.App:
         table_standby_replicas=0,
         web_enabled=False,
     )
+
+
+def make_app(bootstrap: str, folder: str) -> faust.App:
+    """The program."""
+    app = plain_app(APP, bootstrap, folder)
     events = app.topic(EVENTS, key_type=str, value_serializer="json")
     views = app.topic(VIEWS, key_type=str, value_serializer="json")
     commands = app.topic(COMMANDS, key_type=str, value_serializer="json")

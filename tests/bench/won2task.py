@@ -55,11 +55,12 @@ def load(deals: int, seed: int = 5) -> Load:
 
 
 def _relayed(told: Event, sequences: Counter[int]) -> tuple[bytes, bytes]:
-    """The record of an event, with the number that the relay gives it: gapless in its partition."""
+    """The record of an event, with the number that the relay gives it, where the relay puts it: gapless in its partition."""
     key = told.case.encode()
     partition = partition_of(key, PARTITIONS)
     sequences[partition] += 1
-    return key, told.model_copy(update={"sequence": str(sequences[partition])}).to_json()
+    numbered = b',"sequence":"%d","outbox":"bench"}' % sequences[partition]
+    return key, told.to_json()[:-1] + numbered
 
 
 def story(number: int) -> list[Event]:
@@ -71,7 +72,6 @@ def story(number: int) -> list[Event]:
             f"crm.opportunity.{type_}",
             ref,
             version=str(at),
-            outbox="bench",
             data={
                 "name": f"网关项目 {number}",
                 "account": "华为技术有限公司",

@@ -81,6 +81,18 @@ def test_each_outbox_counts_for_itself() -> None:
     assert follow(Place(), told).place.sequences == {"a": 2, "b": 1}
 
 
+def test_a_number_that_only_ends_like_the_next_one_is_not_taken_for_it() -> None:
+    found = follow(Place(), records(1, 2, 13))
+    assert found.loss == Loss("gap", 3, 2, "o1", 2, 13)
+
+
+@pytest.mark.parametrize("outbox", ['a"b', "a\\b", "库", "x" * 120])
+def test_an_outbox_may_be_called_as_it_likes(outbox: str) -> None:
+    bodies = [b'%s,"sequence":"%d","outbox":%s}' % (won().to_json()[:-1], n, orjson.dumps(outbox)) for n in (1, 2, 4)]
+    found = follow(Place(), [Record("hub.events", 3, n, b"k", body) for n, body in enumerate(bodies)])
+    assert found.loss == Loss("gap", 3, 2, outbox, 2, 4)
+
+
 def test_a_gap_that_was_dealt_with_is_passed_and_only_that_one() -> None:
     told = records(1, 5, 6, 9)
     found = follow(Place(), told, {1})

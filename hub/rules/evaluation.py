@@ -7,10 +7,11 @@ type first. An evaluation is bounded by CEL's own budgets for rounds and nesting
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,12 +121,16 @@ class Expression:
 
     def matched(self, scope: Scope) -> dict[str, Json]:
         """The paths that it reads, with their values, for people: long texts are cut, lists and maps left out."""
-        found = {str(path): follow(path, scope.values) for path in self.reads}
+        found = {name: follow(path, scope.values) for name, path in self._named}
         return {
             path: value[:MAX_SHOWN] if isinstance(value, str) else value
             for path, value in found.items()
             if value is None or isinstance(value, str | int | float)
         }
+
+    @functools.cached_property
+    def _named(self) -> Sequence[tuple[str, PathRead]]:
+        return [(str(path), path) for path in self.reads]
 
     def missing(self, scope: Scope) -> list[Missing]:
         """The fields that it names and that are not there."""

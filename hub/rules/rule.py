@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +19,8 @@ from hub.rules.evaluation import Condition, Expression, Scope
 from hub.rules.expressions import Engine
 from hub.rules.people import PREFIX, People
 from hub.rules.templates import Template
-from schemas.event import Command, Event, derived_ids, promise, promised
+from schemas.event import Command, derived_ids, promise, promised
+from schemas.recorded import AnyEvent
 
 MAX_COMMANDS = 1000
 """Of one rule for one event."""
@@ -36,6 +37,16 @@ class Argument:
     accepts: TypeAdapter[Any]
     expected: str
     place: Place
+
+    @functools.cached_property
+    def render(self) -> Callable[[Scope], Json]:
+        """Fill it in; raises RejectedError as its expressions do."""
+        return self.template.render
+
+    @functools.cached_property
+    def is_open(self) -> bool:
+        """Whether what it is filled in with may be nothing that the command takes."""
+        return bool(self.template.expressions)
 
     @functools.cached_property
     def is_text(self) -> bool:
@@ -66,11 +77,10 @@ class ForEach:
     key: Template | None
 
 
-@dataclass(frozen=True)
-class Occasion:
+class Occasion(NamedTuple):
     """What a rule is asked about: an event, its case with the event folded in, and what makes this occurrence its own."""
 
-    event: Event
+    event: AnyEvent
     case: Case
     occurrence: str
     values: Mapping[str, Json]
@@ -109,7 +119,7 @@ class Rule:
     def _holds(self, scope: Scope) -> bool:
         return self.condition is None or self.condition.test(scope)
 
-    def concerns(self, event: Event, people: People) -> bool:
+    def concerns(self, event: AnyEvent, people: People) -> bool:
         """A rule for some departments applies to events that name one of their people, as actor or in a field of the data."""
         if not self.departments:
             return True
@@ -131,22 +141,24 @@ class Rule:
                 yield self._command(id_, request, scope, shown, occasion.event, next(positions))
 
     def _command(
-        self, id_: str, request: Request, scope: Scope, matched: dict[str, Json], event: Event, position: int
+        self, id_: str, request: Request, scope: Scope, matched: dict[str, Json], event: AnyEvent, position: int
     ) -> Command:
-        return Command(
-            id=id_,
-            type=request.type,
-            instance=request.instance,
-            case=event.case,
-            time=event.time,
-            causationid=event.id,
-            subject=event.subject,
-            rule=self.name,
-            digest=self.digest,
-            title=dict(self.title),
-            matched=matched,
-            arguments=_arguments(request, scope),
-            position=position,
+        return Command.trusted(
+            {
+                "id": id_,
+                "type": request.type,
+                "instance": request.instance,
+                "case": event.case,
+                "time": event.time,
+                "causationid": event.id,
+                "subject": event.subject,
+                "rule": self.name,
+                "digest": self.digest,
+                "title": dict(self.title),
+                "matched": matched,
+                "arguments": _arguments(request, scope),
+                "position": position,
+            }
         )
 
     def _matched(self, scope: Scope) -> dict[str, Json]:
@@ -183,7 +195,7 @@ class Rule:
         raise RejectedError("HUB-E3170", place=self.for_each.items.place, expression="key", got=short(key))
 
 
-def event_value(event: Event) -> dict[str, Json]:
+def event_value(event: AnyEvent) -> dict[str, Json]:
     """What rules see as `event`."""
     return {
         "id": event.id,
@@ -206,8 +218,8 @@ CASE_NAMES = ("id", "opened_by", "entities")
 def _arguments(request: Request, scope: Scope) -> dict[str, Json]:
     made = {}
     for name, argument in request.arguments.items():
-        value = made[name] = argument.template.render(scope)
-        if argument.template.expressions and not (argument.is_text and type(value) is str) and promised(value) is None:
+        value = made[name] = argument.render(scope)
+        if argument.is_open and not (argument.is_text and type(value) is str) and promised(value) is None:
             _accept(request, name, argument, value)
     size = len(orjson.dumps(made))
     if size > MAX_ARGUMENTS:

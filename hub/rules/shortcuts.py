@@ -1,4 +1,4 @@
-"""Expressions that need no evaluation: a path, a path compared to a text, or a function of ours called on paths and literals.
+"""Expressions that need no evaluation: a path, one compared to a text or a number, or a function of ours on paths and literals.
 
 Most are no more than that.
 
@@ -9,6 +9,8 @@ it leaves to CEL, so that there is one place where expressions fail.
 from __future__ import annotations
 
 import json
+import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,8 @@ def shortcut(text: str, reads: Sequence[PathRead], functions: Iterable[Function]
     if reads and (reads[0].at, reads[0].end) == (0, len(text)):
         path = _path(reads[0])
         return None if path is None else lambda scope: _shown(path(scope.values))
+    if len(reads) == 1 and (measured := _MEASURED.match(text, reads[0].end)):
+        return _measured(text, measured, reads[0])
     if len(found) > 3 and reads and [token.text for token in found[-3:-1]] == ["=", "="]:
         return _compared(text, found, reads)
     if len(found) > 3 and len(reads) == 1 and found[0].text == DECIMAL.name:
@@ -55,6 +59,35 @@ def _compared(text: str, found: Sequence[Token], reads: Sequence[PathRead]) -> S
         return value == literal if isinstance(value, str) else None
 
     return run
+
+
+_MEASURED = re.compile(r"(\)?)\s*(<=|>=|<|>)\s*(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)\Z")
+_WRITTEN = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def _measured(text: str, found: re.Match[str], read: PathRead) -> Shortcut | None:
+    """`path >= 3`, or `double(path) >= 3.0`, when the value is a number of that type; `double` also takes one written as text."""
+    path, (closed, sign, written) = _path(read), found.groups()
+    before = text[: read.at]
+    if path is None or before != ("double(" if closed else ""):
+        return None
+    holds, given = _COMPARE[sign], float if "." in written else int
+    limit = given(written)
+
+    def run(scope: Scope) -> Json:
+        value = path(scope.values)
+        return bool(holds(value, limit)) if type(value) is given else None
+
+    def run_double(scope: Scope) -> Json:
+        value = path(scope.values)
+        if type(value) is str and _WRITTEN.fullmatch(value):
+            return bool(holds(float(value), limit))
+        return bool(holds(value, limit)) if type(value) is float else None
+
+    if not closed:
+        return run
+    return run_double if given is float else None
 
 
 def _decimal(text: str, found: Sequence[Token], read: PathRead) -> Shortcut | None:

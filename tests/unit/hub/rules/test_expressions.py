@@ -300,6 +300,55 @@ def test_what_needs_no_evaluation_has_the_answer_of_one(text: str, value: Any) -
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("text", ["body.x == body.y", "body.x == 'a' || true", "body.x == r'a'", "decimal(3)"])
+MORE = [
+    *(
+        "body.x == body.y",
+        "body.x == 'a' || true",
+        "body.x == r'a'",
+        "decimal(3)",
+        "int(body.x) > 3",
+        "1.0 + double(body.x) > 3.0",
+    ),
+    *(
+        "double(body.x) > 3",
+        "body.x > 3 || true",
+        "body.x > 3u",
+        "!(body.x) > 3",
+        "body.x > body.y",
+        "double(body.x) + 1.0 > 3.0",
+    ),
+]
+NUMBERS: list[Any] = [
+    *(3, -2, 0, 2**53 + 1, 100_000, 3.0, 0.1, -0.0, 1e300, 99999.99, True, None, [3], "x"),
+    *(
+        "100000",
+        "99999.99",
+        "0.1",
+        "0.10000000000000001",
+        "-3",
+        "3",
+        "003",
+        "1_0",
+        " 1",
+        "1 ",
+        "1e5",
+        "NaN",
+        "１２",
+        "",
+        "9" * 30,
+    ),
+]
+
+
+@pytest.mark.parametrize("value", NUMBERS)
+@pytest.mark.parametrize("sign", ["<", "<=", ">", ">="])
+@pytest.mark.parametrize(
+    "left", ["body.x {} 3", "body.x{}-2", "body.x {} 0.1", "double(body.x) {} 100000.0", "double(body.x){}0.1"]
+)
+def test_what_is_only_measured_has_the_answer_of_an_evaluation(left: str, sign: str, value: Any) -> None:
+    test_what_needs_no_evaluation_has_the_answer_of_one(left.format(sign), value)
+
+
+@pytest.mark.parametrize("text", MORE)
 def test_what_is_more_than_that_is_evaluated(text: str) -> None:
     assert Engine().expression(text, ["body"], HERE)._shortcut is None

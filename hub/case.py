@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Container, Mapping
+from typing import Any
 
-import orjson
+import msgspec
 
 from schemas.catalog import EventSpec, event_spec
-from schemas.event import Event
+from schemas.recorded import AnyEvent
 
 RECENT = 16
 """How many ids of unsequenced events a case keeps, to know a repeat by."""
 
 
-T = TypeVar("T")
+altered = msgspec.structs.replace
+"""The same value with other fields."""
 
 
-def altered(value: T, **fields: Any) -> T:
-    """As `dataclasses.replace`, at a fifth of its cost, for what is done several times an event. Only for classes of this file."""
-    made = object.__new__(type(value))
-    made.__dict__.update(value.__dict__, **fields)
-    return made
-
-
-@dataclass(frozen=True)
-class Entity:
+class Entity(msgspec.Struct, frozen=True, gc=False):
     """A business object as the log has told of it so far: newest version wins, field by field."""
 
     ref: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
+    sources: Mapping[str, tuple[str, str]] = {}
     """Field → (source, time) of its value."""
     version: str = ""
     time: str = ""
     stage: str | None = None
-    entered: Mapping[str, int] = field(default_factory=dict)
+    entered: Mapping[str, int] = {}
     """Stage → how often it was entered."""
 
     @property
@@ -45,8 +37,7 @@ class Entity:
         return self.ref.partition("/")[0]
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A project or a project's task that the case asked for: what its completion is told by."""
 
     type: str
@@ -57,8 +48,7 @@ class Asked:
     """The entity that came of it."""
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An event that is parked: where it lies in the log, and why."""
 
     offset: int
@@ -68,35 +58,34 @@ class Held:
     """Where the event lies that corrects it; the next try reads that."""
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(msgspec.Struct, frozen=True, gc=False):
     """One case. A pure value: `hub.step` makes the next one of it."""
 
     id: str
     opened_by: str
-    entities: Mapping[str, Entity] = field(default_factory=dict)
-    asked: Mapping[str, Asked] = field(default_factory=dict)
+    entities: Mapping[str, Entity] = {}
+    asked: Mapping[str, Asked] = {}
     held: tuple[Held, ...] = ()
     outbox: str | None = None
     sequence: int = 0
     recent: tuple[str, ...] = ()
 
-    def has_seen(self, event: Event) -> bool:
+    def has_seen(self, event: AnyEvent) -> bool:
         """Whether this record repeats one that was folded: by its sequence, else by its id."""
         if event.sequence is not None and event.outbox == self.outbox:
             return int(event.sequence) <= self.sequence
         return event.id in self.recent
 
-    def remember(self, event: Event) -> Case:
+    def remember(self, event: AnyEvent) -> Case:
         """The case, knowing that this record was folded."""
         if event.sequence is not None:
             return altered(self, outbox=event.outbox, sequence=int(event.sequence), recent=self._recent(event))
         return altered(self, recent=self._recent(event))
 
-    def _recent(self, event: Event) -> tuple[str, ...]:
+    def _recent(self, event: AnyEvent) -> tuple[str, ...]:
         return (*self.recent, event.id)[-RECENT:]
 
-    def with_entity(self, event: Event) -> Case:
+    def with_entity(self, event: AnyEvent) -> Case:
         """The case, with what the event tells of its subject."""
         known = self.entities.get(event.subject) or Entity(ref=event.subject)
         return altered(self, entities={**self.entities, event.subject: _told(known, event)})
@@ -113,11 +102,10 @@ class Case:
         }
 
 
-def _told(known: Entity, event: Event) -> Entity:
+def _told(known: Entity, event: AnyEvent) -> Entity:
     """Fold an event into its entity. An older version fills in fields that are missing, and takes nothing back."""
     newer = _is_newer(known, event)
-    had = () if newer else known.data
-    fresh = {key: value for key, value in event.data.items() if value is not None and key not in had and key != "why"}
+    fresh = _fresh(event.data, () if newer else known.data)
     stage, entered = _staged(known, event_spec(event.type), newer)
     return altered(
         known,
@@ -128,6 +116,13 @@ def _told(known: Entity, event: Event) -> Entity:
         stage=stage,
         entered=entered,
     )
+
+
+def _fresh(told: Mapping[str, Any], had: Container[str]) -> Mapping[str, Any]:
+    """What an event tells that is to be taken in: all that it says, but why it was made and what `had` has already."""
+    if not had and None not in told.values() and "why" not in told:
+        return told
+    return {key: value for key, value in told.items() if value is not None and key not in had and key != "why"}
 
 
 def _staged(known: Entity, spec: EventSpec, newer: bool) -> tuple[str | None, Mapping[str, int]]:
@@ -142,7 +137,7 @@ def _staged(known: Entity, spec: EventSpec, newer: bool) -> tuple[str | None, Ma
     return known.stage if late else stage, {**known.entered, stage: times + 1}
 
 
-def _is_newer(known: Entity, event: Event) -> bool:
+def _is_newer(known: Entity, event: AnyEvent) -> bool:
     """Whether an event tells of a later state than the one that is known.
 
     Only versions of one source can be compared, and only the source's own clock with itself: news without a version (our
@@ -156,28 +151,23 @@ def _is_newer(known: Entity, event: Event) -> bool:
     return event.time >= known.time
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """A state record: a case, and the log offset that it reflects, which stands first."""
+
+    offset: int
+    case: Case
+
+
+_written = msgspec.json.Encoder().encode
+_read = msgspec.json.Decoder(Kept).decode
+
+
 def to_json(case: Case, offset: int) -> bytes:
     """The case as its state record: with the log offset that it reflects."""
-    if not case.held:
-        return orjson.dumps({"offset": offset, "case": case})
-    # Without what is not set: a worker of an older version, to which the partition may go back, knows no corrections.
-    held = [{name: value for name, value in vars(entry).items() if value is not None} for entry in case.held]
-    return orjson.dumps({"offset": offset, "case": {**vars(case), "held": held}})
+    return _written(Kept(offset, case))
 
 
 def from_json(raw: bytes) -> tuple[Case, int]:
-    """Read a state record back; raises ValueError, KeyError or TypeError for bytes that are none."""
-    record = orjson.loads(raw)
-    told = record["case"]
-    entities = {
-        ref: Entity(**{**value, "sources": _pairs(value["sources"])}) for ref, value in told["entities"].items()
-    }
-    asked = {key: Asked(**value) for key, value in told["asked"].items()}
-    held = tuple(Held(**value) for value in told["held"])
-    return Case(
-        **{**told, "entities": entities, "asked": asked, "held": held, "recent": tuple(told["recent"])}
-    ), record["offset"]
-
-
-def _pairs(sources: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
-    return {name: (source, time) for name, (source, time) in sources.items()}
+    """Read a state record back; raises msgspec.DecodeError or UnicodeDecodeError for bytes that are none."""
+    kept = _read(raw)
+    return kept.case, kept.offset

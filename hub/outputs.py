@@ -10,6 +10,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from hub.case import Entity
@@ -19,6 +20,10 @@ from schemas.event import Command, Event
 
 NO_CASE = b"hub"
 """The key of outputs that belong to no case."""
+
+
+_json = msgspec.json.Encoder().encode
+"""As orjson.dumps, a third cheaper for texts that were just read."""
 
 
 class View(NamedTuple):
@@ -43,11 +48,10 @@ class View(NamedTuple):
             "data": self.entity.data,
             "sources": self.entity.sources,
         }
-        return Outgoing(topic.name, self.entity.ref.encode(), orjson.dumps(value))
+        return Outgoing(topic.name, self.entity.ref.encode(), _json(value))
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """A command for the executor."""
 
     command: Command
@@ -56,8 +60,7 @@ class Ask:
         return Outgoing(topics.COMMANDS.name, self.command.case.encode(), self.command.to_json())
 
 
-@dataclass(frozen=True)
-class Derive:
+class Derive(NamedTuple):
     """An event that follows from others: it enters the log by the outbox, as all do."""
 
     event: Event

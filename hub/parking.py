@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
 from pydantic import ValidationError
 
-from hub.case import Case, Held
+from hub.case import Case, Held, altered
 from hub.errors import FatalError, HubError, RejectedError, RetryableError
 from hub.event_log import Record, Stored
 from hub.outputs import Output, Parked, Settled
 from hub.step import Rules, Step, decide, opened_by
 from schemas.catalog import event_spec
-from schemas.event import MAX_BYTES, Event, is_reference
+from schemas.event import MAX_BYTES, is_reference
+from schemas.recorded import AnyEvent, Recorded, changed, read
 
 WAITS = "HUB-E6010"
 RETRIED, DISCARDED, EDITED = "hub.parked.retried", "hub.parked.discarded", "hub.parked.edited"
@@ -60,14 +60,14 @@ def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread) -> Fol
     return _park(known, record, event, done) if isinstance(done, HubError) else Folded(done.case, done.outputs)
 
 
-def read_event(record: Stored) -> Event:
+def read_event(record: Stored) -> Recorded:
     """The event of a record, its data lifted to the current version; raises RejectedError saying what is wrong."""
     if not record.value:
         raise RejectedError("HUB-E6001", reason="empty")
     if len(record.value) > 2 * MAX_BYTES:
         raise RejectedError("HUB-E6003", size=len(record.value))
     try:
-        event = Event.from_json(record.value)
+        event = read(record.value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -77,7 +77,7 @@ def read_event(record: Stored) -> Event:
     return lifted(event)
 
 
-def lifted(event: Event) -> Event:
+def lifted(event: Recorded) -> Recorded:
     """The event with its data as the current version of its type has it."""
     spec = event_spec(event.type)
     if event.dataschema == spec.dataschema:
@@ -86,14 +86,12 @@ def lifted(event: Event) -> Event:
     if not version.isdecimal() or int(version) == spec.version:
         return event
     try:
-        return event.model_copy(
-            update={"data": spec.lift(dict(event.data), int(version)), "dataschema": spec.dataschema}
-        )
+        return changed(event, data=spec.lift(dict(event.data), int(version)), dataschema=spec.dataschema)
     except Exception as error:
         raise RejectedError("HUB-E6004", type=event.type, version=version, reason=_said(error)) from error
 
 
-def _tried(case: Case, event: Event, rules: Rules) -> Step | HubError:
+def _tried(case: Case, event: AnyEvent, rules: Rules) -> Step | HubError:
     """The step, or why it failed. What no one foresaw parks the event too: it must not take the partition with it."""
     try:
         return decide(case, event, rules)
@@ -110,13 +108,13 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"[:500]
 
 
-def _park(case: Case, record: Stored, event: Event, error: HubError) -> Folded:
+def _park(case: Case, record: Stored, event: AnyEvent, error: HubError) -> Folded:
     held = Held(record.offset, event.id, error.code)
     parked = _parked(f"event/{event.id}", event, error, record.value or b"", record.offset)
-    return Folded(replace(case, held=(*case.held, held)), (parked,), failed=error.code != WAITS)
+    return Folded(altered(case, held=(*case.held, held)), (parked,), failed=error.code != WAITS)
 
 
-def _parked(ref: str, event: Event, error: HubError, body: bytes, mark: int | None) -> Parked:
+def _parked(ref: str, event: AnyEvent, error: HubError, body: bytes, mark: int | None) -> Parked:
     place = str(error.place) if error.place else None
     return Parked(
         ref, event.case, event.subject, error.code, dict(error.seen), place, error.seen.get("rule"), body, mark
@@ -135,16 +133,16 @@ def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Fold
     if key is None or not is_reference(key):
         return Folded(None, (parked,), failed=True)
     known = case or Case(id=key, opened_by=key)
-    return Folded(replace(known, held=(*known.held, Held(record.offset, where, error.code))), (parked,), failed=True)
+    return Folded(altered(known, held=(*known.held, Held(record.offset, where, error.code))), (parked,), failed=True)
 
 
-def _edited(case: Case, offset: int, event: Event) -> Case:
+def _edited(case: Case, offset: int, event: AnyEvent) -> Case:
     """Remember where the correction of what is parked stands; the next try reads it there."""
     if not isinstance(event.data.get("event"), dict):
         return case
     wanted = event.data.get("parked")
-    held = tuple(replace(entry, edit=offset) if entry.event == wanted else entry for entry in case.held)
-    return replace(case, held=held)
+    held = tuple(altered(entry, edit=offset) if entry.event == wanted else entry for entry in case.held)
+    return altered(case, held=held)
 
 
 class Again(NamedTuple):
@@ -173,7 +171,7 @@ def try_again(case: Case, rules: Rules, reread: Reread, mark: int | None = None)
         case = again.done.case
 
 
-def _settle(case: Case, offset: int, event: Event, rules: Rules, reread: Reread) -> Folded:
+def _settle(case: Case, offset: int, event: AnyEvent, rules: Rules, reread: Reread) -> Folded:
     """Take parked work up again in its order, as far as it goes; a discarded one is left out first.
 
     One that fails again is no new failure: it held its case before, and a person asked. One that the case does not hold was
@@ -183,14 +181,14 @@ def _settle(case: Case, offset: int, event: Event, rules: Rules, reread: Reread)
     outputs = list[Output](() if _holds(case, wanted) else [Settled(_ref(wanted), case.id, "done")])
     if event.type == DISCARDED:
         outputs += [Settled(_ref(entry.event), case.id, "discarded") for entry in case.held if entry.event == wanted]
-        case = replace(case, held=tuple(entry for entry in case.held if entry.event != wanted))
+        case = altered(case, held=tuple(entry for entry in case.held if entry.event != wanted))
     held = case.held
     for again in try_again(case, rules, reread, offset):
         if isinstance(again.done, Parked):
-            return Folded(replace(case, held=_blamed(held, again.done.code)), (*outputs, again.done))
+            return Folded(altered(case, held=_blamed(held, again.done.code)), (*outputs, again.done))
         case, held = again.done.case, held[1:]
         outputs += [*again.done.outputs, Settled(again.ref, case.id, "done")]
-    return Folded(replace(case, held=()), tuple(outputs))
+    return Folded(altered(case, held=()), tuple(outputs))
 
 
 def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) -> Again:
@@ -203,7 +201,7 @@ def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) 
         return Again(entry, Parked(ref, case.id, None, error.code, dict(error.seen), None, None, cut, mark))
     if not entry.event.startswith("record/"):
         # Whatever was corrected: its commands are those of this event.
-        event = event.model_copy(update={"id": entry.event})
+        event = changed(event, id=entry.event)
     done = _tried(case, event, rules)
     return Again(entry, _parked(ref, event, done, body, mark) if isinstance(done, HubError) else done)
 
@@ -222,4 +220,4 @@ def _holds(case: Case, event: str) -> bool:
 
 
 def _blamed(held: Sequence[Held], code: str) -> tuple[Held, ...]:
-    return (replace(held[0], code=code), *held[1:])
+    return (altered(held[0], code=code), *held[1:])

@@ -12,6 +12,7 @@ from hub.case import Asked, Case, altered
 from hub.outputs import Ask, Derive, Output, View
 from schemas.catalog import event_spec
 from schemas.event import Command, Event, derived_id, promised
+from schemas.recorded import AnyEvent
 from schemas.work import Cause
 
 CLOSED = {"completed", "cancelled"}
@@ -32,7 +33,7 @@ class Decided(Protocol):
 class Rules(Protocol):
     """The rules, as a step sees them."""
 
-    def commands_for(self, case: Case, event: Event, occurrence: str) -> Decided:
+    def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decided:
         """What follows from an event; pure. Raises RejectedError when a rule cannot be evaluated on it."""
 
 
@@ -43,7 +44,7 @@ class Step(NamedTuple):
     outputs: tuple[Output, ...] = ()
 
 
-def step(case: Case | None, event: Event, rules: Rules) -> Step:
+def step(case: Case | None, event: AnyEvent, rules: Rules) -> Step:
     """Fold one event into its case and say what should be done about it.
 
     `case` is what was remembered under the event's case id, None before its first event. An event that the case has seen gives
@@ -54,12 +55,12 @@ def step(case: Case | None, event: Event, rules: Rules) -> Step:
     return decide((case or opened_by(event)).remember(event), event, rules)
 
 
-def opened_by(event: Event) -> Case:
+def opened_by(event: AnyEvent) -> Case:
     """A new case, named after what opened it."""
     return Case(id=event.case, opened_by=event.subject)
 
 
-def decide(case: Case, event: Event, rules: Rules) -> Step:
+def decide(case: Case, event: AnyEvent, rules: Rules) -> Step:
     """As `step`, for an event that is known to be new to the case."""
     after = _made(case.with_entity(event), event)
     view = View(after.entities[event.subject], case.id, event.id)
@@ -74,7 +75,7 @@ def decide(case: Case, event: Event, rules: Rules) -> Step:
     return Step(_asking(after, decided.live), (view, *asked, *shadowed, *_completed(after, event)))
 
 
-def occurrence_of(before: Case, after: Case, event: Event) -> str | None:
+def occurrence_of(before: Case, after: Case, event: AnyEvent) -> str | None:
     """What makes this event's commands its own: the how-manieth entry of a stage, or the event itself.
 
     None when the entity is in that stage already: it was won before, and is not won again.
@@ -97,7 +98,7 @@ def _asking(case: Case, commands: Sequence[Command]) -> Case:
     return altered(case, asked={**case.asked, **new}) if new else case
 
 
-def _made(case: Case, event: Event) -> Case:
+def _made(case: Case, event: AnyEvent) -> Case:
     """Note which entity came of a command that the case asked for."""
     asked = case.asked.get(event.causationid or "")
     if asked is None or asked.made or not event.type.endswith(".created"):
@@ -105,7 +106,7 @@ def _made(case: Case, event: Event) -> Case:
     return altered(case, asked={**case.asked, str(event.causationid): altered(asked, made=event.subject)})
 
 
-def _completed(case: Case, event: Event) -> tuple[Derive, ...]:
+def _completed(case: Case, event: AnyEvent) -> tuple[Derive, ...]:
     """`work.project.completed`, when this event closes the last open task of a project of the case."""
     if event_spec(event.type).stage not in {"completed", "cancelled", "open"} or event.kind not in {"task", "project"}:
         return ()
@@ -122,14 +123,14 @@ def _is_complete(case: Case, project: str) -> bool:
     return len(stages) == len(tasks) and "completed" in stages and all(stage in CLOSED for stage in stages)
 
 
-def _completion(case: Case, project: str, event: Event) -> Event:
+def _completion(case: Case, project: str, event: AnyEvent) -> Event:
     ref = str(case.asked[project].made)
     told = case.entities[ref].data
     data = {key: told[key] for key in ("name", "customer") if key in told}
     return derived(event, "work.project.completed", ref, derived_id("completed", ref), data)
 
 
-def _shadow(command: Command, event: Event) -> Event:
+def _shadow(command: Command, event: AnyEvent) -> Event:
     data = {
         "type": command.type,
         "instance": command.instance,
@@ -139,7 +140,7 @@ def _shadow(command: Command, event: Event) -> Event:
     return derived(event, "hub.rule.shadowed", f"rule/hub/{command.rule}", derived_id("shadow", command.id), data)
 
 
-def derived(event: Event, type_: str, subject: str, id_: str, data: Mapping[str, Any]) -> Event:
+def derived(event: AnyEvent, type_: str, subject: str, id_: str, data: Mapping[str, Any]) -> Event:
     """An event that follows from another, in its case and at its time: a replay makes the very same."""
     return Event(
         id=id_,

@@ -28,7 +28,7 @@ def read_event(record: Record) -> Event | None:
     Such a record comes from a foreign writer; the processor parks it with its bytes, so a board may pass it over.
     """
     try:
-        event = read_record(record)
+        event = read_record(record).as_event()
         event_spec(event.type).model.__pydantic_validator__.validate_python(event.data)
     except (RejectedError, ValidationError):
         return None

@@ -10,6 +10,7 @@ from hub.case import Case
 from hub.event_log import Record
 from schemas.catalog import event_spec
 from schemas.event import Command, Event, derived_id, promise
+from schemas.recorded import AnyEvent
 
 AT = "2026-11-20T02:00:00.000000Z"
 DEAL = {"name": "网关项目", "account": "华为", "amount": "880000", "currency": "CNY", "owner": "person/wang.fang"}
@@ -41,7 +42,7 @@ def won(deal: str = "O-1", **more: Any) -> Event:
 
 
 def command(
-    event_: Event, type_: str = "task.create", position: int = 0, occurrence: str = "", **arguments: Any
+    event_: AnyEvent, type_: str = "task.create", position: int = 0, occurrence: str = "", **arguments: Any
 ) -> Command:
     """A command that a rule asks for on an event."""
     return Command(
@@ -71,10 +72,10 @@ class Decisions:
 class ProjectRules:
     """A won deal makes a project with two tasks; whatever `breaks` says is wrong raises."""
 
-    breaks: Callable[[Event], Exception | None] = lambda event: None
+    breaks: Callable[[AnyEvent], Exception | None] = lambda event: None
     seen: list[tuple[str, str]] = field(default_factory=list)
 
-    def commands_for(self, case: Case, event: Event, occurrence: str) -> Decisions:
+    def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decisions:
         error = self.breaks(event)
         if error is not None:
             raise error

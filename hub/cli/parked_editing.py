@@ -91,13 +91,14 @@ def _event(entry: AnyRow, after: bytes) -> Any:
     from hub.parking import lifted
     from schemas.catalog import event_spec
     from schemas.event import MAX_BYTES, Event
+    from schemas.recorded import read
 
     event = Event.from_json(after)
     if len(event.to_json()) > MAX_BYTES:
         raise RejectedError("HUB-E6212", reason=f"{len(event.to_json())} > {MAX_BYTES} bytes")
     _same("partitionkey", event.case, entry.case_id if has_case(entry) else event.case)
     _same("id", event.id, entry.ref.removeprefix("event/") if entry.ref.startswith("event/") else event.id)
-    event_spec(event.type).model.model_validate(lifted(event).data)
+    event_spec(event.type).model.model_validate(lifted(read(after)).data)
     return event
 
 

@@ -14,7 +14,8 @@ from hub.rules.reading import tokens
 from hub.rules.rule import Occasion, Rule, event_value
 from hub.rules.rule_set import RuleSet
 from hub.step import occurrence_of, opened_by
-from schemas.event import Command, Event
+from schemas.event import Command
+from schemas.recorded import AnyEvent
 
 Outcome = Literal["asks", "shadow", "off", "repeat", "others", "condition", "nothing", "failed"]
 """`repeat`: the entity is in that stage already; `others`: its departments are not concerned; `condition`: it does not hold."""
@@ -41,7 +42,7 @@ class Verdict:
     error: HubError | None = None
 
 
-def explain(rules: RuleSet, case: Case | None, event: Event) -> list[Verdict]:
+def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[Verdict]:
     """Every rule that waits for the event's type, in order. `case` is as it was before the event."""
     before = case or opened_by(event)
     after = before.with_entity(event)

@@ -16,7 +16,8 @@ from hub.rules.people import People
 from hub.rules.places import Located
 from hub.rules.rule import Occasion, Rule, event_value
 from hub.rules.working_time import WorkingTime
-from schemas.event import Command, Event
+from schemas.event import Command
+from schemas.recorded import AnyEvent
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RuleSet:
     rules: tuple[Rule, ...] = ()
     _by_type: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
-    def commands_for(self, case: Case, event: Event, occurrence: str) -> Decisions:
+    def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decisions:
         """What follows from `event`, which is folded into `case` already. Pure: the same input gives the same commands and ids.
 
         `occurrence` tells this event from others of the same subject that may ask for the same again; it goes into the ids.

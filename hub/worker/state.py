@@ -13,6 +13,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 
 import cramjam
+import msgspec
 import orjson
 
 from hub.case import Case, from_json, to_json
@@ -91,7 +92,7 @@ class PartitionState:
             return None
         try:
             return from_json(unpack(raw))[0]
-        except (ValueError, KeyError, TypeError, cramjam.DecompressionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, cramjam.DecompressionError) as error:
             raise FatalError("HUB-E6020", partition=self.partition, key=key.decode(errors="replace")) from error
 
     def keep(self, key: bytes, case: Case, offset: int) -> Outgoing:

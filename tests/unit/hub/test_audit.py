@@ -21,6 +21,7 @@ from hub.worker.chunks import Chunk
 from hub.worker.folding import fold_chunk
 from hub.worker.state import PartitionState
 from schemas.event import Event, derived_id, moment
+from schemas.recorded import AnyEvent
 from schemas.topics import PARTITIONS
 from tests.events import AT, Decisions, command, event, won
 
@@ -30,7 +31,7 @@ NOW: datetime = moment(AT) + timedelta(hours=1)
 class NoRules:
     """Nothing follows from anything."""
 
-    def commands_for(self, case: Case, event: Event, occurrence: str) -> Decisions:
+    def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decisions:
         return Decisions()
 
 

@@ -13,6 +13,7 @@ from hub.event_log import Record
 from hub.outputs import Ask, Parked, Settled, View
 from hub.parking import WAITS, Folded, fold, try_again
 from schemas.event import Event
+from schemas.recorded import AnyEvent
 from tests.events import ProjectRules, event, record, won
 
 BROKEN = RejectedError("HUB-E6005", reason="no amount")
@@ -57,7 +58,7 @@ def asked(folded: Folded) -> list[str]:
     return [output.command.type for output in folded.outputs if isinstance(output, Ask)]
 
 
-def breaking_on_won(event: Event) -> Exception | None:
+def breaking_on_won(event: AnyEvent) -> Exception | None:
     return BROKEN if event.type == "crm.opportunity.won" else None
 
 
@@ -174,7 +175,7 @@ def test_a_poison_record_that_is_retried_keeps_its_own_name() -> None:
     assert parked(log.add(retry(parked="record/hub.events/0/0"))) == [("record/hub.events/0/0", "HUB-E6001")]
 
 
-def breaking_on_huawei(event: Event) -> Exception | None:
+def breaking_on_huawei(event: AnyEvent) -> Exception | None:
     return BROKEN if event.data.get("account") == "华为" else None
 
 

@@ -6,6 +6,7 @@ from hub.case import Case, from_json, to_json
 from hub.outputs import Ask, Derive, View
 from hub.step import Step, step
 from schemas.event import Command, Event
+from schemas.recorded import AnyEvent
 from tests.events import Decisions, ProjectRules, command, event, result, won
 
 
@@ -145,7 +146,7 @@ def test_completion_waits_for_the_news_that_the_project_exists() -> None:
 
 def test_a_shadow_rule_leaves_a_trace_and_asks_for_nothing() -> None:
     class Shadow(ProjectRules):
-        def commands_for(self, case: Case, event: Event, occurrence: str) -> Decisions:
+        def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decisions:
             return Decisions(shadow=(command(event, "message.send", text="赢单"),))
 
     done = step(None, won(), Shadow())

@@ -14,6 +14,7 @@ from hub.outputs import Ask
 from hub.parking import fold
 from hub.partitioner import partition_of
 from schemas.event import Event
+from schemas.recorded import AnyEvent
 from schemas.topics import PARTITIONS
 from tests.events import ProjectRules, event, won
 
@@ -26,7 +27,7 @@ def _english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal.speech, "language", "en")
 
 
-def no_role(_event: Event) -> Exception | None:
+def no_role(_event: AnyEvent) -> Exception | None:
     return RejectedError("HUB-E3140", role="chief", near="lead", rule="won")
 
 

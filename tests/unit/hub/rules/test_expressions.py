@@ -310,10 +310,8 @@ MORE = [
         "1.0 + double(body.x) > 3.0",
     ),
     *(
-        "double(body.x) > 3",
         "body.x > 3 || true",
         "body.x > 3u",
-        "!(body.x) > 3",
         "body.x > body.y",
         "double(body.x) + 1.0 > 3.0",
     ),

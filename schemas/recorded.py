@@ -5,6 +5,7 @@ Whatever is read here `Event.from_json` would read as well, and say the same of 
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated, Any, Literal
 
@@ -58,7 +59,7 @@ def read(raw: bytes) -> Recorded:
         told = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _checked(raw)
-    return told if _is_plain(told) and raw.count(b"[") + raw.count(b"{") < _NESTED else _checked(raw)
+    return told if _is_plain(told) and _is_shallow(told.data, raw) else _checked(raw)
 
 
 def changed(event: AnyEvent, **fields: Any) -> Recorded:
@@ -73,22 +74,39 @@ def _checked(raw: bytes) -> Recorded:
 
 
 _decode = msgspec.json.Decoder(Recorded).decode
-_NESTED = 100
+_MAY_BE_DEEP = {dict, list}
+_MOST_NESTED = 100
 """Lists and maps, from which on they might be nested deeper than the other reader goes."""
-_ENVELOPE = re.compile(rf"{STAMP}\n{STAMP}\n[0-9]{{1,19}}\n{REFERENCE}\n{REFERENCE}\n{REFERENCE}")
-"""Times, sequence and references at once; none of them can hold the line feeds between them."""
+_STAMPS = re.compile(STAMP * 2)
 _TYPE = re.compile(TYPE)
+_REFERENCE = re.compile(REFERENCE)
 _types: set[str] = set()
 """Types that were seen and are well-formed."""
 _MOST_TYPES = 10_000
 
 
 def _is_plain(told: Recorded) -> bool:
-    case = told.partitionkey
-    if told.correlationid != case or told.claimedtime is not None or not _is_type(told.type):
-        return False
-    checked = f"{told.time}\n{told.recordedtime}\n{told.sequence or 0}\n{told.subject}\n{case}\n{told.actor or 'person/nobody'}"
-    return _ENVELOPE.fullmatch(checked) is not None and told.sequence != "" and told.actor != ""
+    case, subject, sequence, actor = told.partitionkey, told.subject, told.sequence, told.actor
+    return (
+        told.correlationid == case
+        and told.claimedtime is None
+        and _is_type(told.type)
+        and _STAMPS.fullmatch(told.time + told.recordedtime) is not None
+        and _is_reference(case)
+        and (subject == case or _is_reference(subject))
+        and (sequence is None or (sequence.isascii() and sequence.isdigit() and len(sequence) < 20))
+        and (actor is None or _is_reference(actor))
+    )
+
+
+def _is_shallow(data: dict[str, Any], raw: bytes) -> bool:
+    return _MAY_BE_DEEP.isdisjoint(map(type, data.values())) or raw.count(b"[") + raw.count(b"{") < _MOST_NESTED
+
+
+@functools.lru_cache(50_000)
+def _is_reference(text: str) -> bool:
+    """Most events are of a case that had some before."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 def _is_type(type_: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -39,11 +39,6 @@ class Argument:
     place: Place
 
     @functools.cached_property
-    def render(self) -> Callable[[Scope], Json]:
-        """Fill it in; raises RejectedError as its expressions do."""
-        return self.template.render
-
-    @functools.cached_property
     def is_open(self) -> bool:
         """Whether what it is filled in with may be nothing that the command takes."""
         return bool(self.template.expressions)
@@ -52,6 +47,18 @@ class Argument:
     def is_text(self) -> bool:
         """Whether any text will do."""
         return self.accepts.core_schema == {"type": "str"}
+
+    @functools.cached_property
+    def takes(self) -> Callable[[str], bool]:
+        """Whether a text will do. People and days come again and again."""
+        return functools.lru_cache(1000)(self._takes)
+
+    def _takes(self, text: str) -> bool:
+        try:
+            self.accepts.validate_python(text)
+        except ValidationError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,11 @@ class Request:
     name: str | None
     arguments: Mapping[str, Argument]
     place: Place
+
+    @functools.cached_property
+    def plan(self) -> Sequence[tuple[str, Argument, Callable[[Scope], Json]]]:
+        """Its arguments, each with what fills it in."""
+        return [(name, argument, argument.template.render) for name, argument in self.arguments.items()]
 
 
 @dataclass(frozen=True)
@@ -216,15 +228,30 @@ CASE_NAMES = ("id", "opened_by", "entities")
 
 
 def _arguments(request: Request, scope: Scope) -> dict[str, Json]:
-    made = {}
-    for name, argument in request.arguments.items():
-        value = made[name] = argument.render(scope)
-        if argument.is_open and not (argument.is_text and type(value) is str) and promised(value) is None:
-            _accept(request, name, argument, value)
+    made, characters = {}, 0
+    for name, argument, render in request.plan:
+        value = made[name] = render(scope)
+        if type(value) is str:
+            characters += len(value)
+            if argument.is_open and not (argument.is_text or argument.takes(value)):
+                _accept(request, name, argument, value)
+        elif promised(value) is None:
+            characters += MAX_ARGUMENTS
+            if argument.is_open:
+                _accept(request, name, argument, value)
+    if characters > _SURELY_SMALL:
+        _measure(request, made)
+    return made
+
+
+_SURELY_SMALL = MAX_ARGUMENTS // 8
+"""Characters in texts; JSON has at most six bytes for each."""
+
+
+def _measure(request: Request, made: dict[str, Json]) -> None:
     size = len(orjson.dumps(made))
     if size > MAX_ARGUMENTS:
         raise RejectedError("HUB-E3174", place=request.place, command=request.type, bytes=size, most=MAX_ARGUMENTS)
-    return made
 
 
 def _accept(request: Request, name: str, argument: Argument, value: Json) -> None:

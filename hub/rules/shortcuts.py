@@ -22,7 +22,7 @@ from schemas.event import promised
 
 Fetch = Callable[[Mapping[str, Json]], Json]
 
-_KINDS = {str: "string", int: "int"}
+_KINDS = {"string": str, "int": int}
 
 
 def shortcut(text: str, reads: Sequence[PathRead], functions: Iterable[Function]) -> Shortcut | None:
@@ -105,11 +105,13 @@ def _decimal(text: str, found: Sequence[Token], read: PathRead) -> Shortcut | No
 
 
 def _call(function: Function, arguments: Sequence[Fetch]) -> Shortcut:
+    taken = {tuple(_KINDS.get(name) for name in parameters) for parameters in function.parameters}
+    call = function.call
+
     def run(scope: Scope) -> Json:
-        given = [argument(scope.values) for argument in arguments]
-        if tuple(_KINDS.get(type(value)) for value in given) not in function.parameters:
-            return None
-        return function.call(scope.context, *given)
+        values = scope.values
+        given = [argument(values) for argument in arguments]
+        return call(scope.context, *given) if tuple(map(type, given)) in taken else None
 
     return run
 
@@ -151,9 +153,9 @@ def _path(read: PathRead) -> Fetch | None:
     def fetch(values: Mapping[str, Json]) -> Json:
         here: Any = values
         for name in names:
-            if not isinstance(here, dict) or name not in here:
+            if type(here) is not dict:
                 return None
-            here = here[name]
+            here = here.get(name)
         return here
 
     return fetch

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hub.case import Case
 from hub.errors import FatalError, HubError, RejectedError
@@ -20,8 +21,7 @@ from schemas.event import Command
 from schemas.recorded import AnyEvent
 
 
-@dataclass(frozen=True)
-class Decisions:
+class Decisions(NamedTuple):
     """What the rules make of one event: commands to carry out, and those that rules in shadow mode would have asked for.
 
     A rule in shadow mode can do no harm: when it fails, its error stands in `failed` and the event goes on.
@@ -55,7 +55,7 @@ class RuleSet:
             return NOTHING
         values = {
             "event": event_value(event),
-            "case": case.as_value() if any(rule.reads_case for rule in rules) else {"id": case.id},
+            "case": case.as_value() if event.type in self._reading_case else {"id": case.id},
         }
         occasion = Occasion(event, case, occurrence, values, self.engine.scope(values, case.id))
         live, shadow, failed = list[Command](), list[Command](), list[RejectedError]()
@@ -65,6 +65,11 @@ class RuleSet:
             else:
                 self._shadow(rule, occasion, shadow, failed)
         return Decisions(tuple(live), tuple(shadow), tuple(failed))
+
+    @functools.cached_property
+    def _reading_case(self) -> frozenset[str]:
+        """Types with a rule that reads the case."""
+        return frozenset(type_ for type_, rules in self._by_type.items() if any(rule.reads_case for rule in rules))
 
     def digests(self) -> dict[str, str]:
         """The digest of each rule by its name."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hub.case import Case
 from hub.event_log import Outgoing
-from hub.parking import Folded, Reread, fold
+from hub.parking import Reread, fold
 from hub.step import Rules
 from hub.worker.chunks import Chunk
 from hub.worker.state import PartitionState
@@ -29,6 +29,7 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
     `state` is changed as it goes: if what is returned cannot be sent, the partition's state is to be read anew.
     """
     folding = Folding()
+    outputs = folding.outputs
     touched: dict[bytes, tuple[Case, int]] = {}
     for record in chunk.records:
         key = record.key or b""
@@ -40,17 +41,13 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
         else:
             case = state.get(key)
         folded = fold(case, record, rules, reread)
-        _count(folding, folded)
+        folding.applied += 1
+        folding.failed += folded.failed
+        for output in folded.outputs:
+            sent = output.record()
+            if sent is not None:
+                outputs.append(sent)
         if folded.case is not None:
             touched[key] = (folded.case, record.offset)
     folding.states = [state.keep(key, case, offset) for key, (case, offset) in touched.items()]
     return folding
-
-
-def _count(folding: Folding, folded: Folded) -> None:
-    folding.applied += 1
-    folding.failed += folded.failed
-    for output in folded.outputs:
-        record = output.record()
-        if record is not None:
-            folding.outputs.append(record)

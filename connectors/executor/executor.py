@@ -23,6 +23,8 @@ from hub.ledger.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 ROUND = 1.0
+BREATH = 0.008
+"""Seconds between two looks at the ledger: a look costs much the same for one command as for ten."""
 AWAY = 1.0
 """Seconds to wait before log or ledger, being away, are tried again."""
 IN_A_ROW = 20
@@ -99,7 +101,9 @@ class Executor:
 
     def _dispatch(self) -> None:
         self._dispatcher.woken.clear()
-        self._dispatcher.woken.wait(self._dispatcher.turn())
+        wait = self._dispatcher.turn()
+        self._stopping.wait(BREATH)
+        self._dispatcher.woken.wait(wait - BREATH)
 
     def _make_rounds(self) -> None:
         self._rounds.make()

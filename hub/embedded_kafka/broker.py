@@ -37,6 +37,8 @@ class BrokerPlan:
     port: int = 19092
     heap: str = "512m"
     required: bool = False
+    at_its_limits: bool = False
+    """It will be given all that it can take: Java then compiles it as well as it can, which costs much of the first minutes."""
 
 
 class EmbeddedKafka:
@@ -141,7 +143,8 @@ class EmbeddedKafka:
     def _run(self, classpath: list[Path]) -> None:
         self._progress(say("start", version=KAFKA, port=self._port), None)
         archive = self._class_archive.use_or_make()
-        command = server.broker_command(_java(), classpath, self.plan.heap, archive, self._folder.mark)
+        options = archive if self.plan.at_its_limits else [server.QUICKLY_COMPILED, *archive]
+        command = server.broker_command(_java(), classpath, self.plan.heap, options, self._folder.mark)
         self._process = self._launch(command)
         self._folder.note(self._process.pid, self._port or 0)
         self._until_it_answers(self._process)

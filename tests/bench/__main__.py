@@ -42,7 +42,7 @@ def main() -> int:
         return 1
     racing = [replace(each, deals=max(10, int(each.deals * chosen.share))) for each in racing]
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
-        broker = EmbeddedKafka(BrokerPlan(Path(folder) / "kafka", port=0))
+        broker = EmbeddedKafka(BrokerPlan(Path(folder) / "kafka", port=0, at_its_limits=True))
         try:
             results = race(broker.start(), racing, chosen.rounds, Path(folder))
         finally:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.case import from_json, to_json
 from hub.event_log import LARGEST, Record
 from hub.outputs import Parked
 from hub.parking import Folded, fold
@@ -36,19 +39,21 @@ def test_bytes_that_are_no_event_are_parked(value: bytes | None, key: bytes | No
     assert (done.case is None) == (key is None or not is_reference(key.decode(errors="replace")))
 
 
-def _is_json(value: Any) -> bool:
-    try:
-        orjson.dumps(value)
-    except TypeError:
-        return False
-    return True
-
-
-@given(field=st.sampled_from(sorted(SOUND)), wrong=anything.filter(_is_json))
+@given(field=st.sampled_from(sorted(SOUND)), wrong=anything)
 def test_an_event_with_any_field_spoiled_is_folded_or_parked(field: str, wrong: Any) -> None:
-    done = folded(orjson.dumps({**SOUND, field: wrong}))
+    done = folded(json.dumps({**SOUND, field: wrong}).encode())
     assert done.case is not None
     assert [output.record() for output in done.outputs]
+    assert from_json(to_json(done.case, 5))[1] == 5
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, -(2**70), 10**400])
+def test_a_number_of_any_size_is_folded_and_kept(number: int) -> None:
+    done = folded(json.dumps({**SOUND, "data": {**SOUND["data"], "n": number}}).encode())
+    assert done.case is not None
+    assert all(output.record() for output in done.outputs)
+    kept, _ = from_json(to_json(done.case, 5))
+    assert kept.entities[SOUND["subject"]].data["n"] == number
 
 
 def test_what_is_too_large_is_parked_by_its_beginning() -> None:

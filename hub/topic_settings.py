@@ -17,6 +17,8 @@ from hub.kafka_log import away
 from schemas.topics import ALL, settings_of
 
 SECONDS = 20.0
+FIRST_ANSWER = 5.0
+"""Seconds that a broker has to answer at all: somebody waits who may have asked just because it is away."""
 
 
 class Wrong(NamedTuple):
@@ -39,7 +41,7 @@ def examined(client: Mapping[str, Any]) -> Topics:
     """Look at every topic; raises RetryableError while the broker is away."""
     admin = AdminClient({**client, "log_level": 2})
     try:
-        there = admin.list_topics(timeout=SECONDS).topics
+        there = admin.list_topics(timeout=FIRST_ANSWER).topics
         asked = [ConfigResource(ConfigResource.Type.TOPIC, topic.name) for topic in ALL if topic.name in there]
         told = {
             resource.name: found.result(SECONDS)

@@ -74,8 +74,6 @@ def _which(outcome: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def _play(rows: Sequence[tuple[Row, int]], seed: int, store: str, kept: Path | None) -> list[dict[str, Any]]:
-    for row, count in rows:
-        print(f"{row.name} {store}: {row.title} × {count}, seed {seed}", file=sys.stderr, flush=True)
     told = [outcome.as_json() for outcome in play(rows, seed, store)]
     for each in told:
         print(orjson.dumps(each).decode(), file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome
 
 def _faults(row: Row, made: Stage, count: int, outcome: Outcome) -> None:
     """One row's faults, and how long each recovery took."""
+    print(f"{row.name} {outcome.store}: {row.title} × {count}, seed {outcome.seed}", file=sys.stderr, flush=True)
     chosen, began, sent = random.Random(outcome.seed), time.monotonic(), len(made.load.sent)
     made.begin(row, outcome.seed)
     while made.faults < count:

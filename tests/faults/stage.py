@@ -50,6 +50,9 @@ class Stage:
     postgres: PostgresServer | None = None
     proxies: dict[str, Proxy] = field(default_factory=dict)
     """`target` and `database`: the hub reaches these through proxies."""
+    poisoned: int = 0
+    """How many bad records a foreign hand has written, all rows together, and how many entries must come of them."""
+    must_be_parked: int = 0
     faults: int = 0
     recoveries: list[float] = field(default_factory=list)
     peak_mb: dict[str, float] = field(default_factory=dict)

@@ -1,12 +1,16 @@
-"""Programs that are killed at any moment and at every place where a crash can fall: F1–F6."""
+"""Programs that are killed at any moment and at every place where a crash can fall, or told to stop: F1–F7."""
 
 from __future__ import annotations
 
+import functools
+import os
 import random
+import signal
 from collections.abc import Callable, Sequence
 
+from tests.acceptance.running import until
 from tests.faults.row import Row
-from tests.faults.stage import PROGRAMS, Stage
+from tests.faults.stage import LONGEST, PROGRAMS, Stage
 
 INTAKE = ("ledger.before-commit", "ledger.committed", "intake.committed")
 RELAY = ("relay.taken", "log.before-append", "log.sent", "log.appended", "relay.delivered")
@@ -50,6 +54,20 @@ def power_cut(stage: Stage, chosen: random.Random) -> None:
     stage.hub.start()
 
 
+def told_to_stop(stage: Stage, chosen: random.Random) -> None:
+    """Every program in turn ends in order and comes again."""
+    for program in PROGRAMS:
+        old = stage.pid(program)
+        os.kill(old, signal.SIGTERM)
+        until(functools.partial(is_another, stage, program, old), LONGEST, f"{program} has come again")
+        stage.faults += 1
+
+
+def is_another(stage: Stage, program: str, old: int) -> bool:
+    """Whether a program runs, and not as the process that it was."""
+    return stage.hub.pids().get(program) not in (None, old)
+
+
 ROWS = [
     Row("F1", "kill -9 of the intake", 6, 200, killing("connectors", INTAKE)),
     Row("F2", "kill -9 of the relay", 6, 200, killing("connectors", RELAY)),
@@ -57,4 +75,5 @@ ROWS = [
     Row("F4", "kill -9 of the executor", 8, 200, killing("connectors", EXECUTOR)),
     Row("F5", "kill -9 of the projections", 6, 200, killing("projections", PROJECTIONS)),
     Row("F6", "kill -9 of everything at once", 2, 30, power_cut),
+    Row("F7", "every program in turn is told to stop", 4, 20, told_to_stop),
 ]

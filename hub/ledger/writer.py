@@ -1,7 +1,7 @@
 """Writes to the ledger: one thread a program, and one commit for all that was asked for in the meantime.
 
-A commit costs a wait for the disk; a hundred pieces of work in one transaction share that wait. Each piece runs in a savepoint
-of its own, so that one which fails takes nothing with it.
+A commit costs a wait for the disk; a hundred pieces of work in one transaction share that wait. When one of them fails, all are
+done again, each in a savepoint of its own, so that one which fails takes nothing with it: work must stand being begun twice.
 """
 
 from __future__ import annotations
@@ -107,9 +107,8 @@ class Writer:
 
     def _write(self, batch: list[_Asked]) -> None:
         try:
-            with writing(self.engine) as conn:
-                for together, alike in itertools.groupby(batch, key=lambda asked: asked.together):
-                    self._do(conn, together, list(alike))
+            if not self._done_plainly(batch):
+                self._done_apart(batch)
         except BaseException as error:
             for asked in batch:
                 asked.answer.set_exception(error)
@@ -119,25 +118,20 @@ class Writer:
         for asked in batch:
             _tell(asked)
 
-    def _do(self, conn: Connection, together: Together[Any, Any] | None, alike: list[_Asked]) -> None:
-        if together is None or len(alike) == 1 or not self._many(conn, together, alike):
-            for asked in alike:
-                self._one(conn, asked)
-
-    def _many(self, conn: Connection, together: Together[Any, Any], alike: list[_Asked]) -> bool:
-        """Do them as one; False when that failed, and nothing was kept of it."""
+    def _done_plainly(self, batch: list[_Asked]) -> bool:
+        """Do all as one. False when one of several failed; then nothing was kept. Raises what one that is alone raises."""
         try:
-            with _savepoint(conn):
-                answers = together(conn, [asked.item for asked in alike])
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise unavailable(self.engine, error) from error
+            with writing(self.engine) as conn:
+                for together, alike in itertools.groupby(batch, key=lambda asked: asked.together):
+                    _do(conn, together, list(alike), len(batch) == 1)
+        except _PieceFailedError:
             return False
-        except Exception:
-            return False
-        for asked, answer in zip(alike, answers, strict=True):
-            asked.value = answer
         return True
+
+    def _done_apart(self, batch: list[_Asked]) -> None:
+        with writing(self.engine) as conn:
+            for asked in batch:
+                self._one(conn, asked)
 
     def _one(self, conn: Connection, asked: _Asked) -> None:
         try:
@@ -150,6 +144,25 @@ class Writer:
             asked.error = unavailable(self.engine, error) if is_passing(error) else error
         except BaseException as error:
             asked.error = error
+
+
+class _PieceFailedError(Exception):
+    """One of several pieces of work failed."""
+
+
+def _do(conn: Connection, together: Together[Any, Any] | None, alike: list[_Asked], alone: bool) -> None:
+    """Do what is alike; what fails fails all, as something that failed in the middle may have been half done."""
+    try:
+        if together is None or len(alike) == 1:
+            for asked in alike:
+                asked.value = asked.work(conn)
+        else:
+            for asked, answer in zip(alike, together(conn, [asked.item for asked in alike]), strict=True):
+                asked.value = answer
+    except Exception as error:
+        if alone:
+            raise
+        raise _PieceFailedError from error
 
 
 @contextlib.contextmanager

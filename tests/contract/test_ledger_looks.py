@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -172,3 +173,40 @@ def test_places_of_boards_are_read_from_their_own_store(url: str) -> None:
         write_places(conn, "tasks", {0: Place(next_offset=5), 3: Place(next_offset=7)})
     store.close()
     assert board_places(url) == {"tasks": BoardPlace({0: 5, 3: 7}, AT)}
+
+
+def test_one_that_fails_among_different_ones_takes_nothing_with_it(ledger: Ledger) -> None:
+    begun, began, go = list[int](), threading.Event(), threading.Event()
+
+    def hold_up(_: Connection) -> None:
+        began.set()
+        go.wait(10)
+
+    def work(item: int, conn: Connection) -> int:
+        begun.append(item)
+        links.link(conn, f"a/x/{item}", "c/x/1")
+        if item == 2:
+            raise ZeroDivisionError
+        return item * 10
+
+    first = ledger.writer.submit(hold_up)
+    began.wait(10)
+    answers = [ledger.writer.submit(functools.partial(work, item)) for item in (1, 2, 3)]
+    go.set()
+    first.result(10)
+    assert [answer.exception(10).__class__ for answer in answers] == [type(None), ZeroDivisionError, type(None)]
+    assert [answers[0].result(), answers[2].result()] == [10, 30]
+    assert begun == [1, 2, 1, 2, 3]
+    with ledger.reading() as conn:
+        assert set(links.cases_of(conn, ["a/x/1", "a/x/2", "a/x/3"])) == {"a/x/1", "a/x/3"}
+
+
+def test_one_that_fails_alone_leaves_nothing(ledger: Ledger) -> None:
+    def work(conn: Connection) -> None:
+        links.link(conn, "a/x/1", "c/x/1")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ledger.writer.run(work)
+    with ledger.reading() as conn:
+        assert links.cases_of(conn, ["a/x/1"]) == {}

@@ -64,7 +64,8 @@ def _runs(known: Mapping[str, Row], asked: argparse.Namespace) -> Iterator[tuple
     chosen = [(row, count) for row, count in chosen if not asked.rows or row.name in asked.rows]
     together = [chosen] if not (asked.rows or asked.full) else [[each] for each in chosen]
     for store, rows in itertools.product(asked.store or STORES, together):
-        fitting = [(row, count) for row, count in rows if store in row.stores]
+        sampled = len(together) == 1 and store != STORES[0]
+        fitting = [(row, count) for row, count in rows if store in row.stores and not (sampled and row.at_the_door)]
         if fitting:
             yield fitting, store
 

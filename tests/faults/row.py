@@ -38,6 +38,8 @@ class Row:
     shuffled: bool = False
     """Whether older and newer news of a deal come before and after its being won."""
     checks: Callable[[Stage], list[str]] = lambda stage: []
+    at_the_door: bool = False
+    """Whether it ends before any store has a part in it: a sample plays it on one store only."""
 
 
 @dataclass

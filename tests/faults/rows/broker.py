@@ -23,12 +23,12 @@ def paused(stage: Stage, chosen: random.Random) -> None:
 def away(stage: Stage, chosen: random.Random) -> None:
     """It is away for long: pushes are accepted all the while, and drain in order afterwards."""
     before = len(stage.load.sent)
-    stage.pause("broker", 60.0)
+    stage.pause("broker", 40.0)
     assert len(stage.load.sent) > before + 100, "pushes are not accepted while the broker is away"
 
 
 ROWS = [
-    Row("F8", "kill -9 of the broker", 4, 50, killed),
+    Row("F8", "kill -9 of the broker", 3, 50, killed),
     Row("F9", "the broker stands still for 5 or 30 s", 2, 30, paused),
-    Row("F10", "the broker is away for a minute", 1, 2, away),
+    Row("F10", "the broker is away for 40 s", 1, 2, away),
 ]

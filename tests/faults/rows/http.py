@@ -1,4 +1,8 @@
-"""Outside systems that refuse, hang and answer nonsense: F24–F26. A fault is a call that went wrong."""
+"""Outside systems that refuse, hang and answer nonsense: F24–F26. A fault is a call that went wrong.
+
+Fewer deals than elsewhere: a system that asks in every twentieth call to be left alone for a second takes some twenty a second,
+and one that keeps every tenth from its answer fills the places that there are for calls.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,15 @@ def all_refused(stage: Stage, chosen: random.Random) -> None:
 
 
 ROWS = [
-    Row("F24", "429, 500 and 503, in bursts of all calls", 100, 5000, all_refused, misbehaving(0.2, *REFUSALS)),
-    Row("F25", "no answer, before the effect and after it", 60, 5000, for_a_while, misbehaving(0.1, *SILENCES)),
-    Row("F26", "half, short, slow, endless and garbled answers", 40, 2000, for_a_while, misbehaving(0.08, *NONSENSE)),
+    Row("F24", "429, 500 and 503, in bursts of all calls", 100, 5000, all_refused, misbehaving(0.2, *REFUSALS), 2.0),
+    Row("F25", "no answer, before the effect and after it", 60, 5000, for_a_while, misbehaving(0.1, *SILENCES), 2.5),
+    Row(
+        "F26",
+        "half, short, slow, endless and garbled answers",
+        40,
+        2000,
+        for_a_while,
+        misbehaving(0.08, *NONSENSE),
+        3.0,
+    ),
 ]

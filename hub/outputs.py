@@ -56,7 +56,7 @@ class Ask(NamedTuple):
     command: Command
 
     def record(self) -> Outgoing:
-        return Outgoing(topics.COMMANDS.name, self.command.case.encode(), self.command.to_json())
+        return Outgoing(topics.COMMANDS.name, self.command.case.encode(), _json(self.command.__dict__))
 
 
 class Derive(NamedTuple):

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import msgspec
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
@@ -177,9 +176,6 @@ class Event(Parts, Frozen):
         return read
 
 
-_json = msgspec.json.Encoder().encode
-
-
 class Command(Frozen):
     """A request to change an outside system, as a rule made it.
 
@@ -203,7 +199,7 @@ class Command(Frozen):
 
     def to_json(self) -> bytes:
         """Its JSON."""
-        return _json(self.__dict__)
+        return orjson.dumps(self.__dict__)
 
     @classmethod
     def from_json(cls, raw: bytes) -> Self:

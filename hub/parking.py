@@ -21,7 +21,7 @@ from hub.outputs import Output, Parked, Settled
 from hub.step import Rules, Step, decide, opened_by
 from schemas.catalog import event_spec
 from schemas.event import MAX_BYTES, is_reference
-from schemas.recorded import AnyEvent, Recorded, changed, read
+from schemas.recorded import AnyEvent, Recorded, read
 
 WAITS = "HUB-E6010"
 RETRIED, DISCARDED, EDITED = "hub.parked.retried", "hub.parked.discarded", "hub.parked.edited"
@@ -86,7 +86,7 @@ def lifted(event: Recorded) -> Recorded:
     if not version.isdecimal() or int(version) == spec.version:
         return event
     try:
-        return changed(event, data=spec.lift(dict(event.data), int(version)), dataschema=spec.dataschema)
+        return altered(event, data=spec.lift(dict(event.data), int(version)), dataschema=spec.dataschema)
     except Exception as error:
         raise RejectedError("HUB-E6004", type=event.type, version=version, reason=_said(error)) from error
 
@@ -201,7 +201,7 @@ def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) 
         return Again(entry, Parked(ref, case.id, None, error.code, dict(error.seen), None, None, cut, mark))
     if not entry.event.startswith("record/"):
         # Whatever was corrected: its commands are those of this event.
-        event = changed(event, id=entry.event)
+        event = altered(event, id=entry.event)
     done = _tried(case, event, rules)
     return Again(entry, _parked(ref, event, done, body, mark) if isinstance(done, HubError) else done)
 

@@ -62,13 +62,6 @@ def read(raw: bytes) -> Recorded:
     return told if _is_plain(told) and _is_shallow(told.data, raw) else _checked(raw)
 
 
-def changed(event: AnyEvent, **fields: Any) -> Recorded:
-    """The event with other fields, which are not checked."""
-    if isinstance(event, Recorded):
-        return msgspec.structs.replace(event, **fields)
-    return Recorded(**{**event.__dict__, **fields})
-
-
 def _checked(raw: bytes) -> Recorded:
     return Recorded(**Event.from_json(raw).__dict__)
 
@@ -80,9 +73,6 @@ _MOST_NESTED = 100
 _STAMPS = re.compile(STAMP * 2)
 _TYPE = re.compile(TYPE)
 _REFERENCE = re.compile(REFERENCE)
-_types: set[str] = set()
-"""Types that were seen and are well-formed."""
-_MOST_TYPES = 10_000
 
 
 def _is_plain(told: Recorded) -> bool:
@@ -109,11 +99,6 @@ def _is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
-def _is_type(type_: str) -> bool:
-    if type_ in _types:
-        return True
-    if len(type_) > 100 or not _TYPE.fullmatch(type_):
-        return False
-    if len(_types) < _MOST_TYPES:
-        _types.add(type_)
-    return True
+@functools.lru_cache(10_000)
+def _is_type(text: str) -> bool:
+    return len(text) <= 100 and _TYPE.fullmatch(text) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,24 @@ def fill(conn: Connection) -> None:
     links.link(conn, "task/pm/T_1", won().case, asked.id)
     row = {"ref": "event/e1", "kind": "event", "case_id": won().case, "code": "HUB-E6001", "seen": {}, "body": b"{"}
     parked.park(conn, {**row, "parked_at": AT})
+
+
+@contextlib.contextmanager
+def held_up(ledger: Ledger) -> Iterator[None]:
+    """The writer is busy meanwhile: what is submitted shares the next commit."""
+    began, go = threading.Event(), threading.Event()
+
+    def wait(_: Connection) -> None:
+        began.set()
+        go.wait(10)
+
+    busy = ledger.writer.submit(wait)
+    assert began.wait(10)
+    try:
+        yield
+    finally:
+        go.set()
+    busy.result(10)
 
 
 def test_a_look_makes_nothing_and_sees_one_moment(url: str) -> None:
@@ -118,17 +137,8 @@ def test_what_fails_among_many_takes_nothing_with_it(ledger: Ledger) -> None:
                 raise ZeroDivisionError
         return [item * 10 for item in items]
 
-    began, go = threading.Event(), threading.Event()
-
-    def hold_up(_: Connection) -> None:
-        began.set()
-        go.wait(10)
-
-    first = ledger.writer.submit(hold_up)
-    began.wait(10)
-    answers = [ledger.writer.gather(work, item) for item in (1, 2, 3)]
-    go.set()
-    first.result(10)
+    with held_up(ledger):
+        answers = [ledger.writer.gather(work, item) for item in (1, 2, 3)]
     assert [answer.exception(10).__class__ for answer in answers] == [type(None), ZeroDivisionError, type(None)]
     assert [answers[0].result(), answers[2].result()] == [10, 30]
     assert calls == [[1, 2, 3], [1], [2], [3]]
@@ -176,11 +186,7 @@ def test_places_of_boards_are_read_from_their_own_store(url: str) -> None:
 
 
 def test_one_that_fails_among_different_ones_takes_nothing_with_it(ledger: Ledger) -> None:
-    begun, began, go = list[int](), threading.Event(), threading.Event()
-
-    def hold_up(_: Connection) -> None:
-        began.set()
-        go.wait(10)
+    begun = list[int]()
 
     def work(item: int, conn: Connection) -> int:
         begun.append(item)
@@ -189,11 +195,8 @@ def test_one_that_fails_among_different_ones_takes_nothing_with_it(ledger: Ledge
             raise ZeroDivisionError
         return item * 10
 
-    first = ledger.writer.submit(hold_up)
-    began.wait(10)
-    answers = [ledger.writer.submit(functools.partial(work, item)) for item in (1, 2, 3)]
-    go.set()
-    first.result(10)
+    with held_up(ledger):
+        answers = [ledger.writer.submit(functools.partial(work, item)) for item in (1, 2, 3)]
     assert [answer.exception(10).__class__ for answer in answers] == [type(None), ZeroDivisionError, type(None)]
     assert [answers[0].result(), answers[2].result()] == [10, 30]
     assert begun == [1, 2, 1, 2, 3]

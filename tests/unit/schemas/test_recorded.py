@@ -12,53 +12,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.event import Event
-from schemas.recorded import Recorded, changed, read
+from schemas.recorded import read
 from tests.events import won
 
 FULL = won(
     causationid="c", sequence="3", outbox="o", actor="person/li.lei", origin="x", traceparent="t"
 ).model_dump()  # with claimedtime null
 AWKWARD: list[Any] = [
-    *(
-        None,
-        True,
-        0,
-        -0.0,
-        2**63,
-        2**70,
-        1e300,
-        "",
-        " ",
-        "x",
-        "x" * 400,
-        "x" * 401,
-        "a/b",
-        "a/b\n",
-        "a/b/c",
-        "a/b/ ",
-        "a/ b",
-    ),
-    *(
-        "a/b\x1c",
-        "A/b",
-        "person/",
-        "\u2028",
-        "opportunity/crm/O-1",
-        "crm.opportunity.won",
-        "crm.opportunity",
-        "crm.a.b\n",
-    ),
-    *(
-        "2026-11-20T02:00:00.000000Z",
-        "2026-11-20T02:00:00.000000Z\n",
-        "2026-11-20T02:00:00Z",
-        "٣" * 3,
-        "3",
-        "3\n",
-        "9" * 20,
-    ),
-    *("1.0", "1.1", "application/json", [], {}, {"a": [None, {"b": 1.5}]}, "\n".join(["a/b"] * 3)),
-]
+    None, True, 0, -0.0, 2**63, 2**70, 1e300, [], {}, {"a": [None, {"b": 1.5}]},
+    "", " ", "x", "x" * 400, "x" * 401, "a/b", "a/b\n", "a/b/c", "a/b/ ", "a/ b", "a/b\x1c", "A/b", "person/", "\u2028",
+    "opportunity/crm/O-1", "crm.opportunity.won", "crm.opportunity", "crm.a.b\n", "\n".join(["a/b"] * 3),
+    "2026-11-20T02:00:00.000000Z", "2026-11-20T02:00:00.000000Z\n", "2026-11-20T02:00:00Z",
+    "٣" * 3, "3", "3\n", "9" * 20, "1.0", "1.1", "application/json",
+]  # fmt: skip
 values = st.sampled_from(AWKWARD) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -122,11 +88,9 @@ def test_both_ways_say_the_same_of_odd_data(data: bytes) -> None:
     assert outcome(read, raw) == outcome(Event.from_json, raw)
 
 
-def test_what_was_read_is_the_event_and_can_be_changed() -> None:
+def test_what_was_read_is_the_event() -> None:
     made = won(sequence="3", outbox="o")
     found = read(made.to_json())
     assert found.as_event() == made
     assert (found.case, found.kind, found.version) == (made.case, made.kind, made.version)
-    assert changed(found, id="x").id == changed(made, id="x").id == "x"
-    assert isinstance(changed(made, id="x"), Recorded)
     assert found.as_event().model_copy(update={"id": "y"}).to_json() == made.model_copy(update={"id": "y"}).to_json()

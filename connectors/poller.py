@@ -88,14 +88,17 @@ class Poller:
             cursor = cursors.get(conn, self.stream.instance, self.stream.name)
         page = self.stream.polls.poll(self.stream.name, cursor)
         reach("poller.fetched")
-        taken = self._keep(page)
+        taken = self._keep(page, cursor)
         self._well()
         on = page.more and taken and page.cursor != cursor
         return 0.0 if on else self.stream.polls.interval
 
-    def _keep(self, page: Page) -> bool:
-        future = self._intake.page(self.stream.instance, self.stream.name, page.facts, page.cursor, self._lease.mine)
-        return future.result()
+    def _keep(self, page: Page, cursor: str | None) -> bool:
+        def mine(conn: Connection) -> bool:
+            # The cursor too: a database that went on from a copy meanwhile may lack the page before.
+            return self._lease.mine(conn) and cursors.get(conn, self.stream.instance, self.stream.name) == cursor
+
+        return self._intake.page(self.stream.instance, self.stream.name, page.facts, page.cursor, mine).result()
 
     def _away(self, error: HubError | None, wanted: float | None = None) -> float:
         self._failures += 1

@@ -162,10 +162,10 @@ class Parts:
         intake = Intake(ledger, staff, clock, casing.creates(connectors))
         bodies = Bodies()
         self.threads = Threads(failed)
-        self.relay = Relay(ledger, events, clock)
+        self.executor = Executor(ledger, events, connectors, staff, clock)
+        self.relay = Relay(ledger, events, clock, recall=self.executor.recall)
         self.looks = SecondLooks(ledger, Redelivery(ledger, intake, connectors, clock), clock)
         self.pollers = [Poller(stream, ledger, intake, clock) for stream in _streams(connectors)]
-        self.executor = Executor(ledger, events, connectors, staff, clock)
         self.passage = Passage(boards, bodies)
         self.health = Health(self.relay, self.pollers, self._working, self.passage)
         receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
@@ -174,6 +174,7 @@ class Parts:
 
     async def start(self) -> int:
         """Start: what carries on first, what takes in last. The front door's port."""
+        await asyncio.to_thread(self._recall)
         self.threads.start("relay", self.relay.run)
         self.threads.start("second-looks", self.looks.run)
         await asyncio.to_thread(self.executor.start)
@@ -193,6 +194,13 @@ class Parts:
         await asyncio.to_thread(self.executor.stop)
         await asyncio.to_thread(self._drain)
         await asyncio.to_thread(self.threads.join, 2.0)
+
+    def _recall(self) -> None:
+        """Before the door opens, if it can be: with the log away pushes are taken all the same."""
+        try:
+            self.executor.recall.make_sure()
+        except RetryableError as error:
+            log.warning("ledger.unsure", code=error.code, reason=error.message("en"))
 
     def refresh(self) -> None:
         """Look for other people."""

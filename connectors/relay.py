@@ -14,6 +14,7 @@ import orjson
 import structlog
 from sqlalchemy import Connection
 
+from connectors.executor.recall import Recall
 from connectors.lease import Lease
 from hub.clock import Clock
 from hub.errors import FatalError, RejectedError, RetryableError
@@ -44,8 +45,11 @@ log = structlog.get_logger(__name__)
 class Relay:
     """Carries the outbox into `hub.events`. `run` is for one thread; `wake`, `stop` and `drained` are for any."""
 
-    def __init__(self, ledger: Ledger, events: EventLog, clock: Clock, lease: Lease | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, events: EventLog, clock: Clock, lease: Lease | None = None, recall: Recall | None = None
+    ) -> None:
         self._ledger, self._events, self._clock = ledger, events, clock
+        self._recall = recall or Recall(ledger, events, clock)
         self._lease = lease or Lease("relay", clock, LEASE)
         self._writer: Writer | None = None
         self._sent: list[int] = []
@@ -105,6 +109,9 @@ class Relay:
     def _round(self) -> bool:
         """Mark what was sent, send what is next. False when there is nothing to do, or another relay does it."""
         self._awake.clear()
+        if not self._recall.is_sure:
+            self._recall.make_sure()
+            self._sent = []  # by another history of the database, these may be other rows; they are sent again
         if not self._mark_is_due() and not self._waiting():
             return False
         sent = self._sent
@@ -130,6 +137,8 @@ class Relay:
             return outbox.waiting(conn, beyond=len(self._sent))
 
     def _take(self, conn: Connection, sent: Sequence[int]) -> list[Waiting]:
+        if not self._recall.is_sure:
+            return []
         outbox.publish(conn, sent, stamp(self._clock.now()))  # true whoever has the job now
         return outbox.take(conn, MOST, PARTITIONS) if self._lease.mine(conn) else []
 

@@ -7,7 +7,7 @@ of the same partition says that it was dealt with (`hub.partition.repaired`: wha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from hub.errors import FatalError
-from hub.event_log import EventLog, Stored, read_to_end
+from hub.event_log import EventLog, Reader, Record, Stored, read_to_end
 from hub.partitioner import partition_of
 from schemas.catalog import event_spec
 from schemas.event import Event, derived_id, stamp
@@ -27,6 +27,8 @@ CODES: Mapping[Kind, str] = {"gap": "HUB-E2110", "gone": "HUB-E2111", "replaced"
 # As the relay writes it: behind the event's own bytes.
 _TAIL = re.compile(rb',"sequence":"([0-9]{1,19})","outbox":"([^"\\]{1,100})"}\Z')
 _TAIL_BYTES = 160
+_LAST_FEW = 50
+"""Records at the end of a partition among which the last one of an outbox is looked for: a foreign hand may write there too."""
 
 
 class Loss(NamedTuple):
@@ -127,6 +129,61 @@ def passed_over(partition: int, place: Place, start: int, end: int, settled: Con
         return Loss("replaced", partition, end, "", place.next_offset, end)
     if start > place.next_offset and start not in settled:
         return Loss("gone", partition, start, "", place.next_offset, start)
+    return None
+
+
+def own_bytes(raw: bytes) -> bytes:
+    """The event as the outbox had it, before the relay numbered it."""
+    return _TAIL.sub(b"}", raw)
+
+
+def tails(log: EventLog, outbox: str) -> dict[int, int]:
+    """Partition → the last sequence of this outbox that lies in the log. Reads a few records of each partition."""
+    ends, starts = log.ends(EVENTS.name), log.starts(EVENTS.name)
+    positions = {partition: max(starts[partition], end - _LAST_FEW) for partition, end in ends.items()}
+    found: dict[int, int] = {}
+    for batch in read_to_end(log, EVENTS.name, positions):
+        for record in batch:
+            told = numbered(record.value)
+            if told is not None and told[0] == outbox:
+                found[record.partition] = max(told[1], found.get(record.partition, 0))
+    return found
+
+
+def since(log: EventLog, outbox: str, lasts: Mapping[int, int]) -> Iterator[list[Record]]:
+    """The records of this outbox behind the sequences `lasts` (partition → sequence), in batches, in their order."""
+    positions = {partition: _position(log, outbox, partition, last) for partition, last in lasts.items()}
+    for batch in read_to_end(log, EVENTS.name, positions, limit=500):
+        told = [(record, numbered(record.value)) for record in batch]
+        found = [record for record, own in told if own and own[0] == outbox and own[1] > lasts[record.partition]]
+        if found:
+            yield found
+
+
+def _position(log: EventLog, outbox: str, partition: int, last: int) -> int:
+    """An offset at or before the first record of this outbox behind a sequence: steps back, each twice as far."""
+    start, position, step = log.starts(EVENTS.name)[partition], log.ends(EVENTS.name)[partition], 1000
+    while position > start and last:
+        end, position, step = position, max(start, position - step), 2 * step
+        reader = log.reader(EVENTS.name, {partition: position})
+        try:
+            first = _first(reader, outbox, end)
+        finally:
+            reader.close()
+        if first is not None and first <= last:
+            return position
+    return start
+
+
+def _first(reader: Reader, outbox: str, end: int) -> int | None:
+    """The first sequence of this outbox before an offset."""
+    while batch := reader.read(500, 1.0):
+        for record in batch:
+            told = numbered(record.value)
+            if told is not None and told[0] == outbox:
+                return told[1]
+        if batch[-1].offset + 1 >= end:
+            break
     return None
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Table
 
 from hub.projection import Row
 from projections.folding import Change, Place
-from projections.store import Batch, BoardStore
+from projections.store import Batch, BoardStore, Claim
 
 
 class Buffer(BoardStore):
@@ -26,7 +26,7 @@ class Buffer(BoardStore):
         self.engine, self._store, self._most = store.engine, store, most
         self._changes: dict[str, Change] = {}
         self._places: dict[int, Place] = {}
-        self._last: tuple[str, int, Table, Batch] | None = None
+        self._last: tuple[str, Claim, Table, Batch] | None = None
         self._unreadable = 0
         self._is_empty = is_new
 
@@ -44,14 +44,14 @@ class Buffer(BoardStore):
             found |= self._store.rows(table, missing)
         return found
 
-    def commit(self, name: str, epoch: int, table: Table, batch: Batch) -> None:
+    def commit(self, name: str, claim: Claim, table: Table, batch: Batch) -> None:
         """Keep a batch; many are written together, in one transaction. Raises FencedError when they are."""
         for key, change in batch.changes.items():
             known = self._changes.get(key)
             self._changes[key] = change if known is None else Change(known.before, change.after)
         self._places.update(batch.places)
         self._unreadable += batch.unreadable
-        self._last = (name, epoch, table, batch)
+        self._last = (name, claim, table, batch)
         if len(self._changes) >= self._most:
             self.flush()
 
@@ -59,8 +59,8 @@ class Buffer(BoardStore):
         """Write what is kept."""
         if self._last is None:
             return
-        name, epoch, table, batch = self._last
+        name, claim, table, batch = self._last
         whole = replace(batch, changes=self._changes, places=self._places, unreadable=self._unreadable)
-        self._store.commit(name, epoch, table, whole)
+        self._store.commit(name, claim, table, whole)
         self._is_empty = self._is_empty and not self._changes
         self._changes, self._places, self._unreadable, self._last = {}, {}, 0, None

@@ -22,7 +22,7 @@ from hub.event_log import EventLog, Reader, Record, read_to_end
 from hub.projection import Projection
 from hub.sequences import Settled
 from projections.folding import Change, Place, fold, keys_of, take
-from projections.store import Batch, BoardStore, FencedError, Owner
+from projections.store import Batch, BoardStore, Claim, FencedError, Owner
 from schemas.event import moment, stamp
 from schemas.topics import EVENTS
 
@@ -62,9 +62,9 @@ def _machine() -> str:
 
 @dataclass
 class Lease:
-    """The right to write a board: under which epoch, and how far it is folded."""
+    """The right to write a board, and how far it is folded."""
 
-    epoch: int
+    claim: Claim
     places: dict[int, Place]
     size: int = 200
 
@@ -135,7 +135,7 @@ class Runner:
             batches = read_to_end(self.log, EVENTS.name, _offsets(lease), limit=limit)
             return sum(self.fold(lease, batch) for batch in batches)
         finally:
-            self.store.release(self.projection.name, lease.epoch)
+            self.store.release(self.projection.name, lease.claim)
 
     def try_claim(self) -> Lease | None:
         """Take the board over if nobody alive writes it. A board of another version is renewed first, and then looked at again."""
@@ -148,12 +148,12 @@ class Runner:
             return None
         places = self.store.places(name)
         ends = self.check_ahead(places)
-        epoch = self.store.claim(name, self.projection.version, self.projection.table, self.holder, seen)
-        if epoch is None:
+        claim = self.store.claim(name, self.projection.version, self.projection.table, self.holder, seen)
+        if claim is None:
             return None
         # Read again: whoever wrote until now may have moved on before its epoch was gone.
         places = self.store.places(name)
-        return Lease(epoch, {partition: places.get(partition, Place()) for partition in ends})
+        return Lease(claim, {partition: places.get(partition, Place()) for partition in ends})
 
     def check_ahead(self, places: Mapping[int, Place]) -> dict[int, int]:
         """Where the log ends. Raises FatalError for a board that reflects more than that: this is another log, or one cut off."""
@@ -185,7 +185,7 @@ class Runner:
                 self._turn(lease, reader)
         finally:
             reader.close()
-        self.store.release(self.projection.name, lease.epoch)
+        self.store.release(self.projection.name, lease.claim)
 
     def _turn(self, lease: Lease, reader: Reader) -> None:
         batch = reader.read(lease.size, WAIT)
@@ -204,7 +204,7 @@ class Runner:
                 fresh = stamp(asked)
         except RetryableError:
             log.debug("board.log_away", board=self.projection.name)
-        self.store.beat(self.projection.name, lease.epoch, fresh)
+        self.store.beat(self.projection.name, lease.claim, fresh)
 
     def _is_settled(self, loss: FatalError) -> bool:
         """Whether the log says further on that what is missing here was dealt with. Rare: a person has done that."""
@@ -223,7 +223,7 @@ class Runner:
         moved = {p: place for p, place in taken.places.items() if place != lease.places[p]}
         if moved:
             delay = _delay_ms(self.clock.now(), [event.recordedtime for event in taken.events])
-            self.store.commit(name, lease.epoch, table, Batch(changes, moved, delay, taken.unreadable))
+            self.store.commit(name, lease.claim, table, Batch(changes, moved, delay, taken.unreadable))
             lease.places = taken.places
             self.told(name, list(changes.values()), sum(place.next_offset for place in lease.places.values()))
         if taken.loss is not None:

@@ -73,6 +73,18 @@ class Owner:
     unreadable: int
 
 
+@dataclass
+class Claim:
+    """The right to write a board. Every write goes from its beat to the next one, so that the writer notices another in between,
+
+    and a database that has gone on from an older copy: there the board is not as this writer left it.
+    """
+
+    epoch: int
+    holder: str
+    beat: int = 0
+
+
 class FencedError(RetryableError):
     """Somebody else writes this board now; nothing of this transaction was kept."""
 
@@ -134,36 +146,40 @@ class BoardStore:
         with self.reading() as conn:
             return dict(read_rows(conn, table, keys))
 
-    def claim(self, name: str, version: int, table: Table, holder: str, seen: Owner | None) -> int | None:
-        """Become the writer of a board, if it still stands as it was `seen`: the epoch, None when somebody was faster."""
+    def claim(self, name: str, version: int, table: Table, holder: str, seen: Owner | None) -> Claim | None:
+        """Become the writer of a board, if it still stands as it was `seen`; None when somebody was faster."""
         with self.writing() as conn:
             lock_schema(conn)
             if seen is None:
                 table.create(conn, checkfirst=True)
                 first = {"version": version, "epoch": 1, "holder": holder, "beat": 0}
                 rest = {"fresh_at": "", "delay_ms": 0, "unreadable": 0}
-                return 1 if insert_new(conn, owners, {"projection": name, **first, **rest}, "projection") else None
+                made = insert_new(conn, owners, {"projection": name, **first, **rest}, "projection")
+                return Claim(1, holder) if made else None
             mine = (owners.c.projection == name, owners.c.epoch == seen.epoch)
             taken = conn.execute(update(owners).where(*mine).values(epoch=seen.epoch + 1, holder=holder, beat=0))
-            return seen.epoch + 1 if taken.rowcount == 1 else None
+            return Claim(seen.epoch + 1, holder) if taken.rowcount == 1 else None
 
-    def release(self, name: str, epoch: int) -> None:
+    def release(self, name: str, claim: Claim) -> None:
         """Let others write the board at once; nothing happens when somebody already does."""
+        mine = (owners.c.projection == name, owners.c.epoch == claim.epoch, owners.c.holder == claim.holder)
         with self.writing() as conn:
-            conn.execute(update(owners).where(owners.c.projection == name, owners.c.epoch == epoch).values(holder=""))
+            conn.execute(update(owners).where(*mine).values(holder=""))
 
-    def beat(self, name: str, epoch: int, fresh_at: str | None) -> None:
+    def beat(self, name: str, claim: Claim, fresh_at: str | None) -> None:
         """Say that the writer lives, and that the board reflects all there was at `fresh_at`; raises FencedError."""
         told = {"fresh_at": fresh_at} if fresh_at else {}
         with self.writing() as conn:
-            hold(conn, name, epoch, **told)
+            hold(conn, name, claim, **told)
+        claim.beat += 1
 
-    def commit(self, name: str, epoch: int, table: Table, batch: Batch) -> None:
+    def commit(self, name: str, claim: Claim, table: Table, batch: Batch) -> None:
         """Write what a batch changed and where it ends, in one transaction; raises FencedError, and then has written nothing."""
         with self.writing() as conn:
-            hold(conn, name, epoch, delay_ms=batch.delay_ms, unreadable=owners.c.unreadable + batch.unreadable)
+            hold(conn, name, claim, delay_ms=batch.delay_ms, unreadable=owners.c.unreadable + batch.unreadable)
             write_changes(conn, table, batch.changes)
             write_places(conn, name, batch.places)
+        claim.beat += 1
 
 
 def _for_boards(connection: sqlite3.Connection, _record: object) -> None:
@@ -183,10 +199,11 @@ class Batch:
     unreadable: int = 0
 
 
-def hold(conn: Connection, name: str, epoch: int, **values: Any) -> None:
+def hold(conn: Connection, name: str, claim: Claim, **values: Any) -> None:
     """Fence: go on only as the board's writer. The row stays locked until the end, so no other can take over in between."""
-    mine = (owners.c.projection == name, owners.c.epoch == epoch)
-    if conn.execute(update(owners).where(*mine).values(beat=owners.c.beat + 1, **values)).rowcount != 1:
+    mine = (owners.c.epoch == claim.epoch, owners.c.holder == claim.holder, owners.c.beat == claim.beat)
+    held = update(owners).where(owners.c.projection == name, *mine).values(beat=claim.beat + 1, **values)
+    if conn.execute(held).rowcount != 1:
         raise FencedError(name)
 
 

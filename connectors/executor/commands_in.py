@@ -42,6 +42,8 @@ class CommandsIn:
     clock: Clock
     owner: str
     accepted: Callable[[], None]
+    take_note: Callable[[Connection], None] | None = None
+    """What is to be done in the transaction of each batch, behind its commands."""
     _reader: Reader | None = None
     _held: dict[int, Position] = field(default_factory=dict)
     _renewed: float = float("-inf")
@@ -119,6 +121,8 @@ class CommandsIn:
         else:
             self._write(conn, [(record, records.read(record)) for record in batch])
         ends = {record.partition: record.offset + 1 for record in batch}
+        if self.take_note is not None:
+            self.take_note(conn)
         moved = {p: positions.advance(conn, self._held[p], end) for p, end in ends.items()}
         return {**self._held, **moved}
 

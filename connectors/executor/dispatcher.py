@@ -16,6 +16,7 @@ from connectors.executor.choosing import Ready, choose
 from connectors.executor.lane import Lane
 from connectors.executor.lanes import Lanes
 from connectors.executor.preparing import Prepared
+from connectors.executor.recall import Recall
 from connectors.executor.verdicts import Call
 from hub.clock import Clock
 from hub.connector import Sends
@@ -44,6 +45,7 @@ class Dispatcher:
     calls: Calls
     clock: Clock
     owner: str
+    recall: Recall
     woken: threading.Event = field(default_factory=threading.Event)
 
     def turn(self) -> float:
@@ -51,6 +53,7 @@ class Dispatcher:
 
         Raises RetryableError while the ledger is away.
         """
+        self.recall.make_sure()
         now, look = self.clock.now(), LOOK
         ready: list[Ready] = []
         with self.ledger.reading() as conn:
@@ -85,6 +88,8 @@ class Dispatcher:
 
     def _take(self, conn: Connection, ready: Sequence[Ready], now: datetime) -> list[Started]:
         """Make them SENDING. Deadlines are by the database's clock, on which all copies of the program agree."""
+        if not self.recall.is_sure:
+            return []
         there = datetime.fromtimestamp(leases.database_time(conn), UTC)
         taken: list[Started] = []
         for one in ready:

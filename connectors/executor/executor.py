@@ -13,6 +13,7 @@ from connectors.executor.commands_in import CommandsIn
 from connectors.executor.dispatcher import Dispatcher
 from connectors.executor.lanes import Lanes
 from connectors.executor.preparing import People
+from connectors.executor.recall import Recall
 from connectors.executor.rounds import Rounds
 from connectors.owner import new_owner
 from hub.clock import Clock
@@ -45,8 +46,9 @@ class Executor:
         """Why it cannot go on; None while it can."""
         self._stopping = threading.Event()
         self._lanes = Lanes(connectors, people, clock)
+        self.recall = Recall(ledger, log, clock, lambda instance: self._lanes.of(instance).limits)
         self._calls = Calls(ledger, clock, self.wake, self._stopping)
-        self._dispatcher = Dispatcher(ledger, self._lanes, self._calls, clock, self.owner)
+        self._dispatcher = Dispatcher(ledger, self._lanes, self._calls, clock, self.owner, self.recall)
         self._rounds = Rounds(ledger, self._lanes, clock)
         self._commands_in = CommandsIn(ledger, log, clock, self.owner, self.wake)
         self._threads: list[threading.Thread] = []
@@ -65,6 +67,7 @@ class Executor:
     def stop(self) -> None:
         """Start no more calls, give those under way a moment, then leave: what has not ended is looked into later."""
         self._stopping.set()
+        self.recall.leave()
         self.wake()
         for thread in self._threads:
             thread.join(GRACE)
@@ -96,6 +99,7 @@ class Executor:
         self._dispatcher.woken.set()
 
     def _take_in(self) -> None:
+        self.recall.make_sure()
         if not self._commands_in.turn():
             self._stopping.wait(AWAY)
 
@@ -106,6 +110,7 @@ class Executor:
         self._dispatcher.woken.wait(wait - BREATH)
 
     def _make_rounds(self) -> None:
+        self.recall.make_sure()
         self._rounds.make()
         self._stopping.wait(ROUND)
 

@@ -156,6 +156,19 @@ def end(conn: Connection, command: str, owner: str, state: str, at: str, **value
     return conn.execute(_ending(tuple(changed)), asked).rowcount == 1
 
 
+def doubt(conn: Connection, instance: str, due: str, at: str) -> int:
+    """Have every command of an instance that was not begun looked up before it is sent, from `due` on; how many."""
+    waiting = and_(_unfinished, commands.c.instance == instance, commands.c.state.in_(("NEW", "RETRY")))
+    return conn.execute(update(commands).where(waiting).values(state="UNKNOWN", due_at=due, updated_at=at)).rowcount
+
+
+def conclude(conn: Connection, command: str, state: str, effect_id: str | None, at: str) -> None:
+    """Give a command the end that the log tells of, unless it has one."""
+    mine = and_(commands.c.id == command, _unfinished)
+    values = {"state": state, "effect_id": effect_id, "updated_at": at, "owner": None, "due_at": None, "deadline": None}
+    conn.execute(update(commands).where(mine).values(values))
+
+
 def abandoned(conn: Connection, now: str) -> int:
     """Turn calls that nobody answers for any more (past their deadline) into doubtful ones; how many."""
     lost = and_(_unfinished, commands.c.state == "SENDING", commands.c.deadline < now)

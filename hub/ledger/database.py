@@ -106,8 +106,8 @@ def unavailable(engine: Engine, error: DBAPIError) -> HubError:
 
 
 def is_passing(error: DBAPIError) -> bool:
-    """Serialization failures, deadlocks, a disk or a table of locks that is full: the same work again will do."""
-    return isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
+    """Serialization failures, deadlocks, a disk that is full, a standby that is not promoted yet: the same work again will do."""
+    return isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) in {"40001", "40P01", "25006"}
 
 
 def migrate(engine: Engine, script: Path, head: str) -> None:

@@ -6,10 +6,27 @@ import secrets
 
 from sqlalchemy import Column, Connection, Table, Text, select
 
-from hub.ledger.dialect import insert_new
+from hub.ledger.dialect import insert_new, put
 from hub.ledger.metadata import metadata
 
 identity = Table("identity", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+
+def is_another_history(conn: Connection) -> bool:
+    """Whether this database has gone on from a copy since `note_history`: PostgreSQL then counts a new timeline."""
+    known = conn.execute(select(identity.c.value).where(identity.c.name == "history")).scalar_one_or_none()
+    return known is not None and known != _history(conn)
+
+
+def note_history(conn: Connection) -> None:
+    """Note the present history as the one that is known."""
+    put(conn, identity, [{"name": "history", "value": _history(conn)}], "name")
+
+
+def _history(conn: Connection) -> str:
+    if conn.dialect.name != "postgresql":
+        return ""  # a copy of a file cannot be told from it
+    return str(conn.exec_driver_sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").scalar_one())
 
 
 def outbox_id(conn: Connection) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from hub.ledger import commands, cursors, identity, leases, links, outbox, parked, positions, timers
 from hub.ledger.database import migrate, open_engine, reading
@@ -22,17 +22,24 @@ TABLES = (commands, cursors, identity, leases, links, outbox, parked, positions,
 class Ledger:
     """One program's door to the ledger. Opening it waits for a database that is busy and raises RetryableError for one away."""
 
+    outages: int = 0
+    """How often a connection has broken so far: it may be another server that answers now."""
+
     def __init__(self, url: str) -> None:
         self.engine: Engine = open_engine(url)
         migrate(self.engine, MIGRATIONS, HEAD)
         self.writer = Writer(self.engine)
         self.outbox_id = self.writer.run(identity.outbox_id)
+        event.listen(self.engine, "handle_error", self._count_outage)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent look."""
         with reading(self.engine) as conn:
             yield conn
+
+    def _count_outage(self, error: ExceptionContext) -> None:
+        self.outages += error.is_disconnect
 
     def close(self) -> None:
         """Finish what was asked of the writer, and let go of the database."""

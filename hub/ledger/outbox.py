@@ -5,7 +5,7 @@ A row passes through: *held* (no case yet), *waiting* (no sequence), *sequenced*
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, each, insert_all, update_all
+from hub.ledger.dialect import bound, each, insert_all, put, update_all
 from hub.ledger.metadata import AnyRow, Serial, metadata
 from hub.partitioner import partition_of
 from schemas.event import Event
@@ -168,6 +168,17 @@ def _sequenced(conn: Connection, rows: Sequence[AnyRow], partitions: int) -> lis
 def publish(conn: Connection, rows: Sequence[int], at: str) -> None:
     """Note that the log has acknowledged these rows."""
     update_all(conn, outbox, ("id", "published_at"), [(row, at) for row in rows])
+
+
+def remember(conn: Connection, rows: Sequence[Mapping[str, Any]], at: str) -> None:
+    """Take in events as the log has them: `partition` and `sequence` are among what each row says. All count as published."""
+    put(conn, outbox, [{**row, "held_until": None, "published_at": at} for row in rows], "event_id")
+    lasts: dict[int, int] = {}
+    for row in rows:
+        lasts[row["partition"]] = max(row["sequence"], lasts.get(row["partition"], 0))
+    known = sequence_ends(conn)
+    ahead = [{"partition": p, "last": last} for p, last in sorted(lasts.items()) if last > known.get(p, 0)]
+    put(conn, sequences, ahead, "partition")
 
 
 def numbered(conn: Connection, partition: int, first: int, last: int) -> Sequence[AnyRow]:

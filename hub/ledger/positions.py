@@ -43,10 +43,10 @@ def claim(conn: Connection, reader: str, topic: str, partition: int) -> Position
 
 
 def advance(conn: Connection, held: Position, next_offset: int) -> Position:
-    """Move on, in the transaction that holds what was read; raises FatalError when somebody else has claimed it."""
+    """Move on, in the transaction that holds what was read; raises FatalError when it is no longer as it was `held`."""
     where = (*_at(held.reader, held.topic, held.partition), positions.c.epoch == held.epoch)
     moved = conn.execute(
-        update(positions).where(*where, positions.c.next_offset <= next_offset).values(next_offset=next_offset)
+        update(positions).where(*where, positions.c.next_offset == held.next_offset).values(next_offset=next_offset)
     )
     if moved.rowcount != 1:
         raise FatalError("HUB-E5004", reader=held.reader, topic=held.topic, partition=held.partition)

@@ -95,7 +95,7 @@ def by_commit(board: Stage) -> Cost:
     """Rows and position by the product's store."""
     batches = [_changes(board.batch()) for _ in range(BATCHES)]
     places = {0: Place(board.lease.places[0].next_offset)}
-    write = partial(board.store.commit, PROJECTION.name, board.lease.epoch, PROJECTION.table)
+    write = partial(board.store.commit, PROJECTION.name, board.lease.claim, PROJECTION.table)
     return measured(board, lambda: [write(Batch(changes, places)) for changes in batches])
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, inspect, update
+from sqlalchemy import delete, insert, inspect, select, update
 
 from hub.errors import RetryableError
 from hub.event_log import Record
@@ -18,8 +18,8 @@ from projections.folding import Change
 from projections.rebuild import Snapshot, rebuild, snapshot
 from projections.registry import PROJECTIONS
 from projections.rows import FEW, write_changes
-from projections.run import Runner
-from projections.store import BoardStore, FencedError, owners
+from projections.run import Lease, Runner
+from projections.store import BoardStore, FencedError, owners, positions
 from projections.tasks.cards import PROJECTION as TASKS
 from projections.tasks.table import EMPTY
 from schemas.event import Event
@@ -157,12 +157,38 @@ def test_a_writer_goes_on_after_a_rebuild_and_not_through_it(relay: Relay, store
     assert lease is not None
     rebuild(relay.log, store, TASKS)
     relay.send([Deal(1).step(0, "completed", 30)])
-    starts = {partition: place.next_offset for partition, place in lease.places.items()}
-    batch = relay.log.reader("hub.events", starts).read(100, 0)
     with pytest.raises(FencedError):
-        runner.fold(lease, batch)
+        runner.fold(lease, new_records(relay, lease))
     fold_all(relay, store)
     assert rebuild(relay.log, store, TASKS, verify=True).equal
+
+
+def test_a_writer_notices_a_database_that_went_on_from_an_older_copy(relay: Relay, store: BoardStore) -> None:
+    """Under the same epoch and holder, as a standby has it that lacked the last commits: what they held is folded again."""
+    fold_all(relay, store)
+    runner = Runner(relay.log, store, TASKS)
+    lease = runner.try_claim()
+    assert lease is not None
+    tables = (owners, positions, TASKS.table)
+    with store.reading() as conn:
+        copy = {table: [dict(row) for row in conn.execute(select(table)).mappings()] for table in tables}
+    relay.send([Deal(1).step(0, "completed", 30)])
+    runner.fold(lease, new_records(relay, lease))
+    with store.writing() as conn:
+        for table, rows in copy.items():
+            conn.execute(delete(table))
+            conn.execute(insert(table), rows)
+    relay.send([Deal(2).step(0, "completed", 30)])
+    with pytest.raises(FencedError):
+        runner.fold(lease, new_records(relay, lease))
+    store.release(TASKS.name, lease.claim)
+    fold_all(relay, store)
+    assert rebuild(relay.log, store, TASKS, verify=True).equal
+
+
+def new_records(relay: Relay, lease: Lease) -> list[Record]:
+    starts = {partition: place.next_offset for partition, place in lease.places.items()}
+    return relay.log.reader("hub.events", starts).read(100, 0)
 
 
 def test_another_version_is_built_anew_when_it_starts(relay: Relay, store: BoardStore) -> None:

@@ -30,6 +30,7 @@ class Load:
     repeated: int = 0
     out_of_order: int = 0
     failed: list[str] = field(default_factory=list)
+    _flowing: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _local: threading.local = field(default_factory=threading.local)
@@ -37,12 +38,26 @@ class Load:
 
     def start(self) -> None:
         """Push `per_second` deals, each as often as one of `repeats` says; returns at once."""
+        self._flowing.set()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def hold(self) -> None:
+        """Begin no deal until `go_on`; returns when all that were begun are accepted."""
+        self._flowing.clear()
+        deadline = time.monotonic() + PATIENCE
+        while self.begun > len(self.sent) + len(self.failed):
+            assert time.monotonic() < deadline, "what was pushed is not accepted"
+            time.sleep(0.01)
+
+    def go_on(self) -> None:
+        """Push again."""
+        self._flowing.set()
 
     def stop(self) -> None:
         """Push no new deal; returns when all that were begun are accepted."""
         self._stopping.set()
+        self._flowing.set()
         assert self._thread is not None
         self._thread.join()
 
@@ -75,6 +90,7 @@ class Load:
             slots = threading.Semaphore(SENDERS)
             while not self._stopping.wait(max(0.0, next_at - time.monotonic())):
                 next_at = max(next_at + 1 / self.per_second, time.monotonic())
+                self._flowing.wait()
                 slots.acquire()
                 pool.submit(self._one, chosen.choice(self.repeats), slots)
 

@@ -13,6 +13,7 @@ from connectors.executor.commands_in import CommandsIn
 from connectors.executor.dispatcher import Dispatcher
 from connectors.executor.lane import Lane
 from connectors.executor.lanes import Lanes
+from connectors.executor.recall import Recall
 from connectors.executor.rounds import Rounds
 from connectors.intake import Intake
 from connectors.lease import Lease
@@ -84,7 +85,7 @@ class ConnectorsProgram:
         self.relay._stopping = Never()
         self.lanes = SimLanes(connectors, FakePeople(), clock)
         calls = Calls(ledger, clock, lambda: None, Never())
-        self.dispatcher = Dispatcher(ledger, self.lanes, calls, clock, owner)
+        self.dispatcher = Dispatcher(ledger, self.lanes, calls, clock, owner, Recall(ledger, log, clock))
         self.rounds = Rounds(ledger, self.lanes, clock)
         self.commands_in = CommandsIn(ledger, log, clock, owner, lambda: None)
         redelivery = Redelivery(ledger, self.intake, connectors, clock)

@@ -163,8 +163,8 @@ def test_a_writer_with_signs_of_life_is_left_alone(relay: Relay, store: BoardSto
     for _ in range(3):
         assert second.try_claim() is None
         second.clock.advance(SILENT - 1)
-        store.beat("tasks", lease.epoch, None)
-    store.release("tasks", lease.epoch)
+        store.beat("tasks", lease.claim, None)
+    store.release("tasks", lease.claim)
     assert second.try_claim() is not None
 
 

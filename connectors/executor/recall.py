@@ -1,0 +1,177 @@
+"""What a ledger has forgotten that was restored from a backup, or whose standby lacked the last commits: learned from the log.
+
+Such a ledger would give sequences again that readers have seen, so that its events were dropped as repeats, and it would do
+again what was done. So before anything is sent, what the log holds behind the ledger's last sequences is taken in as published,
+commands that the log says are done are done, and every other one that waits is looked up first, as after a crash in the middle.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from connectors.executor.commands_in import READER, CommandsIn
+from connectors.owner import new_owner
+from hub.clock import Clock
+from hub.connector import Limits
+from hub.errors import HubError, RetryableError
+from hub.event_log import EventLog, Record
+from hub.ledger import commands, identity, links, outbox, parked, positions
+from hub.ledger.ledger import Ledger
+from hub.sequences import numbered, own_bytes, since, tails
+from schemas.event import derived_id, stamp
+from schemas.recorded import Recorded, read
+from schemas.topics import COMMANDS
+
+log = structlog.get_logger(__name__)
+OUTSIDE = "/connectors/"
+HUB = "hub"
+AGAIN = 0.2
+"""Seconds until another look at how far a program is that takes the same commands in."""
+
+
+class Recall:
+    """`make_sure` is for any thread that is about to act on the ledger; it costs nothing while no connection has broken."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        events: EventLog,
+        clock: Clock,
+        limits: Callable[[str], Limits] = lambda instance: Limits(),
+    ) -> None:
+        self._ledger, self._events, self._clock, self._limits = ledger, events, clock, limits
+        self._lock, self._leaving = threading.Lock(), threading.Event()
+        self._sure_after = -1
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether no connection has broken since. Asked in a transaction, it holds for that transaction."""
+        return self._sure_after == self._ledger.outages
+
+    def make_sure(self) -> None:
+        """Return once the ledger knows what the log holds of it. Raises RetryableError while one of them is away."""
+        if self.is_sure:
+            return
+        with self._lock:
+            outages = self._ledger.outages
+            if self._sure_after != outages:
+                self._look()
+                self._sure_after = outages
+
+    def leave(self) -> None:
+        """The program ends: who is in `make_sure` is told to try again."""
+        self._leaving.set()
+
+    def _look(self) -> None:
+        there = tails(self._events, self._ledger.outbox_id)  # first: a relay gives a sequence before it sends it
+        with self._ledger.reading() as conn:
+            given, another = outbox.sequence_ends(conn), identity.is_another_history(conn)
+        behind = {p: given.get(p, 0) for p, last in there.items() if last > given.get(p, 0)}
+        if behind or another:
+            missing = sum(there[p] - last for p, last in behind.items())
+            error = HubError("HUB-E5006", events=missing)
+            log.warning("ledger.behind", code=error.code, reason=error.message("en"))
+            self._doubt_commands()
+            for records in since(self._events, self._ledger.outbox_id, behind):
+                self._ledger.writer.run(functools.partial(remember, records=records, at=self._now()))
+            log.info("ledger.caught_up", events=missing)
+        self._ledger.writer.run(identity.note_history)
+
+    def _doubt_commands(self) -> None:
+        """Take in what was asked for meanwhile, and have all that waits looked up. Before the events: they tell what is done."""
+        self._ledger.writer.run(self._doubt)
+        ends = self._events.ends(COMMANDS.name)
+        again = CommandsIn(self._ledger, self._events, self._clock, new_owner(), lambda: None, self._doubt)
+        try:
+            while not self._is_read(ends):
+                if self._leaving.is_set():
+                    raise RetryableError("HUB-E5005")
+                if not again.turn():
+                    self._leaving.wait(AGAIN)
+        finally:
+            again.let_go()
+
+    def _is_read(self, ends: Mapping[int, int]) -> bool:
+        with self._ledger.reading() as conn:
+            there = positions.of_reader(conn, READER, COMMANDS.name)
+        return all(there.get(partition, 0) >= end for partition, end in ends.items())
+
+    def _doubt(self, conn: Connection) -> None:
+        for name in commands.instances(conn):
+            commands.doubt(conn, name, stamp(self._clock.now() + self._settled(name)), self._now())
+
+    def _settled(self, name: str) -> timedelta:
+        """After how long a call that somebody has just begun there is over, and can be looked up."""
+        limits = self._limits(name)
+        return timedelta(seconds=limits.timeout + limits.settle)
+
+    def _now(self) -> str:
+        return stamp(self._clock.now())
+
+
+def remember(conn: Connection, records: Sequence[Record], at: str) -> None:
+    """Take in events as the log has them, with what else the ledger notes of such events."""
+    told = [found for found in map(_told, records) if found is not None]
+    outbox.remember(conn, [_row(event, record) for record, event in told], at)
+    objects = [event for _, event in told if event.source.startswith(OUTSIDE) or _made(event) is not None]
+    cases = {ref: event.case for event in objects for ref in (event.case, event.subject)}
+    if cases:
+        links.link_all(conn, cases)
+    for _, event in told:
+        _conclude(conn, event, at)
+
+
+def _told(record: Record) -> tuple[Record, Recorded] | None:
+    try:
+        return record, read(record.value or b"")
+    except ValidationError:
+        return None  # not the relay's: a foreign hand has copied a number
+
+
+def _row(event: Recorded, record: Record) -> dict[str, Any]:
+    own = numbered(record.value)
+    return {
+        "event_id": event.id,
+        "instance": event.source.removeprefix(OUTSIDE) if event.source.startswith(OUTSIDE) else HUB,
+        "type": event.type,
+        "subject": event.subject,
+        "case_id": event.case,
+        "body": own_bytes(record.value or b""),
+        "recorded_at": event.recordedtime,
+        "partition": record.partition,
+        "sequence": own[1] if own else 0,
+    }
+
+
+def _conclude(conn: Connection, event: Recorded, at: str) -> None:
+    """End the command whose end the event tells of. A timer is set again instead: the ledger alone knows it."""
+    command = event.causationid
+    if command is None or event.data.get("type") == "timer.set":
+        return
+    if event.type == "hub.command.failed":
+        state, effect_id = "DISCARDED", None
+    elif _is_result(event):
+        state, effect_id = "DONE", _made(event) or event.data.get("id")
+    else:
+        return
+    commands.conclude(conn, command, state, effect_id, at)
+    parked.settle(conn, f"command/{command}", state.lower(), at)
+
+
+def _is_result(event: Recorded) -> bool:
+    return event.causationid is not None and event.id == derived_id("result", event.causationid, "done")
+
+
+def _made(event: Recorded) -> str | None:
+    """The id that the outside system gave to what a command made there."""
+    if not _is_result(event) or event.type == "hub.command.done":
+        return None
+    return event.subject.split("/", 2)[2]

@@ -1,0 +1,185 @@
+"""A ledger that was restored from a backup learns from the log what it has forgotten: nothing is done twice, no event is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from connectors.executor.recall import Recall
+from connectors.relay import Relay
+from hub.clock import SystemClock
+from hub.connector import Limits, Once
+from hub.ledger import commands, links, outbox, parked_work, timers
+from hub.ledger.ledger import Ledger
+from hub.memory_log import MemoryLog
+from hub.sequences import numbered, tails
+from schemas.event import Command, moment, promise, stamp
+from schemas.topics import EVENTS
+from tests.background import background
+from tests.events import won
+from tests.executor_bench import Bench, command
+from tests.postgres_fixture import NewDatabase
+
+Backup = Callable[[], str]
+LATER = "2099-01-01T00:00:00Z"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.sqlite"
+    new_database: NewDatabase = request.getfixturevalue("postgres")
+    return new_database()
+
+
+def copy_of(url: str) -> str:
+    """A copy of a database that nobody has open."""
+    if url.startswith("sqlite"):
+        shutil.copy(url.removeprefix("sqlite:///"), url.removeprefix("sqlite:///") + ".copy")
+        return f"{url}.copy"
+    server, _, name = url.rpartition("/")
+    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        conn.execute(text(f"CREATE DATABASE {name}_copy TEMPLATE {name}"))
+    engine.dispose()
+    return f"{url}_copy"
+
+
+def relayed(ledger: Ledger, log: MemoryLog) -> None:
+    with background(Relay(ledger, log, SystemClock())) as relay:
+        assert relay.drained(10)
+
+
+def record(ledger: Ledger, *numbers: int) -> int:
+    events = [won(f"O-{number}", version=str(number)) for number in numbers]
+    return ledger.writer.run(lambda conn: outbox.record(conn, events, "crm"))
+
+
+def ids_by_number(log: MemoryLog) -> dict[tuple[int, int], set[str]]:
+    """Partition and sequence → the events that were sent under it."""
+    found: dict[tuple[int, int], set[str]] = {}
+    for (topic, partition), there in log.records.items():
+        for each in there if topic == EVENTS.name else ():
+            own = numbered(each.value)
+            assert own is not None
+            found.setdefault((partition, own[1]), set()).add(str(each.value).partition('"id":"')[2][:36])
+    return found
+
+
+def asked(number: int, *more: str) -> list[Command]:
+    """A project in a case of its own, and what rests on it."""
+    case = f"opportunity/crm/O-{number}"
+    project = command(0, case, "project.create", name="交付")
+    return [project, *(command(k, case, title=t, project=promise(project.id)) for k, t in enumerate(more, 1))]
+
+
+def test_numbers_that_were_given_are_not_given_again(url: str) -> None:
+    log, ledger = MemoryLog(), Ledger(url)
+    record(ledger, *range(20))
+    relayed(ledger, log)
+    record(ledger, *range(20, 30))  # these wait in the backup, and were sent since
+    ledger.close()
+    backup = copy_of(url)
+    ledger = Ledger(url)
+    record(ledger, *range(30, 60))
+    relayed(ledger, log)
+    ledger.close()
+    restored = Ledger(backup)
+    before = sum(len(there) for there in log.records.values())
+    relayed(restored, log)
+    assert sum(len(there) for there in log.records.values()) == before
+    assert record(restored, *range(60)) == 0  # told once more by their senders
+    assert record(restored, *range(60, 90)) == 30
+    relayed(restored, log)
+    numbers = ids_by_number(log)
+    assert all(len(told) == 1 for told in numbers.values())
+    assert len(numbers) == 90
+    assert len({told.pop() for told in numbers.values()}) == 90
+    with restored.reading() as conn:
+        assert outbox.sequence_ends(conn) == tails(log, restored.outbox_id)
+        assert links.case_of(conn, "opportunity/crm/O-59") == "opportunity/crm/O-59"
+    restored.close()
+
+
+@pytest.mark.parametrize("class_", [Once.KEY, Once.MARK])
+def test_what_was_done_is_not_done_again(url: str, class_: Once) -> None:
+    bench = Bench(Ledger(url))
+    system = bench.system("pm", class_=class_, limits=Limits(10_000, 8, timeout=0.5, settle=0.05))
+    early, late, open_ = asked(1, "a", "b"), asked(2, "c"), asked(3, "d")
+    timer = [command(0, "opportunity/crm/O-5", "timer.set", at=LATER, name="t")]
+    bench.ask(*early)
+    with bench.ledger.writer.engine.begin() as conn:
+        commands.accept_all(conn, [(each, each.to_json()) for each in early], "2026-11-20T02:00:00.000000Z")
+    bench.ledger.close()
+    backup = copy_of(url)
+
+    bench.ledger = Ledger(url)
+    bench.ask(*late, *timer)
+    with bench.running():
+        bench.until_states("DONE", [*early, *late, *timer])
+    relayed(bench.ledger, bench.log)
+    bench.ask(*open_)  # these nobody has begun
+    bench.ledger.close()
+
+    bench.ledger = Ledger(backup)
+    with bench.running():
+        bench.until_states("DONE", [*early, *late, *open_, *timer])
+    assert Counter(system.effects) == dict.fromkeys([each.id for each in (*early, *late, *open_)], 1)
+    assert len(system.sent) == 7
+    rows = bench.rows()
+    assert {rows[each.id].effect_id for each in (*early, *late, *open_)} == {
+        f"T-{each.id}" for each in (*early, *late, *open_)
+    }
+    if class_ is Once.MARK:
+        assert set(system.looked) == {each.id for each in open_}
+    with bench.ledger.reading() as conn:
+        assert [row.id for row in timers.due(conn, stamp(moment(LATER)))] == [timer[0].id]
+        assert links.case_of(conn, f"task/pm/T-{late[1].id}") == "opportunity/crm/O-2"
+    bench.ledger.close()
+
+
+def test_what_a_person_gave_up_stays_given_up(url: str) -> None:
+    bench = Bench(Ledger(url))
+    system = bench.system("pm")
+    ours, theirs = asked(1, "after"), command(0, "opportunity/crm/O-2", "project.create", "nobody", name="x")
+    bench.ledger.close()
+    backup = copy_of(url)
+    bench.ledger = Ledger(url)
+    bench.ask(*ours, theirs)
+    with bench.running():
+        bench.until_states("PARKED", [theirs])
+        bench.until_states("DONE", ours)
+    now = SystemClock().now()
+    assert bench.ledger.writer.run(lambda conn: parked_work.discard(conn, theirs.id, "not wanted", now))
+    relayed(bench.ledger, bench.log)
+    bench.ledger.close()
+    bench.ledger = Ledger(backup)
+    with bench.running():
+        bench.until_states("DISCARDED", [theirs])
+        bench.until_states("DONE", ours)
+    assert len(system.sent) == 2
+    bench.ledger.close()
+
+
+def test_a_ledger_that_lacks_nothing_is_left_as_it_is(url: str) -> None:
+    bench = Bench(Ledger(url))
+    system = bench.system("pm", class_=Once.MARK)
+    record(bench.ledger, *range(5))
+    relayed(bench.ledger, bench.log)
+    mine = asked(1)
+    bench.ask(*mine)
+    with bench.running():
+        bench.until_states("DONE", mine)
+    assert system.looked == []
+    before = len(bench.log.records)
+    recall = Recall(bench.ledger, bench.log, SystemClock())
+    sure = [recall.is_sure]
+    recall.make_sure()
+    assert [*sure, recall.is_sure] == [False, True]
+    assert len(bench.log.records) == before
+    bench.ledger.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -58,11 +59,28 @@ commands = Table(
     sqlite_autoincrement=True,
 )
 ENDED = ("DONE", "DISCARDED")
-READY = ("NEW", "RETRY", "UNKNOWN")
-# Written out, not bound: a database uses a partial index only for a condition that it can read in the statement.
-_unfinished = commands.c.state.not_in([literal_column(f"'{state}'", Text) for state in ENDED])
-Index("commands_unfinished", commands.c.case_id, commands.c.seq, sqlite_where=_unfinished, postgresql_where=_unfinished)
-Index("commands_state", commands.c.instance, commands.c.state, sqlite_where=_unfinished, postgresql_where=_unfinished)
+WAITING = ("NEW", "RETRY", "UNKNOWN")
+DOUBTFUL = ("SENDING", "UNKNOWN")
+
+
+def _written(states: Sequence[str]) -> list[ColumnElement[str]]:
+    """Written out, not bound: a database uses a partial index only for a condition that it can read in the statement."""
+    return [literal_column(f"'{state}'", Text) for state in states]
+
+
+def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+_unfinished = commands.c.state.not_in(_written(ENDED))
+_waiting = commands.c.state.in_(_written(WAITING))
+_doubtful = commands.c.state.in_(_written(DOUBTFUL))
+_index("commands_unfinished", commands.c.case_id, commands.c.seq, where=_unfinished)
+# In the order in which they are taken: what is ready is found at the front, however much waits behind it. By `seq` alone PostgreSQL
+# would go through the whole history by its primary key, as it takes what waits to be spread evenly over it.
+_index("commands_waiting", commands.c.instance, commands.c.created_at, commands.c.seq, where=_waiting)
+_index("commands_due", commands.c.due_at, where=_waiting)
+_index("commands_doubtful", commands.c.instance, where=_doubtful)
 Index("commands_case", commands.c.case_id)
 
 
@@ -82,22 +100,28 @@ def accept_all(conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str
 
 def _ready() -> Select[Any]:
     earlier = commands.alias()
-    unfinished = earlier.c.state.not_in([literal_column(f"'{state}'", Text) for state in ENDED])
+    unfinished = earlier.c.state.not_in(_written(ENDED))
     behind = exists().where(earlier.c.case_id == commands.c.case_id, earlier.c.seq < commands.c.seq, unfinished)
     due = or_(commands.c.due_at.is_(None), commands.c.due_at <= bound("now"))
-    mine = and_(_unfinished, commands.c.instance == bound("of"), commands.c.state.in_(READY))
+    mine = and_(_waiting, commands.c.instance == bound("of"))
     return select(commands).where(mine, due, ~behind).limit(bound("most"))
 
 
 # Statements of every command's way are made once: making one costs SQLAlchemy several times what SQLite needs to execute it.
-_READY = _ready().order_by(commands.c.seq)
+_READY = _ready().order_by(commands.c.created_at, commands.c.seq)
 _LEAST_TRIED = _ready().order_by(commands.c.attempts, commands.c.due_at.nulls_first(), commands.c.seq)
-_NEXT_DUE = select(func.min(commands.c.due_at)).where(
-    _unfinished, commands.c.state.in_(READY), commands.c.due_at > bound("after")
-)
-_INSTANCES = (
-    select(commands.c.instance).where(_unfinished, commands.c.state.in_(READY)).distinct().order_by(commands.c.instance)
-)
+_NEXT_DUE = select(func.min(commands.c.due_at)).where(_waiting, commands.c.due_at > bound("after"))
+
+
+def _instances() -> Select[Any]:
+    """From one to the next by the index: each is a look, whatever waits for it."""
+    first = select(func.min(commands.c.instance).label("name")).where(_waiting).cte("found", recursive=True)
+    after = select(func.min(commands.c.instance)).where(_waiting, commands.c.instance > first.c.name).scalar_subquery()
+    found = first.union_all(select(after).where(first.c.name.is_not(None)))
+    return select(found.c.name).where(found.c.name.is_not(None))
+
+
+_INSTANCES = _instances()
 _GET = select(commands).where(commands.c.id == bound("command"))
 _TAKE = (
     update(commands)
@@ -140,7 +164,7 @@ def instances(conn: Connection) -> Sequence[str]:
 
 def sending(conn: Connection) -> Sequence[AnyRow]:
     """Commands whose call has begun and not ended, by anybody."""
-    return conn.execute(select(commands).where(_unfinished, commands.c.state == "SENDING")).all()
+    return conn.execute(select(commands).where(_doubtful, commands.c.state == "SENDING")).all()
 
 
 def take(conn: Connection, seen: AnyRow, owner: str, deadline: str, at: str) -> bool:
@@ -158,7 +182,7 @@ def end(conn: Connection, command: str, owner: str, state: str, at: str, **value
 
 def doubt(conn: Connection, instance: str, due: str, at: str) -> int:
     """Have every command of an instance that was not begun looked up before it is sent, from `due` on; how many."""
-    waiting = and_(_unfinished, commands.c.instance == instance, commands.c.state.in_(("NEW", "RETRY")))
+    waiting = and_(_waiting, commands.c.instance == instance, commands.c.state != "UNKNOWN")
     return conn.execute(update(commands).where(waiting).values(state="UNKNOWN", due_at=due, updated_at=at)).rowcount
 
 
@@ -171,7 +195,7 @@ def conclude(conn: Connection, command: str, state: str, effect_id: str | None, 
 
 def abandoned(conn: Connection, now: str) -> int:
     """Turn calls that nobody answers for any more (past their deadline) into doubtful ones; how many."""
-    lost = and_(_unfinished, commands.c.state == "SENDING", commands.c.deadline < now)
+    lost = and_(_doubtful, commands.c.state == "SENDING", commands.c.deadline < now)
     return conn.execute(
         update(commands).where(lost).values(state="UNKNOWN", owner=None, due_at=None, updated_at=now)
     ).rowcount
@@ -214,8 +238,7 @@ def in_flight(conn: Connection, instance: str, accepted_by: str | None = None) -
 
     With `accepted_by`, only commands taken in up to that time count.
     """
-    doubt = commands.c.state.in_(("SENDING", "UNKNOWN"))
-    found = select(commands.c.seq).where(_unfinished, commands.c.instance == instance, doubt)
+    found = select(commands.c.seq).where(_doubtful, commands.c.instance == instance)
     if accepted_by is not None:
         found = found.where(commands.c.created_at <= accepted_by)
     return conn.execute(found.limit(1)).first() is not None

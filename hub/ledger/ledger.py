@@ -13,7 +13,7 @@ from hub.ledger.database import migrate, open_engine, reading
 from hub.ledger.metadata import metadata
 from hub.ledger.writer import Writer
 
-HEAD = "0002"
+HEAD = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 TABLES = (commands, cursors, identity, leases, links, outbox, parked, positions, timers)
 """The modules whose tables make up `metadata`."""

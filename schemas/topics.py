@@ -33,8 +33,10 @@ ALL = (EVENTS, COMMANDS, STATE, *VIEWS.values())
 
 def settings_of(topic: Topic) -> dict[str, str]:
     """The broker's settings for a topic."""
+    # By the broker's clock: it refuses records of a program whose clock is an hour ahead, and deletes old ones by their time.
+    clock = {"message.timestamp.type": "LogAppendTime"}
     kept = "-1" if topic.retention_days is None else str(topic.retention_days * 86_400_000)
     if topic.compacted:
         # An hour's lag keeps a stale writer's record and the record it overwrote both in sight of the next restore.
-        return {"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000", "segment.ms": "86400000"}
-    return {"cleanup.policy": "delete", "retention.ms": kept, "retention.bytes": "-1"}
+        return {"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000", "segment.ms": "86400000", **clock}
+    return {"cleanup.policy": "delete", "retention.ms": kept, "retention.bytes": "-1", **clock}

@@ -58,6 +58,13 @@ class PostgresServer:
         log = str(self.data.parent / "log")
         _run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-l", log, "-o", self._options, "start")
 
+    def start_again(self) -> None:
+        """Start it if it has ended by itself, as it does when it cannot write."""
+        pid = self.pid()
+        if pid is None or not Path(f"/proc/{pid}").exists():
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+            self.start()
+
     def stop(self) -> None:
         """End it, as far as it runs."""
         if self.pid() is not None:

@@ -21,6 +21,7 @@ import orjson
 Mischief = Callable[[], str | None]
 """What is wrong with the next call, one of KINDS; None when nothing is. With `-done` at its end the work was done all the same."""
 KINDS = {
+    "401": "credentials that are not known",
     "429": "too many, without a Retry-After",
     "429-later": "too many, with a Retry-After of a second",
     "500": "a failure before the work",

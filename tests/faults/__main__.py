@@ -62,12 +62,19 @@ def _runs(known: Mapping[str, Row], asked: argparse.Namespace) -> Iterator[tuple
     """Which rows are played on one hub, with how many faults, and on which store."""
     chosen = [(row, asked.count or (row.nightly if asked.full else row.sample)) for row in known.values()]
     chosen = [(row, count) for row, count in chosen if not asked.rows or row.name in asked.rows]
-    together = [chosen] if not (asked.rows or asked.full) else [[each] for each in chosen]
+    sampling = not (asked.rows or asked.full)
+    together = _together(chosen) if sampling else [[each] for each in chosen]
     for store, rows in itertools.product(asked.store or STORES, together):
-        sampled = len(together) == 1 and store != STORES[0]
+        sampled = sampling and store != STORES[0]
         fitting = [(row, count) for row, count in rows if store in row.stores and not (sampled and row.at_the_door)]
         if fitting:
             yield fitting, store
+
+
+def _together(chosen: Sequence[tuple[Row, int]]) -> list[list[tuple[Row, int]]]:
+    """Those that need the same are played on the same hub."""
+    needs = dict.fromkeys(row.needs for row, _ in chosen)
+    return [[(row, count) for row, count in chosen if row.needs == need] for need in needs]
 
 
 def _which(outcome: dict[str, Any]) -> tuple[str, str, int]:

@@ -8,10 +8,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
-from tests.acceptance.acme import SECRETS, Sender, deal
+from tests.acceptance.acme import NOON, SECRETS, Sender, deal
 
 SENDERS = 8
+ODD_DATES = (-3600, -86_400, -30 * 86_400, -20 * 365 * 86_400, 60, 3600, 86_400, 20 * 365 * 86_400)
+"""Seconds from now: what senders may say of when something was."""
 PATIENCE = 240.0
 """Seconds for which a sender tries again: longer than any fault."""
 
@@ -25,10 +28,14 @@ class Load:
     per_second: float = 10.0
     repeats: Sequence[int] = (1, 1, 2, 3)
     shuffled: bool = False
+    dated: bool = False
+    passing: int = 503
+    """A status that is no refusal for good, beside those of 500 and more."""
     begun: int = 0
     sent: list[int] = field(default_factory=list)
     repeated: int = 0
     out_of_order: int = 0
+    odd_dates: int = 0
     failed: list[str] = field(default_factory=list)
     _flowing: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,19 +76,26 @@ class Load:
             self._local.sender = Sender(self.url, "crm", SECRETS["CRM_SECRET"])
         bodies = self._story(number) * times
         for body in bodies:
-            self._local.sender.push(body, PATIENCE)
+            self._local.sender.push(body, PATIENCE, passing=self.passing)
         with self._lock:
             self.sent.append(number)
             self.repeated += times - 1
             self.out_of_order += len(bodies) // times - 1
+            self.odd_dates += self.dated
         return number
 
     def _story(self, number: int) -> list[bytes]:
         """That it was won, and, where news come in any order, that it was changed before and after."""
-        changed = [deal(number, type_="deal.changed", version=version) for version in (3, 5, 9)]
-        bodies = [deal(number), *changed] if self.shuffled else [deal(number)]
+        at = self._date(number) if self.dated else NOON
+        changed = [deal(number, type_="deal.changed", version=version, at=at) for version in (3, 5, 9)]
+        bodies = [deal(number, at=at), *changed] if self.shuffled else [deal(number, at=at)]
         random.Random(self.seed + number).shuffle(bodies)
         return bodies
+
+    def _date(self, number: int) -> str:
+        """Long ago, just ago, or still to come."""
+        away = timedelta(seconds=ODD_DATES[number % len(ODD_DATES)])
+        return (datetime.now(UTC) + away).isoformat()
 
     def _run(self) -> None:
         chosen = random.Random(self.seed)

@@ -27,7 +27,7 @@ def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome
     outcomes = [Outcome(row.name, store, seed) for row, _ in rows]
     with tempfile.TemporaryDirectory(prefix="hub-faults-") as folder:
         try:
-            with stage(Path(folder), store, seed) as made:
+            with stage(Path(folder), store, seed, rows[0][0].needs) as made:
                 made.load.start()
                 made.recovers()
                 for (row, count), outcome in zip(rows, outcomes, strict=True):

@@ -37,6 +37,12 @@ class Row:
     """How often a deal is pushed: one of these, by chance."""
     shuffled: bool = False
     """Whether older and newer news of a deal come before and after its being won."""
+    dated: bool = False
+    """Whether deals say that they were won long ago, or in times to come."""
+    passing: int = 503
+    """A status that senders may meet, and push again."""
+    needs: str = ""
+    """`disk`: a file system of its own below everything. `clock`: a clock that can be turned. Such rows are sampled apart."""
     checks: Callable[[Stage], list[str]] = lambda stage: []
     at_the_door: bool = False
     """Whether it ends before any store has a part in it: a sample plays it on one store only."""

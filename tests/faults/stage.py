@@ -16,6 +16,7 @@ from tests.acceptance.outside import Mischief, Outside
 from tests.acceptance.running import RunningHub, running_hub, until
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
+from tests.faults.surroundings import own_disk, turnable
 from tests.postgres_server import PostgresServer
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
@@ -37,6 +38,10 @@ class Plan(Protocol):
     def repeats(self) -> Sequence[int]: ...
     @property
     def shuffled(self) -> bool: ...
+    @property
+    def dated(self) -> bool: ...
+    @property
+    def passing(self) -> int: ...
 
 
 @dataclass
@@ -61,7 +66,8 @@ class Stage:
         """Set load and outside systems as a row wants them, and count its faults and recoveries from nothing."""
         self.outside.mischief = row.mischief(seed)
         self.load.per_second, self.load.repeats, self.load.shuffled = row.per_second, row.repeats, row.shuffled
-        self.load.repeated = self.load.out_of_order = self.faults = 0
+        self.load.dated, self.load.passing = row.dated, row.passing
+        self.load.repeated = self.load.out_of_order = self.load.odd_dates = self.faults = 0
         self.outside.calls.clear()
         self.recoveries = []
 
@@ -93,6 +99,25 @@ class Stage:
         found = self.hub.pids()[program]
         assert found is not None
         return found
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's URL."""
+        told = self.environment_of("connectors")
+        return told.get("HUB_LEDGER") or f"sqlite:///{self.folder}/data/ledger.sqlite"
+
+    @contextlib.contextmanager
+    def without(self, program: str) -> Iterator[None]:
+        """A program is killed, and its supervisor stands still so that it does not come again before the end of the block."""
+        assert self.hub.process is not None
+        pid = self.pid(program)
+        self.hub.process.send_signal(signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: _is_gone(pid), LONGEST, f"{program} is gone")
+            yield
+        finally:
+            self.hub.process.send_signal(signal.SIGCONT)
 
     def environment_of(self, program: str) -> dict[str, str]:
         """The environment that a program was started in."""
@@ -135,9 +160,11 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path, store: str, seed: int) -> Iterator[Stage]:
+def stage(folder: Path, store: str, seed: int, needs: str = "") -> Iterator[Stage]:
     """Boot everything, and end it all afterwards."""
     with contextlib.ExitStack() as ending:
+        if needs == "disk":
+            ending.enter_context(own_disk(folder))
         outside = Outside()
         ending.callback(outside.stop)
         postgres = _postgres(folder, ending) if store == "postgresql" else None
@@ -145,8 +172,17 @@ def stage(folder: Path, store: str, seed: int) -> Iterator[Stage]:
         target = f"http://127.0.0.1:{proxies['target'].port}"
         told = {**environment(target), **_databases(postgres, proxies), "HUB_FAIL": f"@{folder / 'fail'}"}
         (folder / "fail").write_text("")
+        if needs == "clock":
+            told |= turnable(folder / "clock")
         hub = ending.enter_context(running_hub(ACME, folder / "data", told))
         yield Stage(hub, outside, Load(hub.url, seed), folder, postgres, proxies)
+
+
+def _is_gone(pid: int) -> bool:
+    """Also when the supervisor, who stands still, has not yet taken note of it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
 
 
 def _postgres(folder: Path, ending: contextlib.ExitStack) -> PostgresServer:

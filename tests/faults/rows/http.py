@@ -1,4 +1,4 @@
-"""Outside systems that refuse, hang and answer nonsense: F24–F26. A fault is a call that went wrong.
+"""Outside systems that refuse, hang and answer nonsense: F24–F26, F28. A fault is a call that went wrong.
 
 Fewer deals than elsewhere: a system that asks in every twentieth call to be left alone for a second takes some twenty a second,
 and one that keeps every tenth from its answer fills the places that there are for calls.
@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 
-from tests.acceptance.outside import Mischief, Seeded
+from tests.acceptance.outside import Mischief, Seeded, well_behaved
 from tests.faults.row import Row
 from tests.faults.stage import Stage
 
@@ -43,6 +43,20 @@ def all_refused(stage: Stage, chosen: random.Random) -> None:
     stage.faults = count_wrong(stage)
 
 
+def all_unknown(stage: Stage, chosen: random.Random) -> None:
+    """Every call is refused for its credentials for a while, as when a key was revoked and is then renewed."""
+    stage.outside.mischief = Seeded(0, 1.0, ("401",))
+    time.sleep(chosen.uniform(3.0, 10.0))
+    stage.outside.mischief = well_behaved
+    stage.faults += 1
+
+
+def no_command_is_parked(stage: Stage) -> list[str]:
+    """Credentials that are refused say nothing of a command."""
+    parked = int(stage.hub.json("parked", "--kind", "command")["count"])
+    return [f"{parked} commands are parked"] if parked else []
+
+
 ROWS = [
     Row("F24", "429, 500 and 503, in bursts of all calls", 100, 5000, all_refused, misbehaving(0.2, *REFUSALS), 2.0),
     Row("F25", "no answer, before the effect and after it", 60, 5000, for_a_while, misbehaving(0.1, *SILENCES), 2.5),
@@ -55,4 +69,5 @@ ROWS = [
         misbehaving(0.08, *NONSENSE),
         3.0,
     ),
+    Row("F28", "credentials are refused by all", 2, 200, all_unknown, checks=no_command_is_parked),
 ]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from hub.cli.running_hub import look_at
@@ -28,15 +25,14 @@ def restored(stage: Stage, chosen: random.Random) -> None:
     if server is not None:
         server.go_on_from(copy)
     else:
-        with _without_connectors(stage):
+        with stage.without("connectors"):
             _put_back(copy, ledger)
     stage.load.go_on()
     stage.faults += 1
 
 
 def _unsent(stage: Stage) -> int:
-    url = stage.environment_of("connectors").get("HUB_LEDGER", f"sqlite:///{stage.folder}/data/ledger.sqlite")
-    with look_at(url, "outbox") as conn:
+    with look_at(stage.ledger, "outbox") as conn:
         assert conn is not None
         return outbox.counts(conn)["unpublished"]
 
@@ -53,26 +49,6 @@ def _put_back(copy: Path, ledger: Path) -> None:
     for suffix in ("-wal", "-shm"):
         ledger.with_name(ledger.name + suffix).unlink(missing_ok=True)
     copy.rename(ledger)
-
-
-@contextlib.contextmanager
-def _without_connectors(stage: Stage) -> Iterator[None]:
-    """The program is killed, and its supervisor stands still so that it does not come again before the end."""
-    assert stage.hub.process is not None
-    pid = stage.pid("connectors")
-    stage.hub.process.send_signal(signal.SIGSTOP)
-    try:
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: _is_gone(pid), LONGEST, "the program is gone")
-        yield
-    finally:
-        stage.hub.process.send_signal(signal.SIGCONT)
-
-
-def _is_gone(pid: int) -> bool:
-    """Also when the supervisor, who stands still, has not yet taken note of it."""
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 ROWS = [Row("F30", "the database goes on from an older copy", 1, 5, restored)]

@@ -55,6 +55,21 @@ def test_what_was_played_is_not_played_again(
     assert capsys.readouterr().out.count("\n") == 2 + 4
 
 
+def test_a_sample_plays_on_one_hub_what_needs_no_surroundings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = list[tuple[set[str], str]]()
+
+    def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome]:
+        played.append(({row.name for row, _ in rows}, store))
+        return []
+
+    monkeypatch.setattr(harness, "play", play)
+    monkeypatch.setattr(sys, "argv", ["faults", "--store", "sqlite"])
+    harness.main()
+    (plain, _), *others = played
+    assert {"F1", "F30", "S1"} <= plain
+    assert [rows for rows, _ in others] == [{"F15", "F16"}, {"F18"}]
+
+
 def test_a_row_that_is_not_there_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from sqlalchemy import Connection
@@ -19,6 +20,7 @@ from hub.errors import HubError, RetryableError
 from hub.failpoints import reach
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
+from schemas.event import Event
 
 log = structlog.get_logger(__name__)
 AGAIN = 0.5
@@ -27,6 +29,23 @@ AGAIN = 0.5
 
 class TooLateError(Exception):
     """The call's time had run out before it began: another may have it by now."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended, to be written. `refused` is True where the instance begins to refuse us, False where that ends."""
+
+    lane: Lane
+    call: Call
+    verdict: Verdict
+    refused: bool | None
+
+    def news(self, now: datetime) -> list[Event]:
+        """What is told of the instance."""
+        if self.refused is None:
+            return []
+        reason = events.said(self.verdict.error) if self.verdict.error else ""
+        return [events.paused(self.lane.name, reason, now) if self.refused else events.resumed(self.lane.name, now)]
 
 
 @dataclass
@@ -61,7 +80,7 @@ class Calls:
         refused = lane.learn(call.id, ended, began)
         now = self.clock.now()
         verdict = judge(call, ended, now)
-        self._keep(lambda conn: self._write(conn, lane, call, verdict, refused))
+        self._keep(Ended(lane, call, verdict, refused))
         reach("executor.done")
 
     def _attempt(self, lane: Lane, call: Call, sends: Sends) -> Effect | Failure:
@@ -82,22 +101,23 @@ class Calls:
             log.error("connector.broke", command=call.id, **seen_of(lane.name, error))
             return Failure(error, looking, lane.crashed(call.id))
 
-    def _write(self, conn: Connection, lane: Lane, call: Call, verdict: Verdict, refused: bool | None) -> None:
+    def _write(self, conn: Connection, ended: Sequence[Ended]) -> Sequence[None]:
+        """What ends at the same time is written together: a statement costs several times what a row of it does."""
         now = self.clock.now()
         reach("executor.before-done")
-        if refused is not None:
-            reason = events.said(verdict.error) if verdict.error else ""
-            news = events.paused(lane.name, reason, now) if refused else events.resumed(lane.name, now)
-            outbox.record(conn, [news], results.HUB)
-        if not results.end(conn, call, verdict, now):
-            log.warning("call.taken_over", command=call.id, instance=lane.name)
+        outbox.record(conn, [news for each in ended for news in each.news(now)], results.HUB)
+        written = results.end_all(conn, [(each.call, each.verdict) for each in ended], now)
+        for each, ours in zip(ended, written, strict=True):
+            if not ours:
+                log.warning("call.taken_over", command=each.call.id, instance=each.lane.name)
+        return [None] * len(ended)
 
-    def _keep(self, work: Callable[[Connection], None]) -> None:
+    def _keep(self, ended: Ended) -> None:
         """Write, for as long as the database is away: what was done must not be forgotten by us."""
         told = False
         while True:
             try:
-                return self.ledger.writer.run(work)
+                return self.ledger.writer.gather(self._write, ended).result()
             except RetryableError as error:
                 if not told:
                     log.warning("result.waits", code=error.code, reason=error.message("en"))

@@ -120,11 +120,9 @@ class CommandsIn:
                 self._carefully(conn, record)
         else:
             self._write(conn, [(record, records.read(record)) for record in batch])
-        ends = {record.partition: record.offset + 1 for record in batch}
         if self.take_note is not None:
             self.take_note(conn)
-        moved = {p: positions.advance(conn, self._held[p], end) for p, end in ends.items()}
-        return {**self._held, **moved}
+        return positions.advance(conn, self._held, {record.partition: record.offset + 1 for record in batch})
 
     def _carefully(self, conn: Connection, record: Record) -> None:
         try:

@@ -91,15 +91,14 @@ class Dispatcher:
         if not self.recall.is_sure:
             return []
         there = datetime.fromtimestamp(leases.database_time(conn), UTC)
-        taken: list[Started] = []
-        for one in ready:
-            # A look and a request, each with its time-outs, and a margin before and after the request begins.
-            longest = 2 * (TIMEOUTS * one.lane.limits.timeout + MARGIN)
-            deadline = stamp(there + timedelta(seconds=longest))
-            if commands.take(conn, one.row, self.owner, deadline, stamp(now)):
-                taken += self._begun(conn, one, now)
+        # A look and a request, each with its time-outs, and a margin before and after the request begins.
+        longest = [2 * (TIMEOUTS * one.lane.limits.timeout + MARGIN) for one in ready]
+        until = [stamp(there + timedelta(seconds=seconds)) for seconds in longest]
+        seen = [(one.row, deadline) for one, deadline in zip(ready, until, strict=True)]
+        ours = commands.take(conn, seen, self.owner, stamp(now))
+        begun = [started for one in ready if one.row.id in ours for started in self._begun(conn, one, now)]
         reach("executor.before-sending")
-        return taken
+        return begun
 
     def _begun(self, conn: Connection, one: Ready, now: datetime) -> list[Started]:
         attempts = one.row.attempts + 1

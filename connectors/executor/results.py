@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from connectors.facts import Door, event_of
 from hub.connector import Effect, Fact
 from hub.errors import HubError, RejectedError
 from hub.ledger import commands, links, outbox, parked, timers
+from hub.ledger.commands import End
 from schemas.event import Command, moment, stamp
 
 log = structlog.get_logger(__name__)
@@ -27,37 +28,48 @@ MOST_KEPT = 32 * 1024
 _CLEAN: dict[str, Any] = {"due_at": None, "deadline": None, "code": None, "reason": None}
 
 
-def end(conn: Connection, call: Call, verdict: Verdict, now: datetime) -> bool:
-    """Write a verdict down. False when the command is no longer this call's: then nothing is written."""
+def end_all(conn: Connection, ended: Sequence[tuple[Call, Verdict]], now: datetime) -> list[bool]:
+    """Write verdicts down. False for a command that is no longer its call's: of that nothing is written."""
+    plain = [(call, verdict) for call, verdict in ended if verdict.state != "PARKED"]
+    ours = commands.end_all(conn, [_end(call, verdict, now) for call, verdict in plain], stamp(now))
+    _done(conn, [(call, verdict.effect) for call, verdict in plain if verdict.effect and call.id in ours], now)
+    return [_park(conn, *each, now) if each[1].state == "PARKED" else each[0].id in ours for each in ended]
+
+
+def _end(call: Call, verdict: Verdict, now: datetime) -> End:
     if verdict.effect is not None:
-        return _done(conn, call, verdict.effect, now)
+        response = _as_json(verdict.effect.response).decode()
+        return End(call.id, call.owner, "DONE", call.attempts, effect_id=_effect_id(verdict.effect), response=response)
+    assert verdict.error is not None  # only DONE has no error
+    attempts = call.attempts if verdict.counts else call.attempts - 1
+    due, said = stamp(verdict.due or now), events.said(verdict.error)
+    return End(call.id, call.owner, verdict.state, attempts, due, verdict.error.code, said)
+
+
+def _effect_id(effect: Effect) -> str | None:
+    return events.plain(effect.id or "") or None
+
+
+def _park(conn: Connection, call: Call, verdict: Verdict, now: datetime) -> bool:
     assert verdict.error is not None  # only DONE has no error
     command = call.prepared.command
-    if verdict.state == "PARKED":
-        return park(conn, command, call.raw, call.owner, call.attempts, verdict.error, now, verdict.doubtful)
-    values = {
-        "due_at": stamp(verdict.due or now),
-        "deadline": None,
-        "attempts": call.attempts if verdict.counts else call.attempts - 1,
-        "code": verdict.error.code,
-        "reason": events.said(verdict.error),
-    }
-    return commands.end(conn, command.id, call.owner, verdict.state, stamp(now), **values)
+    return park(conn, command, call.raw, call.owner, call.attempts, verdict.error, now, verdict.doubtful)
 
 
-def _done(conn: Connection, call: Call, effect: Effect, now: datetime) -> bool:
-    command, at = call.prepared.command, stamp(now)
-    effect_id = events.plain(effect.id or "") or None
-    values = {"effect_id": effect_id, "response": _kept(effect.response), **_CLEAN}
-    if not commands.end(conn, command.id, call.owner, "DONE", at, **values):
-        return False
-    made = events.made_by(command, effect_id)
-    if made is not None:
-        links.link(conn, made, command.case, command.id)
-    outbox.record(conn, [events.result(command, call.prepared.asked, effect_id, call.attempts, now)], HUB)
-    for fact in effect.facts:
-        _tell(conn, command, fact, now)
-    return True
+def _done(conn: Connection, done: Sequence[tuple[Call, Effect]], now: datetime) -> None:
+    """Link what was made, and tell of it; then what its system says of objects."""
+    made, told = [], []
+    for call, effect in done:
+        command, effect_id = call.prepared.command, _effect_id(effect)
+        ref = events.made_by(command, effect_id)
+        if ref is not None:
+            made.append((ref, command.case, command.id))
+        told.append(events.result(command, call.prepared.asked, effect_id, call.attempts, now))
+    links.link_made(conn, made)
+    outbox.record(conn, told, HUB)
+    for call, effect in done:
+        for fact in effect.facts:
+            _tell(conn, call.prepared.command, fact, now)
 
 
 class _AsNamed:
@@ -122,10 +134,14 @@ def set_timer(conn: Connection, command: Command, owner: str, now: datetime) -> 
 
 
 def _kept(answer: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = orjson.loads(_as_json(answer))
+    return kept
+
+
+def _as_json(answer: Mapping[str, Any]) -> bytes:
     """An answer as JSON that every database takes; empty for one that cannot be kept, since what was done must be."""
     try:
         raw = orjson.dumps(dict(answer), default=str)
     except TypeError:
-        return {}
-    kept: dict[str, Any] = orjson.loads(raw) if len(raw) <= MOST_KEPT and b"\\u0000" not in raw else {}
-    return kept
+        return b"{}"
+    return raw if len(raw) <= MOST_KEPT and b"\\u0000" not in raw else b"{}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -32,7 +32,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, insert_all_new
+from hub.ledger.dialect import bound, insert_all_new, with_rows
 from hub.ledger.metadata import AnyRow, Json, Serial, metadata
 from schemas.event import Command
 
@@ -123,17 +123,46 @@ def _instances() -> Select[Any]:
 
 _INSTANCES = _instances()
 _GET = select(commands).where(commands.c.id == bound("command"))
-_TAKE = (
-    update(commands)
-    .where(commands.c.id == bound("command"), commands.c.state == bound("was"), commands.c.attempts == bound("tried"))
-    .values(
-        state="SENDING",
-        owner=bound("by"),
-        deadline=bound("until"),
-        updated_at=bound("now"),
-        attempts=commands.c.attempts + 1,
-    )
+_TAKEN = (
+    commands.c.id,
+    commands.c.state,
+    commands.c.attempts,
+    commands.c.owner,
+    commands.c.deadline,
+    commands.c.updated_at,
 )
+_TAKE = """
+    WITH given (id, state, attempts, owner, deadline, updated_at) AS ({given})
+    UPDATE commands SET state = 'SENDING', attempts = commands.attempts + 1,
+        owner = given.owner, deadline = given.deadline, updated_at = given.updated_at
+    FROM given WHERE commands.id = given.id AND commands.state = given.state AND commands.attempts = given.attempts
+    RETURNING commands.id
+"""
+_END = """
+    WITH given (id, owner, state, attempts, due_at, code, reason, effect_id, response, updated_at) AS ({given})
+    UPDATE commands SET state = given.state, attempts = given.attempts, due_at = given.due_at, code = given.code,
+        reason = given.reason, effect_id = given.effect_id, response = given.response, updated_at = given.updated_at,
+        owner = NULL, deadline = NULL
+    FROM given WHERE commands.id = given.id AND commands.state = 'SENDING' AND commands.owner = given.owner
+    RETURNING commands.id
+"""
+
+
+class End(NamedTuple):
+    """How a call of `owner` ended: the command's new state and what else is known of it. `response` is JSON."""
+
+    id: str
+    owner: str
+    state: str
+    attempts: int
+    due_at: str | None = None
+    code: str | None = None
+    reason: str | None = None
+    effect_id: str | None = None
+    response: str | None = None
+
+
+_ENDED = tuple(commands.c[name] for name in (*End._fields, "updated_at"))
 
 
 @functools.cache
@@ -167,10 +196,19 @@ def sending(conn: Connection) -> Sequence[AnyRow]:
     return conn.execute(select(commands).where(_doubtful, commands.c.state == "SENDING")).all()
 
 
-def take(conn: Connection, seen: AnyRow, owner: str, deadline: str, at: str) -> bool:
-    """Claim a command for a call: SENDING, one more attempt. False when another was quicker than `seen`."""
-    asked = {"command": seen.id, "was": seen.state, "tried": seen.attempts, "by": owner, "until": deadline, "now": at}
-    return conn.execute(_TAKE, asked).rowcount == 1
+def take(conn: Connection, seen: Sequence[tuple[AnyRow, str]], owner: str, at: str) -> frozenset[str]:
+    """Claim commands for calls, each until its deadline: SENDING, one more attempt. The ids of those that nobody else was
+
+    quicker with than they were `seen`.
+    """
+    rows = [(row.id, row.state, row.attempts, owner, deadline, at) for row, deadline in seen]
+    return frozenset(with_rows(conn, _TAKE, _TAKEN, rows).scalars()) if rows else frozenset()
+
+
+def end_all(conn: Connection, ended: Sequence[End], at: str) -> frozenset[str]:
+    """As `end`, for many: the ids of those that their owners still had."""
+    rows = [(*each, at) for each in ended]
+    return frozenset(with_rows(conn, _END, _ENDED, rows).scalars()) if rows else frozenset()
 
 
 def end(conn: Connection, command: str, owner: str, state: str, at: str, **values: Any) -> bool:

@@ -28,6 +28,11 @@ def link(conn: Connection, ref: str, case: str, command: str | None = None) -> i
     return insert_new(conn, links, {"object": ref, "case_id": case, "command_id": command}, "object")
 
 
+def link_made(conn: Connection, made: Sequence[tuple[str, str, str]]) -> None:
+    """As `link`, for what commands have made: object, case, command."""
+    insert_all(conn, links, ("object", "case_id", "command_id"), sorted(made), "object")
+
+
 def link_all(conn: Connection, cases: Mapping[str, str]) -> Mapping[str, str]:
     """As `link`, for many: object → case as it is now."""
     rows = [(ref, case, None) for ref, case in sorted(cases.items())]  # sorted: two programs then never wait crosswise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Table, Text, select, update
 
 from hub.errors import FatalError
-from hub.ledger.dialect import insert_new
+from hub.ledger.dialect import insert_new, with_rows
 from hub.ledger.metadata import metadata
 
 positions = Table(
@@ -32,6 +33,19 @@ class Position:
     epoch: int
 
 
+_ADVANCED = (
+    *(positions.c[name] for name in ("reader", "topic", "partition", "next_offset", "epoch")),
+    positions.c.next_offset,
+)
+_ADVANCE = """
+    WITH given (reader, topic, partition, next_offset, epoch, moved) AS ({given})
+    UPDATE positions SET next_offset = given.moved FROM given
+    WHERE positions.reader = given.reader AND positions.topic = given.topic AND positions.partition = given.partition
+        AND positions.next_offset = given.next_offset AND positions.epoch = given.epoch
+    RETURNING positions.partition
+"""
+
+
 def claim(conn: Connection, reader: str, topic: str, partition: int) -> Position:
     """Take a partition over: whoever held it cannot `advance` it any more."""
     first = {"reader": reader, "topic": topic, "partition": partition, "next_offset": 0, "epoch": 0}
@@ -42,15 +56,20 @@ def claim(conn: Connection, reader: str, topic: str, partition: int) -> Position
     return Position(reader, topic, partition, row.next_offset, row.epoch)
 
 
-def advance(conn: Connection, held: Position, next_offset: int) -> Position:
-    """Move on, in the transaction that holds what was read; raises FatalError when it is no longer as it was `held`."""
-    where = (*_at(held.reader, held.topic, held.partition), positions.c.epoch == held.epoch)
-    moved = conn.execute(
-        update(positions).where(*where, positions.c.next_offset == held.next_offset).values(next_offset=next_offset)
-    )
-    if moved.rowcount != 1:
-        raise FatalError("HUB-E5004", reader=held.reader, topic=held.topic, partition=held.partition)
-    return Position(held.reader, held.topic, held.partition, next_offset, held.epoch)
+def advance(conn: Connection, held: Mapping[int, Position], ends: Mapping[int, int]) -> dict[int, Position]:
+    """Move on in partitions of one topic (partition → next offset), in the transaction that holds what was read.
+
+    All as they are held now; raises FatalError when one of them is no longer as it was `held`.
+    """
+    rows = [(*astuple(held[partition]), end) for partition, end in ends.items()]
+    moved = set(with_rows(conn, _ADVANCE, _ADVANCED, rows).scalars()) if rows else set()
+    for partition in ends.keys() - moved:
+        raise _fenced(held[partition])
+    return {p: replace(position, next_offset=ends.get(p, position.next_offset)) for p, position in held.items()}
+
+
+def _fenced(held: Position) -> FatalError:
+    return FatalError("HUB-E5004", reader=held.reader, topic=held.topic, partition=held.partition)
 
 
 def _at(reader: str, topic: str, partition: int) -> tuple[ColumnElement[bool], ...]:

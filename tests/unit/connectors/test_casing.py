@@ -51,7 +51,7 @@ def calling(ledger: Ledger, clock: FixedClock, id_: str = "c-1", instance: str =
     with ledger.reading() as conn:
         row = commands.get(conn, id_)
     assert row is not None
-    assert ledger.writer.run(lambda conn: commands.take(conn, row, "me", stamp(NOON), at))
+    assert ledger.writer.run(lambda conn: commands.take(conn, [(row, stamp(NOON))], "me", at))
 
 
 def ended(ledger: Ledger, made: str | None = TASK, id_: str = "c-1", state: str = "DONE") -> None:

@@ -80,9 +80,8 @@ class Stage:
         def work(conn: Connection) -> None:
             commands.accept(conn, asked, asked.to_json(), AT)
             conn.execute(commands.commands.update().values(state=state))
-            for partition in range(PARTITIONS):
-                held = positions.claim(conn, "executor", "hub.commands", partition)
-                positions.advance(conn, held, self.log.ends("hub.commands")[partition])
+            held = {p: positions.claim(conn, "executor", "hub.commands", p) for p in range(PARTITIONS)}
+            positions.advance(conn, held, self.log.ends("hub.commands"))
 
         self.ledger.writer.run(work)
         if tell:

@@ -40,7 +40,7 @@ def send(bench: Bench, asked: Command, owner: str, deadline: str) -> None:
     def work(conn: Connection) -> None:
         commands.accept(conn, asked, asked.to_json(), stamp(START))
         row = commands.get(conn, asked.id)
-        assert row is not None and commands.take(conn, row, owner, deadline, stamp(START))
+        assert row is not None and commands.take(conn, [(row, deadline)], owner, stamp(START))
 
     bench.ledger.writer.run(work)
 

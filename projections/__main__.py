@@ -13,9 +13,10 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from hub.errors import HubError
+from hub.errors import FatalError, HubError
 from hub.home import Home
 from hub.kafka_log import KafkaLog
+from hub.ledger.database import DAMAGED, set_aside
 from hub.ledger.ledger import Ledger
 from hub.logs import configure
 from hub.ready import say_ready
@@ -39,9 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = Home.load(asked.home)
         configure("projections", home.secrets)
-        return serve(home, asked.socket)
+        serve(home, asked.socket)
     except HubError as error:
         return say(error)
+    return 0
 
 
 def say(error: HubError) -> int:
@@ -62,8 +64,19 @@ def settings_of(home: Home) -> WebSettings:
     )
 
 
-def serve(home: Home, path: Path | None) -> int:
-    """Run until told to stop; 1 when a board failed for good."""
+def serve(home: Home, path: Path | None) -> None:
+    """Run until told to stop. Raises what ended a board for good; a damaged store is out of the way then, for the next start."""
+    try:
+        _serve(home, path)
+    except FatalError as error:
+        if error.code == DAMAGED and error.seen["url"] == home.boards_url:
+            log.error(
+                "boards.set_aside", code=error.code, reason=error.message("en"), to=str(set_aside(home.boards_url))
+            )
+        raise
+
+
+def _serve(home: Home, path: Path | None) -> None:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
     server = Server(_config(home, path, store, ledger, live), live, lambda: say_ready(home.data, "projections"))
     crew = Crew(KafkaLog(home.kafka_client()), store, PROJECTIONS.values(), live.told, failed=server.end)
@@ -76,11 +89,8 @@ def serve(home: Home, path: Path | None) -> int:
         crew.stop()
         store.close()
         ledger.close()
-    if isinstance(crew.error, HubError):
-        return say(crew.error)
     if crew.error is not None:
-        log.error("boards.failed", exc_info=crew.error)
-    return 0 if crew.error is None else 1
+        raise crew.error
 
 
 def _config(home: Home, path: Path | None, store: BoardStore, ledger: Ledger, live: Live) -> uvicorn.Config:

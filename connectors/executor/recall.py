@@ -77,7 +77,7 @@ class Recall:
         behind = {p: given.get(p, 0) for p, last in there.items() if last > given.get(p, 0)}
         if behind or another:
             missing = sum(there[p] - last for p, last in behind.items())
-            error = HubError("HUB-E5006", events=missing)
+            error = HubError("HUB-E5007", events=missing)
             log.warning("ledger.behind", code=error.code, reason=error.message("en"))
             self._doubt_commands()
             for records in since(self._events, self._ledger.outbox_id, behind):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hub.errors import FatalError, HubError, RetryableError
 from hub.failpoints import reach
 
 BUSY_SECONDS = 30
+DAMAGED = "HUB-E5008"
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 
 
 def open_engine(url: str) -> Engine:
@@ -84,6 +87,8 @@ def translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        if is_damage(error):
+            raise FatalError(DAMAGED, url=shown(engine), reason=str(error.orig)) from error
         if error.connection_invalidated or is_passing(error):
             raise unavailable(engine, error) from error
         raise
@@ -110,6 +115,23 @@ def is_passing(error: DBAPIError) -> bool:
     return isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) in {"40001", "40P01", "25006"}
 
 
+def is_damage(error: DBAPIError) -> bool:
+    """Whether SQLite cannot make sense of its file."""
+    return str(getattr(error.orig, "sqlite_errorname", "")).startswith(_DAMAGE)
+
+
+def set_aside(url: str) -> Path | None:
+    """Rename a damaged SQLite file, so that a new one is made in its place; its new name, None where there is no such file."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or not Path(parsed.database).exists():
+        return None
+    file = Path(parsed.database)
+    aside = file.with_name(f"{file.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)  # of no use without it, and taken for the new one's
+    return file.rename(aside)
+
+
 def migrate(engine: Engine, script: Path, head: str) -> None:
     """Bring the tables to revision `head` by the alembic scripts in `script`; quick when they are there."""
     if _revision(engine) == head:
@@ -134,6 +156,8 @@ def _revision(engine: Engine) -> str | None:
     except DBAPIError as error:
         if _is_missing(error):
             return None
+        if is_damage(error):
+            raise FatalError(DAMAGED, url=shown(engine), reason=str(error.orig)) from error
         raise unavailable(engine, error) from error
 
 

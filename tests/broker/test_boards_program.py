@@ -104,6 +104,15 @@ def test_the_program(broker: EmbeddedKafka, tmp_path: Path) -> None:
         ("tasks", "deals", "inbox", "entities"), True
     )
     assert boards["tasks"]["rows"] == 18  # a card for each task, and for each request that became one
+    store = tmp_path / ".hub" / "boards.sqlite"
+    store.write_bytes(b"no database" * 1000)
+    with running(tmp_path, environment, path) as program:
+        _, complaint = program.communicate(timeout=60)
+        assert program.returncode == 1
+    assert "HUB-E5008" in complaint
+    assert [file.read_bytes() for file in store.parent.glob("boards.sqlite.damaged-*")] == [b"no database" * 1000]
+    with running(tmp_path, environment, path):
+        eventually(lambda: total(path) == 9, 60)
     relay.last = {partition: last + 1 for partition, last in relay.last.items()}  # an event is lost on the way
     relay.send([Deal(3).step(0, "completed", 9)])
     with running(tmp_path, environment, path) as program:

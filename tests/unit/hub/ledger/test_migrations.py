@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from hub.errors import FatalError
 from hub.ledger import parked
-from hub.ledger.database import migrate, open_engine, writing
+from hub.ledger.database import migrate, open_engine, set_aside, writing
 from hub.ledger.ledger import HEAD, MIGRATIONS, Ledger, metadata
 from tests.events import AT
 
@@ -57,3 +61,23 @@ def test_a_ledger_is_brought_up_once(url: str) -> None:
     with ledger.reading() as conn:
         assert conn.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
     ledger.close()
+
+
+@pytest.mark.parametrize("raw", [b"no database" * 1000, b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_a_damaged_ledger_is_refused_and_left_where_it_is(tmp_path: Path, raw: bytes) -> None:
+    file = tmp_path / "ledger.sqlite"
+    file.write_bytes(raw)
+    with pytest.raises(FatalError, match="HUB-E5008"):
+        Ledger(f"sqlite:///{file}")
+    assert file.read_bytes() == raw
+
+
+def test_what_is_set_aside_is_kept_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "boards.sqlite"
+    for suffix in ("", "-wal", "-shm"):
+        file.with_name(file.name + suffix).write_bytes(b"x")
+    aside = set_aside(f"sqlite:///{file}")
+    assert aside is not None
+    assert list(tmp_path.iterdir()) == [aside]
+    assert set_aside(f"sqlite:///{file}") is None
+    assert set_aside("postgresql+psycopg://hub@nowhere/boards") is None

@@ -10,6 +10,7 @@ import http.server
 import random
 import socket
 import threading
+import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable
@@ -67,6 +68,7 @@ class Made:
     kind: str
     body: dict[str, Any]
     key: str | None
+    at: float = field(default_factory=time.monotonic)
 
 
 class Outside:
@@ -78,6 +80,8 @@ class Outside:
         self.made: list[Made] = []
         self.by_key: dict[str, Made] = {}
         self.calls: Counter[str] = Counter()
+        self.lag = 0.0
+        """Seconds until what was made is found by a look-up."""
         self.stopping = threading.Event()
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -143,7 +147,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         kind, _, query = self.path.partition("?")
         mark = urllib.parse.parse_qs(query).get("mark", [""])[0]
-        found = [made for made in self.server.outside.of(kind.strip("/")) if made.body.get("mark") == mark]
+        outside = self.server.outside
+        before = time.monotonic() - outside.lag
+        found = [made for made in outside.of(kind.strip("/")) if made.body.get("mark") == mark and made.at <= before]
         self._reply(200, {"items": [{"id": made.id} for made in found]})
 
     def _refuse(self, wrong: str) -> None:

@@ -21,6 +21,8 @@ from tests.postgres_server import PostgresServer
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
 PROGRAMS = ("worker", "connectors", "projections", "broker")
+POSTGRESQL = 0.6
+"""The share of the load that two cores carry beside outages when the database server and the proxy before it run on them too."""
 RECOVERY = 60.0
 """Seconds within which a hub is well again after a fault, by itself; more counts as stuck."""
 LONGEST = 240.0
@@ -64,8 +66,9 @@ class Stage:
 
     def begin(self, row: Plan, seed: int) -> None:
         """Set load and outside systems as a row wants them, and count its faults and recoveries from nothing."""
-        self.outside.mischief = row.mischief(seed)
-        self.load.per_second, self.load.repeats, self.load.shuffled = row.per_second, row.repeats, row.shuffled
+        self.outside.mischief, self.outside.lag = row.mischief(seed), 0.0
+        self.load.per_second = row.per_second * (POSTGRESQL if self.postgres is not None else 1.0)
+        self.load.repeats, self.load.shuffled = row.repeats, row.shuffled
         self.load.dated, self.load.passing = row.dated, row.passing
         self.load.repeated = self.load.out_of_order = self.load.odd_dates = self.faults = 0
         self.outside.calls.clear()

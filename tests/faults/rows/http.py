@@ -1,4 +1,4 @@
-"""Outside systems that refuse, hang and answer nonsense: F24–F26, F28. A fault is a call that went wrong.
+"""Outside systems that refuse, hang and answer nonsense: F24–F28. A fault is a call that went wrong.
 
 Fewer deals than elsewhere: a system that asks in every twentieth call to be left alone for a second takes some twenty a second,
 and one that keeps every tenth from its answer fills the places that there are for calls.
@@ -10,12 +10,14 @@ import random
 import time
 from collections.abc import Callable
 
+from hub.connector import Limits
 from tests.acceptance.outside import Mischief, Seeded, well_behaved
 from tests.faults.row import Row
 from tests.faults.stage import Stage
 
 REFUSALS = ("429", "429-later", "500", "503")
 SILENCES = ("hang", "hang-done", "drop", "drop-done", "500-done")
+UNTOLD = ("500-done", "drop-done", "hang-done")
 NONSENSE = ("half-done", "short-done", "garbage-done", "drip-done", "huge-done")
 
 
@@ -41,6 +43,12 @@ def all_refused(stage: Stage, chosen: random.Random) -> None:
     time.sleep(chosen.uniform(3.0, 10.0))
     stage.outside.mischief = plan
     stage.faults = count_wrong(stage)
+
+
+def found_late(stage: Stage, chosen: random.Random) -> None:
+    """What was made is found only after a while, within the time that acme gives its systems to settle."""
+    stage.outside.lag = 0.8 * Limits().settle
+    for_a_while(stage, chosen)
 
 
 def all_unknown(stage: Stage, chosen: random.Random) -> None:
@@ -69,5 +77,6 @@ ROWS = [
         misbehaving(0.08, *NONSENSE),
         3.0,
     ),
+    Row("F27", "done, but told as failed, and found late", 20, 500, found_late, misbehaving(0.1, *UNTOLD), 3.0),
     Row("F28", "credentials are refused by all", 2, 200, all_unknown, checks=no_command_is_parked),
 ]

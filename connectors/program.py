@@ -44,6 +44,8 @@ AGAIN = 1.0
 """Seconds until a ledger that is away at the start is tried again."""
 TURN = 0.0005
 """Seconds that a thread may keep the interpreter while another waits. A command passes through ten threads on its way."""
+FIRST_ANSWER = 3.0
+"""Seconds that the log gets to say whether the ledger is behind it."""
 DRAIN = 5.0
 """Seconds that the relay gets to send what was committed before the program ends; the rest waits in the ledger."""
 
@@ -174,7 +176,7 @@ class Parts:
 
     async def start(self) -> int:
         """Start: what carries on first, what takes in last. The front door's port."""
-        await asyncio.to_thread(self._recall)
+        await self._recalled()
         self.threads.start("relay", self.relay.run)
         self.threads.start("second-looks", self.looks.run)
         await asyncio.to_thread(self.executor.start)
@@ -195,8 +197,15 @@ class Parts:
         await asyncio.to_thread(self._drain)
         await asyncio.to_thread(self.threads.join, 2.0)
 
+    async def _recalled(self) -> None:
+        """Have the ledger know what the log holds of it before the door opens. With the log away pushes are taken all the same."""
+        looking = threading.Thread(target=self._recall, name="recall", daemon=True)
+        looking.start()
+        until = time.monotonic() + FIRST_ANSWER
+        while looking.is_alive() and (self.executor.recall.is_behind or time.monotonic() < until):
+            await asyncio.to_thread(looking.join, 0.1)
+
     def _recall(self) -> None:
-        """Before the door opens, if it can be: with the log away pushes are taken all the same."""
         try:
             self.executor.recall.make_sure()
         except RetryableError as error:

@@ -49,6 +49,8 @@ class Recall:
     ) -> None:
         self._ledger, self._events, self._clock, self._limits = ledger, events, clock, limits
         self._lock, self._leaving = threading.Lock(), threading.Event()
+        self.is_behind = False
+        """Whether the ledger is known to lack something, and is being taught it."""
         self._sure_after = -1
 
     @property
@@ -63,7 +65,10 @@ class Recall:
         with self._lock:
             outages = self._ledger.outages
             if self._sure_after != outages:
-                self._look()
+                try:
+                    self._look()
+                finally:
+                    self.is_behind = False
                 self._sure_after = outages
 
     def leave(self) -> None:
@@ -76,6 +81,7 @@ class Recall:
             given, another = outbox.sequence_ends(conn), identity.is_another_history(conn)
         behind = {p: given.get(p, 0) for p, last in there.items() if last > given.get(p, 0)}
         if behind or another:
+            self.is_behind = True
             missing = sum(there[p] - last for p, last in behind.items())
             error = HubError("HUB-E5007", events=missing)
             log.warning("ledger.behind", code=error.code, reason=error.message("en"))

@@ -66,7 +66,7 @@ def _runs(known: Mapping[str, Row], asked: argparse.Namespace) -> Iterator[tuple
     together = _together(chosen) if sampling else [[each] for each in chosen]
     for store, rows in itertools.product(asked.store or STORES, together):
         sampled = sampling and store != STORES[0]
-        fitting = [(row, count) for row, count in rows if store in row.stores and not (sampled and row.at_the_door)]
+        fitting = [(row, count) for row, count in rows if store in row.stores and not (sampled and row.any_store)]
         if fitting:
             yield fitting, store
 

@@ -44,8 +44,8 @@ class Row:
     needs: str = ""
     """`disk`: a file system of its own below everything. `clock`: a clock that can be turned. Such rows are sampled apart."""
     checks: Callable[[Stage], list[str]] = lambda stage: []
-    at_the_door: bool = False
-    """Whether it ends before any store has a part in it: a sample plays it on one store only."""
+    any_store: bool = False
+    """Whether the store has little part in it: a sample plays it on one only."""
 
 
 @dataclass

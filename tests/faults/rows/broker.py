@@ -29,6 +29,6 @@ def away(stage: Stage, chosen: random.Random) -> None:
 
 ROWS = [
     Row("F8", "kill -9 of the broker", 3, 50, killed),
-    Row("F9", "the broker stands still for 5 or 30 s", 2, 30, paused),
-    Row("F10", "the broker is away for 40 s", 1, 2, away),
+    Row("F9", "the broker stands still for 5 or 30 s", 1, 30, paused, any_store=True),
+    Row("F10", "the broker is away for 40 s", 1, 2, away, any_store=True),
 ]

@@ -69,11 +69,11 @@ def is_another(stage: Stage, program: str, old: int) -> bool:
 
 
 ROWS = [
-    Row("F1", "kill -9 of the intake", 4, 200, killing("connectors", INTAKE)),
-    Row("F2", "kill -9 of the relay", 4, 200, killing("connectors", RELAY)),
-    Row("F3", "kill -9 of the worker", 4, 200, killing("worker", WORKER)),
-    Row("F4", "kill -9 of the executor", 6, 200, killing("connectors", EXECUTOR)),
-    Row("F5", "kill -9 of the projections", 4, 200, killing("projections", PROJECTIONS)),
-    Row("F6", "kill -9 of everything at once", 2, 30, power_cut),
+    Row("F1", "kill -9 of the intake", 3, 200, killing("connectors", INTAKE)),
+    Row("F2", "kill -9 of the relay", 3, 200, killing("connectors", RELAY)),
+    Row("F3", "kill -9 of the worker", 3, 200, killing("worker", WORKER)),
+    Row("F4", "kill -9 of the executor", 4, 200, killing("connectors", EXECUTOR)),
+    Row("F5", "kill -9 of the projections", 3, 200, killing("projections", PROJECTIONS)),
+    Row("F6", "kill -9 of everything at once", 1, 30, power_cut),
     Row("F7", "every program in turn is told to stop", 4, 20, told_to_stop),
 ]

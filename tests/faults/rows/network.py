@@ -44,7 +44,7 @@ def half_open(stage: Stage, chosen: random.Random) -> None:
 
 
 ROWS = [
-    Row("F12", "silence between hub and database or target, one way too", 2, 30, partition),
+    Row("F12", "silence between hub and database or target, one way too", 1, 30, partition),
     Row("F13", "delay of 200 ms and resets", 2, 20, bad_line),
-    Row("F14", "half-open connections to a target", 1, 20, half_open),
+    Row("F14", "half-open connections to a target", 1, 20, half_open, any_store=True),
 ]

@@ -77,6 +77,6 @@ def _deleted(broker: AdminClient) -> bool:
 
 
 ROWS = [
-    Row("F36", "two programs find every lease free", 60, 200, stolen_leases),
-    Row("F41", "the broker has forgotten the processor's offsets", 1, 5, offsets_forgotten),
+    Row("F36", "two programs find every lease free", 10, 200, stolen_leases),
+    Row("F41", "the broker has forgotten the processor's offsets", 1, 5, offsets_forgotten, any_store=True),
 ]

@@ -16,4 +16,4 @@ def zombie(stage: Stage, chosen: random.Random) -> None:
     stage.pause(chosen.choice(("worker", "connectors", "projections")), 2 * SESSION)
 
 
-ROWS = [Row("F35", "a program stands still for 20 s and wakes again", 2, 50, zombie, per_second=5.0)]
+ROWS = [Row("F35", "a program stands still for 20 s and wakes again", 1, 50, zombie, per_second=5.0)]

@@ -39,4 +39,4 @@ def _no_file(stage: Stage, chosen: random.Random) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-ROWS = [Row("F42", "no processor left, or no file to open", 2, 6, starved)]
+ROWS = [Row("F42", "no processor left, or no file to open", 2, 6, starved, any_store=True)]

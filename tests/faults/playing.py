@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
+
 from tests.acceptance.acme import SECRETS
 from tests.acceptance.outside import well_behaved
 from tests.acceptance.running import until
@@ -32,6 +34,9 @@ def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome
                 made.recovers()
                 for (row, count), outcome in zip(rows, outcomes, strict=True):
                     _faults(row, made, count, outcome)
+                    print(
+                        orjson.dumps(outcome.as_json()).decode(), file=sys.stderr, flush=True
+                    )  # so far: counted at the end
                 _settle(made, outcomes, [row for row, _ in rows])
         except AssertionError as error:
             for outcome in outcomes:

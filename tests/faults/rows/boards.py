@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 from sqlalchemy import create_engine
 
@@ -12,22 +13,26 @@ from tests.faults.stage import LONGEST, Stage
 
 
 def damaged(stage: Stage, chosen: random.Random) -> None:
-    """Its files are deleted, cut or overwritten while no program has them open; a database is emptied under their eyes."""
-    if stage.postgres is not None:
-        engine = create_engine(stage.environment_of("projections")["HUB_BOARDS"])
-        with engine.begin() as conn:
-            conn.exec_driver_sql("DROP SCHEMA public CASCADE")
-            conn.exec_driver_sql("CREATE SCHEMA public")
-        engine.dispose()
-    else:
-        with stage.without("projections"):
-            _spoil(stage, chosen)
+    """Its files are deleted, cut or overwritten, its database is emptied, while no program writes there."""
+    url = stage.environment_of("projections").get("HUB_BOARDS")
+    with stage.without("projections"):
+        if url:
+            _empty(url)
+        else:
+            _spoil(stage.folder / "data" / "boards.sqlite", chosen)
     stage.faults += 1
     until(lambda: _folded(stage), LONGEST, "the boards are built anew")
 
 
-def _spoil(stage: Stage, chosen: random.Random) -> None:
-    file = stage.folder / "data" / "boards.sqlite"
+def _empty(url: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("DROP SCHEMA public CASCADE")
+        conn.exec_driver_sql("CREATE SCHEMA public")
+    engine.dispose()
+
+
+def _spoil(file: Path, chosen: random.Random) -> None:
     raw = file.read_bytes()
     match chosen.choice(("gone", "empty", "cut", "overwritten")):
         case "gone":

@@ -22,9 +22,12 @@ from hub.sequences import (
     halted,
     history,
     numbered,
+    own_bytes,
     passed_over,
     repaired,
     settled_by,
+    since,
+    tails,
 )
 from schemas.catalog import EVENTS
 from schemas.topics import PARTITIONS
@@ -181,3 +184,31 @@ def test_a_reader_that_kept_no_place_starts_from_what_it_has_read() -> None:
     log.writer().append([Outgoing("hub.events", b"k", raw(n), 3) for n in (1, 2, 5, 6)])
     assert history(log, 3, 3) == (Place(3, {"o1": 5}), True)
     assert history(log, 4, 0) == (Place(), False)
+
+
+def long_log(mine: int) -> MemoryLog:
+    """Two partitions: in one, records of ours with others' between; in the other, one of ours under many of theirs."""
+    log, told = MemoryLog(), list[Outgoing]()
+    for sequence in range(1, mine + 1):
+        told += [Outgoing("hub.events", b"k", raw(sequence), 0), Outgoing("hub.events", b"k", raw(sequence, "o2"), 0)]
+    told += [Outgoing("hub.events", b"k", raw(1), 1), *[Outgoing("hub.events", b"k", None, 1)] * 30]
+    log.writer().append(told)
+    return log
+
+
+@pytest.mark.parametrize("last", [0, 1, 700, 2499, 2500, 3999, 4000])
+def test_what_came_behind_a_sequence_is_found_however_far_back_that_is(last: int) -> None:
+    log = long_log(4000)
+    found = [record for batch in since(log, "o1", {0: last}) for record in batch]
+    assert [numbered(record.value) for record in found] == [("o1", n) for n in range(last + 1, 4001)]
+
+
+def test_the_last_sequence_of_an_outbox_is_found_at_the_end_of_each_partition() -> None:
+    log = long_log(100)
+    assert tails(log, "o1") == {0: 100, 1: 1}
+    assert tails(log, "o2") == {0: 100}
+    assert tails(log, "o3") == {}
+
+
+def test_an_event_is_as_the_outbox_had_it_once_its_number_is_taken_off() -> None:
+    assert own_bytes(raw(7)) == own_bytes(raw(None)) == won().to_json()

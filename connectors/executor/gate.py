@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 IN_A_ROW = 5
 """Commands that fail, with no success in between, until the instance counts as away. One that fails alone is its own trouble."""
-FIRST, LONGEST, LONGEST_REFUSED = 1.0, 60.0, 300.0
+FIRST, LONGEST, LONGEST_REFUSED = 1.0, 20.0, 300.0
 """Seconds until the first trial, and between two at most: of a system that is away, and of one that refuses us."""
 
 

@@ -19,6 +19,8 @@ from hub.errors import RejectedError
 from schemas.catalog import EventSpec, Model, event_spec
 from schemas.event import MAX_BYTES, Event, derived_ids, stamp
 
+OUTSIDE = "/connectors/"
+"""What the source of an event that an instance told begins with; the rest is the instance."""
 AHEAD = timedelta(minutes=5)
 """How far a source's clock may be before ours. A later time is brought back to that: no clock may poison what waits on time."""
 
@@ -64,7 +66,7 @@ def event_of(fact: Fact, door: Door) -> Event:
     try:
         event = Event(
             id=_ids(door.instance, fact.type)(fact.subject, fact.version or door.fallback),
-            source=f"/connectors/{door.instance}",
+            source=f"{OUTSIDE}{door.instance}",
             type=fact.type,
             subject=fact.subject,
             time=stamp(min(fact.time, latest)),

@@ -21,7 +21,7 @@ import orjson
 from sqlalchemy import Connection
 
 from connectors import casing
-from connectors.facts import Door, People, event_of
+from connectors.facts import OUTSIDE, Door, People, event_of
 from connectors.news import News
 from hub.clock import Clock
 from hub.connector import Delivery, Fact, Receives, Unmapped
@@ -275,7 +275,7 @@ def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Eve
     type_ = "hub.delivery.ignored"
     return Event(
         id=derived_id(instance, type_, name),
-        source=f"/connectors/{instance}",
+        source=f"{OUTSIDE}{instance}",
         type=type_,
         subject=name,
         time=stamp(delivery.received),

@@ -40,10 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = Home.load(asked.home)
         configure("projections", home.secrets)
-        serve(home, asked.socket)
+        return serve(home, asked.socket)
     except HubError as error:
         return say(error)
-    return 0
 
 
 def say(error: HubError) -> int:
@@ -64,10 +63,10 @@ def settings_of(home: Home) -> WebSettings:
     )
 
 
-def serve(home: Home, path: Path | None) -> None:
-    """Run until told to stop. Raises what ended a board for good; a damaged store is out of the way then, for the next start."""
+def serve(home: Home, path: Path | None) -> int:
+    """Run until told to stop; 1, or a HubError, when a board failed for good. A damaged store is out of the way then."""
     try:
-        _serve(home, path)
+        return _serve(home, path)
     except FatalError as error:
         if error.code == DAMAGED and error.seen["url"] == home.boards_url:
             log.error(
@@ -76,7 +75,7 @@ def serve(home: Home, path: Path | None) -> None:
         raise
 
 
-def _serve(home: Home, path: Path | None) -> None:
+def _serve(home: Home, path: Path | None) -> int:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
     server = Server(_config(home, path, store, ledger, live), live, lambda: say_ready(home.data, "projections"))
     crew = Crew(KafkaLog(home.kafka_client()), store, PROJECTIONS.values(), live.told, failed=server.end)
@@ -89,8 +88,11 @@ def _serve(home: Home, path: Path | None) -> None:
         crew.stop()
         store.close()
         ledger.close()
-    if crew.error is not None:
+    if isinstance(crew.error, HubError):
         raise crew.error
+    if crew.error is not None:
+        log.error("boards.failed", exc_info=crew.error)
+    return 0 if crew.error is None else 1
 
 
 def _config(home: Home, path: Path | None, store: BoardStore, ledger: Ledger, live: Live) -> uvicorn.Config:

@@ -75,9 +75,10 @@ class Owner:
 
 @dataclass
 class Claim:
-    """The right to write a board. Every write goes from its beat to the next one, so that the writer notices another in between,
+    """The right to write a board.
 
-    and a database that has gone on from an older copy: there the board is not as this writer left it.
+    Every write goes from its beat to the next one. So the writer notices another in between, and a database that has gone on
+    from an older copy: there the board is not as this writer left it.
     """
 
     epoch: int

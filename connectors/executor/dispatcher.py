@@ -19,7 +19,7 @@ from connectors.executor.preparing import Prepared
 from connectors.executor.recall import Recall
 from connectors.executor.verdicts import Call
 from hub.clock import Clock
-from hub.connector import Sends
+from hub.connector import Limits, Sends
 from hub.errors import HubError, RejectedError
 from hub.failpoints import reach
 from hub.ledger import commands, leases
@@ -91,10 +91,7 @@ class Dispatcher:
         if not self.recall.is_sure:
             return []
         there = datetime.fromtimestamp(leases.database_time(conn), UTC)
-        # A look and a request, each with its time-outs, and a margin before and after the request begins.
-        longest = [2 * (TIMEOUTS * one.lane.limits.timeout + MARGIN) for one in ready]
-        until = [stamp(there + timedelta(seconds=seconds)) for seconds in longest]
-        seen = [(one.row, deadline) for one, deadline in zip(ready, until, strict=True)]
+        seen = [(one.row, stamp(there + _longest(one.lane.limits))) for one in ready]
         ours = commands.take(conn, seen, self.owner, stamp(now))
         begun = [started for one in ready if one.row.id in ours for started in self._begun(conn, one, now)]
         reach("executor.before-sending")
@@ -125,3 +122,8 @@ class Dispatcher:
         except (ValueError, TypeError):
             return RejectedError("HUB-E4067", got=str(one.command.arguments.get("at")))
         return None
+
+
+def _longest(limits: Limits) -> timedelta:
+    """A look and a request, each with its time-outs, and a margin before and after the request begins."""
+    return timedelta(seconds=2 * (TIMEOUTS * limits.timeout + MARGIN))

@@ -62,9 +62,12 @@ def result(command: Command, asked: Mapping[str, Any], effect_id: str | None, at
     made = made_by(command, effect_id)
     type_ = spec_of(command).result if made else "hub.command.done"
     data = {**asked, "why": cause_of(command).model_dump()} if made else _ended(command, asked, attempts, id=effect_id)
-    return _event(
-        command, type_, made or _subject(command), derived_id("result", command.id, "done"), stamp(now), now, data
-    )
+    return _event(command, type_, made or _subject(command), result_id(command.id), stamp(now), now, data)
+
+
+def result_id(command: str) -> str:
+    """The id of the event that says that a command is done."""
+    return derived_id("result", command, "done")
 
 
 def parked(command: Command, error: HubError, attempts: int, now: datetime) -> Event:

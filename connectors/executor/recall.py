@@ -17,7 +17,11 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from connectors.executor.choosing import TIMER
 from connectors.executor.commands_in import READER, CommandsIn
+from connectors.executor.events import result_id
+from connectors.executor.results import HUB
+from connectors.facts import OUTSIDE
 from connectors.owner import new_owner
 from hub.clock import Clock
 from hub.connector import Limits
@@ -25,14 +29,12 @@ from hub.errors import HubError, RetryableError
 from hub.event_log import EventLog, Record
 from hub.ledger import commands, identity, links, outbox, parked, positions
 from hub.ledger.ledger import Ledger
-from hub.sequences import numbered, own_bytes, since, tails
-from schemas.event import derived_id, stamp
+from hub.sequences import own_bytes, since, tails
+from schemas.event import stamp
 from schemas.recorded import Recorded, read
 from schemas.topics import COMMANDS
 
 log = structlog.get_logger(__name__)
-OUTSIDE = "/connectors/"
-HUB = "hub"
 AGAIN = 0.2
 """Seconds until another look at how far a program is that takes the same commands in."""
 
@@ -143,7 +145,6 @@ def _told(record: Record) -> tuple[Record, Recorded] | None:
 
 
 def _row(event: Recorded, record: Record) -> dict[str, Any]:
-    own = numbered(record.value)
     return {
         "event_id": event.id,
         "instance": event.source.removeprefix(OUTSIDE) if event.source.startswith(OUTSIDE) else HUB,
@@ -153,14 +154,14 @@ def _row(event: Recorded, record: Record) -> dict[str, Any]:
         "body": own_bytes(record.value or b""),
         "recorded_at": event.recordedtime,
         "partition": record.partition,
-        "sequence": own[1] if own else 0,
+        "sequence": int(event.sequence or 0),
     }
 
 
 def _conclude(conn: Connection, event: Recorded, at: str) -> None:
     """End the command whose end the event tells of. A timer is set again instead: the ledger alone knows it."""
     command = event.causationid
-    if command is None or event.data.get("type") == "timer.set":
+    if command is None or event.data.get("type") == TIMER:
         return
     if event.type == "hub.command.failed":
         state, effect_id = "DISCARDED", None
@@ -173,7 +174,7 @@ def _conclude(conn: Connection, event: Recorded, at: str) -> None:
 
 
 def _is_result(event: Recorded) -> bool:
-    return event.causationid is not None and event.id == derived_id("result", event.causationid, "done")
+    return event.causationid is not None and event.id == result_id(event.causationid)
 
 
 def _made(event: Recorded) -> str | None:

@@ -197,9 +197,9 @@ def sending(conn: Connection) -> Sequence[AnyRow]:
 
 
 def take(conn: Connection, seen: Sequence[tuple[AnyRow, str]], owner: str, at: str) -> frozenset[str]:
-    """Claim commands for calls, each until its deadline: SENDING, one more attempt. The ids of those that nobody else was
+    """Claim commands for calls, each until its deadline: SENDING, one more attempt.
 
-    quicker with than they were `seen`.
+    The ids of those that still were as they were `seen`; another was quicker with the rest.
     """
     rows = [(row.id, row.state, row.attempts, owner, deadline, at) for row, deadline in seen]
     return frozenset(with_rows(conn, _TAKE, _TAKEN, rows).scalars()) if rows else frozenset()

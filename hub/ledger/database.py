@@ -87,9 +87,7 @@ def translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if is_damage(error):
-            raise FatalError(DAMAGED, url=shown(engine), reason=str(error.orig)) from error
-        if error.connection_invalidated or is_passing(error):
+        if error.connection_invalidated or is_passing(error) or is_damage(error):
             raise unavailable(engine, error) from error
         raise
     except PendingRollbackError as error:
@@ -102,9 +100,11 @@ def shown(engine: Engine) -> str:
 
 
 def unavailable(engine: Engine, error: DBAPIError) -> HubError:
-    """The error that says the database is away, busy or full."""
+    """The error that says the database is away, busy, full or damaged."""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     where = shown(engine)
+    if is_damage(error):
+        return FatalError(DAMAGED, url=where, reason=reason)
     if "full" in reason or "No space" in reason:
         return RetryableError("HUB-E5003", url=where, reason=reason)
     return RetryableError("HUB-E5002", url=where, reason=reason)
@@ -156,8 +156,6 @@ def _revision(engine: Engine) -> str | None:
     except DBAPIError as error:
         if _is_missing(error):
             return None
-        if is_damage(error):
-            raise FatalError(DAMAGED, url=shown(engine), reason=str(error.orig)) from error
         raise unavailable(engine, error) from error
 
 

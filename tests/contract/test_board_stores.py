@@ -29,15 +29,6 @@ from tests.postgres_fixture import NewDatabase
 NASTY = ("启动会", "a\x00b", "o'neill; DROP TABLE tasks;--", "🀄️ \\u0000 \\", "\t\n\r\\N\\.\b", "")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty store."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/boards.sqlite"
-    new: NewDatabase = request.getfixturevalue("postgres")
-    return new()
-
-
 @pytest.fixture
 def store(url: str) -> Iterator[BoardStore]:
     opened = BoardStore(url)

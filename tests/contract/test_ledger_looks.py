@@ -7,7 +7,6 @@ import functools
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert
@@ -25,15 +24,6 @@ from projections.folding import Place
 from projections.store import BoardStore, owners, write_places
 from schemas.event import Event
 from tests.events import AT, command, won
-from tests.postgres_fixture import NewDatabase
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.sqlite"
-    new_database: NewDatabase = request.getfixturevalue("postgres")
-    return new_database()
 
 
 @pytest.fixture

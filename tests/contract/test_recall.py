@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -23,18 +21,8 @@ from schemas.topics import EVENTS
 from tests.background import background
 from tests.events import won
 from tests.executor_bench import Bench, command
-from tests.postgres_fixture import NewDatabase
 
-Backup = Callable[[], str]
 LATER = "2099-01-01T00:00:00Z"
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.systems)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.sqlite"
-    new_database: NewDatabase = request.getfixturevalue("postgres")
-    return new_database()
 
 
 def copy_of(url: str) -> str:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from hub.errors import FatalError
+from hub.errors import FatalError, RetryableError
 from schemas.event import MAX_BYTES
 
 LARGEST = 8 * MAX_BYTES
 """Bytes of a record that a log still takes: what is parked carries its event in it, and a state all of a case."""
+
+SILENT = 60
+"""Seconds without a record after which a log that has more is held to be away."""
 
 
 class Stored(Protocol):
@@ -99,16 +102,23 @@ class EventLog(Protocol):
 def read_to_end(
     log: EventLog, topic: str, positions: Mapping[int, int], *, limit: int = 2000
 ) -> Iterable[list[Record]]:
-    """Batches of what lies in the log now, from `positions` on; ends where the log ended when it was called."""
+    """Batches of what lies in the log now, from `positions` on; ends where the log ended when it was called.
+
+    Raises RetryableError when for a minute none comes of what is there: a partition may be away alone.
+    """
     ends = log.ends(topic)
     missing = {partition: end for partition, end in ends.items() if positions.get(partition, 0) < end}
     missing = {partition: end for partition, end in missing.items() if partition in positions}
     if not missing:
         return
     reader = log.reader(topic, {partition: positions[partition] for partition in missing})
+    silent = 0
     try:
         while missing:
+            if silent == SILENT:
+                raise RetryableError("HUB-E2104", reason=f"{topic} {sorted(missing)}: > {SILENT} s")
             batch = [r for r in reader.read(limit, 1.0) if r.offset < ends[r.partition]]
+            silent = 0 if batch else silent + 1
             if batch:
                 yield batch
             for record in batch:

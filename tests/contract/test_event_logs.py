@@ -193,6 +193,15 @@ def test_reading_to_the_end_ends_where_the_log_ended_when_it_began(bench: Bench)
     assert sorted(value or b"" for value in seen) == [b"a", b"b", b"c"]
 
 
+def test_reading_to_the_end_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.event_log.SILENT", 1)
+    bench.append(b"a", partition=0)
+    ends = {**bench.log.ends(bench.topic), 1: 1}  # there is one, and nobody gives it
+    monkeypatch.setattr(type(bench.log), "ends", lambda _log, _topic: ends)
+    with pytest.raises(RetryableError, match="HUB-E2104"):
+        bench.all({0: 0, 1: 0})
+
+
 def test_reading_to_the_end_from_the_end_gives_nothing(bench: Bench) -> None:
     bench.append(b"a", b"b", partition=0)
     assert bench.all({0: 2}) == []

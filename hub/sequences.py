@@ -139,15 +139,28 @@ def own_bytes(raw: bytes) -> bytes:
 
 def tails(log: EventLog, outbox: str) -> dict[int, int]:
     """Partition → the last sequence of this outbox that lies in the log. Reads a few records of each partition."""
+    found: dict[int, int] = {}
+    for record, told in _last_few(log):
+        if told[0] == outbox:
+            found[record.partition] = max(told[1], found.get(record.partition, 0))
+    return found
+
+
+def latest_outbox(log: EventLog) -> str | None:
+    """The outbox that wrote to the log last; None when none has. Reads a few records of each partition."""
+    latest = max(_last_few(log), key=lambda each: (each[0].time, each[0].offset), default=None)
+    return latest[1][0] if latest else None
+
+
+def _last_few(log: EventLog) -> Iterator[tuple[Record, tuple[str, int]]]:
+    """The numbered ones among the last records of each partition."""
     ends, starts = log.ends(EVENTS.name), log.starts(EVENTS.name)
     positions = {partition: max(starts[partition], end - _LAST_FEW) for partition, end in ends.items()}
-    found: dict[int, int] = {}
     for batch in read_to_end(log, EVENTS.name, positions):
         for record in batch:
             told = numbered(record.value)
-            if told is not None and told[0] == outbox:
-                found[record.partition] = max(told[1], found.get(record.partition, 0))
-    return found
+            if told is not None:
+                yield record, told
 
 
 def since(log: EventLog, outbox: str, lasts: Mapping[int, int]) -> Iterator[list[Record]]:

@@ -1,4 +1,4 @@
-"""What a ledger has forgotten that was restored from a backup, or whose standby lacked the last commits: learned from the log.
+"""What a ledger has forgotten: one that is new, restored from a backup, or a standby that lacked the last commits. The log has it.
 
 Such a ledger would give sequences again that readers have seen, so that its events were dropped as repeats, and it would do
 again what was done. So before anything is sent, what the log holds behind the ledger's last sequences is taken in as published,
@@ -27,10 +27,10 @@ from hub.clock import Clock
 from hub.connector import Limits
 from hub.errors import HubError, RetryableError
 from hub.event_log import EventLog, Record
-from hub.ledger import commands, identity, links, outbox, parked, positions
+from hub.ledger import commands, identity, links, outbox, parked, positions, timers
 from hub.ledger.ledger import Ledger
-from hub.sequences import own_bytes, since, tails
-from schemas.event import stamp
+from hub.sequences import latest_outbox, own_bytes, since, tails
+from schemas.event import moment, stamp
 from schemas.recorded import Recorded, read
 from schemas.topics import COMMANDS
 
@@ -78,6 +78,7 @@ class Recall:
         self._leaving.set()
 
     def _look(self) -> None:
+        self._find_predecessor()
         there = tails(self._events, self._ledger.outbox_id)  # first: a relay gives a sequence before it sends it
         with self._ledger.reading() as conn:
             given, another = outbox.sequence_ends(conn), identity.is_another_history(conn)
@@ -92,6 +93,17 @@ class Recall:
                 self._ledger.writer.run(functools.partial(remember, records=records, at=self._now()))
             log.info("ledger.caught_up", events=missing)
         self._ledger.writer.run(identity.note_history)
+
+    def _find_predecessor(self) -> None:
+        """A new ledger takes the place of the one whose events the log holds: it is its backup from before the first event."""
+        with self._ledger.reading() as conn:
+            is_new = not outbox.sequence_ends(conn)
+        name = latest_outbox(self._events) if is_new else None
+        if name is not None:
+            # What hub.commands no longer keeps, a ledger that never read it need not look for.
+            starts = self._events.starts(COMMANDS.name)
+            self._ledger.writer.run(lambda conn: positions.begin(conn, READER, COMMANDS.name, starts))
+        self._ledger.continue_outbox(name)
 
     def _doubt_commands(self) -> None:
         """Take in what was asked for meanwhile, and have all that waits looked up. Before the events: they tell what is done."""
@@ -159,16 +171,22 @@ def _row(event: Recorded, record: Record) -> dict[str, Any]:
 
 
 def _conclude(conn: Connection, event: Recorded, at: str) -> None:
-    """End the command whose end the event tells of. A timer is set again instead: the ledger alone knows it."""
+    """End the command whose end the event tells of, and keep the timer that it set, unless that has fired."""
     command = event.causationid
-    if command is None or event.data.get("type") == TIMER:
+    if command is None:
         return
-    if event.type == "hub.command.failed":
-        state, effect_id = "DISCARDED", None
+    if event.type == "hub.timer.fired":
+        timers.drop(conn, command)
+    elif event.type == "hub.command.failed":
+        _end(conn, command, "DISCARDED", None, at)
     elif _is_result(event):
-        state, effect_id = "DONE", _made(event) or event.data.get("id")
-    else:
-        return
+        _end(conn, command, "DONE", _made(event) or event.data.get("id"), at)
+        if event.data.get("type") == TIMER:
+            asked = event.data["arguments"]
+            timers.set_timer(conn, command, event.case, str(asked.get("name", "")), stamp(moment(asked["at"])))
+
+
+def _end(conn: Connection, command: str, state: str, effect_id: str | None, at: str) -> None:
     commands.conclude(conn, command, state, effect_id, at)
     parked.settle(conn, f"command/{command}", state.lower(), at)
 

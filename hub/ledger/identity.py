@@ -1,4 +1,4 @@
-"""Which ledger this is: a hub whose ledger was made anew counts its sequences anew, and readers must be able to tell."""
+"""Which ledger this is: readers of the log tell by its outbox's name whose sequences they count."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def outbox_id(conn: Connection) -> str:
     insert_new(conn, identity, {"name": "outbox", "value": secrets.token_hex(4)}, "name")
     name: str = conn.execute(select(identity.c.value).where(identity.c.name == "outbox")).scalar_one()
     return name
+
+
+def continue_outbox(conn: Connection, name: str) -> None:
+    """Go on with the sequences of a ledger that is gone."""
+    put(conn, identity, [{"name": "outbox", "value": name}], "name")

@@ -38,6 +38,13 @@ class Ledger:
         with reading(self.engine) as conn:
             yield conn
 
+    def continue_outbox(self, name: str | None) -> None:
+        """Go on with the sequences of a ledger that is gone, unless this one has given its own.
+
+        With None, only hear what another program of this ledger has settled on.
+        """
+        self.outbox_id = self.writer.run(lambda conn: _continued(conn, name))
+
     def _count_outage(self, error: ExceptionContext) -> None:
         self.outages += error.is_disconnect
 
@@ -45,6 +52,12 @@ class Ledger:
         """Finish what was asked of the writer, and let go of the database."""
         self.writer.close()
         self.engine.dispose()
+
+
+def _continued(conn: Connection, name: str | None) -> str:
+    if name is not None and not outbox.sequence_ends(conn):
+        identity.continue_outbox(conn, name)
+    return identity.outbox_id(conn)
 
 
 __all__ = ["HEAD", "MIGRATIONS", "TABLES", "Ledger", "metadata"]

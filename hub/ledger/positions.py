@@ -48,12 +48,18 @@ _ADVANCE = """
 
 def claim(conn: Connection, reader: str, topic: str, partition: int) -> Position:
     """Take a partition over: whoever held it cannot `advance` it any more."""
-    first = {"reader": reader, "topic": topic, "partition": partition, "next_offset": 0, "epoch": 0}
-    insert_new(conn, positions, first, "reader", "topic", "partition")
+    begin(conn, reader, topic, {partition: 0})
     mine = _at(reader, topic, partition)
     conn.execute(update(positions).where(*mine).values(epoch=positions.c.epoch + 1))
     row = conn.execute(select(positions.c.next_offset, positions.c.epoch).where(*mine)).one()
     return Position(reader, topic, partition, row.next_offset, row.epoch)
+
+
+def begin(conn: Connection, reader: str, topic: str, starts: Mapping[int, int]) -> None:
+    """Have a reader that never read begin at these offsets (partition → next offset)."""
+    for partition, start in starts.items():
+        first = {"reader": reader, "topic": topic, "partition": partition, "next_offset": start, "epoch": 0}
+        insert_new(conn, positions, first, "reader", "topic", "partition")
 
 
 def advance(conn: Connection, held: Mapping[int, Position], ends: Mapping[int, int]) -> dict[int, Position]:

@@ -17,12 +17,13 @@ from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
 from hub.sequences import numbered, tails
 from schemas.event import Command, moment, promise, stamp
-from schemas.topics import EVENTS
+from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.background import background
+from tests.broker.program import until
 from tests.events import won
 from tests.executor_bench import Bench, command
 
-LATER = "2099-01-01T00:00:00Z"
+LATER, LONG_AGO = "2099-01-01T00:00:00Z", "2020-01-01T00:00:00Z"
 
 
 def copy_of(url: str) -> str:
@@ -36,6 +37,18 @@ def copy_of(url: str) -> str:
         conn.execute(text(f"CREATE DATABASE {name}_copy TEMPLATE {name}"))
     engine.dispose()
     return f"{url}_copy"
+
+
+def empty(url: str) -> str:
+    """A new database beside another."""
+    server, _, name = url.rpartition("/")
+    if url.startswith("sqlite"):
+        return f"{url}.new"
+    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        conn.execute(text(f"CREATE DATABASE {name}_new"))
+    engine.dispose()
+    return f"{url}_new"
 
 
 def relayed(ledger: Ledger, log: MemoryLog) -> None:
@@ -57,6 +70,11 @@ def ids_by_number(log: MemoryLog) -> dict[tuple[int, int], set[str]]:
             assert own is not None
             found.setdefault((partition, own[1]), set()).add(str(each.value).partition('"id":"')[2][:36])
     return found
+
+
+def waiting_timers(ledger: Ledger) -> list[str]:
+    with ledger.reading() as conn:
+        return [row.id for row in timers.due(conn, stamp(moment(LATER)))]
 
 
 def asked(number: int, *more: str) -> list[Command]:
@@ -125,10 +143,69 @@ def test_what_was_done_is_not_done_again(url: str, class_: Once) -> None:
     }
     if class_ is Once.MARK:
         assert set(system.looked) == {each.id for each in open_}
+    assert waiting_timers(bench.ledger) == [timer[0].id]
     with bench.ledger.reading() as conn:
-        assert [row.id for row in timers.due(conn, stamp(moment(LATER)))] == [timer[0].id]
         assert links.case_of(conn, f"task/pm/T-{late[1].id}") == "opportunity/crm/O-2"
     bench.ledger.close()
+
+
+@pytest.mark.parametrize("class_", [Once.KEY, Once.MARK, Once.NEITHER])
+def test_a_ledger_that_was_lost_is_made_anew_from_the_log(url: str, class_: Once) -> None:
+    bench = Bench(Ledger(url))
+    system = bench.system("pm", class_=class_, limits=Limits(10_000, 8, timeout=0.5, settle=0.05))
+    done, open_ = asked(1, "a", "b"), asked(2)
+    record(bench.ledger, *range(30))
+    bench.ask(*done)
+    with bench.running():
+        bench.until_states("DONE", done)
+    relayed(bench.ledger, bench.log)
+    lost = bench.ledger.outbox_id
+    bench.ask(*open_)  # whether somebody had begun these, nobody can say any more
+    bench.ledger.close()
+
+    bench.ledger = Ledger(empty(url))
+    with bench.running():
+        bench.until_states("DONE", done)
+        bench.until_states("PARKED" if class_ is Once.NEITHER else "DONE", open_)
+    assert Counter(system.effects)[done[0].id] == 1
+    assert len(system.sent) == (3 if class_ is Once.NEITHER else 4)
+    assert bench.ledger.outbox_id == lost
+    assert record(bench.ledger, *range(30)) == 0
+    assert record(bench.ledger, 30) == 1
+    relayed(bench.ledger, bench.log)
+    assert all(len(told) == 1 for told in ids_by_number(bench.log).values())
+    bench.ledger.close()
+
+
+def test_a_new_ledger_keeps_timers_whose_commands_the_log_no_longer_has(url: str) -> None:
+    bench = Bench(Ledger(url))
+    waiting, over = [command(0, f"opportunity/crm/{at}", "timer.set", at=at, name="t") for at in (LATER, LONG_AGO)]
+    bench.ask(waiting, over)
+    with bench.running():
+        bench.until_states("DONE", [waiting, over])
+        until(lambda: waiting_timers(bench.ledger) == [waiting.id], "the other has fired")
+    relayed(bench.ledger, bench.log)
+    bench.ledger.close()
+    for partition in range(PARTITIONS):
+        bench.log.records.pop((COMMANDS.name, partition), None)
+    bench.ledger = Ledger(empty(url))
+    Recall(bench.ledger, bench.log, SystemClock()).make_sure()
+    assert waiting_timers(bench.ledger) == [waiting.id]
+    bench.ledger.close()
+
+
+def test_programs_that_find_a_new_ledger_together_agree_on_its_name(url: str) -> None:
+    log, ledger = MemoryLog(), Ledger(url)
+    record(ledger, *range(5))
+    relayed(ledger, log)
+    ledger.close()
+    new = empty(url)
+    programs = [Ledger(new), Ledger(new)]
+    for program in programs:
+        Recall(program, log, SystemClock()).make_sure()
+    assert {program.outbox_id for program in programs} == {ledger.outbox_id}
+    for program in programs:
+        program.close()
 
 
 def test_what_a_person_gave_up_stays_given_up(url: str) -> None:

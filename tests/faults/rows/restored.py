@@ -1,4 +1,5 @@
-"""The ledger's database goes on from an older copy: a backup that is restored, a standby that lacked the last commits: F30."""
+"""The ledger's database goes on from an older copy: a backup that is restored, a standby that lacked the last commits, or nothing
+at all, as its file is gone: F30."""
 
 from __future__ import annotations
 
@@ -14,10 +15,14 @@ from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage
 
+GONE = 0.4
+"""How often there is no copy either."""
+
 
 def restored(stage: Stage, chosen: random.Random) -> None:
     """All that the database was told since the copy is gone. Pushes would be, too, so none is on its way to the log then."""
     server, ledger = stage.postgres, stage.folder / "data" / "ledger.sqlite"
+    is_gone = server is None and chosen.random() < GONE
     copy = server.backup() if server is not None else _copied(ledger)
     time.sleep(chosen.uniform(2.0, 8.0))
     stage.load.hold()
@@ -27,6 +32,8 @@ def restored(stage: Stage, chosen: random.Random) -> None:
     else:
         with stage.without("connectors"):
             _put_back(copy, ledger)
+            if is_gone:
+                ledger.unlink()
     stage.load.go_on()
     stage.faults += 1
 

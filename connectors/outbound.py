@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ssl
+from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-import requests
 import urllib3
 
 from connectors import transport
@@ -65,8 +65,8 @@ class Outbound:
         self._instance, self._login = instance, login
         self._limits = limits
         self._secrets = sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
-        self._session = transport.session(limits.at_once)
-        self._verify: bool | str = ca or True
+        self._pools = transport.pools(limits.at_once, ca)
+        self._timeout = urllib3.Timeout(connect=limits.timeout, read=limits.timeout)
 
     def call(self, request: Request, repeatable: bool = False) -> Answer:
         """Send it once and read the answer, in `limits.timeout` seconds for the connection and as many for the answer.
@@ -76,20 +76,22 @@ class Outbound:
         been, RejectedError when it never will be, FatalError for refused credentials.
         """
         with self._told(request):
-            response = self._session.request(
+            response = self._pools.urlopen(
                 request.method,
                 request.url,
-                data=request.body,
-                headers={name: value.encode() for name, value in (_HEADERS | dict(request.headers)).items()},
-                timeout=(self._limits.timeout, self._limits.timeout),
-                allow_redirects=False,
-                stream=True,
-                verify=self._verify,
+                body=request.body,
+                headers={name: value.encode() for name, value in _headers(request).items()},
+                timeout=self._timeout,
+                redirect=False,
+                preload_content=False,
             )
-            with response:
+            try:
                 body = self._read(response, request)
-        if 200 <= response.status_code < 300:
-            return Answer(response.status_code, body)
+            finally:
+                response.close()  # a connection whose answer was read to its end stays open
+                response.release_conn()
+        if 200 <= response.status < 300:
+            return Answer(response.status, body)
         raise self._refusal(request, response, body, repeatable)
 
     def excerpt(self, body: bytes) -> str:
@@ -103,9 +105,9 @@ class Outbound:
             text = text.replace(secret, "***")
         return text
 
-    def _read(self, response: requests.Response, request: Request) -> bytes:
+    def _read(self, response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
         """The answer's body. Of a refusal only what there is: its status says enough."""
-        if response.status_code >= 300:
+        if response.status >= 300:
             with contextlib.suppress(urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
                 return b"".join(_pieces(response, 8 * _EXCERPT))
             return b""
@@ -120,7 +122,7 @@ class Outbound:
         transport.start()
         try:
             yield
-        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             raise self._failure(request, error) from error
         except ValueError as error:  # an address or a header that no library would write
             raise self._unsendable(request, error) from error
@@ -144,9 +146,9 @@ class Outbound:
         # The libraries' own words quote the address or the header, secrets and all.
         return RejectedError("HUB-E4209", instance=self._instance, url=request.shown, reason=type(error).__name__)
 
-    def _refusal(self, request: Request, response: requests.Response, body: bytes, repeatable: bool) -> HubError:
+    def _refusal(self, request: Request, response: urllib3.BaseHTTPResponse, body: bytes, repeatable: bool) -> HubError:
         """What a status other than done means for the command."""
-        status = response.status_code
+        status = response.status
         wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
         seen: dict[str, Any] = {"instance": self._instance, "url": request.shown}
         reason = f"HTTP {status}: {self.excerpt(body)}"
@@ -165,10 +167,20 @@ class Outbound:
         return RejectedError("HUB-E4006", reason=reason, **seen)
 
 
-def _pieces(response: requests.Response, enough: int) -> Iterator[bytes]:
+def _headers(request: Request) -> Mapping[str, str]:
+    """What is sent with it: a name and a password that stand in the address are credentials, as everywhere."""
+    parts = urlsplit(request.url)
+    own = {}
+    if parts.username is not None:
+        told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        own = {"Authorization": f"Basic {b64encode(told.encode()).decode()}"}
+    return {**_HEADERS, **own, **request.headers}
+
+
+def _pieces(response: urllib3.BaseHTTPResponse, enough: int) -> Iterator[bytes]:
     """The body as it comes, unpacked, until there is enough of it; each piece is small, so that no packed bomb fits."""
     length = 0
-    while length < enough and (piece := response.raw.read1(65536, decode_content=True)):
+    while length < enough and (piece := response.read1(65536, decode_content=True)):
         length += len(piece)
         yield piece
 

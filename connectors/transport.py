@@ -16,6 +16,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -93,10 +94,15 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
+def _manager(**settings: Any) -> PoolManager:
+    made = PoolManager(**settings)
+    made.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return made
+
+
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager = _manager(num_pools=connections, maxsize=maxsize, block=block, **kwargs)
 
 
 def start() -> None:
@@ -107,6 +113,16 @@ def start() -> None:
 def written() -> bool:
     """Whether this thread has begun to write since `start`, so that the other side may have acted on it."""
     return getattr(_call, "written", False)
+
+
+def pools(at_once: int, ca: str | None = None) -> PoolManager:
+    """Such connections without a session's comfort, at half of a session's cost: for who reads each answer by itself.
+
+    Certificates are checked against `ca`, or those that requests trusts.
+    """
+    return _manager(
+        num_pools=4, maxsize=at_once, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=ca or DEFAULT_CA_BUNDLE_PATH
+    )
 
 
 def session(at_once: int) -> requests.Session:

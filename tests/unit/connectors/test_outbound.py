@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -244,6 +245,12 @@ def test_cookies_are_not_kept() -> None:
         for _ in range(2):
             outbound.call(Request("GET", server.url, {}))
     assert "cookie" not in server.received[1].headers
+
+
+def test_a_name_and_a_password_in_the_address_are_credentials() -> None:
+    with Misbehaving(answer("200 OK", b"{}")) as server:
+        _call(server.url.replace("//", "//us%40er:p%C3%A4ss@"))
+    assert server.received[0].headers["authorization"] == f"Basic {b64encode('us@er:päss'.encode()).decode()}"
 
 
 def test_an_address_is_shown_without_its_secrets() -> None:

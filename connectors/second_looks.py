@@ -18,8 +18,8 @@ PAUSE = 0.5
 """Seconds between looks when this program commits nothing; another program may."""
 AGAIN = 2.0
 """Seconds until the next try while the ledger is away."""
-BREATH = 0.02
-"""Seconds between looks under load: a link and the news that wait for it are rarely further apart."""
+BREATH = 0.1
+"""Seconds between looks under load: what is looked for is rare, and a look takes time from who commits."""
 
 log = structlog.get_logger(__name__)
 

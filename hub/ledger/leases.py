@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, func, literal_column, or_, select, update
 
-from hub.ledger.dialect import insert_new
+from hub.ledger.dialect import bound, insert_new
 from hub.ledger.metadata import metadata
 
 leases = Table(
@@ -17,11 +17,19 @@ leases = Table(
 )
 
 
+# Asked in every round of every loop: made once, as making a statement costs more than carrying it out.
+_TIME = {
+    "postgresql": select(func.extract("epoch", func.clock_timestamp())),
+    "sqlite": select(literal_column("(julianday('now') - 2440587.5) * 86400.0")),
+}
+_HELD = select(leases.c.job).where(
+    leases.c.job == bound("of"), leases.c.owner == bound("by"), leases.c.epoch == bound("under")
+)
+
+
 def database_time(conn: Connection) -> float:
     """Seconds since 1970 by the database's clock."""
-    if conn.dialect.name == "postgresql":
-        return float(conn.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
-    return float(conn.execute(select(literal_column("(julianday('now') - 2440587.5) * 86400.0"))).scalar_one())
+    return float(conn.execute(_TIME[conn.dialect.name]).scalar_one())
 
 
 def acquire(conn: Connection, job: str, owner: str, seconds: float) -> int | None:
@@ -46,8 +54,7 @@ def owner_of(conn: Connection, job: str) -> str | None:
 
 def holds(conn: Connection, job: str, owner: str, epoch: int) -> bool:
     """Whether the job is still this owner's, under this epoch."""
-    found = select(leases.c.job).where(leases.c.job == job, leases.c.owner == owner, leases.c.epoch == epoch)
-    return conn.execute(found).first() is not None
+    return conn.execute(_HELD, {"of": job, "by": owner, "under": epoch}).first() is not None
 
 
 def let_go(conn: Connection, job: str, owner: str) -> None:

@@ -73,6 +73,11 @@ _TAKEN = (outbox.c.id, outbox.c.case_id, outbox.c.body, outbox.c.partition, outb
 _ready = and_(_unpublished, func.coalesce(outbox.c.case_id, "") != "")
 _BEFORE = select(*_TAKEN).where(_ready, outbox.c.sequence.is_not(None)).order_by(outbox.c.sequence)
 _FRESH = select(*_TAKEN).where(_ready, outbox.c.sequence.is_(None)).order_by(outbox.c.id).limit(bound("most"))
+_HELD = (
+    select(outbox.c.id, outbox.c.instance, outbox.c.subject, outbox.c.held_until, outbox.c.body)
+    .where(outbox.c.case_id.is_(None))
+    .order_by(outbox.c.id)
+)
 _WAITING = select(outbox.c.id).where(_ready).limit(1).offset(bound("beyond"))
 
 
@@ -119,8 +124,7 @@ def holds(conn: Connection, subject: str) -> bool:
 
 def held(conn: Connection) -> Sequence[AnyRow]:
     """Held rows, oldest first: id, instance, subject, held_until, body."""
-    columns = (outbox.c.id, outbox.c.instance, outbox.c.subject, outbox.c.held_until, outbox.c.body)
-    return conn.execute(select(*columns).where(outbox.c.case_id.is_(None)).order_by(outbox.c.id)).all()
+    return conn.execute(_HELD).all()
 
 
 def release(conn: Connection, row: int, case: str) -> None:

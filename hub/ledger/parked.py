@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import insert_new
+from hub.ledger.dialect import bound, insert_new
 from hub.ledger.metadata import AnyRow, Json, Serial, metadata
 
 parked = Table(
@@ -71,6 +71,9 @@ Index("parked_open", _columns.subject, sqlite_where=is_open, postgresql_where=is
 Index("parked_case", _columns.case_id, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_row", _columns.id, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_asked", _columns.kind, _columns.id, sqlite_where=_is_asked, postgresql_where=_is_asked)
+_ASKED = (
+    select(parked).where(is_open, parked.c.kind == bound("of"), _is_asked).order_by(parked.c.id).limit(bound("most"))
+)
 # Covers the groups of `hub.ledger.parked_search`: their rows, with bytes of up to half a megabyte each, are not touched.
 Index(
     "parked_cause",
@@ -145,8 +148,7 @@ def ask(conn: Connection, row: int, what: str, by: str | None = None, reason: st
 
 def asked(conn: Connection, kind: str, limit: int = 1000) -> Sequence[AnyRow]:
     """Open entries of a kind that something was asked for, oldest first."""
-    found = select(parked).where(is_open, parked.c.kind == kind, _is_asked)
-    return conn.execute(found.order_by(parked.c.id).limit(limit)).all()
+    return conn.execute(_ASKED, {"of": kind, "most": limit}).all()
 
 
 def is_asked(conn: Connection, row: int) -> bool:

@@ -34,8 +34,10 @@ LEASE = 6.0
 """Seconds until another program may take the job over from one that sleeps. Two at work at once repeat events, no more."""
 PATIENCE, SLOWEST = 10.0, 1_000_000
 """Seconds to wait for the log's acknowledgement, and bytes a second that it must at least take."""
-BREATH = 0.02
-"""Seconds between rounds under load. One costs much the same for one event as for twenty, here and with the log's readers."""
+BREATH, EACH, LONGEST = 0.02, 0.0012, 0.1
+"""Seconds between rounds under load, more for each event that the last round carried, and at most. A round costs much the same
+for one event as for twenty, here and with every reader of the log: the nearer the load comes to what they can carry, the fewer
+rounds there are."""
 AGAIN = 0.5
 """Seconds until the next try when log or ledger are away, or when another program has the job."""
 
@@ -99,7 +101,7 @@ class Relay:
     def _turn(self) -> None:
         """Send what there is, then wait for more."""
         try:
-            while self._round() and not self._stopping.wait(BREATH):
+            while self._round() and not self._stopping.wait(breath(len(self._sent))):
                 pass
             self._awake.wait(LOOK)
         except RetryableError as error:
@@ -173,6 +175,11 @@ class Relay:
         if self._away_since is not None:
             log.info("relay.goes_on", after_seconds=round(self.away_for or 0.0, 1))
             self._away_since = None
+
+
+def breath(carried: int) -> float:
+    """Seconds to wait after a round that carried so many events."""
+    return min(LONGEST, BREATH + EACH * carried)
 
 
 def _patience(records: Sequence[Outgoing]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from connectors.lease import Lease
-from connectors.relay import Relay
+from connectors.relay import BREATH, LONGEST, Relay, breath
 from hub.clock import FixedClock, SystemClock
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.event_log import Outgoing
@@ -158,3 +158,10 @@ def test_two_relays_lose_nothing_and_leave_no_gap(ledger: Ledger) -> None:
         assert relays[0].drained(20)
     assert len({event.id for event in logged(log)}) == 60
     assert all(is_gapless(numbers) for numbers in sequences(log).values())
+
+
+def test_the_more_a_round_carried_the_longer_the_next_one_gathers_up_to_a_limit() -> None:
+    waits = [breath(carried) for carried in (0, 5, 50, 500)]
+    assert waits[0] == BREATH
+    assert sorted(set(waits)) == waits
+    assert waits[-1] == LONGEST

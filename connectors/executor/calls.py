@@ -78,6 +78,7 @@ class Calls:
         seconds = max(0.0, self.clock.monotonic() - began)
         metrics.CALL_SECONDS.labels(lane.name, call.prepared.command.type, state).observe(seconds)
         refused = lane.learn(call.id, ended, began)
+        lane.answered(call.id)
         now = self.clock.now()
         verdict = judge(call, ended, now)
         self._keep(Ended(lane, call, verdict, refused))

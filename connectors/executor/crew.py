@@ -1,4 +1,4 @@
-"""The threads that call one instance: as many as may call at once, so that one that hangs takes no other's."""
+"""The threads that call one instance, and write down what it answered: one that hangs takes no other instance's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Crew:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def do(self, job: Callable[[], None], at_once: int) -> None:
-        """Have a job done by one of at most `at_once` threads. The job must not raise."""
-        if len(self._threads) < at_once:
+    def do(self, job: Callable[[], None], hands: int) -> None:
+        """Have a job done by one of at most `hands` threads. The job must not raise."""
+        if len(self._threads) < hands:
             name = f"{self.name}-{len(self._threads) + 1}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)

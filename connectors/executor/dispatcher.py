@@ -83,7 +83,7 @@ class Dispatcher:
     def _start(self, ready: Sequence[Ready], now: datetime) -> None:
         for lane, call, sends in self.ledger.writer.run(lambda conn: self._take(conn, ready, now)):
             lane.begin(call.id)
-            lane.crew.do(functools.partial(self.calls.carry_out, lane, call, sends), lane.limits.at_once)
+            lane.crew.do(functools.partial(self.calls.carry_out, lane, call, sends), lane.hands)
         reach("executor.sending")
 
     def _take(self, conn: Connection, ready: Sequence[Ready], now: datetime) -> list[Started]:

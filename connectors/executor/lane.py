@@ -28,7 +28,10 @@ class Lane:
     clock: Clock
     connector: Connector | None = None
     gate: Gate = field(default_factory=Gate)
+    calling: set[str] = field(default_factory=set)
+    """Begun, and not answered yet: as many as the instance may have at once."""
     running: set[str] = field(default_factory=set)
+    """Begun, and not written down yet: those whose answers are on their way into the ledger too."""
     crashes: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -53,9 +56,15 @@ class Lane:
             self.pace = Pace(self.limits)
 
     def room(self) -> int:
-        """How many calls may begin now."""
+        """How many calls may begin now: an answer that waits to be written takes no other's turn, unless many do."""
         with self.lock:
-            return self.gate.room(self.clock.monotonic(), len(self.running), self.limits.at_once)
+            room = self.gate.room(self.clock.monotonic(), len(self.calling), self.limits.at_once)
+            return min(room, max(0, self.hands - len(self.running)))
+
+    @property
+    def hands(self) -> int:
+        """How many threads it takes to call and, meanwhile, to write down."""
+        return 2 * self.limits.at_once
 
     def opens_at(self) -> float:
         """Monotonic seconds before which the gate lets nothing through."""
@@ -65,11 +74,18 @@ class Lane:
         """A call is under way."""
         with self.lock:
             self.running.add(command)
+            self.calling.add(command)
+
+    def answered(self, command: str) -> None:
+        """It is over, one way or another, and only has to be written down."""
+        with self.lock:
+            self.calling.discard(command)
 
     def finish(self, command: str) -> None:
         """It is over, and written down."""
         with self.lock:
             self.running.discard(command)
+            self.calling.discard(command)
 
     def crashed(self, command: str) -> int:
         """The connector's code broke on this command: how often in a row."""

@@ -145,8 +145,11 @@ def remember(conn: Connection, records: Sequence[Record], at: str) -> None:
     cases = {ref: event.case for event in objects for ref in (event.case, event.subject)}
     if cases:
         links.link_all(conn, cases)
+    ends = [end for end in (_end(event) for _, event in told) if end is not None]
+    commands.conclude_all(conn, ends, at)
+    parked.settle_all(conn, [(f"command/{command}", state.lower()) for command, state, _ in ends], at)
     for _, event in told:
-        _conclude(conn, event, at)
+        _keep_timer(conn, event)
 
 
 def _told(record: Record) -> tuple[Record, Recorded] | None:
@@ -170,25 +173,24 @@ def _row(event: Recorded, record: Record) -> dict[str, Any]:
     }
 
 
-def _conclude(conn: Connection, event: Recorded, at: str) -> None:
-    """End the command whose end the event tells of, and keep the timer that it set, unless that has fired."""
+def _end(event: Recorded) -> tuple[str, str, str | None] | None:
+    """The command whose end the event tells of, its state and what it made; None when it tells of none."""
     command = event.causationid
     if command is None:
-        return
+        return None
+    if event.type == "hub.command.failed":
+        return command, "DISCARDED", None
+    return (command, "DONE", _made(event) or event.data.get("id")) if _is_result(event) else None
+
+
+def _keep_timer(conn: Connection, event: Recorded) -> None:
+    """Set the timer that the event says was set; drop the one that it says has fired."""
     if event.type == "hub.timer.fired":
-        timers.drop(conn, command)
-    elif event.type == "hub.command.failed":
-        _end(conn, command, "DISCARDED", None, at)
-    elif _is_result(event):
-        _end(conn, command, "DONE", _made(event) or event.data.get("id"), at)
-        if event.data.get("type") == TIMER:
-            asked = event.data["arguments"]
-            timers.set_timer(conn, command, event.case, str(asked.get("name", "")), stamp(moment(asked["at"])))
-
-
-def _end(conn: Connection, command: str, state: str, effect_id: str | None, at: str) -> None:
-    commands.conclude(conn, command, state, effect_id, at)
-    parked.settle(conn, f"command/{command}", state.lower(), at)
+        timers.drop(conn, event.causationid or "")
+    elif event.type == "hub.command.done" and event.data.get("type") == TIMER and _is_result(event):
+        asked = event.data["arguments"]
+        due = stamp(moment(asked["at"]))
+        timers.set_timer(conn, event.causationid or "", event.case, str(asked.get("name", "")), due)
 
 
 def _is_result(event: Recorded) -> bool:

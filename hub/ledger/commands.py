@@ -146,6 +146,13 @@ _END = """
     FROM given WHERE commands.id = given.id AND commands.state = 'SENDING' AND commands.owner = given.owner
     RETURNING commands.id
 """
+_CONCLUDE = """
+    WITH given (id, state, effect_id, updated_at) AS ({given})
+    UPDATE commands SET state = given.state, effect_id = given.effect_id, updated_at = given.updated_at,
+        owner = NULL, due_at = NULL, deadline = NULL
+    FROM given WHERE commands.id = given.id AND commands.state NOT IN ('DONE', 'DISCARDED')
+"""
+_CONCLUDED = (commands.c.id, commands.c.state, commands.c.effect_id, commands.c.updated_at)
 
 
 class End(NamedTuple):
@@ -224,11 +231,10 @@ def doubt(conn: Connection, instance: str, due: str, at: str) -> int:
     return conn.execute(update(commands).where(waiting).values(state="UNKNOWN", due_at=due, updated_at=at)).rowcount
 
 
-def conclude(conn: Connection, command: str, state: str, effect_id: str | None, at: str) -> None:
-    """Give a command the end that the log tells of, unless it has one."""
-    mine = and_(commands.c.id == command, _unfinished)
-    values = {"state": state, "effect_id": effect_id, "updated_at": at, "owner": None, "due_at": None, "deadline": None}
-    conn.execute(update(commands).where(mine).values(values))
+def conclude_all(conn: Connection, ends: Sequence[tuple[str, str, str | None]], at: str) -> None:
+    """Give commands the ends that the log tells of (id, state, effect id), unless they have one."""
+    if ends:
+        with_rows(conn, _CONCLUDE, _CONCLUDED, [(*each, at) for each in ends])
 
 
 def abandoned(conn: Connection, now: str) -> int:

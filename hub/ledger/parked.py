@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, insert_new
+from hub.ledger.dialect import bound, insert_new, with_rows
 from hub.ledger.metadata import AnyRow, Json, Serial, metadata
 
 parked = Table(
@@ -71,6 +71,11 @@ Index("parked_open", _columns.subject, sqlite_where=is_open, postgresql_where=is
 Index("parked_case", _columns.case_id, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_row", _columns.id, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_asked", _columns.kind, _columns.id, sqlite_where=_is_asked, postgresql_where=_is_asked)
+_SETTLE = """
+    WITH given (ref, state, settled_at) AS ({given})
+    UPDATE parked SET state = given.state, settled_at = given.settled_at
+    FROM given WHERE parked.ref = given.ref AND parked.state = 'open'
+"""
 _ASKED = (
     select(parked).where(is_open, parked.c.kind == bound("of"), _is_asked).order_by(parked.c.id).limit(bound("most"))
 )
@@ -138,6 +143,12 @@ def settle(conn: Connection, ref: str, state: str, at: str, reason: str | None =
     """Close what is parked as `done` or `discarded`; 1 if it was open."""
     closed = update(parked).where(parked.c.ref == ref, is_open)
     return conn.execute(closed.values(state=state, settled_at=at, reason=reason)).rowcount
+
+
+def settle_all(conn: Connection, settled: Sequence[tuple[str, str]], at: str) -> None:
+    """As `settle`, for many: ref and state."""
+    if settled:
+        with_rows(conn, _SETTLE, (parked.c.ref, parked.c.state, parked.c.settled_at), [(*each, at) for each in settled])
 
 
 def ask(conn: Connection, row: int, what: str, by: str | None = None, reason: str | None = None) -> int:

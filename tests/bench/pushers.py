@@ -1,5 +1,6 @@
-"""`python -m tests.bench.pushers PORT FIRST MANY CONNECTIONS`: signed pushes over kept connections, as fast as they go.
+"""`python -m tests.bench.pushers PORT FIRST MANY CONNECTIONS [PER_SECOND]`: signed pushes over kept connections.
 
+They go as fast as they go, or at an even pace: then `began` says when the first one was due, by the machine's monotonic clock.
 All are signed before the first is sent, so that the sender's cost weighs little on the machine that both share. Waits for a line on
 standard input, then pushes, and ends with one JSON object: how many were accepted, how long that took, how long each waited.
 """
@@ -7,6 +8,7 @@ standard input, then pushes, and ends with one JSON object: how many were accept
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ import orjson
 
 from tests.pushing import deal, signed
 
+SOON = 0.1
+"""Seconds until the first push: every connection is open by then."""
 ACCEPTED = b"HTTP/1.1 202"
 
 
@@ -30,7 +34,7 @@ def request(number: int) -> bytes:
 class Pusher(asyncio.Protocol):
     """One connection: the next push goes out when the last one is answered."""
 
-    def __init__(self, pushes: Iterator[bytes], waited: list[float]) -> None:
+    def __init__(self, pushes: Iterator[tuple[float, bytes]], waited: list[float]) -> None:
         self._pushes, self._waited = pushes, waited
         self._heard = b""
         self._sent = 0.0
@@ -46,8 +50,12 @@ class Pusher(asyncio.Protocol):
         if following is None:
             self._transport.close()
             return
+        due, push = following
+        asyncio.get_running_loop().call_at(due, self._write, push)
+
+    def _write(self, push: bytes) -> None:
         self._sent = time.perf_counter()
-        self._transport.write(following)
+        self._transport.write(push)
 
     def data_received(self, data: bytes) -> None:
         self._heard += data
@@ -66,34 +74,36 @@ class Pusher(asyncio.Protocol):
             self.ended.set_result(None)
 
 
-async def push_all(port: int, pushes: list[bytes], connections: int) -> dict[str, float]:
+async def push_all(port: int, pushes: list[bytes], connections: int, per_second: float) -> dict[str, float]:
     """Push them all; raises AssertionError for any answer but 202."""
-    loop, waited, left = asyncio.get_running_loop(), list[float](), iter(pushes)
+    loop, waited = asyncio.get_running_loop(), list[float]()
+    began = loop.time() + SOON
+    left = ((began + number / per_second, push) for number, push in enumerate(pushes))
     pushers = [Pusher(left, waited) for _ in range(connections)]
     for pusher in pushers:
         await loop.create_connection(lambda one=pusher: one, "127.0.0.1", port)  # type: ignore[misc]  # mypy infers no lambda with a default
-    began = time.perf_counter()
     for pusher in pushers:
         pusher.push()
     await asyncio.gather(*(pusher.ended for pusher in pushers))
-    seconds = time.perf_counter() - began
+    seconds = loop.time() - began
     assert len(waited) == len(pushes), "a connection was lost"
     waited.sort()
     at = {"p50_ms": 0.5, "p99_ms": 0.99}
     return {
+        "began": began,
         "seconds": seconds,
         "per_second": len(waited) / seconds,
         **{label: 1000 * waited[int(share * len(waited))] for label, share in at.items()},
     }
 
 
-def main(port: int, first: int, many: int, connections: int) -> None:
+def main(port: int, first: int, many: int, connections: int, per_second: float = math.inf) -> None:
     """Sign, wait to be told, push."""
     pushes = [request(number) for number in range(first, first + many)]
     print("signed", flush=True)
     sys.stdin.readline()
-    print(orjson.dumps(asyncio.run(push_all(port, pushes, connections))).decode(), flush=True)
+    print(orjson.dumps(asyncio.run(push_all(port, pushes, connections, per_second))).decode(), flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:5]), *map(float, sys.argv[5:]))

@@ -1,6 +1,7 @@
 """`python -m tests.bench.sink`: the project tool that hub and peers call, in a process of its own; its one line is its port.
 
-POST /tasks makes a task of a project. GET /done tells how many tasks there are, and when each project had all three (in seconds).
+POST /tasks makes a task of a project. GET /done tells how many tasks there are, and when each project had all three (in seconds);
+GET /first when the first task of each came, by the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Sink:
         self.tasks: Counter[str] = Counter()
         self.keys: set[str] = set()
         self.complete: list[float] = []
+        self.first: dict[str, float] = {}
 
     async def make(self, request: web.Request) -> web.Response:
         """POST /tasks."""
@@ -33,6 +35,7 @@ class Sink:
         return web.Response(body=answer, status=201, content_type="application/json")
 
     def _count(self, project: str, key: str | None) -> None:
+        self.first.setdefault(project, time.monotonic())
         self.tasks[project] += 1
         if key is not None:
             self.keys.add(key)
@@ -44,12 +47,16 @@ class Sink:
         told = {"tasks": self.tasks.total(), "complete": self.complete}
         return web.Response(body=orjson.dumps(told), content_type="application/json")
 
+    async def begun(self, _request: web.Request) -> web.Response:
+        """GET /first."""
+        return web.Response(body=orjson.dumps(self.first), content_type="application/json")
+
 
 async def serve() -> None:
     """Until it is ended."""
     sink = Sink()
     app = web.Application()
-    app.add_routes([web.post("/tasks", sink.make), web.get("/done", sink.done)])
+    app.add_routes([web.post("/tasks", sink.make), web.get("/done", sink.done), web.get("/first", sink.begun)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -38,9 +38,9 @@ System = Callable[[str, Path], AbstractContextManager[int]]
 
 
 @contextlib.contextmanager
-def hub(target: str, data: Path) -> Iterator[int]:
+def hub(target: str, data: Path, home: Path = HOME) -> Iterator[int]:
     """The product."""
-    with running_hub(HOME, data, {"CRM_SECRET": SECRET, "PM_URL": target}) as running:
+    with running_hub(home, data, {"CRM_SECRET": SECRET, "PM_URL": target}) as running:
         yield running.port
 
 
@@ -72,7 +72,7 @@ def main() -> int:
 
 def run(system: System, deals: int) -> float:
     """Deals a second, each with its three tasks; raises AssertionError when a task is missing, or there is one too many."""
-    with tempfile.TemporaryDirectory(prefix="hub-webhook-") as folder, _sink() as target:
+    with tempfile.TemporaryDirectory(prefix="hub-webhook-") as folder, running_sink() as target:
         with system(target, Path(folder) / "data") as port:
             _push(port, 0, WARM_UP)
             until(lambda: len(_done(target)["complete"]) >= WARM_UP, MOST_SECONDS, "the warm-up is over")
@@ -85,7 +85,7 @@ def run(system: System, deals: int) -> float:
 
 
 @contextlib.contextmanager
-def _sink() -> Iterator[str]:
+def running_sink() -> Iterator[str]:
     """The target's URL, for the time of the block."""
     with subprocess.Popen([sys.executable, "-m", "tests.bench.sink"], stdout=subprocess.PIPE) as sink:
         assert sink.stdout is not None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.audit_findings import fix, what
+from hub.auditing.report import MOST
+from hub.cli.audit_findings import GONE, UNANSWERED, fix, what
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, text
 from hub.errors import FatalError
 
@@ -25,12 +26,22 @@ def register(app: typer.Typer) -> None:
     )(audit)
 
 
-def audit(home: HomeOption = HERE, json: JsonOption = False) -> None:
+def audit(
+    home: HomeOption = HERE,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="并向对方系统逐条核对已办的结果 · also ask each system for what was done")
+    ] = False,
+    since: Annotated[
+        str, typer.Option(help="--outside 核对从何时起：1d、2h 或时间 · since when: 1d, 2h, or a time")
+    ] = "1d",
+    json: JsonOption = False,
+) -> None:
     """Compare what was accepted, what lies in the log, what was folded and done, and what the boards show. Exit 0: all holds."""
+    from hub.cli.parked_choice import time_of
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
-    report = full_audit(hub.home, hub.bootstrap)
+    report = full_audit(hub.home, hub.bootstrap, time_of(since) if outside else None)
     if json:
         answer(report)
     else:
@@ -40,8 +51,10 @@ def audit(home: HomeOption = HERE, json: JsonOption = False) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def full_audit(home: Home, bootstrap: str) -> dict[str, Any]:
+def full_audit(home: Home, bootstrap: str, outside_since: str | None = None) -> dict[str, Any]:
     """The whole balance: `ok`, `counts`, `boards`, and `findings`, each with its place and its fix. May run while the hub does.
+
+    With a time, `outside` too: what each system says of what was done there since.
 
     Raises RetryableError while the broker or a database is away, FatalError for a home that has never run.
     """
@@ -58,9 +71,11 @@ def full_audit(home: Home, bootstrap: str) -> dict[str, Any]:
                 "place": "boards",
             }
         )
+    asked = {} if outside_since is None else {"outside": list(_outside(home, bootstrap, outside_since))}
+    report["findings"] += [finding for told in asked.get("outside", ()) for finding in _missing(told)]
     for finding in report["findings"]:
         finding["fix"] = fix(finding["what"])
-    return {**report, "ok": report["ok"] and not wrong, "boards": boards}
+    return {**report, "ok": not report["findings"], "boards": boards, **asked}
 
 
 def _of_log_and_ledger(home: Home, bootstrap: str) -> dict[str, Any]:
@@ -108,6 +123,27 @@ def _boards(home: Home, bootstrap: str) -> Iterator[dict[str, Any]]:
             yield {"board": board, "equal": False, "error": {"code": error.code, "message": error.message()}}
 
 
+def _outside(home: Home, bootstrap: str, since: str) -> Iterator[dict[str, Any]]:
+    """What each system says of what was done there."""
+    from hub.cli.other_programs import ask, error_of
+
+    known = {"HUB_KAFKA": bootstrap, "HUB_DATA": str(home.data)}
+    for told in ask("connectors.reconciling", ["--home", str(home.path), "--since", since], known):
+        if "error" in told:
+            raise error_of(told["error"])
+        yield told["outside"]
+
+
+def _missing(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    place = str(told["instance"])
+    if told["missing"]:
+        names = [f"{gone['case']} {gone['type']} {gone['id']}" for gone in told["missing"]]
+        yield {"what": GONE, "count": len(names), "examples": names[:MOST], "place": place}
+    if told["unanswered"]:
+        why = str(told["error"]["code"]) if told["error"] else ""
+        yield {"what": UNANSWERED, "count": told["unanswered"], "examples": [why], "place": place}
+
+
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report for people."""
     counts = report["counts"]
@@ -116,6 +152,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {text(zh, en)}: {told}"
     for board in report["boards"]:
         yield f"  {text('看板', 'board')} {board['board']}: {_equality(board)}"
+    for told in report.get("outside", ()):
+        yield f"  {text('对方系统', 'outside')} {told['instance']}: {_answers(told)}"
     for finding in report["findings"]:
         yield f"  ✘ {what(finding['what'])}: {finding['count']}  {_few(finding['examples'])}"
         yield f"    {finding.get('place', '')} → {fix(finding['what'])}"
@@ -124,6 +162,14 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
             "  ✔ 核对无误：没有丢失，没有重复，看板与日志一致",
             "  ✔ all holds: nothing lost, nothing twice, boards equal the log",
         )
+
+
+def _answers(told: Mapping[str, Any]) -> str:
+    counted = {**told, "missing": len(told["missing"])}
+    return text(
+        "找到 {found}  找不到 {missing}  无应答 {unanswered}  无法查询 {unasked}  刚办完 {young}",
+        "found {found}  missing {missing}  unanswered {unanswered}  cannot be asked for {unasked}  just done {young}",
+    ).format_map(counted)
 
 
 def _equality(board: Mapping[str, Any]) -> str:

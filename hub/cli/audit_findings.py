@@ -28,7 +28,18 @@ _LEDGER = (
     "the ledger lacks rows: restore it from its backup, then hub audit",
 )
 
+GONE, UNANSWERED = "done, but not found in its system", "done, and its system gave no answer"
 FINDINGS = {
+    GONE: Words(
+        "已办，对方系统里却找不到",
+        "在对方系统查看是否有人删除；若从未有过，请人工补做（hub why 看它从何而来）",
+        "see in that system whether somebody deleted it; if it never was there, do it by hand (hub why tells where it came from)",
+    ),
+    UNANSWERED: Words(
+        "已办，但对方系统没有应答",
+        "hub connectors check，恢复后再核对一次",
+        "hub connectors check, and audit again once it answers",
+    ),
     "published, but not in the log": Words("已发布，日志中却没有", *_REPAIR),
     "not in the log after too long": Words("收下很久了，日志中仍没有", *_RUNNING),
     "gaps in the sequence of partition": Words("序号有缺口，分区", *_REPAIR),

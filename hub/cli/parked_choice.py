@@ -36,7 +36,9 @@ def wanted(
     """The filter of these marks. Raises RejectedError for a cause that no open entry has, and for a time that is none."""
     from hub.ledger.parked_search import Wanted, by_name
 
-    found = Wanted(kind, code, rule, instance, case, _since(since), None if state == "all" else state)
+    found = Wanted(
+        kind, code, rule, instance, case, time_of(since) if since else None, None if state == "all" else state
+    )
     if cause is None or conn is None:
         return found
     named = by_name(conn, cause)
@@ -49,11 +51,10 @@ def wanted(
     return replace(found, cause=named[0])
 
 
-def _since(text: str | None) -> str | None:
+def time_of(text: str) -> str:
+    """A time as people say it, `2h` or `1d` ago or written out. Raises RejectedError for what is none."""
     from schemas.event import moment, stamp
 
-    if text is None:
-        return None
     ago = _AGO.fullmatch(text)
     if ago is not None:
         return stamp(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))

@@ -277,6 +277,12 @@ def of_case(conn: Connection, case: str) -> Sequence[AnyRow]:
     return conn.execute(select(commands).where(commands.c.case_id == case).order_by(commands.c.seq)).all()
 
 
+def done(conn: Connection, since: str, after: int, limit: int = 500) -> Sequence[AnyRow]:
+    """Commands that are done since a time, behind a `seq`, in order."""
+    found = select(commands).where(commands.c.seq > after, commands.c.state == "DONE", commands.c.updated_at >= since)
+    return conn.execute(found.order_by(commands.c.seq).limit(limit)).all()
+
+
 def in_flight(conn: Connection, instance: str, accepted_by: str | None = None) -> bool:
     """Whether a call to this instance is under way or in doubt, so that an object we do not know may be its effect.
 

@@ -37,6 +37,7 @@ KINDS = {
     "garbage-done": "an answer that is no JSON, with a status that says done",
     "drip-done": "an answer of a byte a second",
     "huge-done": "an answer that never ends",
+    "lost": "a task is said to be made, and is not; anything else is well",
 }
 
 
@@ -82,6 +83,8 @@ class Outside:
         self.calls: Counter[str] = Counter()
         self.lag = 0.0
         """Seconds until what was made is found by a look-up."""
+        self.lied: set[str] = set()
+        """The marks of tasks that were said to be made, and were not."""
         self.stopping = threading.Event()
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -136,7 +139,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = orjson.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
         outside = self.server.outside
         wrong = outside.mischief()
+        wrong = None if wrong == "lost" and kind != "tasks" else wrong
         outside.calls[wrong or "well"] += 1
+        if wrong == "lost":
+            return self._lie(body)
         if wrong is not None and not wrong.endswith("-done"):
             return self._refuse(wrong)
         made = outside.make(kind, body, self.headers.get("Idempotency-Key"))
@@ -151,6 +157,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         before = time.monotonic() - outside.lag
         found = [made for made in outside.of(kind.strip("/")) if made.body.get("mark") == mark and made.at <= before]
         self._reply(200, {"items": [{"id": made.id} for made in found]})
+
+    def _lie(self, body: dict[str, Any]) -> None:
+        """Say that it was made. One that was made before, and could not be told, is still there."""
+        outside = self.server.outside
+        known = [made for made in outside.of("tasks") if made.body.get("mark") == body["mark"]]
+        if not known:
+            outside.lied.add(str(body["mark"]))
+        return self._reply(201, {"id": known[0].id if known else f"X-{len(outside.lied)}", **body})
 
     def _refuse(self, wrong: str) -> None:
         status, _, later = wrong.partition("-")

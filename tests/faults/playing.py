@@ -80,10 +80,11 @@ def _settle(made: Stage, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> No
 
 
 def _counts(made: Stage, events: int) -> tuple[int, int]:
-    """Effects that are missing, and effects too many."""
+    """Effects that are missing, and effects too many. What the target said it had done, and had not, is its own loss."""
     lost = doubled = 0
     for kind, each in {"projects": 1, "tasks": TASKS, "messages": 1}.items():
         marks = made.outside.marks(kind)
-        lost += max(0, events * each - len(marks))
+        lied = made.outside.lied if kind == "tasks" else set[str]()
+        lost += max(0, events * each - len(marks) - len(lied - marks.keys()))
         doubled += sum(marks.values()) - len(marks) + max(0, len(marks) - events * each)
     return lost, doubled

@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 from hub.connector import Limits
 from tests.acceptance.outside import Mischief, Seeded, well_behaved
+from tests.acceptance.running import until
 from tests.faults.row import Row
-from tests.faults.stage import Stage
+from tests.faults.stage import LONGEST, Stage
 
 REFUSALS = ("429", "429-later", "500", "503")
 SILENCES = ("hang", "hang-done", "drop", "drop-done", "500-done")
@@ -59,6 +61,24 @@ def all_unknown(stage: Stage, chosen: random.Random) -> None:
     stage.faults += 1
 
 
+def lies_are_found(stage: Stage) -> list[str]:
+    """What the target said it had done, and had not, is found by asking it: all of that, and nothing else."""
+    until(lambda: _told(stage)["young"] == 0, LONGEST, "all has had the time to be found")
+    told = _told(stage)
+    missing = {gone["command"] for gone in told["missing"]}
+    lied = stage.outside.lied - stage.outside.marks("tasks").keys()
+    if missing != lied or told["unanswered"]:
+        return [f"{len(lied)} tasks were not made; told as missing: {len(missing)}, unanswered: {told['unanswered']}"]
+    return []
+
+
+def _told(stage: Stage) -> dict[str, Any]:
+    """What the project tool says of what was done there."""
+    report = stage.hub.json("audit", "--outside")
+    found: dict[str, Any] = next(told for told in report["outside"] if told["instance"] == "pm")
+    return found
+
+
 def no_command_is_parked(stage: Stage) -> list[str]:
     """Credentials that are refused say nothing of a command."""
     parked = int(stage.hub.json("parked", "--kind", "command")["count"])
@@ -78,5 +98,16 @@ ROWS = [
         3.0,
     ),
     Row("F27", "done, but told as failed, and found late", 20, 500, found_late, misbehaving(0.1, *UNTOLD), 3.0),
+    Row(
+        "F27b",
+        "told as done, and never made",
+        20,
+        500,
+        for_a_while,
+        misbehaving(0.1, "lost"),
+        3.0,
+        checks=lies_are_found,
+        any_store=True,
+    ),
     Row("F28", "credentials are refused by all", 2, 200, all_unknown, checks=no_command_is_parked, any_store=True),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 import hub.audit
 import hub.auditing
 from hub.cli import audit, terminal
-from hub.cli.audit_findings import FINDINGS
+from hub.cli.audit_findings import FINDINGS, GONE, UNANSWERED
+from hub.home import Home
 from tests.unit.hub.cli.conftest import Hub
 
 EQUAL = {
@@ -35,7 +37,7 @@ def test_every_finding_of_the_audit_is_known_in_chinese() -> None:
         for found in re.findall(r'report\.find\(\s*f?"([^"{]+)', source.read_text("utf-8"))
     }
     assert len(told) >= 20
-    assert told | {"boards that are not the fold of the log"} == set(FINDINGS)
+    assert told | {"boards that are not the fold of the log", GONE, UNANSWERED} == set(FINDINGS)
 
 
 def test_a_balance_that_holds_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +57,28 @@ def test_a_balance_that_holds_and_one_that_does_not(monkeypatch: pytest.MonkeyPa
     assert "all holds" not in shown
     monkeypatch.setattr(terminal.speech, "language", "zh-CN")
     assert "序号有缺口，分区 3" in "\n".join(audit.lines({**REPORT, "ok": False, "findings": findings}))
+
+
+def test_what_outside_systems_say_is_part_of_the_balance(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    gone = {"command": "c-1", "type": "task.create", "case": "opportunity/crm/O-7", "id": "T-9"}
+    told = {"instance": "pm", "found": 7, "missing": [gone], "unanswered": 2, "unasked": 1, "young": 0}
+    asked: list[str] = []
+
+    def ask(module: str, arguments: list[str], _known: object) -> Iterator[dict[str, object]]:
+        asked.append(f"{module} {arguments[-1]}")
+        yield {"outside": {**told, "error": {"code": "HUB-E4001"}}}
+
+    balance = {**REPORT, "findings": []}
+    monkeypatch.setattr("hub.cli.other_programs.ask", ask)
+    monkeypatch.setattr(audit, "_of_log_and_ledger", lambda *_: balance)
+    monkeypatch.setattr(audit, "_boards", lambda *_: iter([EQUAL]))
+    report = audit.full_audit(Home.load(home), "127.0.0.1:1", "2026-11-21T00:00:00Z")
+    assert asked == ["connectors.reconciling 2026-11-21T00:00:00Z"]
+    assert not report["ok"]
+    shown = "\n".join(audit.lines(report))
+    assert "outside pm: found 7  missing 1  unanswered 2" in shown
+    assert "✘ done, but not found in its system: 1  opportunity/crm/O-7 task.create T-9" in shown
+    assert "✘ done, and its system gave no answer: 2  HUB-E4001" in shown
 
 
 @pytest.mark.parametrize("command", [("audit",), ("rebuild", "tasks"), ("events", "tail")])

@@ -49,7 +49,7 @@ class PartitionState:
     """Cases that are not packed, those touched longest ago first."""
 
     def take(self, records: Iterable[Record]) -> None:
-        """Take state records in, newest offset first in rank."""
+        """Take state records in, newest offset first in rank. Raises FatalError for one that is none."""
         cases = self.cases
         for _, _, offset, key, value, _ in records:
             self.read_to = offset + 1
@@ -60,9 +60,12 @@ class PartitionState:
             elif value is None:
                 cases.pop(key, None)
             else:
-                known, packed = cases.get(key), pack(value)
-                if known is None or offset_of(packed) >= offset_of(known):
-                    cases[key] = packed
+                try:
+                    known, packed = cases.get(key), pack(value)
+                    if known is None or offset_of(packed) >= offset_of(known):
+                        cases[key] = packed
+                except (ValueError, KeyError, TypeError, OverflowError) as error:
+                    raise self._unreadable(key) from error
 
     def _take_place(self, raw: bytes | None) -> None:
         place = read_place(raw)
@@ -93,7 +96,10 @@ class PartitionState:
         try:
             return from_json(unpack(raw))[0]
         except (msgspec.DecodeError, UnicodeDecodeError, cramjam.DecompressionError) as error:
-            raise FatalError("HUB-E6020", partition=self.partition, key=key.decode(errors="replace")) from error
+            raise self._unreadable(key) from error
+
+    def _unreadable(self, key: bytes) -> FatalError:
+        return FatalError("HUB-E6020", partition=self.partition, key=key.decode(errors="replace"))
 
     def keep(self, key: bytes, case: Case, offset: int) -> Outgoing:
         """Remember a case, and give the record that makes it last."""

@@ -65,6 +65,15 @@ def test_state_that_cannot_be_read_stops_the_worker_by_name() -> None:
         assert raised.value.code == "HUB-E6020"
 
 
+@pytest.mark.parametrize("broken", [b"\xff\xfe", b"", b"7", b"{}", b'{"offset":"x"}', b'{"offset":-1,"case":{}}'])
+def test_a_record_that_is_no_state_stops_the_worker_by_name_before_it_folds(broken: bytes) -> None:
+    state = PartitionState(3)
+    with pytest.raises(FatalError) as raised:
+        state.take([record(0, to_json(case(0), 4)), record(1, broken)])
+    assert raised.value.code == "HUB-E6020"
+    assert raised.value.seen["key"] == key(1).decode()
+
+
 def test_catching_up_reads_each_partition_from_where_it_was() -> None:
     log = MemoryLog()
     states = {partition: PartitionState(partition) for partition in (0, 1)}

@@ -34,7 +34,7 @@ LEASE = 6.0
 """Seconds until another program may take the job over from one that sleeps. Two at work at once repeat events, no more."""
 PATIENCE, SLOWEST = 10.0, 1_000_000
 """Seconds to wait for the log's acknowledgement, and bytes a second that it must at least take."""
-BREATH, EACH, LONGEST = 0.02, 0.0012, 0.1
+BREATH, EACH, LONGEST = 0.012, 0.0015, 0.1
 """Seconds between rounds under load, more for each event that the last round carried, and at most. A round costs much the same
 for one event as for twenty, here and with every reader of the log: the nearer the load comes to what they can carry, the fewer
 rounds there are."""

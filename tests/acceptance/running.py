@@ -97,9 +97,9 @@ class RunningHub:
             env=self.environment, capture_output=True, encoding="utf-8", timeout=timeout, check=False,
         )  # fmt: skip
 
-    def json(self, *command: str) -> Any:
+    def json(self, *command: str, timeout: float = 180.0) -> Any:
         """A command's JSON answer."""
-        done = self.run(*command, "--json")
+        done = self.run(*command, "--json", timeout=timeout)
         assert done.stdout.strip(), f"{command} said nothing: {done.stderr}"
         return orjson.loads(done.stdout.strip().splitlines()[-1])
 

@@ -68,6 +68,11 @@ class Load:
         assert self._thread is not None
         self._thread.join()
 
+    def give_up(self) -> None:
+        """Push no new deal, and wait for none."""
+        self._stopping.set()
+        self._flowing.set()
+
     def push(self, times: int = 1) -> int:
         """Push one more deal now; its number, once it is accepted."""
         with self._lock:

@@ -19,6 +19,8 @@ from tests.faults.row import Outcome, Row
 from tests.faults.stage import LONGEST, RECOVERY, Stage, stage
 
 TASKS = 3
+AUDIT = 1200.0
+"""Seconds that an audit may take: two hundred faults come with hundreds of thousands of events."""
 
 
 def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome]:
@@ -30,18 +32,23 @@ def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome
     with tempfile.TemporaryDirectory(prefix="hub-faults-") as folder:
         try:
             with stage(Path(folder), store, seed, rows[0][0].needs) as made:
-                made.load.start()
-                made.recovers()
-                for (row, count), outcome in zip(rows, outcomes, strict=True):
-                    _faults(row, made, count, outcome)
-                    print(
-                        orjson.dumps(outcome.as_json()).decode(), file=sys.stderr, flush=True
-                    )  # so far: counted at the end
-                _settle(made, outcomes, [row for row, _ in rows])
+                _play(rows, made, outcomes)
         except AssertionError as error:
             for outcome in outcomes:
                 outcome.wrong.append(str(error).partition("\n")[0][:600])
     return outcomes
+
+
+def _play(rows: Sequence[tuple[Row, int]], made: Stage, outcomes: Sequence[Outcome]) -> None:
+    made.load.start()
+    try:
+        made.recovers()
+        for (row, count), outcome in zip(rows, outcomes, strict=True):
+            _faults(row, made, count, outcome)
+            print(orjson.dumps(outcome.as_json()).decode(), file=sys.stderr, flush=True)  # so far: counted at the end
+        _settle(made, outcomes, [row for row, _ in rows])
+    finally:
+        made.load.give_up()
 
 
 def _faults(row: Row, made: Stage, count: int, outcome: Outcome) -> None:
@@ -68,9 +75,9 @@ def _settle(made: Stage, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> No
     wrong, events = list(made.load.failed), len(made.load.sent)
     try:
         until(lambda: len(made.outside.of("messages")) >= events, LONGEST, "every deal has its message")
-        until(lambda: bool(made.hub.json("audit").get("ok")), LONGEST, "the audit holds")
+        until(lambda: bool(made.hub.json("audit", timeout=AUDIT).get("ok")), LONGEST, "the audit holds")
     except AssertionError as error:
-        wrong.append(f"{error}; audit: {made.hub.run('audit').stdout[-800:]}")
+        wrong.append(f"{error}; audit: {made.hub.run('audit', timeout=AUDIT).stdout[-800:]}")
     lost, doubled = _counts(made, events)
     wrong += [what for row in rows for what in row.checks(made)]
     wrong += leaks(made.folder / "data", made.environment_of("worker")["HUB_KAFKA"], SECRETS.values())

@@ -1,0 +1,62 @@
+"""What the processor remembers is spoiled, where it lies in the log: F37. It is noticed, and made anew from the log itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from hub.event_log import Outgoing, read_to_end
+from hub.kafka_log import KafkaLog
+from hub.topics import ensure_topics
+from schemas.topics import STATE
+from tests.acceptance.running import until
+from tests.faults.row import Row
+from tests.faults.stage import LONGEST, Stage
+
+CODES = ("HUB-E6020", "HUB-E6023")
+"""The state cannot be read, or is gone."""
+
+
+def spoiled(stage: Stage, chosen: random.Random) -> None:
+    """Its records are overwritten or deleted; the processor meets that when it starts next, and ends rather than go on."""
+    client = {"bootstrap.servers": stage.environment_of("worker")["HUB_KAFKA"]}
+    said = stage.hub.data / "up.log"
+    before = _alarms(said)
+    with stage.without("worker"):
+        chosen.choice((_overwrite, _delete))(client, chosen)
+    stage.faults += 1
+    deal = stage.load.push()
+    # One that has not committed yet how far it is folds the log from its beginning anyway.
+    until(lambda: _alarms(said) > before or stage.has_project(deal), LONGEST, "the processor tells, or goes on")
+    if _alarms(said) > before:
+        stage.hub.stop()
+        mended = stage.hub.run("repair", "state")
+        assert mended.returncode == 0, mended.stderr
+        stage.hub.start()
+
+
+def _alarms(said: Path) -> int:
+    return sum(said.read_text("utf-8", "replace").count(code) for code in CODES)
+
+
+def _overwrite(client: Mapping[str, str], chosen: random.Random) -> None:
+    """Every case's last record is followed by one that says nothing."""
+    log = KafkaLog(client)
+    last = {r.key: r for batch in read_to_end(log, STATE.name, log.starts(STATE.name)) for r in batch if r.value}
+    writer = log.writer()
+    writer.append([Outgoing(STATE.name, key, chosen.randbytes(60), r.partition) for key, r in last.items() if key])
+    writer.close()
+
+
+def _delete(client: Mapping[str, str], _chosen: random.Random) -> None:
+    """All of it is gone."""
+    admin = AdminClient(dict(client))
+    admin.delete_topics([STATE.name])[STATE.name].result(30)
+    until(lambda: STATE.name not in admin.list_topics(timeout=10).topics, LONGEST, "the topic is gone")
+    ensure_topics(client)
+
+
+ROWS = [Row("F37", "the processor's state is spoiled or gone", 1, 10, spoiled)]

@@ -93,7 +93,7 @@ def _race(
 
 
 def _hub(kafka: str, store: str, folder: Path, pushes: int) -> Result:
-    stage = Stage(folder / "home", kafka, store)
+    stage = Stage.anew(folder / "home", kafka, store)
     try:
         program = stage.start()
         _push(stage.port, WARM_UP, 0)

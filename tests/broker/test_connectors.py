@@ -30,7 +30,7 @@ def stage(request: pytest.FixtureRequest, kafka: str, tmp_path: Path) -> Iterato
     if request.param == "postgresql":
         new: NewDatabase = request.getfixturevalue("postgres")
         url = new()
-    made = Stage(tmp_path / "home", kafka, url)
+    made = Stage.anew(tmp_path / "home", kafka, url)
     yield made
     made.stop_all()
 
@@ -38,7 +38,7 @@ def stage(request: pytest.FixtureRequest, kafka: str, tmp_path: Path) -> Iterato
 @pytest.fixture
 def plain(kafka: str, tmp_path: Path) -> Iterator[Stage]:
     """A stage on SQLite."""
-    made = Stage(tmp_path / "home", kafka)
+    made = Stage.anew(tmp_path / "home", kafka)
     yield made
     made.stop_all()
 

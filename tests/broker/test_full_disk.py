@@ -59,7 +59,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def test_a_full_ledger_refuses_with_503_and_loses_nothing_it_accepted(kafka: str, disk: SmallDisk) -> None:
-    stage = Stage(disk.path / "home", kafka)
+    stage = Stage.anew(disk.path / "home", kafka)
     try:
         program = stage.start()
         accepted: set[int] = set()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from confluent_kafka.admin import AdminClient
 
 from hub.event_log import read_to_end
 from hub.kafka_log import KafkaLog
@@ -24,6 +23,7 @@ from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS
 from tests.broker.program import Program, until
 from tests.pushing import SECRET, deal, signed
+from tests.remade_topics import make_anew
 
 HOME = """
 name: stage
@@ -77,11 +77,9 @@ class Stage:
     @classmethod
     def anew(cls, folder: Path, kafka: str, ledger_url: str = "sqlite") -> Stage:
         """A stage whose log is its own: a new ledger takes the place of the one that wrote the log before."""
-        admin, topics = AdminClient({"bootstrap.servers": kafka}), (EVENTS.name, COMMANDS.name)
-        ensure_topics({"bootstrap.servers": kafka})
-        for gone in admin.delete_topics(list(topics)).values():
-            gone.result(20)
-        until(lambda: not admin.list_topics(timeout=10).topics.keys() & topics, "the topics are gone")
+        client = {"bootstrap.servers": kafka}
+        ensure_topics(client)
+        make_anew(client, EVENTS.name, COMMANDS.name)
         return cls(folder, kafka, ledger_url)
 
     def settings(self, **changed: Any) -> None:

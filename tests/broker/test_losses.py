@@ -16,7 +16,6 @@ from hub.embedded_kafka import EmbeddedKafka
 from hub.event_log import Outgoing
 from hub.partitioner import partition_of
 from hub.sequences import Loss, repaired
-from hub.topics import ensure_topics
 from hub.worker.forgetting import forget
 from hub.worker.guard import EXIT_FAILED
 from schemas.event import Event
@@ -24,6 +23,7 @@ from schemas.topics import COMMANDS, EVENTS, PARTITIONS, STATE
 from tests.broker.program import Program, until
 from tests.broker.worker_stage import WorkerStage, lines
 from tests.events import won
+from tests.remade_topics import make_anew
 
 pytestmark = pytest.mark.broker
 COMMANDS_A_DEAL = 5
@@ -167,7 +167,7 @@ def test_a_log_that_was_made_anew_is_not_taken_for_the_old_one(stage: WorkerStag
     stage.put(sent.deals(3, 4))
     stage.catches_up()
     stop(worker)
-    remade(stage)
+    make_anew(stage.client, EVENTS.name)
     worker = stage.start()
     until(lambda: bool(halts(worker)), worker.last_words)
     assert {(told["code"], told["partition"]) for told in halts(worker)} == {("HUB-E2112", 3)}
@@ -195,10 +195,7 @@ def test_state_that_is_gone_ends_the_worker_instead_of_starting_every_case_anew(
     stage.put(sent.deals(0, 2))
     stage.catches_up()
     stop(worker)
-    admin = AdminClient({**stage.client})
-    admin.delete_topics([STATE.name])[STATE.name].result(20)
-    until(lambda: STATE.name not in admin.list_topics(timeout=10).topics, "the topic is gone")
-    ensure_topics(stage.client)
+    make_anew(stage.client, STATE.name)
     stage.put(sent.deals(0, 1))
     worker = stage.start(fail="worker.states-delivered:1000000:exit")
     assert worker.ended() == EXIT_FAILED
@@ -218,11 +215,3 @@ def cut(stage: WorkerStage, partition: int, before: int) -> None:
     (done,) = admin.delete_records([TopicPartition(EVENTS.name, partition, before)]).values()
     done.result(20)
     assert stage.log.starts(EVENTS.name)[partition] == before
-
-
-def remade(stage: WorkerStage) -> None:
-    """Delete the topic of events and make it anew, empty."""
-    admin = AdminClient({**stage.client})
-    admin.delete_topics([EVENTS.name])[EVENTS.name].result(20)
-    until(lambda: EVENTS.name not in admin.list_topics(timeout=10).topics, "the topic is gone")
-    ensure_topics(stage.client)

@@ -6,15 +6,13 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
-
 from hub.event_log import Outgoing, read_to_end
 from hub.kafka_log import KafkaLog
-from hub.topics import ensure_topics
 from schemas.topics import STATE
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage
+from tests.remade_topics import make_anew
 
 CODES = ("HUB-E6020", "HUB-E6023")
 """The state cannot be read, or is gone."""
@@ -53,10 +51,7 @@ def _overwrite(client: Mapping[str, str], chosen: random.Random) -> None:
 
 def _delete(client: Mapping[str, str], _chosen: random.Random) -> None:
     """All of it is gone."""
-    admin = AdminClient(dict(client))
-    admin.delete_topics([STATE.name])[STATE.name].result(30)
-    until(lambda: STATE.name not in admin.list_topics(timeout=10).topics, LONGEST, "the topic is gone")
-    ensure_topics(client)
+    make_anew(client, STATE.name)
 
 
 ROWS = [Row("F37", "the processor's state is spoiled or gone", 1, 10, spoiled)]

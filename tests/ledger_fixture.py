@@ -1,4 +1,4 @@
-"""A ledger for each test, on either of its databases."""
+"""An empty database of either kind for a test, and a ledger in it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.postgres_fixture import NewDatabase
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database: a file, or one of a real PostgreSQL."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    new: NewDatabase = request.getfixturevalue("postgres")
-    return new()
+        return f"sqlite:///{tmp_path}/store.sqlite"
+    new_database: NewDatabase = request.getfixturevalue("postgres")
+    return new_database()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
 class RunningHub:
     """One hub on one home, with data of its own."""
 
-    def __init__(self, home: Path, data: Path, environment: Mapping[str, str]) -> None:
-        self.home, self.data, self.port = home, data, free_port()
+    def __init__(self, home: Path, data: Path, environment: Mapping[str, str], command: Sequence[str] = HUB) -> None:
+        self.home, self.data, self.port, self.command = home, data, free_port(), command
         self.environment = {
             **os.environ,
             **environment,
@@ -55,7 +55,7 @@ class RunningHub:
         (self.data / "up.log").unlink(missing_ok=True)
         with (self.data / "up.log").open("ab") as out:
             self.process = subprocess.Popen(
-                [*HUB, "up", "--home", str(self.home), "--json"], env=self.environment, stdout=out, stderr=out
+                [*self.command, "up", "--home", str(self.home), "--json"], env=self.environment, stdout=out, stderr=out
             )
         until(self._is_ready, READY_SECONDS, f"hub up is ready; its last words: {self.last_words()}")
 
@@ -105,9 +105,11 @@ class RunningHub:
 
 
 @contextlib.contextmanager
-def running_hub(home: Path, data: Path, environment: Mapping[str, str]) -> Iterator[RunningHub]:
-    """A hub for the time of the block; killed with everything it has, should it not stop."""
-    hub = RunningHub(home, data, environment)
+def running_hub(
+    home: Path, data: Path, environment: Mapping[str, str], command: Sequence[str] = HUB
+) -> Iterator[RunningHub]:
+    """A hub for the time of the block, run as `command` up; killed with everything it has, should it not stop."""
+    hub = RunningHub(home, data, environment, command)
     try:
         hub.start()
         yield hub

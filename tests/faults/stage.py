@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from tests.postgres_server import PostgresServer
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
 PROGRAMS = ("worker", "connectors", "projections", "broker")
+HUB = (sys.executable, "-m", "tests.faults.impatient")
 POSTGRESQL = 0.6
 """The share of the load that two cores carry beside outages when the database server and the proxy before it run on them too."""
 RECOVERY = 60.0
@@ -177,7 +179,7 @@ def stage(folder: Path, store: str, seed: int, needs: str = "") -> Iterator[Stag
         (folder / "fail").write_text("")
         if needs == "clock":
             told |= turnable(folder / "clock")
-        hub = ending.enter_context(running_hub(ACME, folder / "data", told))
+        hub = ending.enter_context(running_hub(ACME, folder / "data", told, HUB))
         yield Stage(hub, outside, Load(hub.url, seed), folder, postgres, proxies)
 
 

@@ -17,15 +17,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from connectors import registry
 from connectors.checking import as_value, tell
 from connectors.executor.lane import Lane
 from connectors.executor.lanes import Lanes
 from connectors.executor.preparing import Prepared, from_ledger, prepare
+from connectors.executor.verdicts import seen_of
 from connectors.staff import Staff
 from hub.clock import Clock, SystemClock
 from hub.connector import Once, Sends
-from hub.errors import HubError
+from hub.errors import HubError, RejectedError
 from hub.home import Home
 from hub.ledger import commands
 from hub.ledger.ledger import Ledger
@@ -47,12 +50,17 @@ class Told:
     unanswered: int = 0
     missing: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
-    """The last answer that failed."""
+    """Why the last one that is `unanswered` is."""
     failing: int = 0
 
     def failed(self, error: HubError) -> None:
         """It gave no answer."""
-        self.unanswered, self.failing, self.error = self.unanswered + 1, self.failing + 1, as_value(error)
+        self.broke(error)
+        self.failing += 1
+
+    def broke(self, error: HubError) -> None:
+        """The question could not be put, which says nothing of whether the system is there."""
+        self.unanswered, self.error = self.unanswered + 1, as_value(error)
 
     def as_value(self) -> dict[str, Any]:
         """For the line."""
@@ -114,6 +122,11 @@ def _ask(told: Told, ledger: Ledger, lanes: Lanes, lane: Lane, row: AnyRow, cloc
             is_there = _look(_prepared(ledger, lanes, lane, row), lane, sends, clock)
         except HubError as error:
             told.failed(error)
+            return
+        except SQLAlchemyError:  # the ledger's trouble, which no other command is spared
+            raise
+        except Exception as error:  # a bug of ours: the others are asked for
+            told.broke(RejectedError("HUB-E4066", **seen_of(lane.name, error)))
             return
         told.failing = 0
         told.found += is_there

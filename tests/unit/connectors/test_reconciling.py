@@ -105,6 +105,17 @@ def test_a_system_that_is_away_is_left_alone_soon(bench: Bench) -> None:
     assert told.error["code"] == "HUB-E4001"
 
 
+def test_a_connector_that_breaks_on_a_look_costs_that_answer_only(bench: Bench) -> None:
+    pm, asked = bench.system("pm", class_=Once.MARK, limits=QUICK), tasks(2 * IN_A_ROW)
+    done(bench, *asked)
+    pm.finding = [ValueError("secret")] * (IN_A_ROW + 1)
+    told = ask(bench)["pm"]
+    assert (told.unanswered, told.found) == (IN_A_ROW + 1, IN_A_ROW - 1)
+    assert told.error is not None
+    assert told.error["code"] == "HUB-E4066"
+    assert "secret" not in str(told.as_value())
+
+
 def test_only_what_was_done_since_is_asked_for(bench: Bench) -> None:
     pm = bench.system("pm", class_=Once.MARK, limits=QUICK)
     done(bench, *tasks(3))

@@ -37,8 +37,8 @@ def audit(
     json: JsonOption = False,
 ) -> None:
     """Compare what was accepted, what lies in the log, what was folded and done, and what the boards show. Exit 0: all holds."""
-    from hub.cli.parked_choice import time_of
     from hub.cli.running_hub import RunningHub
+    from hub.cli.times import time_of
 
     hub = RunningHub.of(home)
     report = full_audit(hub.home, hub.bootstrap, time_of(since) if outside else None)
@@ -111,10 +111,9 @@ def _outbox_id(conn: Connection) -> str:
 
 def _boards(home: Home, bootstrap: str) -> Iterator[dict[str, Any]]:
     """Each board beside the fold of the log; one that could not be compared is not equal, and says why."""
-    from hub.cli.other_programs import ask, error_of
+    from hub.cli.other_programs import ask_of, error_of
 
-    known = {"HUB_KAFKA": bootstrap, "HUB_DATA": str(home.data)}
-    for told in ask("projections.rebuilding", ["--home", str(home.path), "--all", "--verify"], known):
+    for told in ask_of(home, bootstrap, "projections.rebuilding", "--all", "--verify"):
         if "board" in told:
             yield told["board"]
         elif "error" in told:
@@ -125,10 +124,9 @@ def _boards(home: Home, bootstrap: str) -> Iterator[dict[str, Any]]:
 
 def _outside(home: Home, bootstrap: str, since: str) -> Iterator[dict[str, Any]]:
     """What each system says of what was done there."""
-    from hub.cli.other_programs import ask, error_of
+    from hub.cli.other_programs import ask_of, error_of
 
-    known = {"HUB_KAFKA": bootstrap, "HUB_DATA": str(home.data)}
-    for told in ask("connectors.reconciling", ["--home", str(home.path), "--since", since], known):
+    for told in ask_of(home, bootstrap, "connectors.reconciling", "--since", since):
         if "error" in told:
             raise error_of(told["error"])
         yield told["outside"]

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hub.cli.terminal import speech
 from hub.errors import FatalError, HubError, Place
+
+if TYPE_CHECKING:
+    from hub.home import Home
 
 
 def ask(
@@ -40,6 +43,12 @@ def ask(
             words.seek(0)
             last = words.read().decode(errors="replace").strip().splitlines()[-1:] or [f"exit {process.returncode}"]
             raise FatalError("HUB-E1020", program=module, last=last[0])
+
+
+def ask_of(home: Home, bootstrap: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """`ask` about the log at `bootstrap` and the data of this home."""
+    known = {"HUB_KAFKA": bootstrap, "HUB_DATA": str(home.data)}
+    return ask(module, ["--home", str(home.path), *arguments], known)
 
 
 def error_of(told: Mapping[str, Any]) -> HubError:

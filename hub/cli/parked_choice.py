@@ -1,13 +1,12 @@
-"""Which entries a person means: filters, causes and times, as the ledger looks for them."""
+"""Which entries a person means: filters and causes, as the ledger looks for them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from hub.cli.times import time_of
 from hub.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from hub.ledger.ledger import Ledger
     from hub.ledger.metadata import AnyRow
     from hub.ledger.parked_search import Wanted
-
-_AGO = re.compile(r"(\d{1,6})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def wanted(
@@ -49,20 +45,6 @@ def wanted(
     if len(named) > 1:
         raise RejectedError("HUB-E6207", ref=cause, candidates=", ".join(each.name for each in named[:5]))
     return replace(found, cause=named[0])
-
-
-def time_of(text: str) -> str:
-    """A time as people say it, `2h` or `1d` ago or written out. Raises RejectedError for what is none."""
-    from schemas.event import moment, stamp
-
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return stamp(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
-    try:
-        named = datetime.fromisoformat(text)
-        return stamp(named.astimezone() if named.tzinfo is None else moment(text))
-    except ValueError as error:
-        raise RejectedError("HUB-E6209", time=text) from error
 
 
 def pages(ledger: Ledger, wanted: Wanted) -> Iterator[Sequence[AnyRow]]:

@@ -57,11 +57,10 @@ def rebuild(
 
 def _asked(hub: RunningHub, arguments: list[str], quiet: bool) -> Iterator[dict[str, Any] | HubError]:
     """Each board's comparison, or why there is none."""
-    from hub.cli.other_programs import ask, error_of
+    from hub.cli.other_programs import ask_of, error_of
 
-    known = {"HUB_KAFKA": hub.bootstrap, "HUB_DATA": str(hub.home.data)}
     with _bar(quiet) as bar:
-        for told in ask("projections.rebuilding", ["--home", str(hub.home.path), *arguments], known):
+        for told in ask_of(hub.home, hub.bootstrap, "projections.rebuilding", *arguments):
             if "unknown" in told:
                 raise typer.BadParameter(f"{', '.join(told['unknown'])}: {', '.join(told['known'])}")
             if "progress" in told:

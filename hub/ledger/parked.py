@@ -71,6 +71,13 @@ Index("parked_open", _columns.subject, sqlite_where=is_open, postgresql_where=is
 Index("parked_case", _columns.case_id, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_row", _columns.id, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_asked", _columns.kind, _columns.id, sqlite_where=_is_asked, postgresql_where=_is_asked)
+# Covers the groups of `hub.ledger.parked_search`: their rows, with bytes of up to half a megabyte each, are not touched.
+Index(
+    "parked_cause",
+    *(_columns[name] for name in ("kind", "code", "rule", "place", "instance", "id", "parked_at", "state")),
+    sqlite_where=is_open,
+    postgresql_where=is_open,
+)
 _SETTLE = """
     WITH given (ref, state, settled_at) AS ({given})
     UPDATE parked SET state = given.state, settled_at = given.settled_at
@@ -78,13 +85,6 @@ _SETTLE = """
 """
 _ASKED = (
     select(parked).where(is_open, parked.c.kind == bound("of"), _is_asked).order_by(parked.c.id).limit(bound("most"))
-)
-# Covers the groups of `hub.ledger.parked_search`: their rows, with bytes of up to half a megabyte each, are not touched.
-Index(
-    "parked_cause",
-    *(_columns[name] for name in ("kind", "code", "rule", "place", "instance", "id", "parked_at", "state")),
-    sqlite_where=is_open,
-    postgresql_where=is_open,
 )
 _REASON = ("code", "seen", "place", "rule", "mark")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli.init import write_env
 from hub.cli.terminal import Exit, JsonOption, answer, say, text
 from hub.errors import FatalError, RetryableError
 
@@ -73,7 +74,7 @@ def demo(
     )
     began = time.monotonic()
     with tryton(root / "tryton") as (settings, ask):
-        _make_home(root)
+        _make_home(root, settings)
         os.environ.update(environment(settings))
         home = Home.load(root)
         teller = Teller(json)
@@ -93,11 +94,15 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """What the demo's hub.yaml reads from the environment, and where the demo is, whatever else the environment says."""
     from hub.embedded_kafka import ports
 
-    names = ("url", "database", "login", "password")
     wanted = int(os.environ.get("HUB_WEB_PORT", WEB_PORT))
     web = {"HUB_WEB_PORT": str(ports.choose([wanted])), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
     none = dict.fromkeys(("HUB_KAFKA", "HUB_LEDGER", "HUB_BOARDS"), "")  # those of a hub that is no demo
-    return {**{f"TRYTON_{name.upper()}": settings[name] for name in names}, **web, **none}
+    return {**account(settings), **web, **none}
+
+
+def account(settings: Mapping[str, str]) -> dict[str, str]:
+    """How to get into that Tryton."""
+    return {f"TRYTON_{name.upper()}": settings[name] for name in ("url", "database", "login", "password")}
 
 
 def _refuse_a_second(root: Path) -> None:
@@ -109,9 +114,11 @@ def _refuse_a_second(root: Path) -> None:
         raise FatalError("HUB-E1010", pid=run.notes().get("pid", "?"), home=root)
 
 
-def _make_home(root: Path) -> None:
+def _make_home(root: Path, settings: Mapping[str, str]) -> None:
+    """With an `.env`, so that every other command works on this home too, while the demo runs."""
     template = Path(__file__).parents[1] / "templates" / "demo"
     shutil.copytree(template, root, dirs_exist_ok=True)
+    write_env(root, account(settings))
 
 
 @contextlib.contextmanager
@@ -155,8 +162,9 @@ def _play(ask: Ask) -> None:
     """Win a deal every few seconds, until a signal ends it."""
     say(
         text(
-            "  下一步：打开看板，点“为什么？”；在 Tryton 里赢单的是销售王芳",
-            "  next: open the board, press “Why”; it is the salesperson Wang Fang who wins deals in Tryton",
+            "  下一步：打开看板，点“为什么？”；在 Tryton 里赢单的是销售王芳。另开一个终端可试：hub status --home .hub/demo",
+            "  next: open the board, press “Why”; it is the salesperson Wang Fang who wins deals in Tryton. "
+            "In another terminal: hub status --home .hub/demo",
         )
     )
     for number, (name, customer, amount) in enumerate(itertools.cycle(DEALS)):

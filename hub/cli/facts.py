@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +25,7 @@ LINES: dict[str, tuple[str, str]] = {
     "work.task.created": ("  → 任务 {title} · {assignee}", "  → task {title} · {assignee}"),
     "work.task.completed": ("完成 {title} ({ref})", "done {title} ({ref})"),
     "work.project.completed": ("项目完成 {name} ({ref})", "project completed {name} ({ref})"),
+    "hub.command.done message.send": ("  → 消息 {text} · {to}", "  → message {text} · {to}"),
     "hub.command.done": ("  → {type} 已办 {id}", "  → {type} done {id}"),
     "hub.command.parked": (
         "  ✘ {type} 停放：{code} {reason} → hub parked list",
@@ -41,15 +42,20 @@ class _Fields(dict[str, Any]):
         return ""
 
 
-def line_of(event: Event, language: str) -> str | None:
-    """The line for an event; None for those that are no news to a person."""
-    found = LINES.get(event.type)
+def line_of(event: Event, language: str, names: Mapping[str, str]) -> str | None:
+    """The line for an event; None for those that are no news to a person. `names`: reference → a person's name."""
+    found = LINES.get(f"{event.type} {event.data.get('type')}") or LINES.get(event.type)
     if found is None:
         return None
     template = found[0] if language == "zh-CN" else found[1]
-    ref = event.subject.partition("/")[2]
-    told = _Fields({**event.data, "ref": ref})
+    ref, arguments = event.subject.partition("/")[2], event.data.get("arguments") or {}
+    told = _Fields({name: _said(value, names) for name, value in {**arguments, **event.data, "ref": ref}.items()})
     return f"  {local(event.recordedtime)}  {template.format_map(told).rstrip(' ·')}"
+
+
+def _said(value: Any, names: Mapping[str, str]) -> Any:
+    """In one line, a person by name."""
+    return " ".join(names.get(value, value).split()) if isinstance(value, str) else value
 
 
 def local(stamp: str) -> str:
@@ -60,8 +66,8 @@ def local(stamp: str) -> str:
 class FactLines:
     """Follows the log from its end on and says each fact; a broker that is away is waited for."""
 
-    def __init__(self, log: EventLog, language: str, say: Callable[[str], None]) -> None:
-        self._log, self._language, self._say = log, language, say
+    def __init__(self, log: EventLog, language: str, names: Mapping[str, str], say: Callable[[str], None]) -> None:
+        self._log, self._language, self._names, self._say = log, language, names, say
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="facts", daemon=True)
         self._positions: dict[int, int] | None = None
@@ -95,7 +101,7 @@ class FactLines:
 
     def _tell(self, raw: bytes) -> None:
         try:
-            line = line_of(Event.from_json(raw), self._language)
+            line = line_of(Event.from_json(raw), self._language, self._names)
         except ValidationError:
             return
         if line is not None:

@@ -68,7 +68,7 @@ def make(folder: Path, template: str) -> dict[str, str]:
     named = dict.fromkeys(_VARIABLE.findall((folder / "hub.yaml").read_text("utf-8")))
     values = {name: _first(name) for name in named}
     (folder / ".env.example").write_text(_lines(dict.fromkeys(values, "")), "utf-8")
-    _write_private(folder / ".env", _lines(values))
+    write_env(folder, values)
     (folder / ".gitignore").write_text(KEPT_OUT, "utf-8")
     if not (folder / "README.md").exists():
         told = NEXT_STEPS.read_text("utf-8").replace("@NAME@", folder.resolve().name)
@@ -103,6 +103,12 @@ def _about(name: str) -> str:
     if name.endswith("_URL"):
         return "对方系统的地址 · the address of that system"
     return "对方系统的账号信息 · of our account over there"
+
+
+def write_env(folder: Path, values: Mapping[str, str]) -> None:
+    """Write a home's `.env`, in the place of one that is there."""
+    (folder / ".env").unlink(missing_ok=True)
+    _write_private(folder / ".env", _lines(values))
 
 
 def _write_private(file: Path, content: str) -> None:

@@ -78,7 +78,8 @@ def running(supervisor: Supervisor, teller: Teller) -> Iterator[None]:
     lines: FactLines | None = None
     try:
         supervisor.start()
-        lines = FactLines(supervisor.log(), supervisor.home.config.language, teller.fact)
+        home = supervisor.home
+        lines = FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact)
         lines.start()
         yield
     except ToldToStop:
@@ -141,13 +142,13 @@ def _line(what: str, facts: Mapping[str, Any]) -> str | None:
                 "  ✔ boards {url}/   (this machine only, until there is sign-in)",
             ).format_map(facts)
         case "ended":
-            last = "".join(f"\n      {line}" for line in list(facts.get("last") or ())[-3:])
-            return (
-                text(
-                    "  ✘ {program} 意外退出（{code}），正在重启", "  ✘ {program} ended ({code}), starting it again"
-                ).format_map(facts)
-                + last
-            )
+            said = text("  ✘ {program} 意外退出（{code}），正在重启", "  ✘ {program} ended ({code}), starting it again")
+            more = [*facts["last"], *([text("日志 {log}", "log {log}").format_map(facts)] if facts["log"] else [])]
+            return "\n      ".join([said.format_map(facts), *more])
+        case "alarm":
+            place = f"{facts['place']}  " if "place" in facts else ""
+            fix = f"\n    → {facts['fix']}" if "fix" in facts else ""
+            return f"  ✘ {facts['program']}  {place}{facts['code']}  {facts.get('reason', '')}{fix}"
         case "stopping":
             return text("正在停止…", "stopping…")
         case "restarted":

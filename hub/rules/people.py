@@ -61,6 +61,11 @@ class People:
         return PREFIX + (holders[0] if len(holders) == 1 else max(holders, key=lambda one: _weight(case_id, one)))
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """Reference → name."""
+        return {PREFIX + person_id: person.name for person_id, person in self.people.items()}
+
+    @property
     def roles(self) -> frozenset[str]:
         """Every role that somebody holds."""
         return frozenset(self._holders)

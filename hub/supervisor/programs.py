@@ -41,6 +41,8 @@ class Program:
 
     plan: Plan
     told: Told
+    heard: Callable[[str], None] = lambda line: None
+    """Called with each line that it writes."""
     back_off: BackOff = field(default_factory=BackOff)
     process: Process | None = None
     restarts: int = 0
@@ -69,7 +71,7 @@ class Program:
                 self.plan.command,
                 self.plan.directory,
                 self.plan.environment,
-                sink=lambda line: _write(log, line),
+                sink=lambda line: self._take(log, line),
                 inherits=self.plan.inherits,
             )
             process.start()
@@ -79,6 +81,10 @@ class Program:
                 process.stop(GRACE)
             code = process.join()
         return code, list(process.tail)[-20:]
+
+    def _take(self, log: TextIO | None, line: str) -> None:
+        _write(log, line)
+        self.heard(line)
 
     def stop(self, grace: float = GRACE) -> None:
         """SIGTERM, wait, SIGKILL; returns after its end."""

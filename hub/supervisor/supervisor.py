@@ -16,6 +16,7 @@ from hub.errors import FatalError, HubError, RetryableError
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ready import is_ready
+from hub.supervisor.alarms import Alarms, plain
 from hub.supervisor.programs import Plan, Program
 from hub.supervisor.restarts import BackOff
 from hub.supervisor.run_folder import RunFolder
@@ -29,7 +30,7 @@ NOTE_AGAIN = 1.0
 """Seconds until notes that could not be written are tried again."""
 
 Say = Callable[[str, dict[str, object]], None]
-"""Told (what, facts): `broker`, `topics`, `ready`, `restarted`, `ended`, …"""
+"""Told (what, facts): `broker`, `topics`, `ready`, `restarted`, `ended`, `alarm`, …"""
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Supervisor:
     bootstrap: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _noting: threading.Lock = field(default_factory=threading.Lock)
+    _alarms: Alarms = field(default_factory=Alarms)
     _door: socket.socket | None = None
     """Where pushes arrive. It stays open while the program behind it restarts: who comes meanwhile waits, and is not refused."""
 
@@ -64,7 +66,7 @@ class Supervisor:
         made = ensure_topics(client, replication=self.home.config.kafka.replication)
         self.say("topics", {"made": len(made)})
         for name in self.only:
-            program = Program(self._plan(name), self._told)
+            program = Program(self._plan(name), self._told, self._heard)
             self.programs.append(program)
             program.start()
         self._note()
@@ -105,7 +107,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             why = broker.failure()
-            self.say("ended", {"program": "broker", "code": code, "last": [why.message()] if why else []})
+            self.say("ended", {"program": "broker", "code": code, "last": [why.message()] if why else [], "log": ""})
             self._stopping.wait(back_off.after(time.monotonic() - began))
             self._restart_broker(broker, back_off)
 
@@ -136,12 +138,20 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
         inherits = [self._door.fileno()] if name == "connectors" and self._door is not None else []
-        return Plan(name, command, Path.cwd(), environment, self.home.data / "logs" / f"{name}.log", inherits)
+        return Plan(name, command, Path.cwd(), environment, Path(self._log_of(name)), inherits)
 
     def _told(self, program: str, what: str, number: int | None, last: Sequence[str]) -> None:
         self._note()
         if what == "ended":
-            self.say("ended", {"program": program, "code": number, "last": list(last)})
+            self.say("ended", {"program": program, "code": number, "last": plain(last), "log": self._log_of(program)})
+
+    def _heard(self, line: str) -> None:
+        alarm = self._alarms.of(line)
+        if alarm is not None:
+            self.say("alarm", alarm)
+
+    def _log_of(self, program: str) -> str:
+        return str(self.home.data / "logs" / f"{program}.log")
 
     def _note(self) -> None:
         """Tell others what runs now. Each program's keeper calls it, from a thread of its own.

@@ -55,7 +55,8 @@ class RuleNews:
 
     def _say(self, errors: tuple[HubError, ...]) -> None:
         for error in errors:
-            log.error("rules.broken", code=error.code, place=str(error.place), reason=error.message())
+            place = str(error.place or "")
+            log.error("rules.broken", code=error.code, place=place, reason=error.message(), fix=error.fix())
 
     def _tell(self) -> None:
         """Put what changed since the last telling into the log. Told twice after a crash, it is the same event."""

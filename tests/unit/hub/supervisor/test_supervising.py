@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -52,6 +53,19 @@ def test_a_program_that_is_killed_is_started_again_and_stops_when_told(tmp_path:
     assert ("ended", -signal.SIGKILL) in said
     assert kept.restarts == 1
     assert "up" in (tmp_path / "logs" / "sleeper.log").read_text("utf-8")
+
+
+def test_an_alarm_of_a_program_is_said_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "hub.yaml").write_text("name: small\n", "utf-8")
+    said: list[tuple[str, dict[str, object]]] = []
+    supervisor = Supervisor(Home.load(tmp_path, {}), lambda what, facts: said.append((what, facts)))
+    written = {"program": "sleeper", "code": "HUB-E3110", "level": "error", "reason": "broken"}
+    kept = program(tmp_path, f"import time; print({json.dumps(json.dumps(written))}, flush=True); time.sleep(60)", [])
+    kept.heard = supervisor._heard
+    kept.start()
+    until(lambda: bool(said), 10, "the alarm is said")
+    kept.stop(5)
+    assert said == [("alarm", {"program": "sleeper", "code": "HUB-E3110", "reason": "broken"})]
 
 
 def test_one_supervisor_a_home(tmp_path: Path) -> None:

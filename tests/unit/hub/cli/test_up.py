@@ -1,0 +1,61 @@
+"""What `hub up` says: business facts and alarms, one line each, in both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from hub.cli import terminal
+from hub.cli.facts import line_of
+from hub.cli.up import Teller
+from tests.events import event
+
+NAMES = {"person/li.lei": "李雷"}
+
+
+def said(what: str, facts: Mapping[str, Any], capsys: pytest.CaptureFixture[str], json: bool = False) -> str:
+    Teller(json)(what, facts)
+    return capsys.readouterr().out
+
+
+def test_an_alarm_says_where_what_and_the_way_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal.speech, "language", "en")
+    facts = {"program": "worker", "place": "rules/a.yaml:5:9", "code": "HUB-E3110", "reason": "no", "fix": "mend it"}
+    assert said("alarm", facts, capsys) == "  ✘ worker  rules/a.yaml:5:9  HUB-E3110  no\n    → mend it\n"
+    assert said("alarm", {"program": "connectors", "code": "HUB-E4065"}, capsys).strip() == "✘ connectors  HUB-E4065"
+    assert '"what":"alarm"' in said("alarm", facts, capsys, json=True)
+
+
+def test_a_program_that_ended_has_its_last_plain_words_and_its_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal.speech, "language", "en")
+    facts = {"program": "worker", "code": -11, "last": ["Segmentation fault"], "log": "logs/worker.log"}
+    shown = said("ended", facts, capsys)
+    assert shown == "  ✘ worker ended (-11), starting it again\n      Segmentation fault\n      log logs/worker.log\n"
+    broker = said("ended", {"program": "broker", "code": -9, "last": [], "log": ""}, capsys)
+    assert broker == "  ✘ broker ended (-9), starting it again\n"
+
+
+@pytest.mark.parametrize(
+    ("language", "shown"), [("zh-CN", "→ 消息 已立项 见看板 · 李雷"), ("en", "→ message 已立项 见看板 · 李雷")]
+)
+def test_a_message_is_told_by_its_text_and_its_receiver(language: str, shown: str) -> None:
+    asked = {"to": "person/li.lei", "text": "已立项\n见看板"}
+    data = {"type": "message.send", "arguments": asked, "attempts": 1}
+    told = line_of(event("hub.command.done", "command/desk/c1", data=data), language, NAMES)
+    assert told is not None
+    assert told.endswith(shown)
+
+
+def test_people_are_told_by_name_and_strangers_as_they_are() -> None:
+    for assignee, name in (("person/li.lei", "李雷"), ("person/gone", "person/gone")):
+        made = event("work.task.created", "task/desk/t1", data={"title": "启动会", "assignee": assignee})
+        told = line_of(made, "zh-CN", NAMES)
+        assert told is not None
+        assert told.endswith(f"→ 任务 启动会 · {name}")
+    assert line_of(event("crm.account.changed", "account/crm/a1", data={"name": "A"}), "en", NAMES) is None

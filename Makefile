@@ -28,9 +28,9 @@ endif
 demo: install
 	$(BIN)/hub demo $(if $(ONCE),--once)
 
-# make test T=tests/unit    a part of them
+# make test T=tests/unit    a part of them, one after the other
 test: install
-	$(BIN)/python -m pytest $(T)
+	$(BIN)/python -m pytest $(or $(T),-n auto --maxprocesses 2 --dist loadfile)
 
 check: install
 	$(BIN)/ruff format --check .

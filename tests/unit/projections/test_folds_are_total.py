@@ -58,7 +58,7 @@ def events(draw: st.DrawFn) -> Event:
     return event(draw(TYPES), subject, data, case=case, minutes=draw(st.integers(0, 5)), version=version)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(told=st.lists(events(), max_size=6))
 def test_no_fold_fails(told: list[Event]) -> None:
     raw = [json.dumps(each.model_dump(exclude_none=True)).encode() for each in told]

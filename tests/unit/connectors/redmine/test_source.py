@@ -207,7 +207,7 @@ LATE_BEHIND_A_PAGE = [*[("create",)] * 3, ("change", 0, 1.0), *[("poll",)] * 3, 
 @example(before=[("create",), ("tick", 30.0), ("create",)], steps=LATE_BEHIND_A_NEWER_ONE)
 @example(before=[], steps=LATE_BEHIND_A_PAGE)
 @given(before=STEPS, steps=STEPS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_transition_after_the_first_poll_is_told_once_and_in_order(
     before: list[tuple[Any, ...]], steps: list[tuple[Any, ...]]
 ) -> None:
@@ -227,7 +227,7 @@ def test_every_transition_after_the_first_poll_is_told_once_and_in_order(
 
 
 @given(steps=STEPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_from_a_given_time_on_all_is_told(steps: list[tuple[Any, ...]]) -> None:
     redmine = Memory()
     hub = Hub(redmine, skew=-7200.0, since="2020-01-01T00:00:00Z")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.event_log import Outgoing, Record
@@ -51,7 +51,6 @@ def test_a_chunk_redelivered_on_its_own_state_changes_nothing() -> None:
     assert (again.outputs, again.states, again.repeated) == ([], [], 6)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(cut=st.integers(0, 6), kept=st.lists(st.booleans(), min_size=3, max_size=3))
 def test_after_a_crash_anywhere_the_commands_are_the_same(cut: int, kept: list[bool]) -> None:
     """Outputs went out; of the states, only some did; the chunk comes again, perhaps cut elsewhere."""

@@ -24,7 +24,7 @@ from hub.ledger.commands import commands
 from hub.ledger.metadata import AnyRow
 from hub.ledger.outbox import outbox
 from hub.ledger.parked import parked
-from hub.sequences import told_repaired
+from hub.losses import told_repaired
 from schemas.event import derived_id, stamp
 from schemas.topics import COMMANDS, EVENTS
 

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 from hub.event_log import EventLog, Record, read_to_end
 from hub.ledger import outbox
 from hub.ledger.metadata import AnyRow
-from hub.sequences import Loss, Place, follow, numbered, passed_over, repaired, settled_by
+from hub.losses import repaired, settled_by
+from hub.sequences import Loss, Place, follow, numbered, passed_over
 from hub.worker.state import PLACE, read_place
 from schemas.topics import EVENTS, STATE
 

@@ -7,28 +7,21 @@ of the same partition says that it was dealt with (`hub.partition.repaired`: wha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 
 from hub.errors import FatalError
-from hub.event_log import EventLog, Reader, Record, Stored, read_to_end
-from hub.partitioner import partition_of
-from schemas.catalog import event_spec
-from schemas.event import Event, derived_id, stamp
-from schemas.topics import EVENTS, PARTITIONS
+from hub.event_log import EventLog, Stored, read_to_end
+from schemas.topics import EVENTS
 
-HALTED, REPAIRED = "hub.partition.halted", "hub.partition.repaired"
 Kind = Literal["gap", "gone", "replaced"]
 CODES: Mapping[Kind, str] = {"gap": "HUB-E2110", "gone": "HUB-E2111", "replaced": "HUB-E2112"}
 # As the relay writes it: behind the event's own bytes.
 _TAIL = re.compile(rb',"sequence":"([0-9]{1,19})","outbox":"([^"\\]{1,100})"}\Z')
 _TAIL_BYTES = 160
-_LAST_FEW = 50
-"""Records at the end of a partition among which the last one of an outbox is looked for: a foreign hand may write there too."""
 
 
 class Loss(NamedTuple):
@@ -137,69 +130,6 @@ def own_bytes(raw: bytes) -> bytes:
     return _TAIL.sub(b"}", raw)
 
 
-def tails(log: EventLog, outbox: str) -> dict[int, int]:
-    """Partition → the last sequence of this outbox that lies in the log. Reads a few records of each partition."""
-    found: dict[int, int] = {}
-    for record, told in _last_few(log):
-        if told[0] == outbox:
-            found[record.partition] = max(told[1], found.get(record.partition, 0))
-    return found
-
-
-def latest_outbox(log: EventLog) -> str | None:
-    """The outbox that wrote to the log last; None when none has. Reads a few records of each partition."""
-    latest = max(_last_few(log), key=lambda each: (each[0].time, each[0].offset), default=None)
-    return latest[1][0] if latest else None
-
-
-def _last_few(log: EventLog) -> Iterator[tuple[Record, tuple[str, int]]]:
-    """The numbered ones among the last records of each partition."""
-    ends, starts = log.ends(EVENTS.name), log.starts(EVENTS.name)
-    positions = {partition: max(starts[partition], end - _LAST_FEW) for partition, end in ends.items()}
-    for batch in read_to_end(log, EVENTS.name, positions):
-        for record in batch:
-            told = numbered(record.value)
-            if told is not None:
-                yield record, told
-
-
-def since(log: EventLog, outbox: str, lasts: Mapping[int, int]) -> Iterator[list[Record]]:
-    """The records of this outbox behind the sequences `lasts` (partition → sequence), in batches, in their order."""
-    positions = {partition: _position(log, outbox, partition, last) for partition, last in lasts.items()}
-    for batch in read_to_end(log, EVENTS.name, positions, limit=500):
-        told = [(record, numbered(record.value)) for record in batch]
-        found = [record for record, own in told if own and own[0] == outbox and own[1] > lasts[record.partition]]
-        if found:
-            yield found
-
-
-def _position(log: EventLog, outbox: str, partition: int, last: int) -> int:
-    """An offset at or before the first record of this outbox behind a sequence: steps back, each twice as far."""
-    start, position, step = log.starts(EVENTS.name)[partition], log.ends(EVENTS.name)[partition], 1000
-    while position > start and last:
-        end, position, step = position, max(start, position - step), 2 * step
-        reader = log.reader(EVENTS.name, {partition: position})
-        try:
-            first = _first(reader, outbox, end)
-        finally:
-            reader.close()
-        if first is not None and first <= last:
-            return position
-    return start
-
-
-def _first(reader: Reader, outbox: str, end: int) -> int | None:
-    """The first sequence of this outbox before an offset."""
-    while batch := reader.read(500, 1.0):
-        for record in batch:
-            told = numbered(record.value)
-            if told is not None and told[0] == outbox:
-                return told[1]
-        if batch[-1].offset + 1 >= end:
-            break
-    return None
-
-
 def history(log: EventLog, partition: int, end: int) -> tuple[Place, bool]:
     """The place that reading a partition from its start to before `end` leads to, and whether any record there has a key.
 
@@ -218,81 +148,3 @@ def history(log: EventLog, partition: int, end: int) -> tuple[Place, bool]:
         if len(records) < len(batch):
             break
     return place, keyed
-
-
-@dataclass
-class Settled:
-    """The offsets of one partition before which what is missing was dealt with; `look` reads on in the log."""
-
-    log: EventLog
-    partition: int
-    position: int
-    offsets: set[int] = field(default_factory=set)
-
-    def look(self) -> set[int]:
-        """Read what has come since the last look. Blocks; raises RetryableError while the log is away."""
-        for batch in read_to_end(self.log, EVENTS.name, {self.partition: self.position}):
-            self.offsets.update(settled_by(batch))
-            self.position = batch[-1].offset + 1
-        return self.offsets
-
-
-def settled_by(records: Iterable[Stored]) -> set[int]:
-    """The offsets that these records of one partition declare to be dealt with."""
-    found = set()
-    for record in records:
-        told = told_repaired(record)
-        if told is not None and isinstance(told.get("offset"), int):
-            found.add(told["offset"])
-    return found
-
-
-def told_repaired(record: Stored) -> dict[str, Any] | None:
-    """The data of a record that says that its partition was repaired."""
-    if REPAIRED.encode() not in (record.value or b""):
-        return None
-    try:
-        event = Event.from_json(record.value or b"")
-    except ValueError:
-        return None
-    right = event.type == REPAIRED and event.data.get("partition") == record.partition
-    return event.data if right else None
-
-
-def halted(loss: Loss, now: datetime) -> Event:
-    """The fact that the processor has stopped before a loss; told again, it is the same one."""
-    data = {**loss._asdict(), "code": loss.error().code}
-    return _event(HALTED, loss.partition, derived_id(HALTED, *map(str, loss)), data, now)
-
-
-def repaired(loss: Loss, now: datetime, *, published: int, accepted: int, reason: str | None, by: str | None) -> Event:
-    """The fact that a loss was dealt with: so many events were published again, so many are given up for `reason`."""
-    data = {**loss._asdict(), "published": published, "accepted": accepted, "reason": reason, "by": by}
-    return _event(REPAIRED, loss.partition, derived_id(REPAIRED, *map(str, loss)), data, now)
-
-
-def _event(type_: str, partition: int, id_: str, data: dict[str, Any], now: datetime) -> Event:
-    at, case = stamp(now), case_of(partition)
-    return Event(
-        id=id_,
-        source="/hub/log",
-        type=type_,
-        subject=subject_of(partition),
-        time=at,
-        recordedtime=at,
-        dataschema=event_spec(type_).dataschema,
-        partitionkey=case,
-        correlationid=case,
-        data=data,
-    )
-
-
-def subject_of(partition: int) -> str:
-    """What events about a partition are about."""
-    return f"partition/hub/{partition}"
-
-
-def case_of(partition: int, hashed: Callable[[bytes, int], int] = partition_of) -> str:
-    """A case that lies in this very partition: who has stopped there finds the news by reading on."""
-    tries = (f"{subject_of(partition)}/{n}" for n in range(100_000))
-    return next(case for case in tries if hashed(case.encode(), PARTITIONS) == partition)

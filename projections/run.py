@@ -19,8 +19,8 @@ import structlog
 from hub.clock import Clock, SystemClock
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Reader, Record, read_to_end
+from hub.losses import Settled
 from hub.projection import Projection
-from hub.sequences import Settled
 from projections.folding import Change, Place, fold, keys_of, take
 from projections.store import Batch, BoardStore, Claim, FencedError, Owner
 from schemas.event import moment, stamp

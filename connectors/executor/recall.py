@@ -29,7 +29,8 @@ from hub.errors import HubError, RetryableError
 from hub.event_log import EventLog, Record
 from hub.ledger import commands, identity, links, outbox, parked, positions, timers
 from hub.ledger.ledger import Ledger
-from hub.sequences import latest_outbox, own_bytes, since, tails
+from hub.outbox_in_log import latest_outbox, since, tails
+from hub.sequences import own_bytes
 from schemas.event import moment, stamp
 from schemas.recorded import Recorded, read
 from schemas.topics import COMMANDS

@@ -171,7 +171,8 @@ def _settle_replaced(home: Home) -> int:
     from hub.ledger import outbox
     from hub.ledger.halts import halted
     from hub.ledger.ledger import Ledger
-    from hub.sequences import Loss, repaired
+    from hub.losses import repaired
+    from hub.sequences import Loss
 
     ledger = Ledger(home.ledger_url)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from hub.ledger.outbox import outbox
-from hub.sequences import HALTED, subject_of
+from hub.losses import HALTED, subject_of
 from schemas.event import Event
 from schemas.topics import PARTITIONS
 

@@ -17,8 +17,9 @@ import structlog
 
 from hub.errors import RetryableError
 from hub.event_log import EventLog, Writer
+from hub.losses import Settled, halted
 from hub.outputs import Derive
-from hub.sequences import Loss, Settled, halted
+from hub.sequences import Loss
 from hub.worker.chunks import Chunk
 from hub.worker.guard import ending
 

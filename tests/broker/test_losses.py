@@ -14,8 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from hub.embedded_kafka import EmbeddedKafka
 from hub.event_log import Outgoing
+from hub.losses import repaired
 from hub.partitioner import partition_of
-from hub.sequences import Loss, repaired
+from hub.sequences import Loss
 from hub.worker.forgetting import forget
 from hub.worker.guard import EXIT_FAILED
 from schemas.event import Event

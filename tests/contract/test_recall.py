@@ -15,7 +15,8 @@ from hub.connector import Limits, Once
 from hub.ledger import commands, links, outbox, parked_work, timers
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
-from hub.sequences import numbered, tails
+from hub.outbox_in_log import tails
+from hub.sequences import numbered
 from schemas.event import Command, moment, promise, stamp
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.background import background

@@ -15,10 +15,11 @@ from hub.event_log import Outgoing
 from hub.ledger import outbox
 from hub.ledger.halts import halted as halts_of
 from hub.ledger.ledger import Ledger
+from hub.losses import halted, settled_by
 from hub.memory_log import MemoryLog
 from hub.partitioner import partition_of
 from hub.repair import Findings, Mended, find, mend
-from hub.sequences import Place, follow, halted, settled_by
+from hub.sequences import Place, follow
 from schemas.event import Event
 from schemas.topics import PARTITIONS
 from tests.events import AT, won

@@ -10,25 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.event_log import Outgoing, Record
+from hub.losses import Settled, case_of, halted, repaired, settled_by
 from hub.memory_log import MemoryLog
+from hub.outbox_in_log import since, tails
 from hub.partitioner import partition_of
-from hub.sequences import (
-    Followed,
-    Loss,
-    Place,
-    Settled,
-    case_of,
-    follow,
-    halted,
-    history,
-    numbered,
-    own_bytes,
-    passed_over,
-    repaired,
-    settled_by,
-    since,
-    tails,
-)
+from hub.sequences import Followed, Loss, Place, follow, history, numbered, own_bytes, passed_over
 from schemas.catalog import EVENTS
 from schemas.topics import PARTITIONS
 from tests.events import won

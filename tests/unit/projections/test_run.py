@@ -12,8 +12,9 @@ import pytest
 from hub.clock import FixedClock
 from hub.errors import FatalError
 from hub.event_log import Record
+from hub.losses import repaired
 from hub.memory_log import MemoryLog
-from hub.sequences import Loss, repaired
+from hub.sequences import Loss
 from projections.reading import read_event
 from projections.rebuild import rebuild
 from projections.run import SILENT, Runner, next_size

@@ -37,13 +37,14 @@ class Staff:
         changed = {name for name, when in now.items() if when != self._seen[name]}
         self._seen = now
         if CONFIG in changed:
-            log.warning("settings.changed", file=CONFIG, needs="restart")
+            news = HubError("HUB-E1022", file=CONFIG)
+            log.warning("settings.changed", code=news.code, reason=news.message(), fix=news.fix())
         if FILE not in changed:
             return False
         try:
             self._people = Home.load(self._path).people
         except HubError as error:
-            log.error("people.wrong", code=error.code, place=str(error.place), reason=error.message("en"))
+            log.error("people.wrong", code=error.code, place=str(error.place), reason=error.message(), fix=error.fix())
             return False
         log.info("people.read", people=len(self._people.people))
         return True

@@ -69,9 +69,7 @@ def serve(home: Home, path: Path | None) -> int:
         return _serve(home, path)
     except FatalError as error:
         if error.code == DAMAGED and error.seen["url"] == home.boards_url:
-            log.error(
-                "boards.set_aside", code=error.code, reason=error.message("en"), to=str(set_aside(home.boards_url))
-            )
+            log.error("boards.set_aside", code=error.code, reason=error.message(), to=str(set_aside(home.boards_url)))
         raise
 
 

@@ -121,7 +121,7 @@ class Calls:
                 return self.ledger.writer.gather(self._write, ended).result()
             except RetryableError as error:
                 if not told:
-                    log.warning("result.waits", code=error.code, reason=error.message("en"))
+                    log.warning("result.waits", code=error.code, reason=error.message())
                 told = True
                 if self.leaving.wait(AGAIN):
                     raise

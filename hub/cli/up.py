@@ -146,9 +146,10 @@ def _line(what: str, facts: Mapping[str, Any]) -> str | None:
             more = [*facts["last"], *([text("日志 {log}", "log {log}").format_map(facts)] if facts["log"] else [])]
             return "\n      ".join([said.format_map(facts), *more])
         case "alarm":
-            place = f"{facts['place']}  " if "place" in facts else ""
+            mark = "✘" if facts["level"] == "error" else "!"
             fix = f"\n    → {facts['fix']}" if "fix" in facts else ""
-            return f"  ✘ {facts['program']}  {place}{facts['code']}  {facts.get('reason', '')}{fix}"
+            told = (facts.get(name) for name in ("program", "instance", "place", "code", "reason"))
+            return f"  {mark} {'  '.join(filter(None, told))}{fix}"
         case "stopping":
             return text("正在停止…", "stopping…")
         case "restarted":

@@ -1,4 +1,4 @@
-"""What a person should hear of that a program wrote to its log: errors that have a code, and, when it has ended, plain words."""
+"""What a person should hear of that a program wrote to its log: what has a code, and, when it has ended, plain words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import orjson
 
 AGAIN = 60.0
 """Seconds after which the same alarm is worth a line again."""
-FACTS = ("program", "code", "place", "reason", "fix")
+LEVELS = ("error", "warning")
+MARK = ("program", "code", "place", "instance")
+"""What makes an alarm the same."""
 
 
 @dataclass
@@ -21,12 +23,12 @@ class Alarms:
     _told: dict[tuple[object, ...], float] = field(default_factory=dict)
 
     def of(self, line: str) -> dict[str, object] | None:
-        """The alarm in a line of a program's log: `program`, `code`, `reason`, where known `place` and `fix`."""
+        """The alarm in a line of a program's log: `level`, `program`, `code`, where known `place`, `instance`, `reason`, `fix`."""
         entry = _entry(line)
-        if entry is None or entry.get("level") != "error" or "code" not in entry:
+        if entry is None or entry.get("level") not in LEVELS or "code" not in entry:
             return None
-        alarm = {name: entry[name] for name in FACTS if entry.get(name)}
-        mark, now = tuple(alarm.values()), self.clock()
+        alarm = {name: entry[name] for name in ("level", *MARK, "reason", "fix") if entry.get(name)}
+        mark, now = tuple(alarm.get(name) for name in MARK), self.clock()
         if now - self._told.get(mark, -AGAIN) < AGAIN:
             return None
         self._told = {each: at for each, at in self._told.items() if now - at < AGAIN} | {mark: now}

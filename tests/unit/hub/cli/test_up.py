@@ -24,9 +24,11 @@ def test_an_alarm_says_where_what_and_the_way_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terminal.speech, "language", "en")
-    facts = {"program": "worker", "place": "rules/a.yaml:5:9", "code": "HUB-E3110", "reason": "no", "fix": "mend it"}
+    rule = {"program": "worker", "place": "rules/a.yaml:5:9", "code": "HUB-E3110", "reason": "no", "fix": "mend it"}
+    facts = {"level": "error", **rule}
     assert said("alarm", facts, capsys) == "  ✘ worker  rules/a.yaml:5:9  HUB-E3110  no\n    → mend it\n"
-    assert said("alarm", {"program": "connectors", "code": "HUB-E4065"}, capsys).strip() == "✘ connectors  HUB-E4065"
+    away = {"level": "warning", "program": "connectors", "instance": "pm", "code": "HUB-E4001"}
+    assert said("alarm", away, capsys) == "  ! connectors  pm  HUB-E4001\n"
     assert '"what":"alarm"' in said("alarm", facts, capsys, json=True)
 
 

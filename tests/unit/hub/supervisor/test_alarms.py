@@ -33,6 +33,7 @@ class Time:
 
 def test_an_error_with_a_code_is_an_alarm_without_its_traceback() -> None:
     assert Alarms().of(line(fix="mend it")) == {
+        "level": "error",
         "program": "worker",
         "code": "HUB-E3110",
         "place": "rules/won.yaml:5:39",
@@ -44,7 +45,7 @@ def test_an_error_with_a_code_is_an_alarm_without_its_traceback() -> None:
 
 def test_nothing_else_is() -> None:
     alarms = Alarms()
-    nothing = [line(level="warning"), line(level="info"), "Traceback (most recent call last):", "", "[1]", '"x"']
+    nothing = [line(level="info"), "Traceback (most recent call last):", "", "[1]", '"x"']
     nothing.append(orjson.dumps({"level": "error", "event": "a library's"}).decode())
     assert [alarms.of(each) for each in nothing] == [None] * len(nothing)
 
@@ -55,7 +56,9 @@ def test_the_same_alarm_comes_once_a_minute_and_another_at_once() -> None:
     assert alarms.of(line())
     clock.now += AGAIN / 2
     assert alarms.of(line()) is None
+    assert alarms.of(line(reason="in other words")) is None
     assert alarms.of(line(place="rules/lost.yaml:1:1"))
+    assert alarms.of(line(level="warning", instance="pm", place=""))
     clock.now += AGAIN / 2
     assert alarms.of(line())
 

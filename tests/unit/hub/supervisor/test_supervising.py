@@ -65,7 +65,7 @@ def test_an_alarm_of_a_program_is_said_as_it_is_written(tmp_path: Path) -> None:
     kept.start()
     until(lambda: bool(said), 10, "the alarm is said")
     kept.stop(5)
-    assert said == [("alarm", {"program": "sleeper", "code": "HUB-E3110", "reason": "broken"})]
+    assert said == [("alarm", {"level": "error", "program": "sleeper", "code": "HUB-E3110", "reason": "broken"})]
 
 
 def test_one_supervisor_a_home(tmp_path: Path) -> None:

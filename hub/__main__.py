@@ -20,6 +20,7 @@ from hub.ready import say_ready
 from hub.topics import ensure_topics
 from hub.worker.app import Processor, make_app
 from hub.worker.guard import PATIENCE, leave
+from hub.worker.late_words import EVERY
 from hub.worker.rule_news import RuleNews
 from schemas.topics import EVENTS
 
@@ -35,17 +36,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--patience", type=float, default=PATIENCE, help="seconds without headway after which a worker ends itself"
     )
+    parser.add_argument(
+        "--looks", type=float, default=EVERY, help="seconds between two looks for what a sleeper says late"
+    )
     chosen = parser.parse_args(arguments)
     try:
         home = Home.load(chosen.home)
         configure("worker", home.secrets)
-        return asyncio.run(serve(home, chosen.copy or home.copy, chosen.patience))
+        return asyncio.run(serve(home, chosen.copy or home.copy, chosen.patience, chosen.looks))
     except HubError as error:
         sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
         return 1
 
 
-async def serve(home: Home, copy: str, patience: float = PATIENCE) -> int:
+async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float = EVERY) -> int:
     """Run until told to stop, or until Faust has crashed: then the supervisor starts another."""
     store = home.rule_store()
     client = home.kafka_client()
@@ -54,7 +58,8 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE) -> int:
     await asyncio.to_thread(ensure_topics, client, replication=home.config.kafka.replication)
     await asyncio.to_thread(events.ends, EVENTS.name)
     processor = Processor(events, store.rules, events.writer(), ready=lambda: say_ready(home.data, "worker"))
-    app = make_app(processor, client, data=home.data, instance=f"hub-{home.name}-{copy}", patience=patience)
+    instance = f"hub-{home.name}-{copy}"
+    app = make_app(processor, client, data=home.data, instance=instance, patience=patience, looks=looks)
     news = RuleNews(store, processor, home.data / "rules-told.json")
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,7 +15,7 @@ import structlog
 from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
-from hub.errors import FatalError
+from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Outgoing, Writer, record_at
 from hub.failpoints import reach
 from hub.sequences import Loss, Place, follow, history, passed_over
@@ -37,6 +37,7 @@ from hub.worker.guard import (
 )
 from hub.worker.halting import Halts
 from hub.worker.lanes import Lanes
+from hub.worker.late_words import EVERY, LateWords
 from hub.worker.state import PartitionState, catch_up
 from schemas.topics import EVENTS, PARTITIONS
 
@@ -59,6 +60,7 @@ class Processor:
     failures: FailureRun = field(default_factory=FailureRun)
     lanes: Lanes = field(default_factory=Lanes)
     halts: Halts = field(init=False)
+    late: dict[int, LateWords] = field(default_factory=dict)
     _restored: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:
@@ -106,6 +108,27 @@ class Processor:
         await self._deliver(chunk.partition, folding.states + state.keep_place(place))
         reach("worker.states-delivered")
         state.ahead = False
+        await self._overrule(chunk.partition)
+
+    async def look_again(self) -> None:
+        """Read what was written to the topic of states since the last look; a partition amid a chunk judges it after that."""
+        for partition, words in list(self.late.items()):
+            try:
+                await self.lanes.run(None, words.read, self.events)
+            except RetryableError:
+                return  # the log is away, and who has something to fold says so
+            if self.late.get(partition) is words and not words.state.ahead:
+                await self._overrule(partition)
+
+    async def _overrule(self, partition: int) -> None:
+        """Say again what a late word of another worker has overtaken, if there was a look."""
+        words = self.late.get(partition)
+        if words is None or words.unheard is None:
+            return
+        again = words.overruled()
+        if again:
+            log.warning("worker.overruled", partition=partition, records=len(again))
+            await self._deliver(partition, again)
 
     def _first_place(self, state: PartitionState, first: int) -> Place:
         """Where a partition stands that kept no place: at its beginning, or where a version before this one has brought it."""
@@ -134,6 +157,7 @@ class Processor:
         State of partitions that others have now is forgotten; what is kept is read on from where it was.
         """
         self.halts.drop()
+        self.late = {}
         self.states = {partition: self.states.get(partition) or PartitionState(partition) for partition in partitions}
         self._restored = asyncio.ensure_future(self._restore(self.states))
 
@@ -145,6 +169,7 @@ class Processor:
         count = await self.lanes.run(None, catch_up, self.events, states)
         for loss in await self.lanes.run(None, self._all_passed_over, states):
             self.halts.begin(loss)
+        self.late = {partition: LateWords(state, state.read_to, {}) for partition, state in states.items()}
         log.info("worker.state-read", partitions=len(states), records=count, seconds=round(monotonic() - started, 3))
         self.ready()
 
@@ -159,9 +184,15 @@ class Processor:
 
 
 def make_app(
-    processor: Processor, client: Mapping[str, Any], *, data: Path, instance: str, patience: float = PATIENCE
+    processor: Processor,
+    client: Mapping[str, Any],
+    *,
+    data: Path,
+    instance: str,
+    patience: float = PATIENCE,
+    looks: float = EVERY,
 ) -> faust.App:
-    """A Faust app on this broker, with the settings that the promises need.
+    """A Faust app on this broker, with the settings that the promises need. `looks`: seconds between two looks for late words.
 
     `instance` names this copy for good: one that restarts under its name within the session time-out causes no rebalance.
     """
@@ -205,6 +236,7 @@ def make_app(
         _watch(app, watchdog, processor.halts.partitions)
 
     app.timer(2.0)(watch)
+    app.timer(looks)(processor.look_again)
     return app
 
 

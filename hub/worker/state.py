@@ -45,12 +45,14 @@ class PartitionState:
     """Whether it was changed by a chunk whose states are not known to be in the topic."""
     place: Place | None = None
     """How far `hub.events` is folded, by offset and sequences; None where nothing was, or by a version that kept none."""
+    late: set[bytes] = field(default_factory=set)
+    """Keys whose last record in the topic was overtaken by an earlier one: `hub.worker.late_words` says ours again."""
     _touched: dict[bytes, None] = field(default_factory=dict)
     """Cases that are not packed, those touched longest ago first."""
 
     def take(self, records: Iterable[Record]) -> None:
         """Take state records in, newest offset first in rank. Raises FatalError for one that is none."""
-        cases = self.cases
+        cases, late = self.cases, self.late
         for _, _, offset, key, value, _ in records:
             self.read_to = offset + 1
             if key is None:
@@ -59,18 +61,27 @@ class PartitionState:
                 self._take_place(value)
             elif value is None:
                 cases.pop(key, None)
+                late.discard(key)
             else:
                 try:
                     known, packed = cases.get(key), pack(value)
                     if known is None or offset_of(packed) >= offset_of(known):
                         cases[key] = packed
+                        late.discard(key)
+                    else:
+                        late.add(key)
                 except (ValueError, KeyError, TypeError, OverflowError) as error:
                     raise self._unreadable(key) from error
 
     def _take_place(self, raw: bytes | None) -> None:
         place = read_place(raw)
-        if place is not None and (self.place is None or place.next_offset >= self.place.next_offset):
+        if place is None:
+            return
+        if self.place is None or place.next_offset >= self.place.next_offset:
             self.place = place
+            self.late.discard(PLACE)
+        else:
+            self.late.add(PLACE)
 
     def keep_place(self, place: Place) -> list[Outgoing]:
         """Remember a place, and give the record that makes it last, if there is anything new in it.
@@ -80,11 +91,23 @@ class PartitionState:
         if place == self.place:
             return []
         self.place = place
+        return [self._place_record(place)]
+
+    def _place_record(self, place: Place) -> Outgoing:
         raw = orjson.dumps({"place": place.next_offset, "sequences": place.sequences})
-        return [Outgoing(STATE.name, PLACE, raw, self.partition)]
+        return Outgoing(STATE.name, PLACE, raw, self.partition)
+
+    def said(self, key: bytes) -> Outgoing | None:
+        """The record of a case, or of the place, once more; None for a case that is not known."""
+        if key == PLACE:
+            return self._place_record(self.place) if self.place is not None else None
+        raw = self.cases.get(key)
+        return None if raw is None else Outgoing(STATE.name, key, unpack(raw), self.partition)
 
     def reflects(self, key: bytes) -> int:
-        """The log offset that a case's state reflects; -1 for a case that is not known."""
+        """The log offset that a case's state, or the place, reflects; -1 for one that is not known."""
+        if key == PLACE:
+            return self.place.next_offset if self.place is not None else -1
         raw = self.cases.get(key)
         return -1 if raw is None else offset_of(raw)
 
@@ -125,7 +148,7 @@ def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
     """
     for state in states.values():
         if state.ahead:
-            state.cases, state.read_to, state.ahead, state.place = {}, 0, False, None
+            state.cases, state.read_to, state.ahead, state.place, state.late = {}, 0, False, None, set()
     starts = log.starts(STATE.name)
     seen = 0
     for batch in read_to_end(
@@ -154,6 +177,17 @@ def offset_of(raw: bytes) -> int:
         return int(orjson.loads(raw)["offset"])
     end = raw.find(b",", len(_OFFSET))
     return int(raw[len(_OFFSET) : end])
+
+
+def said_of(key: bytes, raw: bytes) -> int:
+    """The log offset in a record of a case or of the place; -1 for one that says none, which whoever restores it is told of."""
+    try:
+        if key != PLACE:
+            return offset_of(raw)
+        place = read_place(raw)
+        return place.next_offset if place is not None else -1
+    except (ValueError, KeyError, TypeError):
+        return -1
 
 
 def pack(raw: bytes) -> bytes:

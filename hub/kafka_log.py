@@ -191,7 +191,8 @@ def _reading(client: Mapping[str, Any]) -> dict[str, Any]:
         "check.crcs": True,
         "fetch.wait.max.ms": 50,
         "fetch.message.max.bytes": 1_048_576,
-        "queued.max.messages.kbytes": 4_096,  # of each partition
+        "queued.max.messages.kbytes": 4_096,  # of all partitions together, as they wait in one queue
+        "fetch.queue.backoff.ms": 5,  # by default a second of silence each time that the queue has been full
         "enable.partition.eof": False,
         "log.connection.close": False,
         "log_level": 2,  # not each failed attempt to connect: an outage is told once, by who meets it

@@ -129,10 +129,10 @@ class Stage:
         entries = Path(f"/proc/{self.pid(program)}/environ").read_text().split("\0")
         return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
-    def fail_at(self, failpoint: str, nth: int, seconds: float = 30.0) -> bool:
-        """End the program that passes this place for the nth time from now; False when none has within the time."""
+    def fail_at(self, failpoint: str, nth: int, seconds: float = 30.0, how: str = "exit") -> bool:
+        """End, or stop, the program that passes this place for the nth time from now; False when none has within the time."""
         plan = self.folder / "fail"
-        plan.write_text(f"{failpoint}:{nth}:exit")
+        plan.write_text(f"{failpoint}:{nth}:{how}")
         deadline = time.monotonic() + seconds
         while plan.read_text():
             if time.monotonic() > deadline:

@@ -42,8 +42,10 @@ class PostgresServer:
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         if os.geteuid() == 0:
-            for each in (folder, folder.parent, folder.parent.parent):
-                each.chmod(0o755)  # the server runs as another user
+            temporary = Path(tempfile.gettempdir())
+            for each in (folder, *folder.parents):  # the server runs as another user
+                if each.is_relative_to(temporary) and each != temporary:
+                    each.chmod(0o755)
         self.data = folder / "run" / "data"
         owner = ["-o", "postgres"] if os.geteuid() == 0 else []
         subprocess.run(["install", "-d", *owner, str(self.data.parent)], check=True)

@@ -43,6 +43,8 @@ from schemas.topics import EVENTS, PARTITIONS
 
 DELIVERY_SECONDS = 130.0
 """A little more than librdkafka's own time-out: by then a record is in the log or never will be."""
+HANDING_OVER = 8.0
+"""Seconds that the others wait for a chunk in hand when partitions are shared out anew: less than the session's length."""
 
 log = structlog.get_logger("hub.worker")
 
@@ -151,6 +153,16 @@ class Processor:
         """The bytes of parked events, from the log. Rare, and blocking: it is a person who asked for it."""
         return [record_at(self.events, EVENTS.name, partition, offset) for offset in offsets]
 
+    async def leave_off(self) -> None:
+        """Let the chunks in hand come to their end, if they do soon: what they send must not come after the next owner's.
+
+        To be called when partitions are taken away, and no more chunks are handed out.
+        """
+        self.halts.drop()
+        deadline = monotonic() + HANDING_OVER
+        while any(state.ahead for state in self.states.values()) and monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # a chunk has nobody to tell
+
     def assigned(self, partitions: set[int]) -> None:
         """Take partitions over: no chunk of them is folded before their state has been read to its end.
 
@@ -225,7 +237,7 @@ def make_app(
     app.on_partitions_assigned.connect(assigned)
 
     async def revoked(*_given: Any, **_more: Any) -> None:
-        processor.halts.drop()
+        await processor.leave_off()
 
     app.on_partitions_revoked.connect(revoked)
     processor.halts.pause = lambda partition: app.consumer.pause_partitions([TP(EVENTS.name, partition)])

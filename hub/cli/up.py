@@ -70,20 +70,27 @@ def _told(*_signal: object) -> None:
 
 @contextlib.contextmanager
 def running(supervisor: Supervisor, teller: Teller) -> Iterator[None]:
-    """Start the hub for the time of the block, and tell its facts; a signal ends the block, and all is stopped in any case."""
+    """Start the hub for the time of the block, and tell its facts; a signal ends the block, and all is stopped in any case.
+
+    A signal that comes before the block is begun raises typer.Exit.
+    """
     from hub.cli.facts import FactLines
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _told)
     lines: FactLines | None = None
+    begun = False
     try:
         supervisor.start()
         home = supervisor.home
         lines = FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact)
         lines.start()
+        begun = True
         yield
     except ToldToStop:
         teller("stopping", {})
+        if not begun:
+            raise typer.Exit from None
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import typer
 
 from hub.cli import terminal
 from hub.cli.facts import line_of
-from hub.cli.up import Teller
+from hub.cli.up import Teller, ToldToStop, running
+from hub.supervisor.supervisor import Supervisor
 from tests.events import event
 
 NAMES = {"person/li.lei": "李雷"}
@@ -61,3 +64,27 @@ def test_people_are_told_by_name_and_strangers_as_they_are() -> None:
         assert told is not None
         assert told.endswith(f"→ 任务 启动会 · {name}")
     assert line_of(event("crm.account.changed", "account/crm/a1", data={"name": "A"}), "en", NAMES) is None
+
+
+def test_a_signal_while_the_hub_starts_ends_it_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    done: list[str] = []
+
+    class Starting(Supervisor):
+        def __init__(self) -> None: ...
+
+        def start(self) -> None:
+            raise ToldToStop
+
+        def stop(self) -> None:
+            done.append("stopped")
+
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        with pytest.raises(typer.Exit) as raised, running(Starting(), Teller(json=True)):
+            done.append("begun")
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+    assert raised.value.exit_code == 0
+    assert done == ["stopped"]
+    assert "stopping" in capsys.readouterr().out

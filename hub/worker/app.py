@@ -116,7 +116,7 @@ class Processor:
         """Read what was written to the topic of states since the last look; a partition amid a chunk judges it after that."""
         for partition, words in list(self.late.items()):
             try:
-                await self.lanes.run(None, words.read, self.events)
+                words.hear(await self.lanes.run(None, words.read, self.events))
             except RetryableError:
                 return  # the log is away, and who has something to fold says so
             if self.late.get(partition) is words and not words.state.ahead:

@@ -7,6 +7,7 @@ and says its own word again wherever another stands last.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hub.event_log import EventLog, Outgoing, read_to_end
@@ -20,7 +21,7 @@ EVERY = 60.0
 
 @dataclass
 class LateWords:
-    """Those of one partition. `read` may run beside a fold; `overruled` only while nothing of the partition is on its way."""
+    """Those of one partition. `read` may run in a thread, beside a fold; `overruled` only while nothing of it is on its way."""
 
     state: PartitionState
     position: int
@@ -30,15 +31,19 @@ class LateWords:
     _doubted: dict[bytes, int] = field(default_factory=dict)
     """Key → what we had, and had sent, when a lower one stood last as far as was read. Perhaps ours only came later."""
 
-    def read(self, log: EventLog) -> None:
-        """Read to the end. Blocks; raises RetryableError while the log is away."""
-        words = self.unheard or {}
+    def read(self, log: EventLog) -> dict[bytes, int]:
+        """The words from the last look to the end, for `hear`. Blocks; raises RetryableError while the log is away."""
+        words: dict[bytes, int] = {}
         for batch in read_to_end(log, STATE.name, {self.state.partition: self.position}):
             for record in batch:
                 if record.key is not None and record.value is not None:
                     words[record.key] = said_of(record.key, record.value)
                 self.position = record.offset + 1
-        self.unheard = words
+        return words
+
+    def hear(self, words: Mapping[bytes, int]) -> None:
+        """Keep what was read, behind what is not judged yet."""
+        self.unheard = {**(self.unheard or {}), **words}
 
     def overruled(self) -> list[Outgoing]:
         """The views and states that must be said again, if any."""

@@ -67,7 +67,7 @@ class Owner:
         self.log.writer().append([Outgoing(STATE.name, name, raw, PARTITION) for name, raw in told])
 
     def look(self) -> None:
-        self.words.read(self.log)
+        self.words.hear(self.words.read(self.log))
         if not self.sent:
             self.judge()
 

@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+
+from tests.process_state import stands_still
 
 
 def until(holds: Callable[[], bool], what: str | Callable[[], str], seconds: float = 30.0) -> None:
@@ -76,7 +77,7 @@ class Program:
 
     def is_stopped(self) -> bool:
         """Whether it stands still by SIGSTOP."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return stands_still(self.pid)
 
     def last_words(self) -> str:
         return "\n".join(self.lines[-20:])

@@ -18,6 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from hub.errors import FatalError
+from tests.process_state import is_running
 
 pytestmark = pytest.mark.broker
 
@@ -62,13 +63,6 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "did not come true"
         time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def number_in(file: Path) -> int:
@@ -201,7 +195,7 @@ def test_kill_9_of_its_python_takes_java_along(
     keep(bootstrap, "facts", [b"1", b"2"])
     java = number_in(tmp_path / "data" / "pid")
     program.kill()
-    eventually(lambda: not alive(java))
+    eventually(lambda: not is_running(java))
     assert kept(bootstrap_of(foreground()), "facts") == [b"1", b"2"]
 
 
@@ -220,7 +214,7 @@ def test_a_java_that_outlived_its_python_is_stopped_first(
     successor = EmbeddedKafka(BrokerPlan(tmp_path / "data", port=0), lambda line, _: said.append(line))
     try:
         assert kept(successor.start(), "facts") == [b"1"]
-        assert not alive(java)
+        assert not is_running(java)
         assert any(str(java) in line for line in said)
     finally:
         successor.stop()
@@ -238,7 +232,7 @@ def test_the_foreground_program_stops_on_sigterm(
     assert program.returncode == 143
     assert stdout == ""
     assert "Traceback" not in stderr
-    assert not alive(java)
+    assert not is_running(java)
 
 
 def test_the_foreground_program_ends_with_its_broker(
@@ -262,9 +256,9 @@ def test_with_parent_it_follows_its_starter(tmp_path: Path) -> None:
     starter.kill()
     starter.communicate()
     try:
-        eventually(lambda: not alive(java) and not alive(python))
+        eventually(lambda: not is_running(java) and not is_running(python))
     finally:
-        if alive(python):
+        if is_running(python):
             os.kill(python, signal.SIGKILL)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -73,17 +74,24 @@ class Load:
         self._stopping.set()
         self._flowing.set()
 
-    def push(self, times: int = 1) -> int:
-        """Push one more deal now; its number, once it is accepted."""
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[int]:
+        """The number of one more deal, which is to be accepted within the block."""
         with self._lock:
             number, self.begun = self.begun, self.begun + 1
-        if not hasattr(self._local, "sender"):
-            self._local.sender = Sender(self.url, "crm", SECRETS["CRM_SECRET"])
-        bodies = self._story(number) * times
-        for body in bodies:
-            self._local.sender.push(body, PATIENCE, passing=self.passing)
+        yield number
         with self._lock:
             self.sent.append(number)
+
+    def push(self, times: int = 1) -> int:
+        """Push one more deal now; its number, once it is accepted."""
+        if not hasattr(self._local, "sender"):
+            self._local.sender = Sender(self.url, "crm", SECRETS["CRM_SECRET"])
+        with self.one_more() as number:
+            bodies = self._story(number) * times
+            for body in bodies:
+                self._local.sender.push(body, PATIENCE, passing=self.passing)
+        with self._lock:
             self.repeated += times - 1
             self.out_of_order += len(bodies) // times - 1
             self.odd_dates += self.dated

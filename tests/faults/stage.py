@@ -19,6 +19,7 @@ from tests.faults.load import Load
 from tests.faults.proxy import Proxy
 from tests.faults.surroundings import own_disk, turnable
 from tests.postgres_server import PostgresServer
+from tests.process_state import is_running
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
 PROGRAMS = ("worker", "connectors", "projections", "broker")
@@ -119,7 +120,7 @@ class Stage:
         self.hub.process.send_signal(signal.SIGSTOP)
         try:
             os.kill(pid, signal.SIGKILL)
-            until(lambda: _is_gone(pid), LONGEST, f"{program} is gone")
+            until(lambda: not is_running(pid), LONGEST, f"{program} is gone")
             yield
         finally:
             self.hub.process.send_signal(signal.SIGCONT)
@@ -181,13 +182,6 @@ def stage(folder: Path, store: str, seed: int, needs: str = "") -> Iterator[Stag
             told |= turnable(folder / "clock")
         hub = ending.enter_context(running_hub(ACME, folder / "data", told, HUB))
         yield Stage(hub, outside, Load(hub.url, seed), folder, postgres, proxies)
-
-
-def _is_gone(pid: int) -> bool:
-    """Also when the supervisor, who stands still, has not yet taken note of it."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
 
 
 def _postgres(folder: Path, ending: contextlib.ExitStack) -> PostgresServer:

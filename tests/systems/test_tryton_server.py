@@ -24,6 +24,7 @@ from connectors.tryton.target import TrytonTarget
 from hub.connector import Effect, Instance, Limits
 from hub.errors import RetryableError, UncertainError
 from schemas.event import Command
+from tests.process_state import is_running
 
 pytestmark = pytest.mark.systems
 
@@ -79,14 +80,6 @@ def test_the_server_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path)
         assert is_running(pid)
         owner.kill()
     assert eventually(lambda: not is_running(pid))
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process that is no zombie: in a container nobody may collect it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_commands_survive_a_killed_server_without_loss_or_double(tmp_path: Path) -> None:

@@ -96,15 +96,12 @@ def oversize(sender: Sender, chosen: random.Random) -> Push:
 
 def replayed(stage: Stage, chosen: random.Random) -> None:
     """The very same push again and again within its window: accepted, and nothing comes of it."""
-    with stage.load._lock:
-        number, stage.load.begun = stage.load.begun, stage.load.begun + 1
     sender = Sender(stage.hub.url, "crm", SECRETS["CRM_SECRET"])
-    body, delivery = deal(number), f"msg_{secrets.token_hex(8)}"
-    for _ in range(BATCH):
-        sender.push(body, delivery=delivery)
-        stage.faults += 1
-    with stage.load._lock:
-        stage.load.sent.append(number)
+    with stage.load.one_more() as number:
+        body, delivery = deal(number), f"msg_{secrets.token_hex(8)}"
+        for _ in range(BATCH):
+            sender.push(body, delivery=delivery)
+            stage.faults += 1
 
 
 def slow_and_endless(stage: Stage, chosen: random.Random) -> None:

@@ -75,13 +75,10 @@ def _name(chosen: random.Random, port: int) -> str:
 
 def _push(stage: Stage, name: str) -> str:
     """One more deal, of a customer of this name; the name."""
-    with stage.load._lock:
-        number, stage.load.begun = stage.load.begun, stage.load.begun + 1
-    body = orjson.loads(deal(number))
-    body["deal"]["customer"] = name
-    Sender(stage.hub.url, "crm", SECRETS["CRM_SECRET"]).push(orjson.dumps(body))
-    with stage.load._lock:
-        stage.load.sent.append(number)
+    with stage.load.one_more() as number:
+        body = orjson.loads(deal(number))
+        body["deal"]["customer"] = name
+        Sender(stage.hub.url, "crm", SECRETS["CRM_SECRET"]).push(orjson.dumps(body))
     return name
 
 

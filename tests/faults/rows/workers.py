@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.rows.stand_stills import SESSION
 from tests.faults.stage import ACME, LONGEST, Stage
+from tests.process_state import stands_still
 
 AT_WORK = ("worker.before-fold", "worker.outputs-delivered")
 
@@ -29,13 +29,15 @@ def another_worker(stage: Stage, chosen: random.Random) -> Iterator[subprocess.P
             [sys.executable, "-m", "hub", "--home", str(ACME), "--copy", copy],
             env=stage.environment_of("worker") | {"HUB_COPY": copy}, stdout=out, stderr=out,
         )  # fmt: skip
-    yield worker
-    worker.send_signal(chosen.choice((signal.SIGTERM, signal.SIGKILL)))
     try:
-        worker.wait(30)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()
+        yield worker
+    finally:
+        worker.send_signal(chosen.choice((signal.SIGTERM, signal.SIGKILL)))
+        try:
+            worker.wait(30)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
 
 
 def joins_and_leaves(stage: Stage, chosen: random.Random) -> None:
@@ -51,18 +53,12 @@ def sleeps_at_work(stage: Stage, chosen: random.Random) -> None:
         time.sleep(5.0)  # it joins, and is at work
         assert stage.fail_at(chosen.choice(AT_WORK), chosen.randint(1, 20), how="stop"), "no one is at work"
         workers = (stage.pid("worker"), other.pid)
-        until(lambda: any(map(_stands_still, workers)), LONGEST, "one of them stands still")
-        asleep = next(pid for pid in workers if _stands_still(pid))
+        until(lambda: any(map(stands_still, workers)), LONGEST, "one of them stands still")
+        asleep = next(pid for pid in workers if stands_still(pid))
         time.sleep(2 * SESSION)
         with contextlib.suppress(ProcessLookupError):
             os.kill(asleep, signal.SIGCONT)
         stage.recovers()
-
-
-def _stands_still(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    return False
 
 
 ROWS = [

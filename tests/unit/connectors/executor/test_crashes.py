@@ -21,6 +21,7 @@ from hub.connector import Once
 from hub.ledger.ledger import Ledger
 from tests.crashing_executor import asked
 from tests.executor_bench import Bench
+from tests.process_state import stands_still
 
 POINTS = (
     "executor.accepted",
@@ -131,7 +132,7 @@ def test_dying_at_any_moment(place: Place, ledger: Ledger, once: Once) -> None:
 def test_one_that_stood_still_and_wakes_late_does_nothing_twice(place: Place, ledger: Ledger, point: str) -> None:
     # One case, so that nothing else is under way: a request that is half written when the process stops, nobody can call back.
     with program(place, Once.MARK, f"{point}:2:stop", cases=1) as sleeper:
-        until(lambda: _state(sleeper.pid) == "T")
+        until(lambda: stands_still(sleeper.pid))
         assert finish(place, Once.MARK, cases=1) == 0
         sleeper.send_signal(signal.SIGCONT)
         _, said = sleeper.communicate(timeout=60)
@@ -145,7 +146,3 @@ def _works(child: subprocess.Popen[str], effects: Path, before: int) -> bool:
 
 def _count(effects: Path) -> int:
     return len(effects.read_text().split()) if effects.exists() else 0
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -104,7 +104,7 @@ class Poller:
         self._failures += 1
         if self.state not in ("away", "paused"):
             self.state = "away"
-            told = {} if error is None else {"code": error.code, "reason": error.message()}
+            told = {} if error is None else error.fields()
             log.warning("poll.waits", instance=self.stream.instance, stream=self.stream.name, **told)
         longest = min(LONGEST, FIRST * 2 ** min(self._failures - 1, 10))
         return max(wanted or 0.0, SPREAD.uniform(longest / 2, longest))
@@ -112,7 +112,7 @@ class Poller:
     def _paused(self, error: FatalError) -> float:
         if self.state != "paused":
             self.state = "paused"
-            log.error("poll.paused", instance=self.stream.instance, code=error.code, reason=error.message())
+            log.error("poll.paused", instance=self.stream.instance, **error.fields())
             self._note("hub.connector.paused", error.message())
         return PAUSED
 

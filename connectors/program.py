@@ -122,7 +122,7 @@ class Program:
                 return await asyncio.to_thread(Ledger, self._home.ledger_url)
             except RetryableError as error:
                 if not away:
-                    log.warning("ledger.away", code=error.code, reason=error.message())
+                    log.warning("ledger.away", **error.fields())
                 away = True
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), AGAIN)
@@ -209,7 +209,7 @@ class Parts:
         try:
             self.executor.recall.make_sure()
         except RetryableError as error:
-            log.warning("ledger.unsure", code=error.code, reason=error.message())
+            log.warning("ledger.unsure", **error.fields())
 
     def refresh(self) -> None:
         """Look for other people."""

@@ -169,7 +169,7 @@ class Relay:
     def _lost(self, error: RetryableError) -> None:
         if self._away_since is None:
             self._away_since = self._clock.monotonic()
-            log.warning("relay.waits", code=error.code, reason=error.message())
+            log.warning("relay.waits", **error.fields())
 
     def _back(self) -> None:
         if self._away_since is not None:

@@ -45,7 +45,7 @@ class SecondLooks:
                 self._stopping.wait(BREATH)
             except RetryableError as error:
                 if not away:
-                    log.warning("second_looks.wait", code=error.code, reason=error.message())
+                    log.warning("second_looks.wait", **error.fields())
                 away = True
                 self._stopping.wait(AGAIN)
         self._lease.leave(self._ledger)

@@ -44,7 +44,7 @@ class Staff:
         try:
             self._people = Home.load(self._path).people
         except HubError as error:
-            log.error("people.wrong", code=error.code, place=str(error.place), reason=error.message(), fix=error.fix())
+            log.error("people.wrong", **error.fields())
             return False
         log.info("people.read", people=len(self._people.people))
         return True

@@ -46,6 +46,11 @@ class HubError(Exception):
         """Say what to do about it, in one line."""
         return _fill(text_of(self.code, language)["fix"], self.seen)
 
+    def fields(self) -> dict[str, str]:
+        """What a log line tells of it, in the log's language: `code`, `reason`, `fix`, and `place` where it has one."""
+        where = {"place": str(self.place)} if self.place else {}
+        return {"code": self.code, **where, "reason": self.message(), "fix": self.fix()}
+
     def __str__(self) -> str:
         where = f"{self.place} " if self.place else ""
         return f"{self.code} {where}{self.message('en')}"

@@ -121,7 +121,7 @@ class Calls:
                 return self.ledger.writer.gather(self._write, ended).result()
             except RetryableError as error:
                 if not told:
-                    log.warning("result.waits", code=error.code, reason=error.message())
+                    log.warning("result.waits", **error.fields())
                 told = True
                 if self.leaving.wait(AGAIN):
                     raise

@@ -125,11 +125,11 @@ class Executor:
                 failures, away = 0, False
             except RetryableError as error:
                 if not away:
-                    log.warning("executor.waits", loop=name, code=error.code, reason=error.message())
+                    log.warning("executor.waits", loop=name, **error.fields())
                 away = True
                 self._stopping.wait(error.retry_after or AWAY)
             except FatalError as error:
-                log.error("executor.cannot_go_on", loop=name, code=error.code, reason=error.message())
+                log.error("executor.cannot_go_on", loop=name, **error.fields())
                 self.failed = error
                 return
             except Exception as error:

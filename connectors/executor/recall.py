@@ -88,7 +88,7 @@ class Recall:
             self.is_behind = True
             missing = sum(there[p] - last for p, last in behind.items())
             error = HubError("HUB-E5007", events=missing)
-            log.warning("ledger.behind", code=error.code, reason=error.message())
+            log.warning("ledger.behind", **error.fields())
             self._doubt_commands()
             for records in since(self._events, self._ledger.outbox_id, behind):
                 self._ledger.writer.run(functools.partial(remember, records=records, at=self._now()))

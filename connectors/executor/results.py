@@ -84,7 +84,7 @@ def _tell(conn: Connection, command: Command, fact: Fact, now: datetime) -> None
     try:
         event = event_of(fact, Door(command.instance, _AsNamed(), now, command.id))
     except RejectedError as error:
-        log.error("effect.not_told", command=command.id, code=error.code, reason=error.message())
+        log.error("effect.not_told", command=command.id, **error.fields())
         return
     outbox.record(conn, [casing.under(event, casing.settle(conn, event))], command.instance)
 

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ WAITING = 1024
 NOTE_AGAIN = 1.0
 """Seconds until notes that could not be written are tried again."""
 
-Say = Callable[[str, dict[str, object]], None]
+Say = Callable[[str, Mapping[str, object]], None]
 """Told (what, facts): `broker`, `topics`, `ready`, `restarted`, `ended`, `alarm`, …"""
 
 
@@ -116,7 +116,7 @@ class Supervisor:
             try:
                 broker.start()
             except HubError as error:
-                self.say("broker.failed", {"code": error.code, "reason": error.message(), "fix": error.fix()})
+                self.say("broker.failed", error.fields())
                 self._stopping.wait(back_off.after(0))
             else:
                 self._note()

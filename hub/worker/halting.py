@@ -101,7 +101,7 @@ class Halts:
     async def _is_over(self, loss: Loss) -> None:
         """Say what is missing, and wait until that was dealt with."""
         error = loss.error()
-        log.error("worker.halted", code=error.code, reason=error.message(), fix=error.fix(), **loss._asdict())
+        log.error("worker.halted", **error.fields(), **loss._asdict())
         await self._tell(loss)
         while True:
             if await self._is_settled(loss):

@@ -38,7 +38,7 @@ class RuleNews:
                 await asyncio.sleep(SECONDS)
                 await asyncio.to_thread(self._look)
             except HubError as error:
-                log.warning("rules.not-told", code=error.code, reason=error.message())
+                log.warning("rules.not-told", **error.fields())
                 await asyncio.sleep(SECONDS)
             except OSError as error:  # a full disk: told again once there is room, under the same ids
                 log.warning("rules.not-noted", reason=str(error))
@@ -55,8 +55,7 @@ class RuleNews:
 
     def _say(self, errors: tuple[HubError, ...]) -> None:
         for error in errors:
-            place = str(error.place or "")
-            log.error("rules.broken", code=error.code, place=place, reason=error.message(), fix=error.fix())
+            log.error("rules.broken", **error.fields())
 
     def _tell(self) -> None:
         """Put what changed since the last telling into the log. Told twice after a crash, it is the same event."""

@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from hub.errors import texts
+import pytest
+
+from hub.errors import Place, RejectedError, texts
 
 ROOT = Path(__file__).parents[3]
 CODE = re.compile(r"HUB-[EW][0-9]{4}")
@@ -31,3 +33,11 @@ def test_both_languages_say_the_same_facts() -> None:
         for part in ("say", "fix"):
             facts = {language: set(re.findall(r"{(\w+)[^}]*}", entry[part][language])) for language in ("zh-CN", "en")}
             assert facts["zh-CN"] == facts["en"], code
+
+
+def test_a_log_line_of_an_error_tells_what_to_do_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_LANG", "en")
+    error = RejectedError("HUB-E5005")
+    assert error.fields() == {"code": "HUB-E5005", "reason": error.message("en"), "fix": error.fix("en")}
+    placed = RejectedError("HUB-E5005", place=Place("rules.yaml", 3, 7))
+    assert placed.fields() == {**error.fields(), "place": "rules.yaml:3:7"}

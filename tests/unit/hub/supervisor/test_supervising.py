@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ def test_a_program_that_is_killed_is_started_again_and_stops_when_told(tmp_path:
 
 def test_an_alarm_of_a_program_is_said_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "hub.yaml").write_text("name: small\n", "utf-8")
-    said: list[tuple[str, dict[str, object]]] = []
+    said: list[tuple[str, Mapping[str, object]]] = []
     supervisor = Supervisor(Home.load(tmp_path, {}), lambda what, facts: said.append((what, facts)))
     written = {"program": "sleeper", "code": "HUB-E3110", "level": "error", "reason": "broken"}
     kept = program(tmp_path, f"import time; print({json.dumps(json.dumps(written))}, flush=True); time.sleep(60)", [])

@@ -82,7 +82,7 @@ class Relay:
         """Wait until nothing is left to relay, at most so long; whether that came true."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if not self._sent and not self._waiting():
+            if not self._sent and not self._waiting(beyond=0):
                 return True
             self.wake()
             time.sleep(0.02)
@@ -114,7 +114,7 @@ class Relay:
         if not self._recall.is_sure:
             self._recall.make_sure()
             self._sent = []  # by another history of the database, these may be other rows; they are sent again
-        if not self._mark_is_due() and not self._waiting():
+        if not self._mark_is_due() and not self._waiting(beyond=len(self._sent)):
             return False
         sent = self._sent
         rows = self._ledger.writer.run(lambda conn: self._take(conn, sent))
@@ -133,10 +133,10 @@ class Relay:
         """What was sent is marked with what is taken next; by itself only after a while: a commit makes others wait."""
         return bool(self._sent) and self._clock.monotonic() - self._sent_at >= LOOK
 
-    def _waiting(self) -> bool:
-        """Whether there is more to send than what was sent and is yet to be marked."""
+    def _waiting(self, beyond: int) -> bool:
+        """Whether there is more that is not marked as sent than so many rows."""
         with self._ledger.reading() as conn:
-            return outbox.waiting(conn, beyond=len(self._sent))
+            return outbox.waiting(conn, beyond)
 
     def _take(self, conn: Connection, sent: Sequence[int]) -> list[Waiting]:
         if not self._recall.is_sure:

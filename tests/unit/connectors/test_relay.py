@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from connectors.lease import Lease
-from connectors.relay import BREATH, LONGEST, Relay, breath
+from connectors.relay import BREATH, LONGEST, LOOK, Relay, breath
 from hub.clock import FixedClock, SystemClock
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.event_log import Outgoing
@@ -17,6 +20,7 @@ from hub.ledger.leases import leases
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog, MemoryWriter
 from schemas.event import Event
+from tests.acceptance.running import until
 from tests.background import background
 from tests.events import won
 
@@ -85,6 +89,50 @@ def test_what_a_crash_left_unacknowledged_is_sent_again_before_anything_new(ledg
     there = {(r.partition, Event.from_json(r.value or b"").sequence) for rs in log.records.values() for r in rs}
     assert {(row.partition, str(row.sequence)) for row in before} < there
     assert all(is_gapless(numbers) for numbers in sequences(log).values())
+
+
+class Holding(MemoryLog):
+    """A log that acknowledges nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def writer(self) -> MemoryWriter:
+        return _Holding(self)
+
+
+class _Holding(MemoryWriter):
+    def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
+        log = self.log
+        assert isinstance(log, Holding)
+        log.asked.set()
+        assert log.let.wait(timeout)
+        super().append(records)
+
+
+def test_what_is_acknowledged_while_somebody_asks_is_not_drained_before_it_is_marked(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program ends once all is drained: what is not marked then would be sent a second time by the next."""
+    log, clock, reading = Holding(), FixedClock(datetime(2026, 10, 12, tzinfo=UTC)), Ledger.reading
+    with background(Relay(ledger, log, clock)) as relay:
+        record(ledger, 1)
+        assert log.asked.wait(10)
+
+        def acknowledged_first(self: Ledger) -> contextlib.AbstractContextManager[Connection]:
+            if threading.current_thread() is threading.main_thread():
+                log.let.set()
+                until(lambda: bool(relay._sent), 10, "the log has acknowledged it")
+            return reading(self)
+
+        monkeypatch.setattr(Ledger, "reading", acknowledged_first)
+        assert not relay.drained(0.2)
+        monkeypatch.undo()
+        clock.advance(2 * LOOK)
+        assert relay.drained(10)
+    with ledger.reading() as conn:
+        assert outbox.counts(conn)["unpublished"] == 0
 
 
 class Failing(MemoryLog):

@@ -95,7 +95,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     from hub.embedded_kafka import ports
 
     wanted = int(os.environ.get("HUB_WEB_PORT", WEB_PORT))
-    web = {"HUB_WEB_PORT": str(ports.choose([wanted])), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
+    web = {"HUB_WEB_PORT": str(ports.any_free([wanted])), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
     none = dict.fromkeys(("HUB_KAFKA", "HUB_LEDGER", "HUB_BOARDS"), "")  # those of a hub that is no demo
     return {**account(settings), **web, **none}
 

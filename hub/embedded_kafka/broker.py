@@ -30,7 +30,7 @@ PATIENCE = 300.0
 class BrokerPlan:
     """What broker is wanted. `data` is `<home>/.hub/kafka`; `port` 0 means any.
 
-    When the port is taken another is chosen, unless it is `required`: then that is an error.
+    When the port is taken at the first start another is chosen, unless it is `required`: then that is an error.
     """
 
     data: Path
@@ -45,15 +45,17 @@ class EmbeddedKafka:
     """One Kafka broker on one data folder, as a child of this process.
 
     It dies with this process (Linux: at once; elsewhere the next start on the same folder stops it), survives nothing else,
-    and after any death a new start on the same folder works and has every acknowledged record. Not for several threads at
-    once, except `wait`, which may run beside anything.
+    and after any death a new start on the same folder works and has every acknowledged record. From its first start until
+    `stop` its port is its own, also while it is dead. Not for several threads at once, except `wait`, which may run beside
+    anything.
     """
 
     def __init__(self, plan: BrokerPlan, progress: Progress = quiet) -> None:
         self.plan, self._progress = plan, progress
         self._folder = Folder(plan.data)
         self._process: Process | None = None
-        self._port: int | None = None
+        self._hold: ports.Hold | None = None
+        self._was_up = False
         self._archive: ClassArchive | None = None
 
     def start(self) -> str:
@@ -73,6 +75,7 @@ class EmbeddedKafka:
             if isinstance(error, OSError):
                 raise unusable(self._folder.path, error) from error
             raise
+        self._was_up = True
         self._progress(say("ready", bootstrap=self.bootstrap, seconds=f"{time.monotonic() - began:.1f}"), 1.0)
         return self.bootstrap
 
@@ -90,8 +93,9 @@ class EmbeddedKafka:
                 self._run(classpath)
                 break
             except HubError as error:
-                if error.code != diagnosis.PORT_TAKEN or self.plan.required or attempt == ATTEMPTS:
+                if error.code != diagnosis.PORT_TAKEN or self._may_not_move or attempt == ATTEMPTS:
                     raise
+                self._let_port_go()
 
     def _stop_orphan(self) -> None:
         orphan = self._folder.orphan()
@@ -100,19 +104,41 @@ class EmbeddedKafka:
             self._folder.stop_orphan(orphan)
 
     def _choose_ports(self) -> None:
-        wanted = self.plan.port
-        if self.plan.required:
-            if not ports.is_free(wanted):
-                raise FatalError("HUB-E2003", port=wanted, by=ports.occupant(wanted))
-            self._port = wanted
-        else:
-            # After a crash its clients still look for it where it was.
-            self._port = ports.choose(port for port in (self._folder.noted_port(), wanted) if port)
-            if wanted not in (0, self._port) and not ports.is_free(wanted):
-                moved = FatalError("HUB-E2004", port=wanted, by=ports.occupant(wanted), chosen=self._port)
-                self._progress(f"{moved.code} {moved.message()}", None)
-        controller = ports.choose([self._port + 1], avoid=[self._port])
+        if self._hold is None:
+            self._hold = self._wanted() if self.plan.required else self._any()
+        elif not ports.is_free(self._port):
+            raise _taken(self._port)
+        controller = ports.any_free([self._port + 1], avoid=[self._port])
         (self._folder.path / "server.properties").write_text(server.properties(self._port, controller), "ascii")
+
+    def _wanted(self) -> ports.Hold:
+        hold = ports.Hold.of(self.plan.port) if ports.is_free(self.plan.port) else None
+        if hold is None:
+            raise _taken(self.plan.port)
+        return hold
+
+    def _any(self) -> ports.Hold:
+        """Where it was before, else where it is wanted, else anywhere."""
+        wanted = self.plan.port
+        hold = ports.choose(port for port in (self._folder.noted_port(), wanted) if port)
+        if wanted not in (0, hold.port) and not ports.is_free(wanted):
+            moved = FatalError("HUB-E2004", port=wanted, by=ports.occupant(wanted), chosen=hold.port)
+            self._progress(f"{moved.code} {moved.message()}", None)
+        return hold
+
+    @property
+    def _may_not_move(self) -> bool:
+        """Once it was up, its clients look for it where it was."""
+        return self.plan.required or self._was_up
+
+    @property
+    def _port(self) -> int:
+        return self._hold.port if self._hold is not None else 0
+
+    def _let_port_go(self) -> None:
+        if self._hold is not None:
+            self._hold.close()
+        self._hold = None
 
     def _format(self, classpath: list[Path]) -> None:
         """What only the first start does: the empty log, and the archive of the JDK's classes."""
@@ -146,14 +172,14 @@ class EmbeddedKafka:
         options = archive if self.plan.at_its_limits else [server.QUICKLY_COMPILED, *archive]
         command = server.broker_command(_java(), classpath, self.plan.heap, options, self._folder.mark)
         self._process = self._launch(command)
-        self._folder.note(self._process.pid, self._port or 0)
+        self._folder.note(self._process.pid, self._port)
         self._until_it_answers(self._process)
 
     def _until_it_answers(self, process: Process) -> None:
         deadline = time.monotonic() + PATIENCE
         cluster = self._folder.cluster()
         while process.wait(0.05) is None:
-            answer = wire.ask(self._port or 0)
+            answer = wire.ask(self._port)
             if answer is not None and answer.cluster == cluster and self._port in answer.ports:
                 return
             if time.monotonic() > deadline:
@@ -163,7 +189,7 @@ class EmbeddedKafka:
 
     def _death(self) -> FatalError:
         """The error for a Java that ended by itself."""
-        lines, port = list(self._started.tail), self._port or 0
+        lines, port = list(self._started.tail), self._port
         code = diagnosis.code_of(lines)
         by = ports.occupant(port) if code == diagnosis.PORT_TAKEN else "?"
         cause = diagnosis.cause(self._started.join(), lines)
@@ -173,6 +199,8 @@ class EmbeddedKafka:
         """After a start that failed: nothing runs, and the folder is free; its notes stay for the next start."""
         if self._process is not None:
             self._process.stop(grace=5)
+        if not self._was_up:
+            self._let_port_go()
         self._folder.release()
 
     def stop(self, grace: float = 20.0) -> None:
@@ -182,6 +210,8 @@ class EmbeddedKafka:
                 self._class_archive.keep()
             self._folder.forget()
         self._folder.release()
+        self._let_port_go()
+        self._was_up = False
 
     def wait(self) -> int:
         """Wait for the broker's end; its return code: 143 after a stop, negative when killed by that signal."""
@@ -216,6 +246,10 @@ class EmbeddedKafka:
         if self._archive is None:
             raise RuntimeError("the embedded broker was not started")
         return self._archive
+
+
+def _taken(port: int) -> FatalError:
+    return FatalError("HUB-E2003", port=port, by=ports.occupant(port))
 
 
 def _java() -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from hub.embedded_kafka import wire
@@ -28,14 +29,45 @@ def is_free(port: int) -> bool:
     return not wire.listens(port)
 
 
-def choose(wanted: Iterable[int], avoid: Iterable[int] = ()) -> int:
-    """The first free port of `wanted`, else any spare one; never one of `avoid`."""
+@dataclass(frozen=True)
+class Hold:
+    """A port that no other hub of this machine takes until `close`, or the end of this process, also while nothing listens there.
+
+    Clients of a broker that died go on looking for it where it was. Were another hub's broker there meanwhile, they would
+    write to its log. What is held is the UDP port of the same number: the system itself frees it at any death.
+    """
+
+    port: int
+    close: Callable[[], None]
+
+    @classmethod
+    def of(cls, port: int) -> Hold | None:
+        """None when another has it."""
+        mark = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            mark.bind((wire.HOST, port))
+        except OSError:
+            mark.close()
+            return None
+        return cls(port, mark.close)
+
+
+def choose(wanted: Iterable[int], avoid: Iterable[int] = ()) -> Hold:
+    """Hold the first free port of `wanted`, else any spare one; never one of `avoid`."""
     shunned = set(avoid)
     spare = random.sample(SPARE, 500)  # two hubs that start at once should not meet
     for port in [*wanted, *spare]:
-        if port not in shunned and is_free(port):
-            return port
+        hold = Hold.of(port) if port not in shunned and is_free(port) else None
+        if hold is not None:
+            return hold
     raise FatalError("HUB-E2003", port=f"{SPARE.start}-{SPARE.stop}", by="?")
+
+
+def any_free(wanted: Iterable[int], avoid: Iterable[int] = ()) -> int:
+    """As `choose`, and not held: for who will listen there at once."""
+    hold = choose(wanted, avoid)
+    hold.close()
+    return hold.port
 
 
 def occupant(port: int) -> str:

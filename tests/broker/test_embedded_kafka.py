@@ -276,6 +276,28 @@ def test_a_taken_port_is_left_to_its_owner_and_said(tmp_path: Path) -> None:
     assert any("HUB-E2004" in line and str(port) in line and str(os.getpid()) in line for line in said)
 
 
+def test_the_port_of_a_broker_that_died_is_not_given_to_another_hub(broker: EmbeddedKafka, tmp_path: Path) -> None:
+    """Else the clients of the dead one would write to the other's log."""
+    port = int(broker.bootstrap.rpartition(":")[2])
+    os.kill(broker.pid, signal.SIGKILL)
+    broker.wait()
+    other = EmbeddedKafka(BrokerPlan(tmp_path / "other", port=port))
+    try:
+        assert other.start() != f"127.0.0.1:{port}"
+        assert broker.start() == f"127.0.0.1:{port}"
+    finally:
+        other.stop()
+
+
+def test_a_broker_that_died_comes_back_where_it_was_or_not_at_all(broker: EmbeddedKafka) -> None:
+    port = int(broker.bootstrap.rpartition(":")[2])
+    os.kill(broker.pid, signal.SIGKILL)
+    broker.wait()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(FatalError, match=f"HUB-E2003 port {port}"):
+        broker.start()
+    assert broker.start() == f"127.0.0.1:{port}"
+
+
 def test_a_required_port_that_is_taken_is_an_error(tmp_path: Path, kafka: str) -> None:
     port = int(kafka.rpartition(":")[2])
     broker = EmbeddedKafka(BrokerPlan(tmp_path / "data", port=port, required=True))

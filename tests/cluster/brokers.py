@@ -54,7 +54,7 @@ class Brokers:
         for name in NAMES:
             self.at[name] = {}
             for port in (9092, 9093, 9094):
-                used.append(ports.choose([], avoid=used))
+                used.append(ports.any_free([], avoid=used))
                 self.at[name][port] = used[-1]
         described = services("cluster.yaml", {"KAFKA_PASSWORD": self.password, "POSTGRES_PASSWORD": "unused"})
         for name in NAMES:

@@ -93,9 +93,10 @@ class EmbeddedKafka:
                 self._run(classpath)
                 break
             except HubError as error:
-                if error.code != diagnosis.PORT_TAKEN or self._may_not_move or attempt == ATTEMPTS:
+                if error.code != diagnosis.PORT_TAKEN or attempt == ATTEMPTS:
                     raise
-                self._let_port_go()
+                if not self._may_not_move:
+                    self._let_port_go()
 
     def _stop_orphan(self) -> None:
         orphan = self._folder.orphan()

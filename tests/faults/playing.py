@@ -64,7 +64,9 @@ def _faults(row: Row, made: Stage, count: int, outcome: Outcome) -> None:
     taken = sorted(made.recoveries)
     outcome.stuck = sum(seconds > RECOVERY for seconds in taken)
     if taken:
-        outcome.recovery = {"p50": round(taken[len(taken) // 2], 2), "max": round(taken[-1], 2)}
+        shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+        outcome.recovery = {name: round(taken[int((len(taken) - 1) * share)], 2) for name, share in shares.items()}
+    outcome.an_hour = made.growth.an_hour()
     outcome.peak_mb = {name: round(size, 1) for name, size in made.peak_mb.items()}
 
 

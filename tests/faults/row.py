@@ -66,6 +66,8 @@ class Outcome:
     stuck: int = 0
     recovery: dict[str, float] = field(default_factory=dict)
     peak_mb: dict[str, float] = field(default_factory=dict)
+    an_hour: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By how many MB and open files a program would grow in an hour, where it ran for half of one."""
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 

@@ -15,6 +15,7 @@ from typing import Protocol
 from tests.acceptance.acme import environment
 from tests.acceptance.outside import Mischief, Outside
 from tests.acceptance.running import RunningHub, running_hub, until
+from tests.faults.growth import Growth
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
 from tests.faults.surroundings import own_disk, turnable
@@ -66,6 +67,7 @@ class Stage:
     faults: int = 0
     recoveries: list[float] = field(default_factory=list)
     peak_mb: dict[str, float] = field(default_factory=dict)
+    growth: Growth = field(default_factory=Growth)
 
     def begin(self, row: Plan, seed: int) -> None:
         """Set load and outside systems as a row wants them, and count its faults and recoveries from nothing."""
@@ -157,12 +159,14 @@ class Stage:
         return any(made.body["name"] == name for made in self.outside.of("projects"))
 
     def measure(self) -> None:
-        """Note the largest size of every process so far."""
-        for program, pid in self.hub.pids().items():
+        """Note the largest size of every process so far, and how it grows."""
+        running = {program: pid for program, pid in self.hub.pids().items() if pid is not None}
+        for program, pid in running.items():
             with contextlib.suppress(OSError, IndexError, ValueError):
                 status = Path(f"/proc/{pid}/status").read_text()
                 size = int(status.partition("VmHWM:")[2].split()[0]) / 1024
                 self.peak_mb[program] = max(size, self.peak_mb.get(program, 0.0))
+                self.growth.note(program, pid, time.monotonic())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,55 @@
+"""An hour and more of ordinary work, with a call in fifty that goes wrong: F43. A fault is a minute of it.
+
+The load comes to about half of what two cores carry. The worker keeps every case in memory, so it alone may grow, with the cases.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from tests.faults.row import Row
+from tests.faults.rows.http import NONSENSE, REFUSALS, SILENCES, misbehaving
+from tests.faults.stage import Stage
+
+MINUTE, LOOK = 60.0, 2.0
+A_CASE = 0.01
+"""MB of the worker for each deal, with the cases of its project and tasks: ten times what one was measured to take."""
+FLAT = {"mb": 16.0, "files": 1.0}
+"""What a program that keeps nothing may have grown by after an hour. Java's heap and Python's arenas breathe."""
+
+
+def a_minute(stage: Stage, chosen: random.Random) -> None:
+    """Let it work, and look every two seconds how long a deal takes to its end."""
+    until = time.monotonic() + MINUTE
+    while time.monotonic() < until:
+        time.sleep(LOOK)
+        stage.recovers()
+    stage.faults += 1
+
+
+def nothing_grows(stage: Stage) -> list[str]:
+    """No program grows with time, the worker by no more than its cases."""
+    deals = 3600 * stage.load.per_second
+    may = {"worker": {**FLAT, "mb": FLAT["mb"] + A_CASE * deals}}
+    return [
+        f"{program} grows by {more} {what} an hour"
+        for program, growth in stage.growth.an_hour().items()
+        for what, more in growth.items()
+        if more > may.get(program, FLAT)[what]
+    ]
+
+
+ROWS = [
+    Row(
+        "F43",
+        "a minute of ordinary work",
+        1,
+        60,
+        a_minute,
+        misbehaving(0.02, *REFUSALS, *SILENCES, *NONSENSE),
+        5.0,
+        any_store=True,
+        checks=nothing_grows,
+    )
+]

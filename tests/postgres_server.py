@@ -6,13 +6,14 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
+
+from tests.ports import free_port
 
 
 def _programs() -> Path:
@@ -50,8 +51,7 @@ class PostgresServer:
         owner = ["-o", "postgres"] if os.geteuid() == 0 else []
         subprocess.run(["install", "-d", *owner, str(self.data.parent)], check=True)
         _run("initdb", "-D", str(self.data), "-U", "hub", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         flushing = "" if durable else " -c fsync=off -c full_page_writes=off"
         self._options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k {self.data.parent}{flushing}"
 

@@ -23,8 +23,9 @@ import orjson
 
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from tests.bench.programs import cpu_seconds
-from tests.broker.connectors_stage import Stage, free_port
+from tests.broker.connectors_stage import Stage
 from tests.broker.program import Program
+from tests.ports import free_port
 from tests.postgres_fixture import NewDatabase
 from tests.postgres_server import PostgresServer
 

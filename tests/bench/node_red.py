@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from tests.acceptance.running import free_port, until
+from tests.acceptance.running import until
 from tests.bench.environments import LOCKS, MissingToolError, cache
+from tests.ports import free_port
 
 NAME = "node-red"
 FILES = ("package.json", "package-lock.json")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import signal
-import socket
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from hub.topics import ensure_topics
 from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS
 from tests.broker.program import Program, until
+from tests.ports import free_port
 from tests.pushing import SECRET, deal, signed
 from tests.remade_topics import make_anew
 
@@ -49,12 +49,6 @@ connectors:
             owner: "${{body.deal.owner}}"
 """
 PEOPLE = "people:\n  {id}: {{name: 王芳, accounts: {{crm: U-3}}}}\n"
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @dataclass

@@ -17,8 +17,9 @@ import pytest
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
-from tests.broker.connectors_stage import Stage, check_log, free_port
+from tests.broker.connectors_stage import Stage, check_log
 from tests.broker.program import Program, until
+from tests.ports import free_port
 from tests.postgres_fixture import NewDatabase
 
 pytestmark = pytest.mark.broker

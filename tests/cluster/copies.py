@@ -12,7 +12,7 @@ from pathlib import Path
 import hub
 from hub.ready import is_ready
 from hub.supervisor.programs import Plan, Program
-from tests.acceptance.running import free_port
+from tests.ports import free_port
 
 ACME = Path(hub.__file__).parent / "templates" / "acme"
 EMBEDDED = 'kafka: {embedded: true}          # or {bootstrap: "k1:9092,k2:9092", tls: …, sasl: …}'

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from tests.ports import free_port
 
 HOME = Path("/usr/share/redmine")
 PACKAGED = Path("/var/lib/dbconfig-common/sqlite3/redmine/instances/default/redmine_default")
@@ -42,7 +43,7 @@ class RedmineServer:
         _require()
         if not self._database.exists():
             self._make_database()
-        port = int(self.url.rpartition(":")[2]) if self.url else _free_port()
+        port = int(self.url.rpartition(":")[2]) if self.url else free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -156,9 +157,3 @@ def _give(root: Path) -> None:
     """Let the server's user in, who may not read the folders of root's temporary files."""
     for path in (root, *root.iterdir()):
         shutil.chown(path, USER, USER)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -17,9 +17,10 @@ from sqlalchemy import update
 from hub.ledger.database import open_engine
 from hub.ledger.leases import leases
 from hub.ready import is_ready
-from tests.acceptance.running import free_port, until
+from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import ACME, LONGEST, Stage
+from tests.ports import free_port
 
 EVERY = 0.05
 """Seconds between two moments at which every lease is free."""

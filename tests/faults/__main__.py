@@ -1,8 +1,8 @@
-"""`python -m tests.faults [ROW …] [--count N] [--seed N] [--full] [--store sqlite|postgresql] [--resume FILE]`.
+"""`python -m tests.faults [ROW …] [--count N] [--seed N] [--tenth | --full] [--store sqlite|postgresql] [--resume FILE]`.
 
-Rows that are named, and all with --full (their nightly counts), are played one by one, each on a hub of its own; without either,
-a sample of every row is played on one hub a store. With --resume, what a file holds already is not played again and each
-outcome is added to it. Ends with one table; 0 when every row held.
+Rows that are named, and all with --full (their nightly counts) or --tenth, are played one by one, each on a hub of its own; without
+any of these, a sample of every row is played on one hub a store. With --resume, what a file holds already is not played again
+and each outcome is added to it. Ends with one table; 0 when every row held.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--count", type=int)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--full", action="store_true", help="the nightly counts")
+    parser.add_argument("--tenth", action="store_true", help="a tenth of them, of every row on every store")
     parser.add_argument("--store", choices=STORES, action="append")
     parser.add_argument("--resume", type=Path)
     asked = parser.parse_args()
@@ -60,15 +61,22 @@ def main() -> int:
 
 def _runs(known: Mapping[str, Row], asked: argparse.Namespace) -> Iterator[tuple[list[tuple[Row, int]], str]]:
     """Which rows are played on one hub, with how many faults, and on which store."""
-    chosen = [(row, asked.count or (row.nightly if asked.full else row.sample)) for row in known.values()]
-    chosen = [(row, count) for row, count in chosen if not asked.rows or row.name in asked.rows]
-    sampling = not (asked.rows or asked.full)
+    chosen = [(row, _count(row, asked)) for row in known.values() if not asked.rows or row.name in asked.rows]
+    sampling = not (asked.rows or asked.full or asked.tenth)
     together = _together(chosen) if sampling else [[each] for each in chosen]
     for store, rows in itertools.product(asked.store or STORES, together):
         sampled = sampling and store != STORES[0]
         fitting = [(row, count) for row, count in rows if store in row.stores and not (sampled and row.any_store)]
         if fitting:
             yield fitting, store
+
+
+def _count(row: Row, asked: argparse.Namespace) -> int:
+    if asked.count:
+        return int(asked.count)
+    if asked.full:
+        return row.nightly
+    return max(row.sample, -(-row.nightly // 10)) if asked.tenth else row.sample
 
 
 def _together(chosen: Sequence[tuple[Row, int]]) -> list[list[tuple[Row, int]]]:

@@ -70,6 +70,22 @@ def test_a_sample_plays_on_one_hub_what_needs_no_surroundings_of_its_own(monkeyp
     assert [rows for rows, _ in others] == [{"F15", "F16"}, {"F18"}]
 
 
+def test_a_tenth_is_one_of_the_nightly_count_and_never_less_than_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = dict[tuple[str, str], int]()
+
+    def play(rows: Sequence[tuple[Row, int]], seed: int, store: str) -> list[Outcome]:
+        ((row, count),) = rows
+        played[row.name, store] = count
+        return []
+
+    monkeypatch.setattr(harness, "play", play)
+    monkeypatch.setattr(sys, "argv", ["faults", "--tenth"])
+    harness.main()
+    for name, row in all_rows().items():
+        for store in row.stores:
+            assert row.nightly <= 10 * played[name, store] < row.nightly + 10 or played[name, store] == row.sample
+
+
 def test_a_row_that_is_not_there_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

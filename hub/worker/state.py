@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import groupby
 from operator import attrgetter
 
 import cramjam
@@ -24,8 +24,8 @@ from schemas.topics import STATE
 
 _OFFSET = b'{"offset":'
 _PACKED = b"\x01"
-UNPACKED = 2000
-"""Cases of a partition that are kept as they are when they were touched: what is at work now costs no packing."""
+UNPACKED = 4 << 20
+"""Bytes of a partition's cases that are kept as they are when they were touched: what is at work now costs no packing."""
 AT_ONCE = 10_000
 """State records in one reading."""
 PLACE = b"\x00place"
@@ -47,8 +47,15 @@ class PartitionState:
     """How far `hub.events` is folded, by offset and sequences; None where nothing was, or by a version that kept none."""
     late: set[bytes] = field(default_factory=set)
     """Keys whose last record in the topic was overtaken by an earlier one: `hub.worker.late_words` says ours again."""
-    _touched: dict[bytes, None] = field(default_factory=dict)
-    """Cases that are not packed, those touched longest ago first."""
+    _touched: dict[bytes, int] = field(default_factory=dict)
+    """Cases that are not packed and the bytes of each, those touched longest ago first."""
+    _unpacked: int = 0
+    """Their bytes together."""
+
+    def empty(self) -> None:
+        """Forget all of it, to be read anew from the start."""
+        self.cases, self.read_to, self.ahead, self.place, self.late = {}, 0, False, None, set()
+        self._touched, self._unpacked = {}, 0
 
     def take(self, records: Iterable[Record]) -> None:
         """Take state records in, newest offset first in rank. Raises FatalError for one that is none."""
@@ -128,17 +135,23 @@ class PartitionState:
         """Remember a case, and give the record that makes it last."""
         raw = to_json(case, offset)
         self.cases[key] = raw
-        self._touch(key)
+        self._touch(key, len(raw))
         return Outgoing(STATE.name, key, raw, self.partition)
 
-    def _touch(self, key: bytes) -> None:
-        self._touched.pop(key, None)
-        self._touched[key] = None
-        if len(self._touched) > UNPACKED:
-            for old in list(islice(self._touched, UNPACKED // 2)):
-                del self._touched[old]
-                if old in self.cases:
-                    self.cases[old] = pack(self.cases[old])
+    def _touch(self, key: bytes, size: int) -> None:
+        self._unpacked += size - self._touched.pop(key, 0)
+        self._touched[key] = size
+        if self._unpacked > UNPACKED:
+            self._pack_until(UNPACKED // 2)
+
+    def _pack_until(self, most: int) -> None:
+        """Pack those touched longest ago until so many bytes are left."""
+        for old in list(self._touched):
+            if self._unpacked <= most:
+                return
+            self._unpacked -= self._touched.pop(old)
+            if old in self.cases:
+                self.cases[old] = pack(self.cases[old])
 
 
 def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
@@ -148,7 +161,7 @@ def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
     """
     for state in states.values():
         if state.ahead:
-            state.cases, state.read_to, state.ahead, state.place, state.late = {}, 0, False, None, set()
+            state.empty()
     starts = log.starts(STATE.name)
     seen = 0
     for batch in read_to_end(

@@ -8,7 +8,7 @@ from hub.case import Case, to_json
 from hub.errors import FatalError
 from hub.event_log import Record
 from hub.memory_log import MemoryLog
-from hub.worker.state import PLACE, UNPACKED, PartitionState, catch_up, offset_of, pack, unpack
+from hub.worker.state import PLACE, PartitionState, catch_up, offset_of, pack, unpack
 from schemas.topics import STATE
 
 
@@ -34,24 +34,45 @@ def test_what_is_packed_keeps_its_offset_and_its_bytes(offset: int) -> None:
     assert pack(packed) == packed
 
 
+MANY = 100
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for so many of these cases."""
+    monkeypatch.setattr("hub.worker.state.UNPACKED", MANY * len(to_json(case(10), 10)))
+
+
+@pytest.mark.usefixtures("little_room")
 def test_a_case_that_was_not_touched_lately_is_packed_and_still_there() -> None:
     state = PartitionState(3)
-    for number in range(UNPACKED + 1):
+    for number in range(2 * MANY):
         state.keep(key(number), case(number), number)
-    state.keep(key(UNPACKED), case(UNPACKED), UNPACKED + 7)
+    state.keep(key(2 * MANY), case(2 * MANY), 2 * MANY + 7)
     assert state.cases[key(0)] == pack(to_json(case(0), 0))
-    assert state.cases[key(UNPACKED)] == to_json(case(UNPACKED), UNPACKED + 7)
-    assert all(state.get(key(number)) == case(number) for number in range(UNPACKED + 1))
+    assert state.cases[key(2 * MANY)] == to_json(case(2 * MANY), 2 * MANY + 7)
+    assert all(state.get(key(number)) == case(number) for number in range(2 * MANY + 1))
     assert state.reflects(key(0)) == 0
-    assert state.reflects(key(UNPACKED)) == UNPACKED + 7
+    assert state.reflects(key(2 * MANY)) == 2 * MANY + 7
 
 
+@pytest.mark.usefixtures("little_room")
+def test_what_is_not_packed_is_bounded_by_its_bytes_however_often_and_large_cases_are_kept() -> None:
+    state, room = PartitionState(3), MANY * len(to_json(case(10), 10))
+    for number in range(10 * MANY):
+        state.keep(key(number % 7 if number % 3 else number), case(number), number)
+        assert sum(len(raw) for raw in state.cases.values() if raw != pack(raw)) <= room
+
+
+@pytest.mark.usefixtures("little_room")
 def test_a_case_that_is_gone_or_newer_in_the_topic_is_not_brought_back_by_packing() -> None:
     state = PartitionState(3)
-    for number in range(UNPACKED):
+    for number in range(MANY - 10):
         state.keep(key(number), case(number), 5)
     state.take([record(0, None), record(1, to_json(case(1), 9)), record(2, to_json(case(2), 4))])
-    state.keep(key(UNPACKED), case(UNPACKED), 6)
+    for number in range(MANY, 2 * MANY):
+        state.keep(key(number), case(number), 6)
+    assert state.cases[key(3)] == pack(to_json(case(3), 5))
     assert state.get(key(0)) is None
     assert [state.reflects(key(number)) for number in (0, 1, 2)] == [-1, 9, 5]
 

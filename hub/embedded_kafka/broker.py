@@ -95,8 +95,7 @@ class EmbeddedKafka:
             except HubError as error:
                 if error.code != diagnosis.PORT_TAKEN or attempt == ATTEMPTS:
                     raise
-                if not self._may_not_move:
-                    self._let_port_go()
+                self._let_port_go()
 
     def _stop_orphan(self) -> None:
         orphan = self._folder.orphan()
@@ -128,18 +127,14 @@ class EmbeddedKafka:
         return hold
 
     @property
-    def _may_not_move(self) -> bool:
-        """Once it was up, its clients look for it where it was."""
-        return self.plan.required or self._was_up
-
-    @property
     def _port(self) -> int:
         return self._hold.port if self._hold is not None else 0
 
     def _let_port_go(self) -> None:
-        if self._hold is not None:
+        """Unless it was up: its clients look for it where it was."""
+        if self._hold is not None and not self._was_up:
             self._hold.close()
-        self._hold = None
+            self._hold = None
 
     def _format(self, classpath: list[Path]) -> None:
         """What only the first start does: the empty log, and the archive of the JDK's classes."""
@@ -200,8 +195,7 @@ class EmbeddedKafka:
         """After a start that failed: nothing runs, and the folder is free; its notes stay for the next start."""
         if self._process is not None:
             self._process.stop(grace=5)
-        if not self._was_up:
-            self._let_port_go()
+        self._let_port_go()
         self._folder.release()
 
     def stop(self, grace: float = 20.0) -> None:
@@ -211,8 +205,8 @@ class EmbeddedKafka:
                 self._class_archive.keep()
             self._folder.forget()
         self._folder.release()
-        self._let_port_go()
         self._was_up = False
+        self._let_port_go()
 
     def wait(self) -> int:
         """Wait for the broker's end; its return code: 143 after a stop, negative when killed by that signal."""

@@ -21,12 +21,14 @@ class Sample:
     seconds: float
     mb: float
     files: int
+    peak_mb: float = 0.0
 
     @classmethod
     def of(cls, pid: int, seconds: float) -> Sample:
         """Now. Raises OSError, ValueError or IndexError when the process is gone."""
         status = Path(f"/proc/{pid}/status").read_text()
-        return cls(seconds, int(status.partition("VmRSS:")[2].split()[0]) / 1024, len(os.listdir(f"/proc/{pid}/fd")))
+        mb, peak = (int(status.partition(name)[2].split()[0]) / 1024 for name in ("VmRSS:", "VmHWM:"))
+        return cls(seconds, mb, len(os.listdir(f"/proc/{pid}/fd")), peak)
 
 
 @dataclass
@@ -39,10 +41,17 @@ class Growth:
         """Measure one now."""
         self.samples[program, pid].append(Sample.of(pid, seconds))
 
+    def peak_mb(self) -> dict[str, float]:
+        """The largest size of each program so far, whichever process it was."""
+        peaks = dict[str, float]()
+        for (program, _), samples in self.samples.items():
+            peaks[program] = max(samples[-1].peak_mb, peaks.get(program, 0.0))
+        return peaks
+
     def an_hour(self) -> dict[str, dict[str, float]]:
         """Of each program that ran long enough in one process: MB and open files more after an hour, by least squares."""
-        told = {program: _an_hour(samples) for (program, _), samples in self.samples.items()}
-        return {program: growth for program, growth in told.items() if growth}
+        told = [(program, _an_hour(samples)) for (program, _), samples in self.samples.items()]
+        return {program: growth for program, growth in told if growth}
 
 
 def _an_hour(samples: Sequence[Sample]) -> dict[str, float]:

@@ -67,7 +67,7 @@ def _faults(row: Row, made: Stage, count: int, outcome: Outcome) -> None:
         shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
         outcome.recovery = {name: round(taken[int((len(taken) - 1) * share)], 2) for name, share in shares.items()}
     outcome.an_hour = made.growth.an_hour()
-    outcome.peak_mb = {name: round(size, 1) for name, size in made.peak_mb.items()}
+    outcome.peak_mb = {name: round(size, 1) for name, size in made.growth.peak_mb().items()}
 
 
 def _settle(made: Stage, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> None:

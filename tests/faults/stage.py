@@ -66,7 +66,6 @@ class Stage:
     must_be_parked: int = 0
     faults: int = 0
     recoveries: list[float] = field(default_factory=list)
-    peak_mb: dict[str, float] = field(default_factory=dict)
     growth: Growth = field(default_factory=Growth)
 
     def begin(self, row: Plan, seed: int) -> None:
@@ -159,13 +158,10 @@ class Stage:
         return any(made.body["name"] == name for made in self.outside.of("projects"))
 
     def measure(self) -> None:
-        """Note the largest size of every process so far, and how it grows."""
+        """Note the size of every process now."""
         running = {program: pid for program, pid in self.hub.pids().items() if pid is not None}
         for program, pid in running.items():
             with contextlib.suppress(OSError, IndexError, ValueError):
-                status = Path(f"/proc/{pid}/status").read_text()
-                size = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-                self.peak_mb[program] = max(size, self.peak_mb.get(program, 0.0))
                 self.growth.note(program, pid, time.monotonic())
 
 

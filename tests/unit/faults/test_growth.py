@@ -29,3 +29,4 @@ def test_a_program_is_measured_as_it_is() -> None:
     sample = growth.samples["me", os.getpid()][0]
     assert 5 < sample.mb < 5000
     assert sample.files > 2
+    assert sample.mb <= growth.peak_mb()["me"]

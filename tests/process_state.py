@@ -21,3 +21,10 @@ def is_running(pid: int) -> bool:
 def stands_still(pid: int) -> bool:
     """Whether it was stopped by SIGSTOP."""
     return state_of(pid) == "T"
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """What is resident now, and at most so far. Raises OSError or IndexError for one that is gone."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    now, most = (int(status.partition(name)[2].split()[0]) / 1024 for name in ("VmRSS:", "VmHWM:"))
+    return now, most

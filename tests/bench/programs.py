@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.process_state import memory_mb
+
 ROOT = Path(__file__).parents[2]
 """Of the repository; programs that are modules of it are found from there."""
 
@@ -42,7 +44,7 @@ class Programs:
 
     def peak_mb(self) -> float:
         """The largest size of each, added up."""
-        return sum(_peak_mb(pid) for pid in self._pids())
+        return sum(memory_mb(pid)[1] for pid in self._pids())
 
     def stop(self) -> None:
         """SIGTERM to each, and SIGKILL to what is there 20 seconds later."""
@@ -72,8 +74,3 @@ def cpu_seconds(pid: int) -> float:
     """That a process has used, its threads included."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _peak_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -6,8 +6,9 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import linear_regression
+
+from tests.process_state import memory_mb
 
 WARM, LONG = 900.0, 900.0
 """Seconds of a process's life that do not count, while caches fill and Java compiles; and for how long it must live on."""
@@ -25,9 +26,8 @@ class Sample:
 
     @classmethod
     def of(cls, pid: int, seconds: float) -> Sample:
-        """Now. Raises OSError, ValueError or IndexError when the process is gone."""
-        status = Path(f"/proc/{pid}/status").read_text()
-        mb, peak = (int(status.partition(name)[2].split()[0]) / 1024 for name in ("VmRSS:", "VmHWM:"))
+        """Now. Raises OSError or IndexError when the process is gone."""
+        mb, peak = memory_mb(pid)
         return cls(seconds, mb, len(os.listdir(f"/proc/{pid}/fd")), peak)
 
 

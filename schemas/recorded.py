@@ -81,6 +81,7 @@ def _is_plain(told: Recorded) -> bool:
         told.correlationid == case
         and told.claimedtime is None
         and _is_type(told.type)
+        and len(told.time) == len(told.recordedtime)  # or one might make good what the other lacks
         and _STAMPS.fullmatch(told.time + told.recordedtime) is not None
         and _is_reference(case)
         and (subject == case or _is_reference(subject))

@@ -62,6 +62,14 @@ def test_both_ways_say_the_same_of_every_awkward_field(name: str, value: Any) ->
     assert outcome(read, raw) == outcome(Event.from_json, raw)
 
 
+@pytest.mark.parametrize("cut", [26, 28])
+def test_one_time_does_not_make_good_what_the_other_lacks(cut: int) -> None:
+    both = "2026-11-20T02:00:00.000000Z" * 2
+    raw = json.dumps({**FULL, "time": both[:cut], "recordedtime": both[cut:]}).encode()
+    assert outcome(Event.from_json, raw) is None
+    assert outcome(read, raw) is None
+
+
 @settings(max_examples=400)
 @given(at=st.integers(0, 700), byte=st.integers(0, 255), cut=st.integers(0, 700) | st.none())
 def test_both_ways_say_the_same_of_damaged_bytes(at: int, byte: int, cut: int | None) -> None:

@@ -38,8 +38,9 @@ class Growth:
     samples: defaultdict[tuple[str, int], list[Sample]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, program: str, pid: int, seconds: float) -> None:
-        """Measure one now."""
-        self.samples[program, pid].append(Sample.of(pid, seconds))
+        """Measure one now; one that is gone raises OSError or IndexError, and leaves nothing."""
+        sample = Sample.of(pid, seconds)
+        self.samples[program, pid].append(sample)
 
     def peak_mb(self) -> dict[str, float]:
         """The largest size of each program so far, whichever process it was."""

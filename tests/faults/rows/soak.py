@@ -1,10 +1,12 @@
 """An hour and more of ordinary work, with a call in fifty that goes wrong: F43. A fault is a minute of it.
 
-The load comes to about half of what two cores carry. The worker keeps every case in memory, so it alone may grow, with the cases.
+The load comes to about half of what two cores carry. In its first hour a program may grow by what it fills for good: the worker
+by its cases, the connectors by SQLite's page caches, the broker up to the limit of its heap.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
 
@@ -16,7 +18,11 @@ MINUTE, LOOK = 60.0, 2.0
 A_CASE = 0.01
 """MB of the worker for each deal, with the cases of its project and tasks: ten times what one was measured to take."""
 FLAT = {"mb": 16.0, "files": 1.0}
-"""What a program that keeps nothing may have grown by after an hour. Java's heap and Python's arenas breathe."""
+"""What a program that keeps nothing may have grown by after an hour. Python's arenas breathe."""
+CACHES = 5 * 16.0
+"""MB of page caches: five of the connectors' connections to SQLite, as `hub.ledger.database` sizes them."""
+BROKER = 512.0 + 256.0
+"""MB that the broker may ever have: the limit of its heap, and Java's own."""
 
 
 def a_minute(stage: Stage, chosen: random.Random) -> None:
@@ -29,15 +35,24 @@ def a_minute(stage: Stage, chosen: random.Random) -> None:
 
 
 def nothing_grows(stage: Stage) -> list[str]:
-    """No program grows with time, the worker by no more than its cases."""
+    """No program grows with time by more than it may.
+
+    The broker is judged by its size, and its files not at all: a segment is open until compaction takes it, an hour after.
+    """
     deals = 3600 * stage.load.per_second
-    may = {"worker": {**FLAT, "mb": FLAT["mb"] + A_CASE * deals}}
-    return [
+    may = {
+        "worker": {**FLAT, "mb": FLAT["mb"] + A_CASE * deals},
+        "connectors": {**FLAT, "mb": FLAT["mb"] + CACHES},
+        "broker": dict.fromkeys(FLAT, math.inf),
+    }
+    grown = [
         f"{program} grows by {more} {what} an hour"
         for program, growth in stage.growth.an_hour().items()
         for what, more in growth.items()
         if more > may.get(program, FLAT)[what]
     ]
+    largest = stage.growth.peak_mb().get("broker", 0.0)
+    return [*grown, f"broker has {largest} MB"] if largest > BROKER else grown
 
 
 ROWS = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.faults.growth import LONG, WARM, Growth, Sample
 
 
@@ -21,6 +23,13 @@ def test_what_comes_after_the_start_counts_by_the_hour() -> None:
 
 def test_a_short_life_tells_nothing() -> None:
     assert grown(*(Sample(float(at), float(at), at) for at in range(int(WARM + LONG) - 10))) == {}
+
+
+def test_a_program_that_is_gone_leaves_nothing() -> None:
+    growth = Growth()
+    with pytest.raises(OSError, match="No such file"):
+        growth.note("me", 2**22 + 1, 0.0)
+    assert growth.peak_mb() == {}
 
 
 def test_a_program_is_measured_as_it_is() -> None:

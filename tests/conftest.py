@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import structlog
 from hypothesis import settings
 
 pytest_plugins = [
@@ -12,3 +13,11 @@ pytest_plugins = [
 
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
+
+# A box drawn around every frame of an expected error can take longer than the test that expects it.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)

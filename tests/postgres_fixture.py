@@ -6,18 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.postgres_server import PostgresServer
+from tests.postgres_server import running_server
 
 NewDatabase = Callable[[], str]
 """Makes an empty database; its SQLAlchemy URL."""
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDatabase]:
+def postgres() -> Iterator[NewDatabase]:
     """Call it for an empty database."""
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    try:
+    with running_server() as server:
         yield server.database
-    finally:
-        server.stop()

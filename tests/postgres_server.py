@@ -9,6 +9,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
@@ -121,6 +123,18 @@ class PostgresServer:
             conn.execute(text(f"CREATE DATABASE {name}"))
         engine.dispose()
         return f"postgresql+psycopg://hub@127.0.0.1:{self.port}/{name}"
+
+
+@contextmanager
+def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """One that is ended at the end, in a folder of its own: from pytest's, every start of pytest takes the rights of others."""
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        server = PostgresServer(Path(folder), durable=durable)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _children(pid: int) -> list[int]:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import yaml
 from babel.dates import format_date, format_datetime, format_time
 from babel.numbers import format_currency, format_decimal, get_currency_symbol
 from markupsafe import Markup, escape
 
-from hub.errors import LANGUAGES
+from hub.errors import LANGUAGES, read_texts
 from projections.web.settings import PersonName
 from schemas.event import moment
 
@@ -27,7 +26,7 @@ UNITS = ((Decimal(100_000_000), "亿"), (Decimal(10_000), "万"))
 @functools.cache
 def texts() -> Mapping[str, Mapping[str, str]]:
     """Every text of the web: id → language → text."""
-    loaded: Mapping[str, Mapping[str, str]] = yaml.safe_load((Path(__file__).parent / "texts.yaml").read_text("utf-8"))
+    loaded: Mapping[str, Mapping[str, str]] = read_texts(Path(__file__).parent)
     return loaded
 
 

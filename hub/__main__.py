@@ -57,7 +57,7 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     # A log that is away is told of here by its code, not by Faust's traceback.
     await asyncio.to_thread(ensure_topics, client, replication=home.config.kafka.replication)
     await asyncio.to_thread(events.ends, EVENTS.name)
-    processor = Processor(events, store.rules, events.writer(), ready=lambda: say_ready(home.data, "worker"))
+    processor = Processor(events, store.rules, events.gathering_writer(), ready=lambda: say_ready(home.data, "worker"))
     instance = f"hub-{home.name}-{copy}"
     app = make_app(processor, client, data=home.data, instance=instance, patience=patience, looks=looks)
     news = RuleNews(store, processor, home.data / "rules-told.json")

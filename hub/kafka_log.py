@@ -19,7 +19,7 @@ from confluent_kafka import (
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.event_log import LARGEST, Outgoing, Record
+from hub.event_log import LARGEST, Outgoing, Record, Writer
 from hub.failpoints import reach
 from schemas.topics import PARTITIONS
 
@@ -29,6 +29,9 @@ _ELECTING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,  # what librdkafka says of a topic that was just made anew
 }
+MANY = 64
+"""Records from which on an append is a large one."""
+GATHER_MS = 3
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -41,6 +44,10 @@ class KafkaLog:
 
     def writer(self) -> KafkaWriter:
         return KafkaWriter(producer(self.client))
+
+    def gathering_writer(self) -> GatheringWriter:
+        """A writer for who appends now a few records and now thousands, from many threads."""
+        return GatheringWriter(self.writer(), KafkaWriter(producer(self.client, **{"linger.ms": GATHER_MS})))
 
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> KafkaReader:
         together = {"fetch.min.bytes": 262_144, "fetch.wait.max.ms": max(1, int(gather * 1000))} if gather else {}
@@ -140,6 +147,25 @@ class KafkaWriter:
         self.producer.flush(5)
         self._closed = True
         self._poller.join(5)
+
+
+class GatheringWriter:
+    """Sends large appends by a producer of its own, which lingers: else librdkafka sends the first records of each alone.
+
+    Small ones go at once, as people wait for them. Records of one thread keep their order, for each of its appends has ended
+    before the next; so they do after one that was given up, if its `timeout` is longer than the producer's own.
+    """
+
+    def __init__(self, prompt: Writer, lingering: Writer) -> None:
+        self._prompt, self._lingering = prompt, lingering
+
+    def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
+        writer = self._lingering if len(records) >= MANY else self._prompt
+        writer.append(records, timeout)
+
+    def close(self) -> None:
+        self._prompt.close()
+        self._lingering.close()
 
 
 class _Deliveries:

@@ -24,7 +24,7 @@ from schemas.topics import STATE
 
 _OFFSET = b'{"offset":'
 _PACKED = b"\x01"
-UNPACKED = 4 << 20
+UNPACKED = 1 << 20
 """Bytes of a partition's cases that are kept as they are when they were touched: what is at work now costs no packing."""
 AT_ONCE = 10_000
 """State records in one reading."""

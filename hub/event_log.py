@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from hub.errors import FatalError, RetryableError
 from schemas.event import MAX_BYTES
 
@@ -44,7 +46,7 @@ class Record(NamedTuple):
     time: float = 0.0
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A record to append. Without a partition, the key's murmur2 hash chooses it, as in every client of Kafka."""
 
     topic: str

@@ -7,8 +7,9 @@ by one door and in one order; views travel on the topic of their kind.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -25,7 +26,7 @@ _json = msgspec.json.Encoder().encode
 """As orjson.dumps, a third cheaper for texts that were just read; and it takes integers of any size, as an event may hold them."""
 
 
-class View(NamedTuple):
+class View(msgspec.Struct, frozen=True, gc=False):
     """The current state of an entity."""
 
     entity: Entity
@@ -37,20 +38,25 @@ class View(NamedTuple):
         topic = topics.VIEWS.get(self.entity.kind)
         if topic is None:
             return None
-        value = {
-            "subject": self.entity.ref,
-            "case": self.case,
-            "stage": self.entity.stage,
-            "version": self.entity.version,
-            "time": self.entity.time,
-            "event": self.event,
-            "data": self.entity.data,
-            "sources": self.entity.sources,
-        }
-        return Outgoing(topic.name, self.entity.ref.encode(), _json(value))
+        told = self.entity
+        value = _Shown(told.ref, self.case, told.stage, told.version, told.time, self.event, told.data, told.sources)
+        return Outgoing(topic.name, told.ref.encode(), _json(value))
 
 
-class Ask(NamedTuple):
+class _Shown(msgspec.Struct, frozen=True, gc=False):
+    """A view's value, in the order of its fields."""
+
+    subject: str
+    case: str
+    stage: str | None
+    version: str
+    time: str
+    event: str
+    data: Mapping[str, Any]
+    sources: Mapping[str, tuple[str, str]]
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A command for the executor."""
 
     command: Command
@@ -59,7 +65,7 @@ class Ask(NamedTuple):
         return Outgoing(topics.COMMANDS.name, self.command.case.encode(), _json(self.command.__dict__))
 
 
-class Derive(NamedTuple):
+class Derive(msgspec.Struct, frozen=True, gc=False):
     """An event that follows from others: it enters the log by the outbox, as all do."""
 
     event: Event

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 import orjson
 from pydantic import ValidationError
 
@@ -30,11 +31,11 @@ Reread = Callable[[Sequence[int]], Sequence[bytes]]
 """The bytes at these offsets of the case's partition, in the same order."""
 
 
-class Folded(NamedTuple):
+class Folded(msgspec.Struct, frozen=True, gc=False):
     """The case after a record (None: the record names no case), and what to send before that case is kept."""
 
     case: Case | None
-    outputs: tuple[Output, ...] = ()
+    outputs: Sequence[Output] = ()
     failed: bool = False
 
 
@@ -49,15 +50,15 @@ def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread) -> Fol
         return _unreadable(case, record, error)
     if case is not None and case.has_seen(event):
         return Folded(case)
-    known = (case or opened_by(event)).remember(event)
+    before = case or opened_by(event)
     if event.type in (RETRIED, DISCARDED):
-        return _settle(known, record.offset, event, rules, reread)
+        return _settle(before.remember(event), record.offset, event, rules, reread)
     if event.type == EDITED:
-        return Folded(_edited(known, record.offset, event))
-    if known.held:
-        return _park(known, record, event, RejectedError(WAITS, behind=known.held[0].event))
-    done = _tried(known, event, rules)
-    return _park(known, record, event, done) if isinstance(done, HubError) else Folded(done.case, done.outputs)
+        return Folded(_edited(before.remember(event), record.offset, event))
+    if before.held:
+        return _park(before, record, event, RejectedError(WAITS, behind=before.held[0].event))
+    done = _tried(before, event, rules)
+    return _park(before, record, event, done) if isinstance(done, HubError) else Folded(done.case, done.outputs)
 
 
 def read_event(record: Stored) -> Recorded:
@@ -91,10 +92,10 @@ def lifted(event: Recorded) -> Recorded:
         raise RejectedError("HUB-E6004", type=event.type, version=version, reason=_said(error)) from error
 
 
-def _tried(case: Case, event: AnyEvent, rules: Rules) -> Step | HubError:
+def _tried(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False) -> Step | HubError:
     """The step, or why it failed. What no one foresaw parks the event too: it must not take the partition with it."""
     try:
-        return decide(case, event, rules)
+        return decide(case, event, rules, remembered=remembered)
     except (FatalError, RetryableError):
         raise
     except HubError as error:
@@ -111,7 +112,7 @@ def _said(error: Exception) -> str:
 def _park(case: Case, record: Stored, event: AnyEvent, error: HubError) -> Folded:
     held = Held(record.offset, event.id, error.code)
     parked = _parked(f"event/{event.id}", event, error, record.value or b"", record.offset)
-    return Folded(altered(case, held=(*case.held, held)), (parked,), failed=error.code != WAITS)
+    return Folded(altered(case.remember(event), held=(*case.held, held)), (parked,), failed=error.code != WAITS)
 
 
 def _parked(ref: str, event: AnyEvent, error: HubError, body: bytes, mark: int | None) -> Parked:
@@ -202,7 +203,7 @@ def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) 
     if not entry.event.startswith("record/"):
         # Whatever was corrected: its commands are those of this event.
         event = altered(event, id=entry.event)
-    done = _tried(case, event, rules)
+    done = _tried(case, event, rules, remembered=True)
     return Again(entry, _parked(ref, event, done, body, mark) if isinstance(done, HubError) else done)
 
 

@@ -6,7 +6,9 @@ The live worker, what-if runs, rebuilds and tests all call `step`; whoever repla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from hub.case import Asked, Case, altered
 from hub.outputs import Ask, Derive, Output, View
@@ -37,11 +39,11 @@ class Rules(Protocol):
         """What follows from an event; pure. Raises RejectedError when a rule cannot be evaluated on it."""
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """The case after an event, and what to send before that case is kept."""
 
     case: Case
-    outputs: tuple[Output, ...] = ()
+    outputs: Sequence[Output] = ()
 
 
 def step(case: Case | None, event: AnyEvent, rules: Rules) -> Step:
@@ -52,7 +54,7 @@ def step(case: Case | None, event: AnyEvent, rules: Rules) -> Step:
     """
     if case is not None and case.has_seen(event):
         return Step(case)
-    return decide((case or opened_by(event)).remember(event), event, rules)
+    return decide(case or opened_by(event), event, rules)
 
 
 def opened_by(event: AnyEvent) -> Case:
@@ -60,9 +62,9 @@ def opened_by(event: AnyEvent) -> Case:
     return Case(id=event.case, opened_by=event.subject)
 
 
-def decide(case: Case, event: AnyEvent, rules: Rules) -> Step:
-    """As `step`, for an event that is known to be new to the case."""
-    after = _made(case.with_entity(event), event)
+def decide(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False) -> Step:
+    """As `step`, for an event that is known to be new to the case, or that was parked and is `remembered` since."""
+    after = _made(case.with_entity(event) if remembered else case.after(event), event)
     view = View(after.entities[event.subject], case.id, event.id)
     occurrence = occurrence_of(case, after, event)
     if occurrence is None:

@@ -12,7 +12,8 @@ import math
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from cel_expr_python import cel
@@ -29,6 +30,7 @@ MAX_RESULT = 256 * 1024
 MAX_SHOWN = 200
 MAX_NODES = 20_000
 """Values in an evaluation's lists and maps, all together."""
+NO_NUMBERS: Mapping[Path, str] = MappingProxyType({})
 
 Shortcut = Callable[["Scope"], Json]
 """What is given → the answer, None when CEL has to find it. Raises what a function of ours raises."""
@@ -42,26 +44,39 @@ def running() -> Scope:
     return scope
 
 
-@dataclass
 class Scope:
-    """The values of one evaluation or many, converted once. `context` is what our functions are told. For one thread at a time."""
+    """The values of one evaluation or many, converted once. `context` is what our functions are told. For one thread at a time.
 
-    values: Mapping[str, Json]
-    context: Any
-    numbers: Mapping[Path, str]
-    by_value: dict[float, list[str]] = field(default_factory=dict)
-    _activations: dict[int, Any] = field(default_factory=dict)
-    raised: HubError | None = None
+    `numbers` are the texts of numbers that a float has lost. An event makes a scope or two: so it is made of little.
+    """
 
-    def __post_init__(self) -> None:
-        for text in self.numbers.values():
-            self.by_value.setdefault(float(text), []).append(text)
+    __slots__ = ("_activations", "_by_value", "context", "numbers", "raised", "values")
+
+    def __init__(self, values: dict[str, Json], context: Any, numbers: Mapping[Path, str] = NO_NUMBERS) -> None:
+        self.values, self.context, self.numbers = values, context, numbers
+        self.raised: HubError | None = None
+        self._by_value: dict[float, list[str]] | None = None
+        self._activations: dict[int, Any] | None = None
+
+    def also(self, more: Mapping[str, Json]) -> Scope:
+        """A scope that has these values besides, under the same context."""
+        return Scope({**self.values, **more}, self.context, self.numbers)
+
+    def written(self, number: float) -> Sequence[str]:
+        """How numbers of this value are written among its values."""
+        if self._by_value is None:
+            self._by_value = {}
+            for text in self.numbers.values():
+                self._by_value.setdefault(float(text), []).append(text)
+        return self._by_value.get(number, ())
 
     def activation(self, env: Any) -> Any:
         """The values as CEL reads them, for one environment."""
+        if self._activations is None:
+            self._activations = {}
         found = self._activations.get(id(env))
         if found is None:
-            found = self._activations[id(env)] = env.Activation(dict(self.values))
+            found = self._activations[id(env)] = env.Activation(self.values)
         return found
 
 

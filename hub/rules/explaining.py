@@ -47,9 +47,8 @@ def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[Verdict]
     before = case or opened_by(event)
     after = before.with_entity(event)
     occurrence = occurrence_of(before, after, event)
-    values: Mapping[str, Json] = {"event": event_value(event), "case": after.as_value()}
-    scope = rules.engine.scope(values, after.id)
-    occasion = Occasion(event, after, occurrence or "", values, scope)
+    scope = Scope({"event": event_value(event), "case": after.as_value()}, after.id)
+    occasion = Occasion(event, occurrence or "", scope)
     waiting = [rule for rule in rules.rules if event.type in rule.when]
     return [_verdict(rules, rule, occasion, occurrence is None) for rule in waiting]
 
@@ -59,7 +58,7 @@ def _verdict(rules: RuleSet, rule: Rule, occasion: Occasion, repeated: bool) -> 
     if rule.mode == "off" or repeated:
         return Verdict(rule, "off" if rule.mode == "off" else "repeat", clauses=clauses)
     try:
-        commands = tuple(rule.commands(occasion, rules.engine, rules.people, 0))
+        commands = tuple(rule.commands(occasion, rules.people, 0))
     except RejectedError as error:
         return Verdict(rule, "failed", clauses=clauses, error=error)
     if commands:

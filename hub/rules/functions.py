@@ -77,7 +77,7 @@ def _written(scope: Scope, number: float, path: str | None) -> str:
     exact = scope.numbers.get(tuple(json.loads(path))) if path is not None else None
     if exact is not None:
         return plain_decimal(exact)
-    texts = [plain_decimal(text) for text in scope.by_value.get(number, ())] if path is None else []
+    texts = [plain_decimal(text) for text in scope.written(number)] if path is None else []
     if len(set(map(_value_of, texts))) > 1:
         raise RejectedError("HUB-E3127", value=" / ".join(texts[:3]))
     return texts[0] if texts else plain_decimal(repr(number))

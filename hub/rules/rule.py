@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from hub.case import Case
 from hub.errors import Place, RejectedError
 from hub.rules.checking import short
 from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression, Scope
-from hub.rules.expressions import Engine
 from hub.rules.people import PREFIX, People
 from hub.rules.templates import Template
 from schemas.event import Command, derived_ids, promise, promised
@@ -90,12 +87,13 @@ class ForEach:
 
 
 class Occasion(NamedTuple):
-    """What a rule is asked about: an event, its case with the event folded in, and what makes this occurrence its own."""
+    """What a rule is asked about: an event, what makes this occurrence its own, and both event and case as expressions see them.
+
+    The case has the event folded in.
+    """
 
     event: AnyEvent
-    case: Case
     occurrence: str
-    values: Mapping[str, Json]
     scope: Scope
 
 
@@ -116,17 +114,18 @@ class Rule:
     place: Place
     reads_case: bool
 
-    def commands(self, occasion: Occasion, engine: Engine, people: People, first: int) -> Iterator[Command]:
+    def commands(self, occasion: Occasion, people: People, first: int) -> list[Command]:
         """The commands that it makes, in order, the first at position `first`; none when it does not apply.
 
         Raises RejectedError, with the rule's name among the facts, when an expression fails or gives what a command cannot take.
         """
         try:
             if self.concerns(occasion.event, people) and self._holds(occasion.scope):
-                yield from self._made(occasion, engine, first)
+                return self._made(occasion, first)
         except RejectedError as error:
             error.seen.setdefault("rule", self.name)
             raise
+        return []
 
     def _holds(self, scope: Scope) -> bool:
         return self.condition is None or self.condition.test(scope)
@@ -139,18 +138,19 @@ class Rule:
         found = [people.people.get(ref.removeprefix(PREFIX)) for ref in named if isinstance(ref, str)]
         return any(person is not None and person.department in self.departments for person in found)
 
-    def _made(self, occasion: Occasion, engine: Engine, first: int) -> Iterator[Command]:
+    def _made(self, occasion: Occasion, first: int) -> list[Command]:
         matched = self._matched(occasion.scope)
-        positions = itertools.count(first)
+        made = list[Command]()
         # Neither time nor digest: the same event under a changed rule must not be done twice.
         ids_of = derived_ids("command", self.name, occasion.event.subject, occasion.occurrence)
-        for key, item in self._items(occasion, engine):
+        for key, item in self._items(occasion.scope):
             ids = [ids_of(str(index), key) for index in range(len(self.requests))]
             promises = {each.name: promise(id_) for each, id_ in zip(self.requests, ids, strict=True) if each.name}
-            scope = engine.scope({**occasion.values, **item, **promises}, occasion.scope.context)
+            scope = occasion.scope.also({**item, **promises})
             shown = matched if self.for_each is None else {**matched, "for each": key}
             for id_, request in zip(ids, self.requests, strict=True):
-                yield self._command(id_, request, scope, shown, occasion.event, next(positions))
+                made.append(self._command(id_, request, scope, shown, occasion.event, first + len(made)))
+        return made
 
     def _command(
         self, id_: str, request: Request, scope: Scope, matched: dict[str, Json], event: AnyEvent, position: int
@@ -178,30 +178,27 @@ class Rule:
             return {}
         return {"if": self.condition.expression.text, **self.condition.expression.matched(scope)}
 
-    def _items(self, occasion: Occasion, engine: Engine) -> list[tuple[str, dict[str, Json]]]:
+    def _items(self, scope: Scope) -> list[tuple[str, dict[str, Json]]]:
         """The key and the value of each item; one without any, for a rule that has no `for each`."""
         if self.for_each is None:
             return [("", {})]
-        each, items = self.for_each, self.for_each.items.value(occasion.scope)
+        each, items = self.for_each, self.for_each.items.value(scope)
         if not isinstance(items, list):
             raise RejectedError("HUB-E3170", place=each.items.place, expression=each.items.text, got=short(items))
         if len(items) * len(self.requests) > MAX_COMMANDS:
             raise RejectedError("HUB-E3172", place=each.items.place, most=MAX_COMMANDS)
-        keyed = [
-            (self._key(at, {each.name: item}, occasion, engine), {each.name: item}) for at, item in enumerate(items)
-        ]
+        keyed = [(self._key(at, {each.name: item}, scope), {each.name: item}) for at, item in enumerate(items)]
         keys = [key for key, _ in keyed]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise RejectedError("HUB-E3171", place=each.items.place, key=twice)
         return keyed
 
-    def _key(self, at: int, item: dict[str, Json], occasion: Occasion, engine: Engine) -> str:
+    def _key(self, at: int, item: dict[str, Json], scope: Scope) -> str:
         assert self.for_each
         if self.for_each.key is None:
             return str(at)
-        scope = engine.scope({**occasion.values, **item}, occasion.scope.context)
-        key = self.for_each.key.render(scope)
+        key = self.for_each.key.render(scope.also(item))
         if isinstance(key, str | int) and not isinstance(key, bool) and str(key):
             return str(key)[:200]
         raise RejectedError("HUB-E3170", place=self.for_each.items.place, expression="key", got=short(key))

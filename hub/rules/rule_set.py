@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hub.case import Case
 from hub.errors import FatalError, HubError, RejectedError
+from hub.rules.evaluation import Scope
 from hub.rules.expressions import Engine
 from hub.rules.functions import Function
 from hub.rules.language import World, read_rule
@@ -27,9 +28,9 @@ class Decisions(NamedTuple):
     A rule in shadow mode can do no harm: when it fails, its error stands in `failed` and the event goes on.
     """
 
-    live: tuple[Command, ...] = ()
-    shadow: tuple[Command, ...] = ()
-    failed: tuple[RejectedError, ...] = ()
+    live: Sequence[Command] = ()
+    shadow: Sequence[Command] = ()
+    failed: Sequence[RejectedError] = ()
 
 
 NOTHING = Decisions()
@@ -53,18 +54,15 @@ class RuleSet:
         rules = self._by_type.get(event.type)
         if not rules:
             return NOTHING
-        values = {
-            "event": event_value(event),
-            "case": case.as_value() if event.type in self._reading_case else {"id": case.id},
-        }
-        occasion = Occasion(event, case, occurrence, values, self.engine.scope(values, case.id))
+        seen = case.as_value() if event.type in self._reading_case else {"id": case.id}
+        occasion = Occasion(event, occurrence, Scope({"event": event_value(event), "case": seen}, case.id))
         live, shadow, failed = list[Command](), list[Command](), list[RejectedError]()
         for rule in rules:
             if rule.mode == "live":
-                live += rule.commands(occasion, self.engine, self.people, len(live))
+                live += rule.commands(occasion, self.people, len(live))
             else:
                 self._shadow(rule, occasion, shadow, failed)
-        return Decisions(tuple(live), tuple(shadow), tuple(failed))
+        return Decisions(live, shadow, failed)
 
     @functools.cached_property
     def _reading_case(self) -> frozenset[str]:
@@ -77,7 +75,7 @@ class RuleSet:
 
     def _shadow(self, rule: Rule, occasion: Occasion, made: list[Command], failed: list[RejectedError]) -> None:
         try:
-            made += list(rule.commands(occasion, self.engine, self.people, len(made)))
+            made += rule.commands(occasion, self.people, len(made))
         except RejectedError as error:
             failed.append(error)
 

@@ -8,11 +8,11 @@ it leaves to CEL, so that there is one place where expressions fail.
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from hub.rules.documents import Json
 from hub.rules.evaluation import MAX_RESULT, Scope, Shortcut
@@ -151,12 +151,10 @@ def _path(read: PathRead) -> Fetch | None:
     names = (read.root, *map(str, read.parts))
 
     def fetch(values: Mapping[str, Json]) -> Json:
-        here: Any = values
-        for name in names:
-            if type(here) is not dict:
-                return None
-            here = here.get(name)
-        return here
+        try:
+            return functools.reduce(operator.getitem, names, values)
+        except (KeyError, TypeError):
+            return None
 
     return fetch
 

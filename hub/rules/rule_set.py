@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,9 +28,9 @@ class Decisions(NamedTuple):
     A rule in shadow mode can do no harm: when it fails, its error stands in `failed` and the event goes on.
     """
 
-    live: Sequence[Command] = ()
-    shadow: Sequence[Command] = ()
-    failed: Sequence[RejectedError] = ()
+    live: tuple[Command, ...] = ()
+    shadow: tuple[Command, ...] = ()
+    failed: tuple[RejectedError, ...] = ()
 
 
 NOTHING = Decisions()
@@ -62,7 +62,7 @@ class RuleSet:
                 live += rule.commands(occasion, self.people, len(live))
             else:
                 self._shadow(rule, occasion, shadow, failed)
-        return Decisions(live, shadow, failed)
+        return Decisions(tuple(live), tuple(shadow), tuple(failed))
 
     @functools.cached_property
     def _reading_case(self) -> frozenset[str]:

@@ -21,11 +21,13 @@ class Joined:
 
     def render(self, scope: Scope) -> str:
         """Fill it in; raises RejectedError for a piece that is null, true, false, a fraction, a list or a map."""
-        return "".join(piece if isinstance(piece, str) else self._text(piece, scope) for piece in self.pieces)
+        return "".join([piece if isinstance(piece, str) else self._text(piece, scope) for piece in self.pieces])
 
     def _text(self, piece: Expression, scope: Scope) -> str:
         value = piece.value(scope)
-        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        if isinstance(value, str):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         raise RejectedError("HUB-E3125", place=piece.place, expression=piece.text, type=kind(value))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +11,13 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    Producer,
     TopicPartition,
 )
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from hub.errors import FatalError, RejectedError, RetryableError
-from hub.event_log import LARGEST, Outgoing, Record, Writer
-from hub.failpoints import reach
+from hub.errors import FatalError, RetryableError
+from hub.event_log import Record
+from hub.kafka_writers import FlushedWriter, GatheringWriter, KafkaWriter, producer
 from schemas.topics import PARTITIONS
 
 _ELECTING = {
@@ -29,10 +26,6 @@ _ELECTING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,  # what librdkafka says of a topic that was just made anew
 }
-MANY = 64
-"""Records from which on an append is a large one."""
-GATHER_MS = 3
-_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class KafkaLog:
 
     def gathering_writer(self) -> GatheringWriter:
         """A writer for who appends now a few records and now thousands, from many threads."""
-        return GatheringWriter(self.writer(), KafkaWriter(producer(self.client, **{"linger.ms": GATHER_MS})))
+        return GatheringWriter(self.writer(), lambda: FlushedWriter(self.client))
 
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> KafkaReader:
         together = {"fetch.min.bytes": 262_144, "fetch.wait.max.ms": max(1, int(gather * 1000))} if gather else {}
@@ -86,119 +79,6 @@ def _span(consumer: Consumer, where: TopicPartition) -> tuple[int, int]:
 def _is_electing(error: BaseException) -> bool:
     cause = error.__cause__
     return isinstance(cause, KafkaException) and cause.args[0].code() in _ELECTING
-
-
-def producer(client: Mapping[str, Any], **more: Any) -> Producer:
-    """librdkafka's producer as every part of the hub must set it: idempotent, acknowledged by all, murmur2."""
-    return Producer(
-        {
-            **client,
-            "enable.idempotence": True,
-            "acks": "all",
-            "partitioner": "murmur2_random",
-            "linger.ms": 0,
-            "compression.type": "lz4",
-            "message.max.bytes": LARGEST,
-            "delivery.timeout.ms": 120_000,
-            "queue.buffering.max.messages": 1_000_000,
-            "log.connection.close": False,
-            "log_level": 2,  # not each failed attempt to connect: an outage is told once, by who meets it
-            **more,
-        }
-    )
-
-
-class KafkaWriter:
-    """Appends by one idempotent producer; any thread may append, and waits for its own records only."""
-
-    def __init__(self, producer: Producer) -> None:
-        self.producer = producer
-        self._closed = False
-        self._poller = threading.Thread(target=self._poll, name="log-writer", daemon=True)
-        self._poller.start()
-
-    def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
-        reach("log.before-append")
-        waiting = _Deliveries(len(records))
-        for record in records:
-            self._send(record, waiting)
-        reach("log.sent")
-        waiting.settle(timeout)
-        reach("log.appended")
-
-    def _send(self, record: Outgoing, waiting: _Deliveries) -> None:
-        partition = -1 if record.partition is None else record.partition  # -1: by the key
-        while True:
-            try:
-                self.producer.produce(record.topic, record.value, record.key, partition, waiting.told)
-                return
-            except BufferError:
-                time.sleep(0.01)  # the poller is emptying the queue
-            except KafkaException as error:
-                raise _refused(error.args[0]) from error
-
-    def _poll(self) -> None:
-        while not self._closed:
-            self.producer.poll(0.2)
-
-    def close(self) -> None:
-        # What an `append` gave up on must not be sent later, in part and behind what another writer has sent since.
-        self.producer.purge()
-        self.producer.flush(5)
-        self._closed = True
-        self._poller.join(5)
-
-
-class GatheringWriter:
-    """Sends large appends by a producer of its own, which lingers: else librdkafka sends the first records of each alone.
-
-    Small ones go at once, as people wait for them. Records of one thread keep their order, for each of its appends has ended
-    before the next; so they do after one that was given up, if its `timeout` is longer than the producer's own.
-    """
-
-    def __init__(self, prompt: Writer, lingering: Writer) -> None:
-        self._prompt, self._lingering = prompt, lingering
-
-    def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
-        writer = self._lingering if len(records) >= MANY else self._prompt
-        writer.append(records, timeout)
-
-    def close(self) -> None:
-        self._prompt.close()
-        self._lingering.close()
-
-
-class _Deliveries:
-    """The delivery reports of one `append`; they come on the poller's thread."""
-
-    def __init__(self, expected: int) -> None:
-        self.missing = expected
-        self.failed: KafkaError | None = None
-        self.all_told = threading.Event()
-        if expected == 0:
-            self.all_told.set()
-
-    def told(self, error: KafkaError | None, _message: Message) -> None:
-        if error is not None and self.failed is None:
-            self.failed = error
-        self.missing -= 1
-        if self.missing == 0:
-            self.all_told.set()
-
-    def settle(self, timeout: float) -> None:
-        told = self.all_told.wait(timeout)
-        if self.failed is not None:
-            raise _refused(self.failed)
-        if not told:
-            raise RetryableError("HUB-E2101", missing=self.missing)
-
-
-def _refused(error: KafkaError) -> RejectedError | RetryableError | FatalError:
-    if error.code() in _TOO_LARGE:
-        return RejectedError("HUB-E2102", reason=error.str())
-    if error.fatal():
-        return FatalError("HUB-E2103", reason=error.str())
-    return RetryableError("HUB-E2104", reason=error.str())
 
 
 def away(error: KafkaException) -> RetryableError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Message
 
-from hub.kafka_log import producer
+from hub.kafka_writers import producer
 from hub.partitioner import partition_of
 from schemas.event import Event
 from schemas.topics import PARTITIONS

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 from hub.__main__ import main
 from hub.event_log import Outgoing
-from hub.kafka_log import KafkaWriter
+from hub.kafka_writers import GatheringWriter
 
 SECONDS = 1.0
-append_at_once = KafkaWriter.append
+append_at_once = GatheringWriter.append
 
 
-def append(writer: KafkaWriter, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
+def append(writer: GatheringWriter, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
     print("appending", flush=True)
     time.sleep(SECONDS)
     append_at_once(writer, records, timeout)
 
 
 if __name__ == "__main__":
-    KafkaWriter.append = append  # type: ignore[assignment,method-assign]  # what is slow is the log, not the worker
+    GatheringWriter.append = append  # type: ignore[assignment,method-assign]  # what is slow is the log, not the worker
     sys.exit(main())

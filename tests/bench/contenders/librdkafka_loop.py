@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, Producer
 
-from hub.kafka_log import producer
+from hub.kafka_writers import producer
 from schemas.event import Event
 from tests.bench.contender import Contender
 from tests.bench.job import Case, after, commands_of, is_repeat, view_of

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import KafkaError, Message
 
-from hub.kafka_log import producer
+from hub.kafka_writers import producer
 from hub.partitioner import partition_of
 
 KEYS = 10_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hub.case import Case, from_json, to_json
+import pytest
+
+from hub.case import Asked, Case, Entity, Held, from_json, to_json
 from hub.outputs import Ask, Derive, View
 from hub.step import Step, step
 from schemas.event import Command, Event
@@ -38,6 +40,16 @@ def test_the_same_event_again_changes_nothing() -> None:
     first = step(None, won(), ProjectRules())
     again = step(first.case, won(), ProjectRules())
     assert again == Step(first.case)
+
+
+@pytest.mark.parametrize("more", [{}, {"sequence": "5", "outbox": "b"}])
+def test_the_short_way_to_the_next_case_keeps_every_field(more: dict[str, str]) -> None:
+    told = won("O-2", case="opportunity/crm/O-1", **more)
+    asked, held = {"c": Asked("project.create", "pm")}, (Held(3, "e", "HUB-E6001"),)
+    before = Case("opportunity/crm/O-1", "x/y/z", {"a/b": Entity("a/b")}, asked, held, "a", 4, ("one",))
+    plain = Case("", "")
+    assert all(getattr(before, field) != getattr(plain, field) for field in before.__struct_fields__)
+    assert before.after(told) == before.remember(told).with_entity(told)
 
 
 def test_a_sequence_that_was_seen_is_a_repeat_and_a_later_one_is_not() -> None:

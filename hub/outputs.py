@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from hub.case import Entity
+from hub.errors import RejectedError
 from hub.event_log import Outgoing
 from schemas import topics
 from schemas.event import Command, Event
@@ -105,6 +106,11 @@ class Parked:
             "body": base64.b64encode(self.body).decode(),
         }
         return Outgoing(topics.COMMANDS.name, self.case.encode() if self.case else NO_CASE, _json(value))
+
+    def fields(self) -> dict[str, str]:
+        """What a log line tells of it, as `HubError.fields`."""
+        told = RejectedError(self.code, **self.seen).fields()
+        return {**told, **({"place": self.place} if self.place else {}), "fix": f"{told['fix']} · hub parked"}
 
 
 @dataclass(frozen=True)

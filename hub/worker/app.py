@@ -105,6 +105,8 @@ class Processor:
         state.ahead = True
         folding = fold_chunk(chunk, state, self.rules, lambda offsets: self._reread(chunk.partition, offsets))
         self.failures.note(folding.applied, folding.failed)
+        for parked in folding.parked.values():
+            log.warning("worker.parked", **parked.fields())
         await self._deliver(chunk.partition, folding.outputs)
         reach("worker.outputs-delivered")
         await self._deliver(chunk.partition, folding.states + state.keep_place(place))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hub.case import Case
 from hub.event_log import Outgoing
+from hub.outputs import Parked
 from hub.parking import Reread, fold
 from hub.step import Rules
 from hub.worker.chunks import Chunk
@@ -18,6 +19,8 @@ class Folding:
 
     outputs: list[Outgoing] = field(default_factory=list)
     states: list[Outgoing] = field(default_factory=list)
+    parked: dict[tuple[str, str | None], Parked] = field(default_factory=dict)
+    """What failed, the first of each code and rule: for the log, where a thousand would say no more."""
     applied: int = 0
     repeated: int = 0
     failed: int = 0
@@ -44,6 +47,8 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
         folding.applied += 1
         folding.failed += folded.failed
         for output in folded.outputs:
+            if folded.failed and isinstance(output, Parked):
+                folding.parked.setdefault((output.code, output.rule), output)
             sent = output.record()
             if sent is not None:
                 outputs.append(sent)

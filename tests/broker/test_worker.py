@@ -262,6 +262,9 @@ def test_a_rule_that_fails_parks_with_its_place_and_finishes_in_order_once_mende
     assert first["place"].startswith("rules/won_deal.yaml:5:")
     assert first["seen"]["expression"] == "double(event.data.amount) >= 100000.0"
     assert second["code"] == "HUB-E6010"
+    (told,) = lines(worker, "worker.parked")
+    assert (told["code"], told["place"]) == (first["code"], first["place"])
+    assert "hub parked" in told["fix"]
 
     rule.write_text(rule.read_text().replace("double(event.data.amount) >= 100000.0", "event.data.amount != ''"))
     until(lambda: changed_rules(stage) == ["won-deal-to-delivery"], "the log tells of the rule's change")

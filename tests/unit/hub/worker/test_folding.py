@@ -44,6 +44,17 @@ def test_a_chunk_gives_its_outputs_and_one_state_a_case() -> None:
     assert [offset_of(o.value or b"") for o in done.states] == [1, 3, 5]
 
 
+def test_of_what_fails_the_first_of_each_kind_is_told_for_the_log() -> None:
+    bad = [
+        Record("hub.events", 0, offset, b"opportunity/crm/O-%d" % offset, body)
+        for offset, body in enumerate((b"{", b"", b"[]"))
+    ]
+    found = folded(PartitionState(0), [*bad, record(won("O-9"), 3)])
+    assert found.failed == 3
+    (told,) = [parked.fields() for parked in found.parked.values()]
+    assert (told["code"], "hub parked" in told["fix"]) == ("HUB-E6001", True)
+
+
 def test_a_chunk_redelivered_on_its_own_state_changes_nothing() -> None:
     state = PartitionState(0)
     folded(state, story())

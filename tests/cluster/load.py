@@ -43,6 +43,7 @@ class Load:
     _pushing: threading.Event = field(default_factory=threading.Event)
     _over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
+    _pushers: list[threading.Thread] = field(default_factory=list)
     _seen: int = 0
     _tasks: list[Made] = field(default_factory=list)
 
@@ -50,15 +51,19 @@ class Load:
         """Begin."""
         self._next = time.monotonic()
         self._pushing.set()
-        jobs: list[Callable[[], None]] = [self._watch, *[self._push] * senders, *[self._finish] * 2]
-        for job in jobs:
-            thread = threading.Thread(target=self._guarded, args=(job,), daemon=True)
-            self._threads.append(thread)
+        self._pushers = [self._thread(self._push) for _ in range(senders)]
+        self._threads = [*self._pushers, self._thread(self._watch), *[self._thread(self._finish) for _ in range(2)]]
+        for thread in self._threads:
             thread.start()
 
+    def _thread(self, job: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=self._guarded, args=(job,), daemon=True)
+
     def close_the_till(self) -> None:
-        """Push no more deals; tasks are still finished."""
+        """Push no more deals, and wait for the answer to the last ones; tasks are still finished."""
         self._pushing.clear()
+        for thread in self._pushers:
+            thread.join(PATIENCE)
 
     def stop(self) -> None:
         """End every thread."""

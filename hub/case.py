@@ -78,12 +78,15 @@ class Case(msgspec.Struct, frozen=True, gc=False):
 
     def remember(self, event: AnyEvent) -> Case:
         """The case, knowing that this record was folded."""
-        if event.sequence is not None:
-            return altered(self, outbox=event.outbox, sequence=int(event.sequence), recent=self._recent(event))
-        return altered(self, recent=self._recent(event))
+        outbox, sequence, recent = self._seen(event)
+        return altered(self, outbox=outbox, sequence=sequence, recent=recent)
 
-    def _recent(self, event: AnyEvent) -> tuple[str, ...]:
-        return (*self.recent, event.id)[-RECENT:]
+    def _seen(self, event: AnyEvent) -> tuple[str | None, int, tuple[str, ...]]:
+        """Outbox, sequence and recent ids, this record among them."""
+        recent = (*self.recent, event.id)[-RECENT:]
+        if event.sequence is None:
+            return self.outbox, self.sequence, recent
+        return event.outbox, int(event.sequence), recent
 
     def with_entity(self, event: AnyEvent) -> Case:
         """The case, with what the event tells of its subject."""
@@ -91,11 +94,7 @@ class Case(msgspec.Struct, frozen=True, gc=False):
 
     def after(self, event: AnyEvent) -> Case:
         """As `remember` and `with_entity`, with one copy of the case instead of two."""
-        outbox, sequence = self.outbox, self.sequence
-        if event.sequence is not None:
-            outbox, sequence = event.outbox, int(event.sequence)
-        entities, recent = self._entities(event), self._recent(event)
-        return Case(self.id, self.opened_by, entities, self.asked, self.held, outbox, sequence, recent)
+        return Case(self.id, self.opened_by, self._entities(event), self.asked, self.held, *self._seen(event))
 
     def _entities(self, event: AnyEvent) -> Mapping[str, Entity]:
         known = self.entities.get(event.subject) or Entity(ref=event.subject)

@@ -35,7 +35,7 @@ class Folded(msgspec.Struct, frozen=True, gc=False):
     """The case after a record (None: the record names no case), and what to send before that case is kept."""
 
     case: Case | None
-    outputs: Sequence[Output] = ()
+    outputs: tuple[Output, ...] = ()
     failed: bool = False
 
 

@@ -43,7 +43,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     """The case after an event, and what to send before that case is kept."""
 
     case: Case
-    outputs: Sequence[Output] = ()
+    outputs: tuple[Output, ...] = ()
 
 
 def step(case: Case | None, event: AnyEvent, rules: Rules) -> Step:

@@ -60,7 +60,10 @@ class Home:
         config, errors = _config(located)
         if config is None or errors:
             raise _masked(errors[0], located.secrets)
-        return cls(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
+        home = cls(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
+        for error in _one_file(home):
+            raise error
+        return home
 
     def check(self, check_instance: CheckInstance | None = None) -> list[Finding]:
         """Every mistake and warning of the home. `check_instance` is asked about each connector's settings."""
@@ -170,7 +173,23 @@ def check_home(
     if config is None:
         return [Finding(_masked(error, located.secrets), True) for error in errors]
     home = Home(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
+    errors += _one_file(home)
     return [*(Finding(_masked(error, located.secrets), True) for error in errors), *home.check(check_instance)]
+
+
+def _one_file(home: Home) -> list[FatalError]:
+    """Ledger and boards in one SQLite file: a damaged store of boards is set aside, and would take the ledger with it."""
+    file = _file_of(home.ledger_url)
+    if file is None or file != _file_of(home.boards_url):
+        return []
+    return [FatalError("HUB-E3011", place=home.located.key_place(("boards",)), file=file)]
+
+
+def _file_of(url: str) -> Path | None:
+    """The file that a SQLite URL names; None for a server's."""
+    if not url.startswith("sqlite"):
+        return None
+    return Path(url.partition(":///")[2].partition("?")[0]).resolve()
 
 
 def data_folder(path: Path, environ: Mapping[str, str] | None = None) -> Path:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     delete,
     event,
+    inspect,
     select,
     update,
 )
@@ -34,10 +35,15 @@ from hub.projection import Row
 from projections.folding import Change, Place
 from projections.rows import read_rows, write_changes
 
+PREFIX = "board_"
+"""Every table of a board, and of this store, is called so: the ledger may lie in the same database."""
+FORMER = ("owners", "positions", "tasks", "deals", "inbox", "entities")
+"""Tables that had no prefix once."""
+
 metadata = MetaData()
 
 owners = Table(
-    "owners",
+    f"{PREFIX}owners",
     metadata,
     Column("projection", Text, primary_key=True),
     Column("version", Integer, nullable=False),
@@ -49,7 +55,7 @@ owners = Table(
     Column("unreadable", BigInteger, nullable=False),
 )
 positions = Table(
-    "positions",
+    f"{PREFIX}positions",
     metadata,
     Column("projection", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
@@ -130,6 +136,7 @@ class BoardStore:
         """Make the store's own tables, and these boards', where they are missing; several programs may call it at once."""
         with self.writing() as conn:
             lock_schema(conn)
+            _rename_former(conn)
             metadata.create_all(conn)
             for table in tables:
                 table.create(conn, checkfirst=True)
@@ -219,6 +226,22 @@ def lock_schema(conn: Connection) -> None:
     """Keep programs that start together from making the same table; SQLite's transactions already do."""
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql("SELECT pg_advisory_xact_lock(4207849485)")
+
+
+def _rename_former(conn: Connection) -> None:
+    """Give the tables of a store that a version without prefixes made their names; others' tables stay as they are."""
+    there = {name: {str(c["name"]) for c in inspect(conn).get_columns(name)} for name in _former_tables(conn)}
+    if not {"projection", "epoch"} <= there.get("owners", set()):
+        return
+    for name, columns in there.items():
+        conn.exec_driver_sql(f'DROP TABLE IF EXISTS "{name}__shadow"')
+        if name != "positions" or "projection" in columns:  # else it is the ledger's
+            conn.exec_driver_sql(f'ALTER TABLE "{name}" RENAME TO "{PREFIX}{name}"')
+
+
+def _former_tables(conn: Connection) -> list[str]:
+    there = set(inspect(conn).get_table_names())
+    return [name for name in FORMER if name in there and f"{PREFIX}{name}" not in there]
 
 
 def read_owner(conn: Connection, name: str) -> Owner | None:

@@ -15,8 +15,10 @@ from schemas.catalog import EVENTS, event_spec
 from schemas.event import Event
 
 # As a reader from outside knows them: the boards' own code is not asked.
+PREFIX = "board_"
+POSITIONS = f"{PREFIX}positions"
 _positions = Table(
-    "positions",
+    POSITIONS,
     MetaData(),
     Column("projection", Text),
     Column("partition", Integer),
@@ -24,7 +26,7 @@ _positions = Table(
 )
 ENTITIES = "entities"
 _entities = Table(
-    ENTITIES,
+    f"{PREFIX}{ENTITIES}",
     MetaData(),
     *(Column(name, Text) for name in ("ref", "case_id", "stage", "version", "time")),
     *(Column(name, JSON) for name in ("data", "sources", "entered")),
@@ -49,16 +51,16 @@ class Boards:
     def of(cls, conn: Connection | None) -> Boards:
         """Read them, in one consistent look that was begun before the log is read."""
         boards = cls()
-        if conn is None or not inspect(conn).has_table("positions"):
+        if conn is None or not inspect(conn).has_table(POSITIONS):
             return boards
         for row in conn.execute(select(_positions)):
             boards.places.setdefault(row.projection, {})[row.partition] = row.next_offset
-        if inspect(conn).has_table(ENTITIES):
+        if inspect(conn).has_table(_entities.name):
             found = conn.execution_options(yield_per=1000).execute(select(_entities)).mappings()
             boards.rows = {_name(row["ref"], row["case_id"]): digest(dict(row)) for row in found}
         for name in NAMED:
-            if inspect(conn).has_table(name):
-                table = Table(name, MetaData(), Column("key", Text))
+            if inspect(conn).has_table(f"{PREFIX}{name}"):
+                table = Table(f"{PREFIX}{name}", MetaData(), Column("key", Text))
                 boards.shown[name] = set(conn.execute(select(table.c.key)).scalars())
         return boards
 

@@ -80,6 +80,7 @@ def full_audit(home: Home, bootstrap: str, outside_since: str | None = None) -> 
 
 def _of_log_and_ledger(home: Home, bootstrap: str) -> dict[str, Any]:
     from hub.audit import audit as compare
+    from hub.auditing.boards import POSITIONS
     from hub.cli.running_hub import look_at
     from hub.kafka_log import KafkaLog
     from hub.ledger import outbox, parked
@@ -93,7 +94,7 @@ def _of_log_and_ledger(home: Home, bootstrap: str) -> dict[str, Any]:
     with look_at(home.ledger_url, "outbox") as conn:
         if conn is None:
             raise FatalError("HUB-E5006", home=home.path)
-        with look_at(home.boards_url, "positions") as boards:
+        with look_at(home.boards_url, POSITIONS) as boards:
             report = compare(log, conn, _outbox_id(conn), datetime.now(UTC), given, boards).as_value()
         kinds = parked.count(conn)
     report["counts"]["deliveries_parked"] = kinds.get("delivery", 0)

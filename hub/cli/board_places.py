@@ -28,9 +28,9 @@ def board_places(url: str) -> dict[str, BoardPlace]:
     """Every board by its name; none when there is no store yet."""
     from sqlalchemy import column, select, table
 
-    owners = table("owners", column("projection"), column("fresh_at"))
-    positions = table("positions", column("projection"), column("partition"), column("next_offset"))
-    with look_at(url, "owners") as conn:
+    owners = table("board_owners", column("projection"), column("fresh_at"))
+    positions = table("board_positions", column("projection"), column("partition"), column("next_offset"))
+    with look_at(url, "board_owners") as conn:
         if conn is None:
             return {}
         places: dict[str, dict[int, int]] = {}

@@ -9,7 +9,7 @@ from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, Table, Text
 from projections.room import ROOM
 
 deals = Table(
-    "deals",
+    "board_deals",
     MetaData(),
     Column("key", Text, primary_key=True),  # opportunity/<instance>/<id>
     Column("case_id", Text, nullable=False),

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 from projections.room import ROOM
 
 entities = Table(
-    "entities",
+    "board_entities",
     MetaData(),
     Column("key", Text, primary_key=True),  # <reference>@<hash of the case>
     Column("ref", Text, nullable=False),

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 from projections.room import ROOM
 
 messages = Table(
-    "inbox",
+    "board_inbox",
     MetaData(),
     Column("key", Text, primary_key=True),  # command/<instance>/<command>
     Column("instance", Text, nullable=False),

@@ -9,7 +9,7 @@ from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 from projections.room import ROOM
 
 cards = Table(
-    "tasks",
+    "board_tasks",
     MetaData(),
     Column("key", Text, primary_key=True),  # task/<instance>/<id>; request/<instance>/<command> until there is an id
     Column("state", Text, nullable=False),

@@ -59,7 +59,7 @@ def _upsert(table: Table, mark: str) -> str:
 
 
 def _position(mark: str) -> str:
-    return f"UPDATE positions SET next_offset = {mark} WHERE projection = 'by hand'"
+    return f"UPDATE board_positions SET next_offset = {mark} WHERE projection = 'by hand'"
 
 
 def _values(table: Table, key: str, row: Row) -> list[Any]:

@@ -80,7 +80,7 @@ class Nemesis:
             held = self._one(self.ledger, "SELECT owner FROM leases WHERE job = 'relay'")
             pid = held.split("/")[1] if held else ""
         elif kind == "projections":
-            held = self._one(self.boards, "SELECT holder FROM owners WHERE projection = 'tasks'")
+            held = self._one(self.boards, "SELECT holder FROM board_owners WHERE projection = 'tasks'")
             pid = held.rsplit(":", 2)[1] if held else ""
         else:
             return f"worker-{turn // len(KINDS) % 3 + 1}"

@@ -92,7 +92,7 @@ def test_a_rebuilt_board_has_its_indexes_and_can_be_rebuilt_again(relay: Relay, 
 
 
 def indexes(store: BoardStore) -> dict[str | None, list[str | None]]:
-    return {index["name"]: index["column_names"] for index in inspect(store.engine).get_indexes("tasks")}
+    return {index["name"]: index["column_names"] for index in inspect(store.engine).get_indexes(TASKS.table.name)}
 
 
 def test_a_rebuild_that_keeps_few_rows_in_memory_builds_the_same(

@@ -277,3 +277,21 @@ def test_touching_a_file_changes_nothing(tmp_path: Path) -> None:
     running = store(home)
     write(home / "rules" / "won.yaml", WON % "a")
     assert running.reload_if_changed() is None
+
+
+@pytest.mark.parametrize(
+    "other", ["sqlite:///{0}/x.sqlite", "sqlite:///{0}/a/../x.sqlite", "sqlite+pysqlite:///{0}/x.sqlite?timeout=9"]
+)
+def test_one_sqlite_file_for_ledger_and_boards_is_refused_by_every_command(tmp_path: Path, other: str) -> None:
+    first = f"sqlite:///{tmp_path}/x.sqlite"
+    home = small(tmp_path, f'name: small\nledger: "{first}"\nboards: "{other.format(tmp_path)}"\n')
+    assert told(check_home(home, {})) == [("HUB-E3011", "hub.yaml:3:1", True)]
+    with pytest.raises(FatalError, match="HUB-E3011"):
+        Home.load(home, {})
+    with pytest.raises(FatalError, match="HUB-E3011"):
+        Home.load(small(tmp_path), {"HUB_LEDGER": first, "HUB_BOARDS": other.format(tmp_path)})
+
+
+def test_one_postgresql_database_may_hold_both(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://hub@db/hub"
+    assert told(check_home(small(tmp_path, f'name: small\nledger: "{url}"\nboards: "{url}"\n'), {})) == []

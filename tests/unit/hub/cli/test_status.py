@@ -57,7 +57,7 @@ def test_board_places_are_what_the_boards_store_writes(tmp_path: Path) -> None:
     store.prepare()
     with store.writing() as conn:
         for name in ("tasks", "tasks__shadow"):
-            owner = "INSERT INTO owners VALUES (?, 1, 1, '', 0, ?, 0, 0)"
+            owner = "INSERT INTO board_owners VALUES (?, 1, 1, '', 0, ?, 0, 0)"
             conn.exec_driver_sql(owner, (name, AT))
             write_places(conn, name, {0: Place(next_offset=5), 3: Place(next_offset=7)})
     store.close()

@@ -328,7 +328,9 @@ def test_parked_work_is_told_of_on_every_page(tmp_path: Path) -> None:
 def test_what_no_one_foresaw_is_a_page_with_an_id_and_no_traceback(tmp_path: Path) -> None:
     with serve(tmp_path, runners=False) as quiet:
         with quiet.store.writing() as conn:
-            conn.exec_driver_sql("INSERT INTO inbox VALUES ('command/own/x', 'own', 'c', 'p', 't', 'no time', NULL)")
+            conn.exec_driver_sql(
+                "INSERT INTO board_inbox VALUES ('command/own/x', 'own', 'c', 'p', 't', 'no time', NULL)"
+            )
         answer = get(quiet, "/boards/inbox", **{"Accept": "text/html", "Accept-Language": "en"})
         assert answer.status_code == 500
         assert "HUB-E7108" in answer.text

@@ -136,7 +136,7 @@ def _ask(told: Told, ledger: Ledger, lanes: Lanes, lane: Lane, row: AnyRow, cloc
 
 def _prepared(ledger: Ledger, lanes: Lanes, lane: Lane, row: AnyRow) -> Prepared:
     with ledger.reading() as conn:
-        return prepare(Command.from_json(row.body), from_ledger(conn), lanes.accounts(lane))
+        return prepare(Command.from_json(row.body), from_ledger(conn), lanes.target(lane))
 
 
 def _look(asked: Prepared, lane: Lane, sends: Sends, clock: Clock) -> bool:

@@ -34,3 +34,5 @@ Person = Annotated[
 ]
 """A connector's mapping gives the system's account; intake turns it by people.yaml, and an account that
 nobody has stays `account/<instance>/<account>`."""
+Object = Annotated[str, "object"]
+"""An object of the system that is asked: its id over there, or its reference, of which the executor sends the id."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from schemas.data import Amount, Currency, Data, Day, Person
+from schemas.data import Amount, Currency, Data, Day, Object, Person
 
 
 class Cause(Data):
@@ -61,7 +61,7 @@ class TaskCreate(Data):
     """`task.create`. Result: the task's id over there."""
 
     title: str = Field(description="what is to be done")
-    project: str = Field(default="", description="its project's id or reference; empty for a task of no project")
+    project: Object = Field(default="", description="its project's id or reference; empty for a task of no project")
     assignee: Person | None = None
     due: Day | None = None
 
@@ -69,7 +69,7 @@ class TaskCreate(Data):
 class TaskUpdate(Data):
     """`task.update`: changes what is named, leaves the rest."""
 
-    task: str = Field(description="the task's id over there")
+    task: Object = Field(description="the task's id over there, or its reference")
     title: str | None = Field(default=None, description="what is to be done")
     assignee: Person | None = None
     due: Day | None = None
@@ -86,14 +86,14 @@ class MessageSend(Data):
 class CardUpdate(Data):
     """`card.update`: changes a card that an earlier message carried."""
 
-    card: str = Field(description="the card's id over there")
+    card: Object = Field(description="the card's id over there, or its reference")
     text: str = Field(description="its new text")
 
 
 class RecordUpdate(Data):
     """`record.update`: changes fields of any record over there."""
 
-    record: str = Field(description="the record's id over there")
+    record: Object = Field(description="the record's id over there, or its reference")
     fields: dict[str, Any] = Field(description="the fields to change, by name")
 
 

@@ -108,6 +108,10 @@ class FakePeople:
             raise RejectedError("HUB-E4006", instance=instance, reason=f"{person} has no account")
         return f"{person.partition('/')[2]}@{instance}"
 
+    def person_of(self, instance: str, account: str) -> str | None:
+        name, _, at = account.partition("@")
+        return f"person/{name}" if at == instance else None
+
 
 @dataclass
 class Bench:

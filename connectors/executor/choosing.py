@@ -65,7 +65,7 @@ def _prepared(conn: Connection, lanes: Lanes, lane: Lane, command: Command, send
         known = ", ".join(sorted(sends.takes))
         return RejectedError("HUB-E4062", instance=lane.name, type=command.type, known=known)
     try:
-        return prepare(command, from_ledger(conn), lanes.accounts(lane))
+        return prepare(command, from_ledger(conn), lanes.target(lane))
     except HubError as error:
         return error
     except SQLAlchemyError:  # the ledger's trouble, not the command's

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from connectors.executor.lane import Lane
-from connectors.executor.preparing import People, Resolve
+from connectors.executor.preparing import People, Target
 from hub.clock import Clock
 from hub.connector import Connector
 
@@ -38,9 +38,8 @@ class Lanes:
         with self._lock:
             return list(self._lanes.values())
 
-    def accounts(self, lane: Lane) -> Resolve | None:
-        """How a person becomes an account there; None where persons stay persons."""
+    def target(self, lane: Lane) -> Target | None:
+        """What references mean there; None where the hub's own names are understood."""
         if lane.connector is not None and lane.connector.knows_persons:
             return None
-        people = self.people
-        return lambda person: people.account(person, lane.name)
+        return Target(lane.name, self.people, tuple(each.name for each in self.all()))

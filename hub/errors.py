@@ -107,7 +107,13 @@ def text_of(code: str, language: str | None = None) -> dict[str, str]:
 
 
 def _fill(template: str, seen: dict[str, Any]) -> str:
-    return template.format_map(_Seen(seen))
+    """Facts stay in their line; only CEL's caret, under the row that it points at, has two of its own."""
+    lines = {key: _in_line(value) if key != "pointed" else value for key, value in seen.items()}
+    return template.format_map(_Seen(lines))
+
+
+def _in_line(value: Any) -> Any:
+    return value.replace("\r\n", "\\n").replace("\n", "\\n") if isinstance(value, str) else value
 
 
 class _Seen(dict[str, Any]):

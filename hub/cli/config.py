@@ -110,4 +110,4 @@ def explain(
         answer({"code": name, **told})
         return
     said = told["say"].replace("{{", "{").replace("}}", "}")
-    say(f"{name}  {said}\n  → {told['fix'].replace('{{', '{').replace('}}', '}')}")
+    say(*f"{name}  {said}".split("\n"), f"  → {told['fix'].replace('{{', '{').replace('}}', '}')}")

@@ -78,7 +78,7 @@ def check(
         error = _error(told) if not told["ok"] else None
         found.append({**told, "error": error} if error else told)
         if not json:
-            (warn if error else say)(_checked(told, line["instance"]))
+            (warn if error else say)(*_checked(told, line["instance"]))
     ok = all(each["ok"] for each in found)
     if json:
         answer({"ok": ok, "instances": found})
@@ -86,13 +86,14 @@ def check(
         raise typer.Exit(Exit.CONNECTOR)
 
 
-def _checked(told: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+def _checked(told: Mapping[str, Any], line: Mapping[str, Any]) -> list[str]:
     from hub.cli.other_programs import error_of
 
     if not told["ok"]:
-        return f"  ✘ {told['name']} ({told['use']})  {explain(error_of(line['error']))}"
+        first, *more = explain(error_of(line["error"]))
+        return [f"  ✘ {told['name']} ({told['use']})  {first}", *more]
     said = told["said"] or text("没有可询问的", "nothing to ask")
-    return f"  ✔ {told['name']} ({told['use']})  {said}  {told['ms']} ms"
+    return [f"  ✔ {told['name']} ({told['use']})  {said}  {told['ms']} ms"]
 
 
 def _asked(what: str, home: Path, names: Any) -> Iterator[dict[str, Any]]:

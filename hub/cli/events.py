@@ -97,7 +97,7 @@ def show(
     if json:
         answer({"event": event, "places": where, "coverage": coverage})
         return
-    say(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode())
+    say(*orjson.dumps(event, option=orjson.OPT_INDENT_2).decode().split("\n"))
     for place in where:
         say(
             text(

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hub.cli.printable import MOST_OF_A_FACT, cut
 from hub.errors import HubError
 from hub.event_log import EventLog
 from schemas.event import Event, moment
@@ -54,8 +55,8 @@ def line_of(event: Event, language: str, names: Mapping[str, str]) -> str | None
 
 
 def _said(value: Any, names: Mapping[str, str]) -> Any:
-    """In one line, a person by name."""
-    return " ".join(names.get(value, value).split()) if isinstance(value, str) else value
+    """In one line and not too long, a person by name."""
+    return cut(" ".join(names.get(value, value).split()), MOST_OF_A_FACT) if isinstance(value, str) else value
 
 
 def local(stamp: str) -> str:

@@ -25,8 +25,20 @@ from hub.cli import (
     validate,
     why,
 )
-from hub.cli.terminal import Exit, choose_language, fail, speech, text, unforeseen, warn
-from hub.errors import HubError
+from hub.cli.terminal import (
+    Exit,
+    OutputError,
+    any_encoding,
+    choose_language,
+    fail,
+    say,
+    say_no_more,
+    speech,
+    text,
+    unforeseen,
+    warn,
+)
+from hub.errors import FatalError, HubError
 
 app = typer.Typer(
     name="hub",
@@ -58,7 +70,7 @@ for group in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hub {__version__}")
+        say(f"hub {__version__}")
         raise typer.Exit
 
 
@@ -77,6 +89,7 @@ def options(
 
 def run() -> None:
     """The entry point: a command's error becomes words and an exit code, never a bare traceback."""
+    any_encoding()
     try:
         app()
     except HubError as error:
@@ -85,7 +98,12 @@ def run() -> None:
         warn(text("已中断", "interrupted"))
         sys.exit(130)
     except BrokenPipeError:
+        say_no_more()
         sys.exit(Exit.OK)
+    except OutputError as error:
+        say_no_more()
+        fail(FatalError("HUB-E1023", reason=error.strerror))
+        sys.exit(Exit.FAILED)
     except Exception as error:
         sys.exit(fail(unforeseen(error), json="--json" in sys.argv))
 

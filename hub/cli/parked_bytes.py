@@ -56,7 +56,7 @@ def laid_out(value: Any) -> str:
 
 def difference(before: bytes, after: bytes, secrets: Collection[str]) -> list[str]:
     """What a correction changes, as lines of a unified diff, secrets masked; empty when nothing that can be seen."""
-    old, new = shown(before, secrets).splitlines(), shown(after, secrets).splitlines()
+    old, new = shown(before, secrets).split("\n"), shown(after, secrets).split("\n")
     return list(difflib.unified_diff(old, new, "parked", "corrected", lineterm="", n=2))
 
 
@@ -126,6 +126,6 @@ def _read(text: str) -> Any:
 def lines(body: bytes, secrets: Collection[str]) -> Iterator[str]:
     """The bytes for a terminal; what is very long is cut, and says so."""
     text = shown(body, secrets)
-    yield from text[:MOST].splitlines()
+    yield from (f"  | {line}" for line in text[:MOST].split("\n"))
     if len(text) > MOST:
         yield f"… {len(body)} bytes → --json"

@@ -50,7 +50,7 @@ def rebuild(
             for line in lines(each, verify):
                 say(line)
         for error in failed:
-            warn(explain(error))
+            warn(*explain(error))
     if failed or differ:
         raise typer.Exit(Exit.FAILED)
 

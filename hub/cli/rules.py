@@ -88,7 +88,7 @@ def run_tests(home: HomeOption = HERE, json: JsonOption = False) -> None:
 def _trial(trial: Trial) -> Iterator[str]:
     yield f"  {'✔' if trial.passed else '✘'} {trial.file}  {trial.name}"
     for problem in trial.problems:
-        yield from (f"      {line}" for line in explain(problem).splitlines())
+        yield from (f"      {line}" for line in explain(problem))
 
 
 @rules.command("dry-run")
@@ -179,7 +179,7 @@ def verdict_lines(tried: Tried) -> Iterator[str]:
         for command in verdict.commands:
             yield f"      → {command.type} @{command.instance}  {arguments(command.arguments)}"
         if verdict.error is not None:
-            yield f"      {explain(verdict.error)}"
+            yield from (f"      {line}" for line in explain(verdict.error))
     if not tried.verdicts:
         yield "  " + text("没有规则等待这种事件", "no rule waits for this type of event")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, clear, say, text
 from hub.errors import FatalError, HubError
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ def status(
     """Show how the hub stands. Exit 0 whether it runs or not; `hub doctor` and `hub audit` judge."""
     while True:
         told = look(home)
-        if watch and not json and sys.stdout.isatty():
-            typer.echo("\x1b[2J\x1b[H", nl=False)
+        if watch and not json:
+            clear()
         if json:
             answer(told)
         else:
@@ -188,7 +187,8 @@ STATES = {"ready": ("就绪", "ready"), "starting": ("正在启动", "starting")
 def _work(told: Mapping[str, Any]) -> Iterator[str]:
     for halt in told["halted"]:
         error = FatalError(halt["code"], **halt)
-        yield f"  ✘ {error.code} {error.message()}\n    → {error.fix()}"
+        yield f"  ✘ {error.code} {error.message()}"
+        yield f"    → {error.fix()}"
     if told["commands"]:
         counted = "  ".join(f"{state} {number}" for state, number in told["commands"].items())
         yield f"  {text('命令', 'commands')}  {counted}"

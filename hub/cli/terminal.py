@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hub.cli.printable import ERRORS, ascii_json, cut, marked, marked_json
 from hub.errors import LANGUAGES, FatalError, HubError, RetryableError, preferred_language
 
 
@@ -60,21 +63,73 @@ def text(zh: str, en: str) -> str:
     return zh if speech.language == "zh-CN" else en
 
 
-def say(line: str = "") -> None:
-    """Print a line for people."""
-    typer.echo(line)
+def say(*lines: str) -> None:
+    """Print lines for people. Each stays one line, whatever text from outside is in it."""
+    for line in lines:
+        _put(cut(marked(line)))
 
 
-def warn(line: str) -> None:
-    """Print a line on standard error."""
-    typer.echo(line, err=True)
+def warn(*lines: str) -> None:
+    """Print lines on standard error, as `say` does."""
+    for line in lines:
+        _put(cut(marked(line)), err=True)
 
 
 def answer(value: Mapping[str, Any] | list[Any]) -> None:
-    """Print one JSON value, on one line."""
+    """Print one JSON value, on one line: what would act on a terminal is escaped, and so is what its encoding lacks."""
+    shown = marked_json(_json(value))
+    try:
+        shown.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        shown = ascii_json(shown)
+    _put(shown)
+
+
+def _json(value: Any) -> str:
     import orjson
 
-    typer.echo(orjson.dumps(value, default=str).decode())
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError:  # half a surrogate pair, or a number of more than 64 bits
+        import json
+
+        return json.dumps(value, default=str)
+
+
+class OutputError(OSError):
+    """What is said cannot be written, as on a full disk. A reader that has gone away raises BrokenPipeError instead."""
+
+
+def clear() -> None:
+    """Empty the screen of a terminal that is looked at."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        sys.stdout.write("\x1b[2J\x1b[H")
+
+
+def _put(text: str, *, err: bool = False) -> None:
+    out = sys.stderr if err else sys.stdout
+    if out is None:  # closed by whoever started this
+        return
+    try:
+        out.write(f"{text}\n")
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
+
+
+def any_encoding() -> None:
+    """Let what this terminal's encoding lacks be printed as a stand-in instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ERRORS)
+
+
+def say_no_more() -> None:
+    """Throw away what is left to be written: at its end, Python would complain of it once more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: HubError) -> Exit:
@@ -84,11 +139,10 @@ def exit_code(error: HubError) -> Exit:
     return by_part.get(part, Exit.FAILED)
 
 
-def explain(error: HubError) -> str:
-    """An error for people: code, place, what was seen, what to do."""
+def explain(error: HubError) -> list[str]:
+    """An error for people, line by line: code, place, what was seen, what to do."""
     place = f" {error.place}" if error.place else ""
-    fix = error.fix(speech.language)
-    return f"{error.code}{place}  {error.message(speech.language)}\n  → {fix}"
+    return [*f"{error.code}{place}  {error.message(speech.language)}".split("\n"), f"  → {error.fix(speech.language)}"]
 
 
 def as_json(error: HubError) -> dict[str, Any]:
@@ -108,7 +162,7 @@ def fail(error: HubError, *, json: bool = False) -> int:
     if json:
         answer({"error": as_json(error)})
     else:
-        warn(explain(error))
+        warn(*explain(error))
     if speech.verbose:
         import traceback
 

@@ -55,7 +55,7 @@ def refuse_errors(home: Home) -> None:
 
     errors = [error for error, is_error in findings(home.path) if is_error]
     for error in errors:
-        warn(explain(error))
+        warn(*explain(error))
     if errors:
         raise FatalError("HUB-E1012", count=len(errors), home=home.path)
 
@@ -111,9 +111,7 @@ class Teller:
             if self.json:
                 answer({"what": what, **facts})
                 return
-            line = _line(what, facts)
-            if line:
-                say(line)
+            say(*_lines(what, facts))
 
     def fact(self, line: str) -> None:
         """Say a business fact."""
@@ -134,36 +132,39 @@ def unheard() -> Iterator[None]:
             raise
 
 
-def _line(what: str, facts: Mapping[str, Any]) -> str | None:
-    """What the supervisor says, in the reader's language; None for what people need not see."""
+def _lines(what: str, facts: Mapping[str, Any]) -> list[str]:
+    """What the supervisor says, in the reader's language; nothing for what people need not see."""
     match what:
         case "broker.progress":
-            return f"  · {facts['line']}"
+            return [f"  · {facts['line']}"]
         case "broker":
-            return text("  ✔ Kafka 就绪 {at}   {seconds} 秒", "  ✔ Kafka is up at {at}   {seconds} s").format_map(facts)
+            return [
+                text("  ✔ Kafka 就绪 {at}   {seconds} 秒", "  ✔ Kafka is up at {at}   {seconds} s").format_map(facts)
+            ]
         case "topics":
-            return text("  ✔ 主题就绪", "  ✔ topics are there")
+            return [text("  ✔ 主题就绪", "  ✔ topics are there")]
         case "ready":
-            return text(
+            line = text(
                 "  ✔ 看板 {url}/   （仅限本机，登录功能尚未提供）",
                 "  ✔ boards {url}/   (this machine only, until there is sign-in)",
-            ).format_map(facts)
+            )
+            return [line.format_map(facts)]
         case "ended":
-            said = text("  ✘ {program} 意外退出（{code}），正在重启", "  ✘ {program} ended ({code}), starting it again")
+            line = text("  ✘ {program} 意外退出（{code}），正在重启", "  ✘ {program} ended ({code}), starting it again")
             more = [*facts["last"], *([text("日志 {log}", "log {log}").format_map(facts)] if facts["log"] else [])]
-            return "\n      ".join([said.format_map(facts), *more])
+            return [line.format_map(facts), *(f"      {each}" for each in more)]
         case "alarm":
             mark = "✘" if facts["level"] == "error" else "!"
-            fix = f"\n    → {facts['fix']}" if "fix" in facts else ""
             told = (facts.get(name) for name in ("program", "instance", "place", "code", "reason"))
-            return f"  {mark} {'  '.join(filter(None, told))}{fix}"
+            fix = [f"    → {facts['fix']}"] if "fix" in facts else []
+            return [f"  {mark} {'  '.join(filter(None, told))}", *fix]
         case "stopping":
-            return text("正在停止…", "stopping…")
+            return [text("正在停止…", "stopping…")]
         case "restarted":
-            return text("  ✔ {program} 已重启", "  ✔ {program} is back").format_map(facts)
+            return [text("  ✔ {program} 已重启", "  ✔ {program} is back").format_map(facts)]
         case "broker.failed":
-            return f"  ✘ {facts['code']} {facts['reason']}\n    → {facts['fix']}"
-    return None
+            return [f"  ✘ {facts['code']} {facts['reason']}", f"    → {facts['fix']}"]
+    return []
 
 
 def down(home: HomeOption = HERE, json: JsonOption = False) -> None:

@@ -60,7 +60,7 @@ def lines(home: Path, error: HubError) -> Iterator[str]:
     """A finding as ux.md wants it: place, code, what was seen; the source line with a caret; what to do."""
     place = f"{error.place}  " if error.place else ""
     said = error.message(speech.language)
-    yield f"{place}{error.code}  {said}"
+    yield from f"{place}{error.code}  {said}".split("\n")
     if "\n" not in said:  # else it points at the place itself
         yield from _source(home, error)
     yield f"  → {error.fix(speech.language)}"

@@ -78,7 +78,7 @@ def short(value: object) -> str:
 
 
 def _mistake(details: ErrorDetails, model: type[BaseModel], located: Located, base: Path, where: str) -> FatalError:
-    inner: Path = tuple(part for part in details["loc"] if not _is_tag(part))
+    inner = _without_tags(details, located, base)
     path = (*base, *inner)
     if details["type"] == "extra_forbidden":
         return unknown_key(located, path, _keys(model, inner[:-1]), dotted(path[:-1]) or where or located.file)
@@ -88,9 +88,21 @@ def _mistake(details: ErrorDetails, model: type[BaseModel], located: Located, ba
     return wrong(located, path, _expected(details), details["input"])
 
 
-def _is_tag(part: str | int) -> bool:
-    """Pydantic puts the member of a union that it tried into the path: `list[str]`, `function-before[…]`."""
-    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "bool", "[key]"))
+def _without_tags(details: ErrorDetails, located: Located, base: Path) -> Path:
+    """Where the mistake stands in the file: pydantic puts the member of a union that it tried, like `list[str]`, into the path."""
+    value: Any = located.value
+    for part in base:
+        value = value[part]
+    inner, last = list[str | int](), len(details["loc"]) - 1
+    for at, part in enumerate(details["loc"]):
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
+            value = value[part]
+            inner.append(part)
+        elif at == last and details["type"] == "missing":
+            inner.append(part)
+    return tuple(inner)
 
 
 _SHAPES = {

@@ -95,10 +95,9 @@ def _without_tags(details: ErrorDetails, located: Located, base: Path) -> Path:
         value = value[part]
     inner, last = list[str | int](), len(details["loc"]) - 1
     for at, part in enumerate(details["loc"]):
-        if (isinstance(value, dict) and part in value) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        ):
-            value = value[part]
+        entries = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+        if part in entries:
+            value = entries[part]
             inner.append(part)
         elif at == last and details["type"] == "missing":
             inner.append(part)

@@ -104,3 +104,20 @@ class Process:
         if self._popen is None:
             raise RuntimeError("not started")
         return self._popen
+
+
+def stands_still(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP) and does nothing until somebody continues it. One under a debugger does not count."""
+    return _state_of(pid) == "T"
+
+
+def _state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return ""  # it has gone
+    except (OSError, IndexError):
+        return ""
+    told = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, encoding="utf-8", check=False)
+    return told.stdout.strip()[:1]

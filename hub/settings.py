@@ -93,6 +93,15 @@ class Web(Strict):
     port: Port = 8600
 
 
+class Health(Strict):
+    """Seconds after which the hub says that it is not well; `hub.health` judges by them."""
+
+    oldest: Annotated[float, Field(gt=0)] = 15.0
+    """That anything may wait at one of its stages: to be written to the log, folded, asked for, shown."""
+    stream: Annotated[float, Field(gt=0)] = 30.0
+    """That a polled stream may go unread; at least three of its intervals."""
+
+
 class ConnectorEntry(Strict, extra="allow"):
     """One connected system: `use` names the connector, which reads the other keys."""
 
@@ -114,6 +123,7 @@ class Config(Strict):
     ledger: Database = "sqlite"
     boards: Database = "sqlite"
     web: Web = Web()
+    health: Health = Health()
     connectors: Mapping[InstanceName, ConnectorEntry] = {}
 
     def database(self, url: str, file: str) -> str:

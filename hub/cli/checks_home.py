@@ -158,7 +158,7 @@ def ledger(hub: RunningHub) -> Iterator[Check]:
 
 def boards(hub: RunningHub) -> Check:
     """Whether the boards' store answers."""
-    from hub.cli.board_places import board_places
+    from hub.health.board_places import board_places
 
     try:
         found = board_places(hub.home.boards_url)

@@ -116,13 +116,13 @@ def _error(told: Mapping[str, Any]) -> dict[str, Any]:
 def _states(home: Path) -> dict[str, str]:
     """What the ledger knows of each instance."""
     from hub.cli.running_hub import RunningHub
-    from hub.cli.status import connector_state
+    from hub.health.ledger_look import instance_state
 
     hub = RunningHub.of(home)
     with hub.look() as conn:
         if conn is None:
             return {}
-        return {name: connector_state(conn, name) for name in hub.home.config.connectors}
+        return {name: instance_state(conn, name) for name in hub.home.config.connectors}
 
 
 FACES = {"receives": ("接收推送", "receives"), "polls": ("定时读取", "polls"), "sends": ("执行命令", "sends")}

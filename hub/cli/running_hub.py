@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.errors import FatalError, HubError
 from hub.home import Home
+from hub.ledger.looking import look_at as look_at  # also for whoever has it from here
 from hub.supervisor.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -76,25 +77,3 @@ class RunningHub:
         """One consistent look at the ledger; None when there is none yet, and then none is made."""
         with look_at(self.home.ledger_url, "outbox") as conn:
             yield conn
-
-
-@contextlib.contextmanager
-def look_at(url: str, table: str) -> Iterator[Connection | None]:
-    """One consistent look at a database; None when it lacks this table. Writes nothing, not even a file."""
-    from sqlalchemy import inspect
-    from sqlalchemy.engine import make_url
-
-    from hub.ledger.database import open_engine, reading
-
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
-        yield None
-        return
-    engine = open_engine(url)
-    try:
-        with reading(engine) as conn:
-            if conn.dialect.name == "postgresql":
-                conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            yield conn if inspect(conn).has_table(table) else None
-    finally:
-        engine.dispose()

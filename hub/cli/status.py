@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, clear, say, text
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, clear, say, speech, text
 from hub.errors import FatalError, HubError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection
 
     from hub.cli.running_hub import RunningHub
+    from hub.health.verdict import Verdict
 
 EVERY = 2.0
 """Seconds between two looks of `--watch`."""
@@ -36,9 +34,14 @@ def status(
     json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="每两秒刷新，直到 Ctrl-C · again every two seconds")] = False,
 ) -> None:
-    """Show how the hub stands. Exit 0 whether it runs or not; `hub doctor` and `hub audit` judge."""
+    """Show how the hub is. Exit 0: all moves; 1: something stands still, or it does not run; 4, 5, 6 as for every command."""
+    from hub.cli.running_hub import RunningHub
+    from hub.cli.verdicts import exit_of, verdict_of
+
     while True:
-        told = look(home)
+        hub = RunningHub.of(home)
+        verdict = verdict_of(hub)
+        told = look(hub, verdict)
         if watch and not json:
             clear()
         if json:
@@ -47,17 +50,21 @@ def status(
             for line in lines(told):
                 say(line)
         if not watch:
-            return
+            raise typer.Exit(exit_of(verdict))
         time.sleep(EVERY)
 
 
-def look(home: Path) -> dict[str, Any]:
+def look(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     """Everything that `status` shows. What is away shows as None, with the reason in `away`."""
-    from hub.cli.board_places import board_places
-    from hub.cli.running_hub import RunningHub
+    from hub.health.board_places import board_places
+    from hub.health.words import as_value
 
-    hub = RunningHub.of(home)
-    told = {"home": str(hub.home.path), "name": hub.home.name, **_programs(hub), **_broker(hub), **_ledger(hub)}
+    told: dict[str, Any] = {
+        "home": str(hub.home.path),
+        "name": hub.home.name,
+        "health": as_value(verdict, speech.language),
+    }
+    told |= {**_programs(hub, verdict), **_broker(hub, verdict), **_ledger(hub, verdict)}
     ends = told.pop("ends")
     try:
         boards = board_places(hub.home.boards_url)
@@ -72,98 +79,98 @@ def look(home: Path) -> dict[str, Any]:
     }
 
 
-def _programs(hub: RunningHub) -> dict[str, Any]:
-    from hub.ready import is_ready
-
-    notes = hub.notes
-    restarts = notes.get("restarts", {})
+def _programs(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     return {
-        "running": hub.runs,
-        "pid": notes.get("pid"),
-        "url": notes.get("web"),
+        "running": verdict.facts.running is not False,
+        "pid": hub.notes.get("pid"),
+        "url": hub.notes.get("web"),
         "programs": {
-            name: {
-                "pid": pid,
-                "state": _state(name, pid, is_ready(hub.home.data, name, pid)),
-                "restarts": restarts.get(name, 0),
-            }
-            for name, pid in notes.get("programs", {}).items()
+            program.name: {"pid": program.pid, "state": program.state, "restarts": program.restarts}
+            for program in verdict.facts.programs
         },
     }
 
 
-def _state(name: str, pid: int | None, ready: bool) -> str:
-    if pid is None:
-        return "down"
-    return "ready" if ready or name == "broker" else "starting"
-
-
-def _broker(hub: RunningHub) -> dict[str, Any]:
+def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     from hub.cli.processor_lag import progress
 
+    nothing: dict[str, Any] = {"kafka": None, "processor": None, "ends": None}
     if not hub.runs and hub.home.config.kafka.embedded:
-        return {"kafka": None, "processor": None, "ends": None, "away": []}
+        return {**nothing, "away": []}
+    away = [gone.reasons[speech.language] for gone in verdict.facts.away if gone.store == "broker"]
+    if away:
+        return {**nothing, "away": away}
     try:
         bootstrap, found = hub.bootstrap, progress(hub.client)
     except HubError as error:
-        return {"kafka": None, "processor": None, "ends": None, "away": [error.message()]}
+        return {**nothing, "away": [error.message(speech.language)]}
     ends = sum(found.ends.values())
     return {"kafka": bootstrap, "processor": {"events": ends, "lag": found.lag}, "ends": found.ends, "away": []}
 
 
-def _ledger(hub: RunningHub) -> dict[str, Any]:
+def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     from hub.ledger import commands, outbox, parked
     from hub.ledger.halts import halted
 
-    connected = {name: {"use": entry.use} for name, entry in hub.home.config.connectors.items()}
-    with hub.look() as conn:
-        if conn is None:
-            return {**NOTHING, "commands": {}, "parked": {}, "halted": [], "connectors": connected}
-        streams, states = _streams(conn), {name: connector_state(conn, name) for name in connected}
-        return {
-            **outbox.counts(conn),
-            "commands": {state.lower(): number for state, number in sorted(commands.states(conn).items())},
-            "parked": parked.count(conn),
-            "halted": halted(conn),
-            "connectors": {
-                name: {**told, "state": states[name], "streams": streams.get(name, {})}
-                for name, told in connected.items()
-            },
-        }
+    states = instance_states(hub.home.config.connectors, verdict)
+    connected = {
+        name: {"use": entry.use, "state": states[name], "streams": {}}
+        for name, entry in hub.home.config.connectors.items()
+    }
+    nothing = {**NOTHING, "commands": {}, "parked": {}, "halted": [], "connectors": connected}
+    try:
+        with hub.look() as conn:
+            if conn is None:
+                return nothing
+            streams = _streams(hub, conn, verdict)
+            return {
+                **outbox.counts(conn),
+                "commands": {state.lower(): number for state, number in sorted(commands.states(conn).items())},
+                "parked": parked.count(conn),
+                "halted": halted(conn),
+                "connectors": {name: {**told, "streams": streams.get(name, {})} for name, told in connected.items()},
+            }
+    except HubError:
+        return nothing  # the verdict says that it is away
 
 
-def _streams(conn: Connection) -> dict[str, dict[str, Any]]:
-    """Instance → stream → its cursor and how many seconds ago that moved."""
+def _streams(hub: RunningHub, conn: Connection, verdict: Verdict) -> dict[str, dict[str, Any]]:
+    """Instance → stream → its cursor, how many seconds ago it was read to the end of a page, and whether that is too long."""
+    from hub.health.verdict import is_late
+    from hub.health.watch import limits_of
     from hub.ledger import cursors
     from schemas.event import moment
 
     found: dict[str, dict[str, Any]] = {}
-    now = datetime.now(UTC)
+    limits, intervals = limits_of(hub.home), {each.instance: each.interval for each in verdict.facts.streams}
     for row in cursors.every(conn):
-        age = round((now - moment(row.moved_at)).total_seconds(), 1)
-        found.setdefault(row.instance, {})[row.stream] = {"cursor": row.cursor[:200], "age_seconds": age}
+        age = round((verdict.facts.at - moment(row.moved_at)).total_seconds(), 1)
+        late = is_late(age, intervals.get(row.instance, 0.0), limits)
+        told = {"cursor": row.cursor[:200], "age_seconds": max(0.0, age), "late": late}
+        found.setdefault(row.instance, {})[row.stream] = told
     return found
 
 
-def connector_state(conn: Connection, name: str) -> str:
-    """By the last fact that the hub has told of the instance: `paused`, `silent`, else `ok`."""
-    from hub.ledger import outbox
-
-    rows = outbox.of_subject(conn, f"connector/hub/{name}")
-    last = str(rows[-1].type).rpartition(".")[2] if rows else "resumed"
-    return "ok" if last == "resumed" else last
+def instance_states(names: Iterable[str], verdict: Verdict) -> dict[str, str]:
+    """By instance: `down` where no connectors program works for it, `paused` or `silent` by what was told of it last, `failing`,
+    `late` when a stream was not read for too long, `busy`, else `ok`."""
+    dead = verdict.facts.running is False or any(
+        program.name == "connectors" and program.state in ("down", "frozen") for program in verdict.facts.programs
+    )
+    found = {name: verdict.facts.instances.get(name, "ok") for name in names}
+    kinds = {"system": "failing", "calls": "failing", "stream": "late", "busy": "busy"}
+    for trouble in reversed(verdict.troubles):
+        name = str(trouble.facts.get("instance"))
+        if trouble.kind in kinds and found.get(name) == "ok":
+            found[name] = kinds[trouble.kind]
+    return {name: "down" if dead and state not in ("paused", "silent") else state for name, state in found.items()}
 
 
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
     """The answer for people."""
-    if told["running"]:
-        yield text(
-            "  ✔ {name} 正在运行（进程 {pid}）  {url}", "  ✔ {name} is running (process {pid})  {url}"
-        ).format_map(told)
-    else:
-        yield text("  ○ {name} 没有在运行 → hub up", "  ○ {name} is not running → hub up").format_map(told)
+    yield from _first(told)
     for name, program in told["programs"].items():
-        mark = {"ready": "✔", "starting": "…", "down": "✘"}[program["state"]]
+        mark = {"ready": "✔", "starting": "…"}.get(program["state"], "✘")
         again = (
             text("，重启 {} 次", ", started again {} times").format(program["restarts"]) if program["restarts"] else ""
         )
@@ -181,7 +188,25 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  ✘ {reason}" for reason in told["away"])
 
 
-STATES = {"ready": ("就绪", "ready"), "starting": ("正在启动", "starting"), "down": ("已停", "down")}
+def _first(told: Mapping[str, Any]) -> Iterator[str]:
+    """The verdict, and where the hub is."""
+    health = told["health"]
+    if not told["running"]:
+        yield text("  ○ {name} 没有在运行 → hub up", "  ○ {name} is not running → hub up").format_map(told)
+    else:
+        mark = "✘" if health["status"] != "ok" else "!" if health["troubles"] else "✔"
+        yield f"  {mark} {told['name']}  {health['sentence']}"
+    if told["running"] and told["url"]:
+        yield text("    进程 {pid}  {url}", "    process {pid}  {url}").format_map(told)
+    yield from (f"    ✘ {trouble['sentence']}" for trouble in health["troubles"][1:])
+
+
+STATES = {
+    "ready": ("就绪", "ready"),
+    "starting": ("正在启动", "starting"),
+    "down": ("已停", "down"),
+    "frozen": ("停住不动", "stands still"),
+}
 
 
 def _work(told: Mapping[str, Any]) -> Iterator[str]:
@@ -198,15 +223,24 @@ def _work(told: Mapping[str, Any]) -> Iterator[str]:
     for name, connector in told["connectors"].items():
         state = connector.get("state", "ok")
         streams = "  ".join(
-            f"{stream} {_ago(each['age_seconds'])}" for stream, each in connector.get("streams", {}).items()
+            f"{'✘ ' if each['late'] else ''}{stream} {_ago(each['age_seconds'])}"
+            for stream, each in connector.get("streams", {}).items()
         )
-        mark = "✔" if state == "ok" else "✘"
+        mark = {"ok": "✔", "busy": "!", "down": "○"}.get(state, "✘")
         yield f"    {mark} {name} ({connector['use']})  {text(*CONNECTOR.get(state, (state, state)))}  {streams}".rstrip()
     for name, board in (told["boards"] or {}).items():
-        yield f"    ▤ {name}  {_behind(board['behind'])}"
+        yield f"    ▤ {name}  {_behind(board['behind'], told['running'])}"
 
 
-CONNECTOR = {"ok": ("正常", "ok"), "paused": ("已暂停", "paused"), "silent": ("长时间无消息", "silent for too long")}
+CONNECTOR = {
+    "ok": ("正常", "ok"),
+    "busy": ("忙", "busy"),
+    "down": ("未运行", "not running"),
+    "failing": ("没有办成", "fails"),
+    "late": ("停滞", "stands still"),
+    "paused": ("已暂停", "paused"),
+    "silent": ("长时间无消息", "silent for too long"),
+}
 
 
 def _ago(seconds: float) -> str:
@@ -215,7 +249,7 @@ def _ago(seconds: float) -> str:
     return text("{:.0f} 分钟前", "{:.0f} min ago").format(seconds / 60)
 
 
-def _behind(records: int | None) -> str:
+def _behind(records: int | None, running: bool) -> str:
     if records is None:
-        return text("（未运行）", "(not running)")
+        return text("（未运行）", "(not running)") if not running else text("（不知落后多少）", "(lag unknown)")
     return text("与日志同步", "up with the log") if records == 0 else text("落后 {} 条", "{} behind").format(records)

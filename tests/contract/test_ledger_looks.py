@@ -13,10 +13,10 @@ from sqlalchemy import Connection, insert
 
 from hub import story
 from hub.audit import audit
-from hub.cli.board_places import BoardPlace, board_places
-from hub.cli.running_hub import look_at
+from hub.health.board_places import BoardPlace, board_places
 from hub.ledger import commands, links, outbox, parked, parked_events
 from hub.ledger.ledger import Ledger
+from hub.ledger.looking import look_at
 from hub.ledger.parked_events import Asking
 from hub.ledger.subjects import Known, look, look_all
 from hub.memory_log import MemoryLog

@@ -9,8 +9,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from hub.cli.running_hub import look_at
 from hub.ledger import outbox
+from hub.ledger.looking import look_at
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage

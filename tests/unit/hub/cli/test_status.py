@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hub.cli import board_places
-from hub.cli.status import lines
+from hub.cli.status import instance_states, lines
+from hub.cli.verdicts import exit_of
+from hub.health import board_places
+from hub.health.facts import Facts, ProgramFact
+from hub.health.verdict import State, Trouble, Verdict
 from hub.home import Home
 from hub.ledger import commands, cursors, outbox
 from hub.ledger.ledger import Ledger
 from projections.folding import Place
 from projections.store import BoardStore, write_places
+from schemas.event import moment
 from tests.events import AT, command, event, won
 from tests.unit.hub.cli.conftest import Hub
 
 
 def test_a_home_that_never_ran_is_told_and_left_untouched(home: Path, hub: Hub) -> None:
     ran = hub("status", "--home", home, "--json")
-    assert ran.code == 0
+    assert ran.code == 1
     told = ran.json
     assert (told["running"], told["accepted"], told["held"], told["unpublished"]) == (False, 0, 0, 0)
     assert (told["programs"], told["processor"], told["boards"]) == ({}, None, {})
@@ -41,13 +46,17 @@ def test_the_ledger_is_counted_while_the_hub_is_down(home: Path, hub: Hub) -> No
 
     ledger.writer.run(work)
     ledger.close()
-    told = hub("status", "--home", home, "--json").json
+    ran = hub("status", "--home", home, "--json")
+    told = ran.json
+    assert ran.code == 1
     assert (told["accepted"], told["held"], told["unpublished"]) == (3, 1, 3)
     assert told["commands"] == {"new": 1}
     assert told["connectors"]["crm"]["state"] == "paused"
     assert told["connectors"]["crm"]["streams"]["deals"]["cursor"] == "17"
-    assert told["connectors"]["desk"]["state"] == "ok"
-    assert "✘ crm (http)  paused  deals" in "\n".join(lines(told))
+    assert told["connectors"]["desk"]["state"] == "down"
+    shown = "\n".join(lines(told))
+    assert "✘ crm (http)  paused  ✘ deals" in shown
+    assert "○ desk (builtin)  not running" in shown
 
 
 def test_board_places_are_what_the_boards_store_writes(tmp_path: Path) -> None:
@@ -64,3 +73,43 @@ def test_board_places_are_what_the_boards_store_writes(tmp_path: Path) -> None:
     (found,) = board_places.board_places(url).items()
     assert found == ("tasks", board_places.BoardPlace({0: 5, 3: 7}, AT))
     assert found[1].behind({0: 5, 1: 2, 3: 8}) == 3
+
+
+def verdict(*troubles: Trouble, parked: int = 0, running: bool = True) -> Verdict:
+    facts = Facts(moment(AT), running=running, parked={"event": parked} if parked else {})
+    state = max((each.state for each in troubles if not each.outside), default=State.OK)
+    return Verdict(AT, state, troubles, (), facts)
+
+
+def test_exit_codes_tell_what_is_wrong() -> None:
+    late = Trouble("rules", State.STALLED, {})
+    away = Trouble("away", State.DOWN, {})
+    refused = Trouble("instance", State.DEGRADED, {}, outside=True)
+    assert exit_of(verdict()) == 0
+    assert exit_of(verdict(late)) == 1
+    assert exit_of(verdict(refused)) == 4
+    assert exit_of(verdict(late, away)) == 5
+    assert exit_of(verdict(parked=2)) == 6
+    assert exit_of(verdict(late, parked=2)) == 1
+
+
+def test_an_instance_is_never_well_without_a_program_that_works_for_it() -> None:
+    names = ("crm", "pm")
+    assert instance_states(names, verdict()) == {"crm": "ok", "pm": "ok"}
+    assert instance_states(names, verdict(running=False)) == {"crm": "down", "pm": "down"}
+    stale = Trouble("stream", State.DEGRADED, {"instance": "crm"}, outside=True)
+    assert instance_states(names, verdict(stale)) == {"crm": "late", "pm": "ok"}
+    for state in ("down", "frozen"):
+        told = verdict()
+        facts = replace(told.facts, programs=(ProgramFact("connectors", 1, state),))
+        assert instance_states(names, replace(told, facts=facts)) == {"crm": "down", "pm": "down"}
+
+
+def test_a_broker_that_does_not_answer_is_told_by_its_code(home: Path, hub: Hub) -> None:
+    told = (home / "hub.yaml").read_text()
+    (home / "hub.yaml").write_text(told.replace("{embedded: true}", '{bootstrap: "127.0.0.1:1"}'))
+    Ledger(Home.load(home).ledger_url).close()
+    ran = hub("status", "--home", home, "--json")
+    assert ran.code == 5
+    assert ran.json["health"]["status"] == "down"
+    assert [trouble["kind"] for trouble in ran.json["health"]["troubles"]] == ["stopped", "away"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hub.cli.running_hub import look_at
+from hub.ledger.looking import look_at
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,40 @@
+"""The verdict as commands tell it: a line, and an exit code that scripts can rely on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hub.cli.terminal import Exit, speech
+
+if TYPE_CHECKING:
+    from hub.cli.running_hub import RunningHub
+    from hub.health.verdict import Verdict
+
+MARKS = ("✔", "!", "✘", "✘")
+"""By state, from well to down."""
+
+
+def verdict_of(hub: RunningHub) -> Verdict:
+    """How the hub of a home is now. Takes seconds while something is late or away."""
+    from hub.health.watch import verdict_now
+
+    return verdict_now(hub.home, lambda: hub.client, supervised=hub.runs)
+
+
+def line(verdict: Verdict) -> str:
+    """Its mark and its sentence."""
+    from hub.health.words import sentence
+
+    mark = "!" if verdict.ok and verdict.troubles else MARKS[verdict.state]
+    return f"{mark} {sentence(verdict, speech.language)}"
+
+
+def exit_of(verdict: Verdict) -> Exit:
+    """Stores before the hub itself, that before outside systems, and those before parked work."""
+    if any(trouble.kind == "away" for trouble in verdict.troubles):
+        return Exit.STORE
+    if not verdict.ok:
+        return Exit.FAILED
+    if verdict.troubles:
+        return Exit.CONNECTOR
+    return Exit.PARKED if verdict.parked else Exit.OK

@@ -1,0 +1,134 @@
+"""One look at a whole hub: its programs on this machine, its ledger, its log, its boards. Whatever is away is told as away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from hub.clock import Clock, SystemClock
+from hub.errors import LANGUAGES, HubError
+from hub.health.board_places import BoardPlace
+from hub.health.facts import Away, Facts, ProgramFact, Queue, Stage
+from hub.health.log_look import At, Front, LogLook
+from schemas.event import moment
+from schemas.topics import COMMANDS, EVENTS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from hub.health.ledger_look import LedgerLook
+
+T = TypeVar("T")
+LIVED = 30.0
+"""Seconds after its lease ended for which a connectors program elsewhere is still taken to live."""
+
+
+@dataclass
+class Looker:
+    """How to look. `ledger` gives a connection, or None when there is no ledger yet; `log` None where no broker is expected."""
+
+    ledger: Callable[[], AbstractContextManager[Connection | None]]
+    boards: Callable[[], Mapping[str, BoardPlace]]
+    log: Callable[[], LogLook | None]
+    programs: Callable[[], tuple[bool | None, tuple[ProgramFact, ...]]]
+    """Whether a supervisor lives here (None: none is expected), and its programs."""
+    intervals: Mapping[str, float]
+    clock: Clock = field(default_factory=SystemClock)
+
+    def look(self) -> Facts:
+        """Look at everything once. Raises nothing that can be away."""
+        away: list[Away] = []
+        running, programs = self.programs()
+        now = self.clock.now()
+        ledger = _tried("ledger", away, lambda: self._ledger(now))
+        places = _tried("boards", away, self.boards) or {}
+        queues = _tried("broker", away, lambda: self._log(dict(ledger.asked) if ledger else {}, places))
+        if running is None and ledger is not None and _is_silent(ledger):
+            running = False
+        return Facts(
+            at=self.clock.now(),
+            running=running,
+            programs=programs,
+            away=tuple(away),
+            queues=(*(ledger.queues if ledger else ()), *(queues or ())),
+            streams=ledger.streams if ledger else (),
+            instances=ledger.instances if ledger else {},
+            halted=ledger.halted if ledger else (),
+            parked=ledger.parked if ledger else {},
+        )
+
+    def _ledger(self, now: datetime) -> LedgerLook:
+        from hub.health.ledger_look import LedgerLook, look
+
+        with self.ledger() as conn:
+            return look(conn, now, self.intervals) if conn is not None else LedgerLook()
+
+    def _log(self, asked: Mapping[int, int], places: Mapping[str, BoardPlace]) -> tuple[Queue, ...]:
+        log = self.log()
+        if log is None:
+            return ()
+        return tuple(log_queues(log, asked, places))
+
+
+def _is_silent(ledger: LedgerLook) -> bool:
+    return ledger.lived is None or ledger.lived > LIVED
+
+
+def _tried(store: str, away: list[Away], look: Callable[[], T]) -> T | None:
+    try:
+        return look()
+    except HubError as error:
+        away.append(Away(store, error.code, {language: error.message(language) for language in LANGUAGES}))
+        return None
+
+
+def log_queues(log: LogLook, asked: Mapping[int, int], places: Mapping[str, BoardPlace]) -> Iterator[Queue]:
+    """What waits behind the processor, the executor's intake and each board. Raises RetryableError while the log is away."""
+    folded = log.folded()  # before the ends: what is asked for later cannot be less
+    ends = log.ends(EVENTS.name)
+    behind = [
+        *_behind("rules", EVENTS.name, folded, ends),
+        *_behind("asked", COMMANDS.name, asked, log.ends(COMMANDS.name) if asked else {}),
+    ]
+    lacking = {name: _behind("boards", EVENTS.name, _all(place, ends), ends) for name, place in places.items()}
+    every = [*behind, *(each for part in lacking.values() for each in part)]
+    fronts = log.fronts({each.at for each in every}) if every else {}
+    yield from (each.queue(fronts) for each in behind)
+    for name, place in places.items():
+        yield _board(name, place, [each.queue(fronts) for each in lacking[name]])
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """A partition that a reader has not read to its end."""
+
+    stage: Stage
+    at: At
+    count: int
+
+    def queue(self, fronts: Mapping[At, Front]) -> Queue:
+        front, (_, partition, offset) = fronts.get(self.at), self.at
+        since, types = (front.since, front.types) if front is not None else (None, {})
+        return Queue(self.stage, str(partition), self.count, since, str(offset), types)
+
+
+def _behind(stage: Stage, topic: str, done: Mapping[int, int], ends: Mapping[int, int]) -> list[_Behind]:
+    counted = ((partition, offset, ends.get(partition, 0) - offset) for partition, offset in sorted(done.items()))
+    return [_Behind(stage, (topic, partition, offset), count) for partition, offset, count in counted if count > 0]
+
+
+def _all(place: BoardPlace, ends: Mapping[int, int]) -> dict[int, int]:
+    """Where a board is in every partition, also in those that it never read."""
+    return {partition: place.next_offsets.get(partition, 0) for partition in ends}
+
+
+def _board(name: str, place: BoardPlace, parts: list[Queue]) -> Queue:
+    """A board waits since the oldest record that it lacks was recorded; one whose writer says nothing any more, since it did."""
+    oldest = [part.oldest for part in parts if part.oldest is not None]
+    if not oldest and place.fresh_at:
+        oldest = [moment(place.fresh_at)]
+    position = f"{sum(place.next_offsets.values())}/{place.fresh_at}"
+    return Queue("boards", name, sum(part.count for part in parts), min(oldest, default=None), position)

@@ -1,0 +1,211 @@
+"""The verdict: facts and thresholds in, one state out, with everything that is wrong, worst first. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.health.facts import STAGES, Facts, Key, Queue, Stage
+
+STREAM_ROUNDS = 3
+"""Polls that a stream may miss."""
+
+
+class State(enum.IntEnum):
+    """How the hub is, from well to worst."""
+
+    OK = 0
+    DEGRADED = 1
+    """It makes headway, and something waits for longer than it may."""
+    STALLED = 2
+    """A part makes no headway."""
+    DOWN = 3
+    """It does not run, or its log or ledger does not answer."""
+
+    @property
+    def word(self) -> str:
+        """Its name for programs."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that things may take; `hub.yaml` sets them under `health`."""
+
+    oldest: float = 15.0
+    """That anything may wait at one stage of the hub."""
+    stream: float = 30.0
+    """That a stream may go unread, unless its interval is longer."""
+    still: float = 4.0
+    """Without any headway, after which what waits stands still, and is not merely slow."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong. `kind` names its sentence, `facts` fill it; `outside` is no fault of the hub."""
+
+    kind: str
+    state: State
+    facts: Mapping[str, Any]
+    outside: bool = False
+    seconds: float = 0.0
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class StageFact:
+    """A stage in figures: how many wait, for how long the oldest has, and how the stage is."""
+
+    stage: Stage
+    waiting: int
+    oldest: float
+    state: State
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the hub is. An outside system that is away, and parked work, make it need a person, not unwell."""
+
+    at: str
+    state: State
+    troubles: tuple[Trouble, ...]
+    stages: tuple[StageFact, ...]
+    facts: Facts = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the hub itself is well."""
+        return self.state is State.OK
+
+    @property
+    def worst(self) -> Trouble | None:
+        """What a sentence should be about."""
+        return self.troubles[0] if self.troubles else None
+
+    @property
+    def parked(self) -> int:
+        """How much work is parked."""
+        return sum(self.facts.parked.values())
+
+
+def judge(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Verdict:
+    """Judge a look. `still`: for how many seconds each queue has been seen without headway; absent: not known to have moved."""
+    troubles = sorted(_troubles(facts, limits, still), key=_weight)
+    ours = [trouble.state for trouble in troubles if not trouble.outside]
+    stages = tuple(_stage(facts, stage, troubles) for stage in STAGES)
+    return Verdict(facts.at.isoformat(), max(ours, default=State.OK), tuple(troubles), stages, facts)
+
+
+def _weight(trouble: Trouble) -> tuple[bool, int, int, float]:
+    """Ours before others', worst first, causes before what follows from them, then by how long."""
+    order = ("blind", "stopped", "away", "program", "halted", "relay", "held", "rules", "asked", "calls", "boards")
+    place = order.index(trouble.kind) if trouble.kind in order else len(order)
+    return trouble.outside, -trouble.state, place, -trouble.seconds
+
+
+def _troubles(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Iterator[Trouble]:
+    if facts.running is False:
+        yield Trouble("stopped", State.DOWN, {})
+    for away in facts.away:
+        why = {"store": away.store, "code": away.code, "reasons": away.reasons}
+        yield Trouble("away", State.DOWN, why, where=away.store)
+    for program in facts.programs:
+        if program.state in ("down", "frozen"):
+            facts_ = {"program": program.name, "pid": program.pid, "is": program.state}
+            yield Trouble("program", State.STALLED, facts_, where=program.name)
+    halted = {str(halt.get("partition")) for halt in facts.halted}
+    for halt in facts.halted:
+        yield Trouble("halted", State.STALLED, {"partition": halt.get("partition"), "code": halt.get("code")})
+    for stage in STAGES:
+        mine = [queue for queue in facts.queues if queue.stage == stage]
+        if stage == "calls":
+            yield from _calls(mine, facts, limits, still)
+        else:
+            yield from _late(
+                stage, [q for q in mine if stage != "rules" or q.where not in halted], facts, limits, still
+            )
+    yield from _streams(facts, limits)
+    for name, state in facts.instances.items():
+        if state != "ok":
+            yield Trouble("instance", State.DEGRADED, {"instance": name, "is": state}, outside=True, where=name)
+
+
+def _late(
+    stage: Stage, queues: list[Queue], facts: Facts, limits: Limits, still: Mapping[Key, float]
+) -> Iterator[Trouble]:
+    """One trouble a stage: the sum of what is late, and the age of its oldest."""
+    late = [queue for queue in queues if queue.age(facts.at) > limits.oldest]
+    if not late:
+        return
+    types: dict[str, int] = {}
+    for queue in late:
+        for type_, count in queue.types.items():
+            types[type_] = types.get(type_, 0) + count
+    state = State.STALLED if any(_stands(queue, limits, still) for queue in late) else State.DEGRADED
+    oldest = max(queue.age(facts.at) for queue in late)
+    where = [queue.where for queue in late]
+    count = sum(queue.count for queue in queues)
+    told = {"count": count, "seconds": oldest, "types": types, "where": where}
+    yield Trouble(stage, state, told, seconds=oldest, where=", ".join(where))
+
+
+def _stands(queue: Queue, limits: Limits, still: Mapping[Key, float]) -> bool:
+    return still.get(queue.key, limits.still) >= limits.still
+
+
+def _calls(queues: list[Queue], facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Iterator[Trouble]:
+    """By instance: a system that fails us, or is slow, is another's fault; calls that nobody begins are ours."""
+    for queue in queues:
+        age = queue.age(facts.at)
+        if age <= limits.oldest:
+            continue
+        told = {"instance": queue.where, "count": queue.count, "seconds": age, "code": queue.code}
+        if queue.code is None and not queue.busy and _stands(queue, limits, still):
+            yield Trouble("calls", State.STALLED, told, seconds=age, where=queue.where)
+        else:
+            kind = "busy" if queue.code is None else "system"
+            yield Trouble(kind, State.DEGRADED, told, outside=True, seconds=age, where=queue.where)
+
+
+def _streams(facts: Facts, limits: Limits) -> Iterator[Trouble]:
+    if facts.running is False:
+        return
+    for stream in facts.streams:
+        age = (facts.at - stream.read_at).total_seconds()
+        if is_late(age, stream.interval, limits) and facts.instances.get(stream.instance, "ok") == "ok":
+            told = {"instance": stream.instance, "stream": stream.stream, "seconds": age}
+            where = f"{stream.instance}/{stream.stream}"
+            yield Trouble("stream", State.DEGRADED, told, outside=True, seconds=age, where=where)
+
+
+def is_late(age: float, interval: float, limits: Limits) -> bool:
+    """Whether a stream was read too long ago for how often it should be."""
+    return age > max(limits.stream, STREAM_ROUNDS * interval)
+
+
+def _stage(facts: Facts, stage: Stage, troubles: list[Trouble]) -> StageFact:
+    queues = [queue for queue in facts.queues if queue.stage == stage]
+    oldest = max((queue.age(facts.at) for queue in queues), default=0.0)
+    kinds = {"calls": ("calls", "busy", "system")}.get(stage, (stage,))
+    state = max((trouble.state for trouble in troubles if trouble.kind in kinds), default=State.OK)
+    return StageFact(stage, sum(queue.count for queue in queues), oldest, state)
+
+
+@dataclass
+class Headway:
+    """Remembers since when each queue has made none, by the monotonic seconds of the looks."""
+
+    seen: dict[Key, tuple[str, float]] = field(default_factory=dict)
+
+    def note(self, facts: Facts, now: float) -> dict[Key, float]:
+        """For how long each queue of this look has stood where it is; one that is new has stood for no time."""
+        self.seen = {
+            queue.key: (queue.position, self._since(queue, now)) for queue in facts.queues if queue.oldest is not None
+        }
+        return {key: now - since for key, (_, since) in self.seen.items()}
+
+    def _since(self, queue: Queue, now: float) -> float:
+        position, since = self.seen.get(queue.key, (None, now))
+        return since if position == queue.position else now

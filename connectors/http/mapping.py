@@ -108,7 +108,7 @@ def _told(entry: Entry, delivery: Delivery, scope: Scope, instance: str, zone: Z
 
 
 def _unmapped(entry: Entry, delivery: Delivery, instance: str, subject: str | None, error: HubError) -> Unmapped:
-    seen = {**error.seen, "type": entry.type, "instance": instance}
+    seen = {"type": entry.type, "instance": instance, **error.seen}  # what the error itself saw stands
     return Unmapped(delivery.body, error.code, seen, subject, error.place)
 
 

@@ -42,11 +42,30 @@ def check(
     for part in path:
         value = value[part]
     try:
-        return model.model_validate({} if value is None else value), []
+        told = model.model_validate({} if value is None else value)
     except ValidationError as error:
-        told = [_mistake(details, model, located, path, where) for details in error.errors(include_url=False)]
-        unknown = {found.place for found in told if found.code == "HUB-E3005"}
-        return None, [found for found in told if found.code != "HUB-E3007" or not unknown or found.place not in unknown]
+        mistakes = [_mistake(details, model, located, path, where) for details in error.errors(include_url=False)]
+        unknown = {found.place for found in mistakes if found.code == "HUB-E3005"}
+        return None, [each for each in mistakes if each.code != "HUB-E3007" or not unknown or each.place not in unknown]
+    return told, list(_misread(told, located, path))
+
+
+def _misread(told: BaseModel, located: Located, base: Path) -> Iterator[FatalError]:
+    """Numbers that stand where a text is wanted, and would be another text: 12.50."""
+    made = told.model_dump(by_alias=True) if located.written else {}
+    for path, text in located.written.items():
+        found: Any = made if path[: len(base)] == base else None
+        for part in path[len(base) :]:
+            found = _part(found, part)
+        if isinstance(found, str) and found != text:
+            yield FatalError("HUB-E3012", place=located.place(path), text=text, read=found)
+
+
+def _part(value: Any, part: str | int) -> Any:
+    try:
+        return value[part]
+    except (LookupError, TypeError):
+        return None
 
 
 def unknown_key(located: Located, path: Path, known: Collection[str], where: str) -> FatalError:

@@ -1,7 +1,9 @@
 """YAML files of the user's, read with the place of every value, so that an error can point at it.
 
-The YAML is 1.2's core: `yes` and `2026-11-20` are texts, `007` is a text, only `true` and `false` are truth values. Anchors,
-aliases and merge keys work. `${env:NAME}` in a text is replaced here, and nowhere else.
+The YAML is 1.2's core: `yes` and `2026-11-20` are texts, `007` is a text, only `true` and `false` are truth values. Narrower
+than the core: `+86138` is a text, and a number that would not be read as it is written (`12E5`, `1e400`, twenty digits) is a
+mistake, as it is mostly somebody's id. Anchors, aliases and merge keys work. `${env:NAME}` in a text is replaced here, and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -23,6 +26,7 @@ MAX_VALUES = 50_000
 
 Path = tuple[str | int, ...]
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_INT64 = 2**63
 _SECRET = re.compile(r"secret|password|passwd|token|credential|private|api_?key|_key$", re.IGNORECASE)
 
 
@@ -52,6 +56,8 @@ class Located:
     keys: dict[Path, Place] = field(default_factory=dict)
     lacking: dict[Path, FatalError] = field(default_factory=dict)
     """Those of the errors that tell of a missing environment variable, by where it is named."""
+    written: dict[Path, str] = field(default_factory=dict)
+    """Numbers that are written otherwise than their value would be: 12.50."""
 
     def place(self, path: Path = ()) -> Place:
         """Where the value at a path stands, of a text its first character; of what is not there, where it would stand."""
@@ -101,6 +107,17 @@ def parse_yaml(text: str, name: str, environ: Mapping[str, str]) -> Located:
     return located
 
 
+def exact_number(text: str) -> int | float | None:
+    """The number that a text writes out, None where a number of JSON or CEL would be another one."""
+    if text.lstrip("-").isdecimal():
+        whole = int(text) if len(text) <= len(str(-_INT64)) else _INT64
+        return whole if -_INT64 <= whole < _INT64 else None
+    if "e" in text.lower():  # seldom a number: 12E5 is an article
+        return None
+    number = float(text)
+    return number if Decimal(repr(number)) == Decimal(text) else None
+
+
 def mask(text: str, secrets: set[str]) -> str:
     """The text without any secret of these."""
     for secret in sorted(secrets, key=len, reverse=True):
@@ -130,8 +147,8 @@ class _Loader(yaml.SafeLoader):
 
 for _tag, _pattern, _first in (
     ("bool", r"true|false|True|False|TRUE|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", "-+0123456789"),
-    ("float", r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", "-+0123456789"),
+    ("int", r"-?(?:0|[1-9][0-9]*)", "-0123456789"),
+    ("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", "-0123456789"),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("merge", r"<<", "<"),
 ):
@@ -210,12 +227,21 @@ class _Builder:
             return node.value.lower() == "true"
         if kind == "null":
             return None
-        if kind == "int":
-            return int(node.value)
-        if kind == "float":
-            return float(node.value)
+        if kind in ("int", "float"):
+            return self._number(node, path)
         self._core_tag(node, "str")
         return self._filled(node, str(node.value), path) if "${env:" in node.value else str(node.value)
+
+    def _number(self, node: yaml.ScalarNode, path: Path) -> int | float | str:
+        """A number as it is written, or a mistake: a digit less may be another person."""
+        text = str(node.value)
+        number = exact_number(text)
+        if number is None:
+            self._wrong("HUB-E3012", node, text=text[:60], read=float(text))
+            return text
+        if str(number) != text:
+            self.located.written[path] = text
+        return number
 
     def _filled(self, node: yaml.ScalarNode, text: str, path: Path) -> str:
         pieces, spans, done, length = list[str](), list[tuple[int, int, int]](), 0, 0

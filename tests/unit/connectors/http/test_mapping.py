@@ -232,3 +232,14 @@ def test_one_connector_serves_many_threads_alike() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(read, range(400))) == [f"opportunity/crm/O-{at}" for at in range(400)]
+
+
+def test_the_facts_of_an_error_are_its_own() -> None:
+    """Where the event's type has the name of a fact that the error tells, the error's counts."""
+    body = orjson.dumps(PUSH).replace(b'"O-1"', b"18446744073709551617")
+    (told,) = _told(body)
+    assert isinstance(told, Unmapped)
+    assert (told.code, told.seen["type"], told.seen["instance"]) == ("HUB-E3125", "double", "crm")
+    (told,) = _told(PUSH, SETTINGS.replace('body.type == "deal.won"', "body.type"))
+    assert isinstance(told, Unmapped)
+    assert (told.code, told.seen["type"]) == ("HUB-E3122", "string")

@@ -31,6 +31,20 @@ def mistakes(text: str) -> list[tuple[str, str]]:
     return [(error.code, str(error.place)) for error in (*located.errors, *read_people(located)[1])]
 
 
+@pytest.mark.parametrize(
+    "account", ["11", "1285704473650888702", "+8613800000000", "007", "2.5", "0x1F", "9223372036854775807"]
+)
+def test_an_account_is_what_is_written(account: str) -> None:
+    assert people(f"people:\n  a: {{name: 甲, accounts: {{im: {account}}}}}").account("person/a", "im") == account
+
+
+@pytest.mark.parametrize("account", ["9223372036854775808", "12E5", "1e400", "12.50", "1.0000000000000000001"])
+def test_an_account_that_would_become_another_is_a_mistake(account: str) -> None:
+    text = f"people:\n  a: {{name: 甲, accounts: {{im: {account}}}}}\n  b: {{name: 乙, accounts: {{im: 0}}}}"
+    assert mistakes(text) == [("HUB-E3012", "people.yaml:2:31")]
+    assert mistakes(text.replace(account, f"'{account}'")) == []
+
+
 def test_a_role_has_one_holder_for_a_case_and_is_shared_over_cases() -> None:
     everyone = people()
     chosen = [everyone.role("clerk", f"opportunity/crm/O-{n}") for n in range(3000)]

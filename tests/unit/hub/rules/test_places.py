@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def test_what_yaml_writes_is_read_back(value: Any) -> None:
 
 
 def test_only_json_types_come_out_and_no_surprises() -> None:
-    text = "[yes, no, 007, 1:30, 2026-11-20, 2026-11-20T02:00:00Z, 0x1f, 1e3, 12.50, -3, ~, true, '']"
+    text = "[yes, no, 007, 1:30, 2026-11-20, 2026-11-20T02:00:00Z, 0x1f, 12.50, -3, +86138, ~, true, '']"
     assert parse_yaml(text, "x.yaml", {}).value == [
-        "yes", "no", "007", "1:30", "2026-11-20", "2026-11-20T02:00:00Z", "0x1f", 1000.0, 12.5, -3, None, True, "",
+        "yes", "no", "007", "1:30", "2026-11-20", "2026-11-20T02:00:00Z", "0x1f", 12.5, -3, "+86138", None, True, "",
     ]  # fmt: skip
 
 
@@ -60,6 +61,32 @@ def test_only_json_types_come_out_and_no_surprises() -> None:
 )  # fmt: skip
 def test_a_mistake_has_its_place(text: str, code: str, line: int, column: int) -> None:
     assert problem(text) == (code, line, column)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [0, 7, -3, 1285704473650888702, 2**63 - 1, -(2**63), 0.1, 12.5, -99999.99, 123456789012345.6],
+)
+def test_a_number_is_the_one_that_is_written(number: float) -> None:
+    assert parse_yaml(f"a: {number}", "x.yaml", {}).value == {"a": number}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        str(2**63), str(-(2**63) - 1), "18446744073709551617", "9" * 5000, "12E5", "1e3", "-2e-7", "1e400", "1.5E+3",
+        "12345678901234567.89", "0.12345678901234567890",
+    ],
+)  # fmt: skip
+def test_a_number_that_would_be_another_one_is_a_mistake(text: str) -> None:
+    assert problem(f"a: [{text}]") == ("HUB-E3012", 1, 5)
+    assert parse_yaml(f"a: '{text}'", "x.yaml", {}).value == {"a": text}
+
+
+@given(st.from_regex(r"-?[0-9]{1,25}(\.[0-9]{1,25})?([eE][-+]?[0-9]{1,3})?", fullmatch=True))
+def test_no_number_is_read_as_another_one(text: str) -> None:
+    located = parse_yaml(f"a: {text}", "x.yaml", {})
+    assert located.errors or Decimal(str(located.value["a"])) == Decimal(text)
 
 
 def test_aliases_without_measure_are_refused() -> None:

@@ -213,9 +213,13 @@ def _listen(address: Address) -> socket.socket:
 
 
 def _headers(request: web.BaseRequest) -> dict[str, str]:
-    """Header names in lower case. One that came twice holds both values, so that neither passes for the only one."""
+    """Header names in lower case. One that came twice holds both values, so that neither passes for the only one.
+
+    Bytes that are no UTF-8 are written out (`\\xcd\\xf5`): a header may be kept and shown, and text must be text everywhere.
+    """
     read = dict[str, str]()
-    for name, value in request.headers.items():
+    for name, sent in request.headers.items():
         lower = name.lower()
+        value = sent if sent.isascii() else sent.encode(errors="surrogateescape").decode(errors="backslashreplace")
         read[lower] = f"{read[lower]}, {value}" if lower in read else value
     return read

@@ -29,6 +29,7 @@ from hub.errors import HubError, Place, RejectedError
 from hub.ledger import cursors, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.ledger.subjects import ALL, Known, look
+from hub.rules.documents import BOM
 from schemas.event import MAX_BYTES, Event, derived_id, stamp
 
 WAITS, UNFORESEEN = "HUB-E6104", "HUB-E6105"
@@ -299,6 +300,7 @@ def _is_private(name: str) -> bool:
 
 def _digest(body: bytes) -> str:
     """The sha256 of a body, of its canonical JSON where it is JSON."""
+    body = body.removeprefix(BOM)
     with contextlib.suppress(orjson.JSONDecodeError):  # what is no JSON is told apart by its bytes
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(body).hexdigest()

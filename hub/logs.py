@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -84,4 +85,7 @@ def _of(program: str) -> Any:
 
 
 def _json(event: EventDict, **_options: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # a text from outside that is no UTF-8
+        return json.dumps(event, default=str)

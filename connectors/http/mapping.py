@@ -15,7 +15,7 @@ from connectors.http.settings import EventMap
 from connectors.settings import expected, short
 from hub.connector import Delivery, Fact, Unmapped
 from hub.errors import HubError, Place, RejectedError
-from hub.rules.documents import read_json
+from hub.rules.documents import holds_replacement, read_json
 from hub.rules.evaluation import Condition, Scope
 from hub.rules.expressions import Engine
 from hub.rules.templates import Template
@@ -85,24 +85,33 @@ def facts(
 
     An `if` that fails tells nothing of its entry; all that fail are told as one. Raises RejectedError for no JSON.
     """
-    scope = engine.scope({"body": read_json(delivery.body), "headers": dict(delivery.headers)})
+    document = read_json(delivery.body)
+    scope = engine.scope({"body": document, "headers": dict(delivery.headers)})
     told: list[Fact | Unmapped] = []
     unclear: list[Unmapped] = []
     for entry in entries:
         try:
             if entry.condition.test(scope):
-                told.append(_told(entry, delivery, scope, instance, zone))
+                told.append(_told(entry, delivery, scope, instance, zone, document.broken))
         except HubError as error:
             unclear.append(_unmapped(entry, delivery, instance, None, error))
     return (*told, *unclear[:1])
 
 
-def _told(entry: Entry, delivery: Delivery, scope: Scope, instance: str, zone: ZoneInfo) -> Fact | Unmapped:
-    """The subject comes first: when the rest cannot be told, later facts of that subject must wait."""
+def _told(
+    entry: Entry, delivery: Delivery, scope: Scope, instance: str, zone: ZoneInfo, broken: bool
+) -> Fact | Unmapped:
+    """The subject comes first: when the rest cannot be told, later facts of that subject must wait.
+
+    A `broken` character keeps a fact from being told only where the fact would hold it.
+    """
     subject = None
     try:
         subject = entry.reference("subject", scope)
-        return _fact(entry, subject, delivery, scope, zone)
+        fact = _fact(entry, subject, delivery, scope, zone)
+        if broken:
+            _check_whole(entry, fact)
+        return fact
     except HubError as error:
         return _unmapped(entry, delivery, instance, subject, error)
 
@@ -125,6 +134,15 @@ def _fact(entry: Entry, subject: str | None, delivery: Delivery, scope: Scope, z
         actor=entry.text("actor", scope),
         origin=entry.text("origin", scope),
     )
+
+
+def _check_whole(entry: Entry, fact: Fact) -> None:
+    """Refuse a fact that holds a character which stands for one that was lost."""
+    named = ("subject", "version", "belongs_to", "actor", "origin")
+    outer: list[tuple[tuple[str, ...], Any]] = [((name,), getattr(fact, name)) for name in named]
+    for path, value in outer + [(("data", key), value) for key, value in fact.data.items()]:
+        if holds_replacement(value):
+            raise RejectedError("HUB-E3133", place=entry.place(path), field=".".join(path))
 
 
 def _version(entry: Entry, scope: Scope) -> str:

@@ -38,12 +38,20 @@ def shown(body: bytes, secrets: Collection[str]) -> str:
 
 def parsed(body: bytes) -> Any:
     """The JSON object or list in these bytes; None for anything else."""
+    import json
+
     import orjson
 
+    from hub.rules.documents import BOM, mended
+
+    plain = body.removeprefix(BOM)
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(plain)
     except orjson.JSONDecodeError:
-        return None
+        try:
+            value = mended(json.loads(plain.decode()))  # half a surrogate pair is JSON, but no text
+        except (ValueError, RecursionError):
+            return None
     return value if isinstance(value, dict | list) else None
 
 

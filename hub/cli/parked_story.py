@@ -22,6 +22,7 @@ MOST = 10
 def as_value(conn: Connection, home: Home, entry: AnyRow) -> dict[str, Any]:
     """An entry for machines, with its bytes and headers; secrets are masked."""
     from hub.ledger import parked_search
+    from hub.rules.documents import mended
 
     number, rows = parked_search.behind(conn, entry, MOST)
     named = [{"id": row.id, "ref": row.ref, "code": row.code, "subject": row.subject} for row in rows]
@@ -33,7 +34,7 @@ def as_value(conn: Connection, home: Home, entry: AnyRow) -> dict[str, Any]:
         "answer": _answer(conn, entry),
         "done": [*_done(conn, entry)],
         "waiting": {"count": number + len(commands), "entries": named, "commands": commands[:MOST]},
-        "headers": entry.headers,
+        "headers": mended(entry.headers),
         "body": parked_bytes.shown(entry.body, home.secrets),
         "correction": parked_bytes.shown(entry.correction, home.secrets) if entry.correction is not None else None,
     }

@@ -63,3 +63,9 @@ except ValueError:
     assert {line["program"] for line in lines} == {"connectors"}
     assert "ValueError" in lines[3]["exception"]
     assert SECRET not in done.stderr
+
+
+def test_a_text_from_outside_that_is_no_text_can_be_logged() -> None:
+    code = "from hub import logs; import structlog; logs.configure('x'); structlog.get_logger('hub').info('said', it='\\udccd')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert json.loads(done.stderr)["it"] == "\udccd"

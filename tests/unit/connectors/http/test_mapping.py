@@ -212,6 +212,32 @@ def test_an_entry_that_cannot_be_told_does_not_hide_another() -> None:
     assert isinstance(unmapped, Unmapped)
 
 
+HALF = r"cut \ud83d"
+"""The end of a remark that was cut after 255 UTF-16 units."""
+
+
+def test_half_a_character_in_a_field_that_nobody_reads_does_no_harm() -> None:
+    raw = orjson.dumps(PUSH | {"remark": "?", "more": {"?": ["?"]}}).replace(b"?", HALF.encode())
+    assert _told(raw) == _told(PUSH)
+
+
+@pytest.mark.parametrize(("field", "place"), [("title", "data.name"), ("id", "subject"), ("version", "version")])
+def test_half_a_character_that_an_event_would_hold_is_parked(field: str, place: str) -> None:
+    raw = orjson.dumps(PUSH | {field: "?"}).replace(b"?", HALF.encode() if field == "title" else rb"\u0000x")
+    (unmapped,) = _told(raw)
+    assert isinstance(unmapped, Unmapped)
+    assert (unmapped.code, unmapped.seen["field"]) == ("HUB-E3133", place)
+    assert str(unmapped.place).startswith(f"receive.events[0].{place}")
+
+
+def test_the_character_that_marks_a_lost_one_is_a_character_like_others() -> None:
+    assert isinstance(_told(PUSH | {"title": "\ufffd"})[0], Fact)
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert _told(b"\xef\xbb\xbf" + orjson.dumps(PUSH)) == _told(PUSH)
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"{} {}", b'{"a":1,"a":2}', b'{"a":NaN}', b"[" * 100_000])
 def test_what_is_no_json_is_rejected(raw: bytes) -> None:
     with pytest.raises(RejectedError):

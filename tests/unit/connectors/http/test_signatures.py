@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -111,8 +113,67 @@ def test_each_changed_bit_is_noticed() -> None:
         assert not _is_believed(missing)
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
-    assert not _is_believed(_signed(), b"\xff\xfe")
+@pytest.mark.parametrize("body", [b"\xff\xfe", "网关".encode("gbk"), b"\xef\xbb\xbf{}", b"\0", b""])
+def test_a_signature_is_over_bytes_whatever_they_mean(body: bytes) -> None:
+    assert _is_believed(_sealed(body), body)
+    assert not _is_believed(_sealed(body), body + b"\xff")
+    assert not _is_believed(_signed(), body)
+
+
+def _sealed(body: bytes, id_: str = "msg_1", timestamp: str | None = None) -> dict[str, str]:
+    """The headers of a push whose body may be any bytes, signed by hand."""
+    at = timestamp or str(int(datetime.now(UTC).timestamp()))
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    seal = base64.b64encode(hmac.digest(key, f"{id_}.{at}.".encode() + body, hashlib.sha256)).decode()
+    return {"webhook-id": id_, "webhook-timestamp": at, "webhook-signature": f"v1,{seal}"}
+
+
+@pytest.mark.parametrize("id_", ["", "a.b", "a b", "a" * 201, "密", "a\x7f", "a\udcff"])
+def test_an_id_that_could_be_read_in_two_ways_is_refused_though_signed(id_: str) -> None:
+    with contextlib.suppress(UnicodeEncodeError):
+        assert not _is_believed(_sealed(BODY, id_))
+
+
+@pytest.mark.parametrize("write", ["+{}", " {}", "{}.9", "{}_0", "-{}", "0x{}", "{}e0"])
+def test_a_time_in_another_spelling_is_refused_though_signed(write: str) -> None:
+    now = str(int(datetime.now(UTC).timestamp()))
+    assert not _is_believed(_sealed(BODY, timestamp=write.format(now)))
+
+
+def test_no_other_spelling_of_a_right_signature_is_believed() -> None:
+    """10,000 mutants: each header, each place, with what other parsers take for the same."""
+    headers, draw = _signed(), random.Random(20261130)
+    believed = []
+    for _ in range(10_000):
+        name = draw.choice(list(headers))
+        mutant = headers | {name: _mutated(headers[name], draw)}
+        if mutant != headers and _is_believed(mutant):
+            believed.append(mutant[name])
+    assert believed == []
+
+
+_ALIKE = {digit: f"{chr(0x660 + int(digit))}{chr(0xFF10 + int(digit))}" for digit in "0123456789"}
+_JUNK = " \t\r\n\x00\x7f+-._,=~%0AaZ٣１é\udcff\ud83d"
+
+
+def _mutated(text: str, draw: random.Random) -> str:
+    at = draw.randrange(len(text) + 1)
+    how = draw.randrange(7)
+    if how == 0:
+        return text[:at] + draw.choice(_JUNK) + text[at:]
+    if how == 1 and at < len(text):
+        return text[:at] + draw.choice(_ALIKE.get(text[at], _JUNK)) + text[at + 1 :]
+    if how == 2:
+        return text[:at] + text[at + 1 :]
+    if how == 3:
+        return text.swapcase() if draw.random() < 0.5 else text.replace("+", "-").replace("/", "_")
+    if how == 4:
+        return draw.choice(
+            [text + "=", text.rstrip("="), text + ".0", "+" + text, f"0{text}", f" {text} ", text + "\n"]
+        )
+    if how == 5 and at < len(text):
+        return text[:at] + chr(ord(text[at]) ^ (1 << draw.randrange(7))) + text[at + 1 :]
+    return text[::-1] if draw.random() < 0.5 else f"{text},{text}"
 
 
 GITHUB = "It's a Secret to Everybody"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import Connection
 
@@ -324,3 +325,15 @@ def test_a_preview_of_a_delivery_asks_the_mapping(home: Path, hub: Hub, ledger: 
     number = aside(ledger, "delivery/gone/1", "delivery", instance="gone", case_id=None, headers={})
     ran = hub("parked", "preview", number, "--home", home, "--json")
     assert (ran.code, [(one["outcome"], one["code"]) for one in ran.json]) == (6, [("fails", "HUB-E6107")])
+
+
+def test_what_an_older_hub_kept_of_headers_that_are_no_text_is_shown(home: Path, hub: Hub, ledger: Ledger) -> None:
+    more: dict[str, Any] = {
+        "headers": {"x-operator": "\udccd\udcf5"},
+        "body": b"\xef\xbb\xbf" + rb'{"a": "cut \ud83d"}',
+    }
+    number = aside(ledger, "delivery/crm/1", "delivery", instance="crm", case_id=None, **more)
+    shown = hub("parked", "show", number, "--home", home, "--json")
+    assert shown.json["headers"] == {"x-operator": "\ufffd\ufffd"}
+    assert orjson.loads(shown.json["body"]) == {"a": "cut \ufffd"}
+    hub("parked", "show", number, "--home", home).out.encode()

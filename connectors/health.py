@@ -1,4 +1,4 @@
-"""How this program is, for people and for monitors: states only, no addresses and no secrets."""
+"""How this program and the whole hub are, for people and for monitors: states only, no addresses and no secrets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from aiohttp import web
 from connectors.passage import Passage, check_host
 from connectors.poller import Poller
 from connectors.relay import Relay
+from hub.health.verdict import State, Verdict
+from hub.health.words import as_value
 
 PATHS = ("/health", "/health/connectors")
 """The whole hub's, and this program's alone."""
@@ -19,12 +21,14 @@ PATHS = ("/health", "/health/connectors")
 
 @dataclass(frozen=True)
 class Health:
-    """Looks at the parts of the program. `working` says whether its threads and its executor are."""
+    """Looks at the parts of the program. `working` says whether its threads and its executor are, `verdict` how the hub is."""
 
     relay: Relay
     pollers: Sequence[Poller]
     working: Callable[[], bool]
     passage: Passage
+    verdict: Callable[[], Verdict | None] = lambda: None
+    """None before the first look."""
 
     def of_program(self) -> dict[str, Any]:
         """What this program says of itself; `ok` unless it needs help or the log is away."""
@@ -41,16 +45,17 @@ class Health:
         """Answer one of PATHS: 200 when all is well, else 503. A system that is away does not make the hub unwell."""
         check_host(request)
         told = self.of_program()
-        ok = told["status"] == "ok"
         if request.path == "/health":
-            boards = await self.passage.status()
-            ok = ok and boards == 200
-            told = {
-                "status": "ok" if ok else "degraded",
-                "connectors": told,
-                "boards": {"status": _boards(boards)},
-            }
-        return _json(told, 200 if ok else 503)
+            told = self._of_hub(told, _boards(await self.passage.status()))
+        return _json(told, 200 if told["status"] == State.OK.word else 503)
+
+    def _of_hub(self, program: Mapping[str, Any], boards: str) -> dict[str, Any]:
+        """The verdict; a part of this program that fails, or boards that do not answer, make it no better than degraded."""
+        verdict = self.verdict()
+        parts = State.OK if program["status"] == boards == "ok" else State.DEGRADED
+        worst = max(parts, verdict.state if verdict is not None else State.OK)
+        judged = as_value(verdict) if verdict is not None else {}
+        return {**judged, "status": worst.word, "connectors": dict(program), "boards": {"status": boards}}
 
 
 def _boards(status: int | None) -> str:

@@ -32,6 +32,7 @@ from hub.connector import Connector
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog
 from hub.garbage import collect_seldom
+from hub.health.watch import watch_of
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger.ledger import Ledger
@@ -169,7 +170,8 @@ class Parts:
         self.looks = SecondLooks(ledger, Redelivery(ledger, intake, connectors, clock), clock)
         self.pollers = [Poller(stream, ledger, intake, clock) for stream in _streams(connectors)]
         self.passage = Passage(boards, bodies)
-        self.health = Health(self.relay, self.pollers, self._working, self.passage)
+        self.watch = watch_of(home, ledger)
+        self.health = Health(self.relay, self.pollers, self._working, self.passage, self.watch.verdict)
         receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
         self.pushes = Pushes(intake, receivers, bodies, clock)
         self.door = FrontDoor(Address(*home.web_address, listening), self.pushes, self._rest)
@@ -182,11 +184,13 @@ class Parts:
         await asyncio.to_thread(self.executor.start)
         for poller in self.pollers:
             self.threads.start(f"poll-{poller.stream.instance}-{poller.stream.name}", poller.run)
+        self.watch.start()
         await self.passage.open()
         return await self.door.open()
 
     async def stop(self) -> None:
         """Take no more in, finish what was begun, then send what is committed."""
+        self.watch.stop()
         await self.door.turn_away()
         await self.passage.close()  # ends the boards' streams, which the door would wait for
         await self.door.close()

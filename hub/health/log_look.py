@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
+from hub.errors import RetryableError
 from schemas.event import moment
-from schemas.topics import PARTITIONS
+from schemas.topics import EVENTS, PARTITIONS
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -77,29 +78,20 @@ class KafkaLook:
         return self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, topic: str, spec: Any) -> dict[int, int]:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        from hub.kafka_log import away
+        from confluent_kafka import TopicPartition
 
         wanted = {TopicPartition(topic, partition): spec for partition in range(PARTITIONS)}
-        try:
+        with self._anew_after_errors():
             asked = self._asking().list_offsets(wanted, request_timeout=self.timeout)
             return {where.partition: future.result(self.timeout + 1).offset for where, future in asked.items()}
-        except KafkaException as error:
-            raise away(error) from error
 
     def folded(self) -> dict[int, int]:
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import TopicPartition
         from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-        from hub.kafka_log import away
-        from schemas.topics import EVENTS
-
         partitions = [TopicPartition(EVENTS.name, partition) for partition in range(PARTITIONS)]
-        try:
+        with self._anew_after_errors():
             committed = {at.partition: at.offset for at in self._reading().committed(partitions, timeout=self.timeout)}
-        except KafkaException as error:
-            raise away(error) from error
         if all(offset >= 0 for offset in committed.values()):
             return committed
         starts = self._offsets(EVENTS.name, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
@@ -118,13 +110,11 @@ class KafkaLook:
         return dict(self._known)
 
     def _read(self, wanted: Mapping[tuple[str, int], int]) -> dict[At, Front]:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        from hub.kafka_log import away
+        from confluent_kafka import TopicPartition
 
         consumer = self._reading()
         read: dict[tuple[str, int], list[tuple[float, bytes]]] = {}
-        try:
+        with self._anew_after_errors():
             consumer.assign([TopicPartition(*where, offset) for where, offset in wanted.items()])
             for _ in range(int(self.timeout / 0.1)):
                 if len(read) == len(wanted):
@@ -134,9 +124,24 @@ class KafkaLook:
                         where = (str(message.topic()), int(message.partition() or 0))
                         read.setdefault(where, []).append((message.timestamp()[1] / 1000, message.value() or b""))
             consumer.unassign()
-        except KafkaException as error:
-            raise away(error) from error
         return {(*where, wanted[where]): front_of(records) for where, records in read.items()}
+
+    @contextlib.contextmanager
+    def _anew_after_errors(self) -> Iterator[None]:
+        """Connections that met an error are not used again: an admin client keeps the leader's old epoch for good, as seen with
+        a broker that stood still and was elected anew ("Leader epoch is older than broker epoch")."""
+        from confluent_kafka import KafkaException
+
+        from hub.kafka_log import away
+
+        try:
+            yield
+        except KafkaException as error:
+            self.close()
+            raise away(error) from error
+        except TimeoutError as error:
+            self.close()
+            raise RetryableError("HUB-E2104", reason=f"> {self.timeout:.0f} s") from error
 
     def _asking(self) -> AdminClient:
         from confluent_kafka.admin import AdminClient
@@ -172,6 +177,3 @@ READING = {
     "log.connection.close": False,
     "log_level": 0,
 }
-
-MakeLook = Callable[[], LogLook]
-"""Makes a look at the log; raises HubError when the log has no address."""

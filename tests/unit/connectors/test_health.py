@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,11 @@ from connectors.health import Health
 from connectors.passage import Passage
 from connectors.poller import Poller
 from connectors.relay import Relay
+from hub.health.facts import Facts, Queue
+from hub.health.verdict import Limits, Verdict, judge
+from hub.health.words import WON
+from schemas.event import moment
+from tests.events import AT
 
 
 @dataclass
@@ -43,10 +49,15 @@ class Reading:
 
 
 def health(
-    away: float | None = None, working: bool = True, stream: str = "ok", passage: Passage | None = None
+    away: float | None = None,
+    working: bool = True,
+    stream: str = "ok",
+    passage: Passage | None = None,
+    verdict: Verdict | None = None,
 ) -> Health:
     pollers = [cast(Poller, Reading(stream))]
-    return Health(cast(Relay, Carrying(away)), pollers, lambda: working, passage or Passage(Path("none"), Bodies()))
+    way = passage or Passage(Path("none"), Bodies())
+    return Health(cast(Relay, Carrying(away)), pollers, lambda: working, way, lambda: verdict)
 
 
 def test_all_is_well() -> None:
@@ -82,6 +93,41 @@ def test_the_whole_hubs_health_holds_the_boards_too(tmp_path: Path, boards: int 
                 assert (answer.status, told["boards"]["status"]) == (status, said)
             async with client.get(f"http://127.0.0.1:{port}/health/connectors") as answer:
                 assert answer.status == 200
+        await passage.close()
+        for runner in runners:
+            await runner.cleanup()
+
+    asyncio.run(story())
+
+
+NOW = moment(AT)
+STALLED = judge(
+    Facts(NOW, queues=(Queue("rules", "3", 1, NOW - timedelta(seconds=100), "17", {WON: 1}),)), Limits(), {}
+)
+AWAY = judge(Facts(NOW, instances={"pm": "paused"}), Limits(), {})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "state", "said"),
+    [
+        (None, 200, "ok", None),
+        (AWAY, 200, "ok", "All is moving, but: pm refuses our credentials"),
+        (STALLED, 503, "stalled", "The rules have stood still for 1 min 40 s; 1 won deal is waiting"),
+    ],
+)
+def test_the_verdict_decides_and_says_why(
+    tmp_path: Path, verdict: Verdict | None, status: int, state: str, said: str | None
+) -> None:
+    async def story() -> None:
+        passage = Passage(tmp_path / "boards.sock", Bodies())
+        tested = health(passage=passage, verdict=verdict)
+        runners = [await _serve(tested), await _boards(tmp_path / "boards.sock", 200)]
+        await passage.open()
+        port = runners[0].addresses[0][1]
+        async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/health") as answer:
+            told = orjson.loads(await answer.read())
+        assert (answer.status, told["status"]) == (status, state)
+        assert told.get("sentence", {}).get("en") == said
         await passage.close()
         for runner in runners:
             await runner.cleanup()

@@ -50,7 +50,7 @@ def validate(home: Path, _names: Sequence[str]) -> Iterator[Line]:
         if isinstance(found, HubError):
             return [found]
         made[instance.name] = found
-        return []
+        return list(found.remarks)
 
     found = check_home(home, check_instance=connected)
     sure = [finding for finding in found if finding.error.code != UNSURE] or found

@@ -21,7 +21,7 @@ import urllib3
 
 from connectors import transport
 from hub.connector import Limits
-from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
+from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
 
 MAX_ANSWER = 1024 * 1024
 """The longest answer that is read, in bytes; no answer to a command is as long."""
@@ -113,7 +113,7 @@ class Outbound:
             return b""
         body = b"".join(_pieces(response, MAX_ANSWER + 1))
         if len(body) > MAX_ANSWER:
-            raise UncertainError("HUB-E4204", instance=self._instance, url=request.shown, limit=MAX_ANSWER)
+            raise UnreadableError("HUB-E4204", instance=self._instance, url=request.shown, limit=MAX_ANSWER)
         return body
 
     @contextlib.contextmanager
@@ -160,10 +160,11 @@ class Outbound:
             return RetryableError("HUB-E4005", retry_after=wait, reason=reason, **seen)
         if 300 <= status < 400:
             location = self.masked(response.headers.get("Location", "?").split("?")[0])
-            kind = UncertainError if status in (302, 303) else RejectedError  # 302 and 303 may point at what was made
+            kind = UnreadableError if status in (302, 303) else RejectedError  # 302 and 303 may point at what was made
             return kind("HUB-E4207", location=location, **seen)
         if status >= 500 or (status == 409 and repeatable):
-            return UncertainError("HUB-E4002", retry_after=wait, reason=reason, **seen)
+            kind_ = UncertainError if status >= 500 else UnreadableError
+            return kind_("HUB-E4002", retry_after=wait, reason=reason, **seen)
         return RejectedError("HUB-E4006", reason=reason, **seen)
 
 

@@ -28,11 +28,12 @@ class LimitSettings(Settings):
     at_once: int = Field(default=Limits.at_once, ge=1, le=256)
     timeout: float = Field(default=Limits.timeout, gt=0, le=300)
     settle: float = Field(default=Limits.settle, ge=0, le=300)
+    tries: int = Field(default=Limits.tries, ge=1, le=1000)
 
     @property
     def limits(self) -> Limits:
         """As the executor wants them."""
-        return Limits(self.per_second, self.at_once, self.timeout, self.settle)
+        return Limits(self.per_second, self.at_once, self.timeout, self.settle, self.tries)
 
 
 Model = TypeVar("Model", bound=Settings)

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from hub.errors import Place
+from hub.errors import HubError, Place
 from schemas.event import Command
 
 
@@ -104,6 +104,8 @@ class Limits:
     """Seconds to wait for an answer."""
     settle: float = 2.0
     """Seconds to wait, after a doubtful call, before the system is asked whether it was done."""
+    tries: int = 10
+    """How often a command may be answered in a way that tells nothing before a person is asked."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ class Connector:
     """Whether its system knows people as the hub does: then persons in commands stay persons, and need no account there."""
     check: Callable[[], str] | None = None
     """Ask the system who we are, changing nothing: a line for people. Raises as `send` does."""
+    remarks: tuple[HubError, ...] = ()
+    """What in its settings is probably not meant, as warnings of `hub validate`."""
     reread: Callable[[bytes], tuple[Fact | Unmapped, ...]] | None = None
     """Tell again what a poll could not tell, from `Unmapped.raw`; None where that cannot be done. Asks the system nothing."""
 

@@ -70,6 +70,10 @@ class UncertainError(RetryableError):
     """The request may have been carried out: never repeat it blindly, look its effect up first."""
 
 
+class UnreadableError(UncertainError):
+    """It was answered, and the answer tells nothing of use: that will hardly change by itself, so patience ends."""
+
+
 class RejectedError(HubError):
     """This one can never succeed as it is: park it with its reason, and go on to the next."""
 

@@ -242,10 +242,13 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
     rules = home._rules
     instances = home._instances()
     errors: list[HubError] = [*_deferred(home.located), *rules.errors]
+    of_instances = list[HubError]()
     if check_instance is not None:
         whole = [name for name in instances if not any(path[1:2] == (name,) for path in home.located.lacking)]
-        errors += [error for name in whole for error in check_instance(instances[name])]
+        of_instances = [error for name in whole for error in check_instance(instances[name])]
+        errors += [error for error in of_instances if not error.code.startswith("HUB-W")]
     warnings: list[HubError] = [
+        *(error for error in of_instances if error.code.startswith("HUB-W")),
         *unknown_instances(rules.people, rules.people_file, instances),
         *lint(rules.rules, rules.world),
     ]

@@ -16,7 +16,7 @@ from connectors.executor.verdicts import Call, Failure, Verdict, judge, seen_of
 from hub import metrics
 from hub.clock import Clock
 from hub.connector import Effect, Once, Sends
-from hub.errors import HubError, RetryableError
+from hub.errors import HubError, RetryableError, UnreadableError
 from hub.failpoints import reach
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
@@ -94,6 +94,8 @@ class Calls:
             if self.clock.monotonic() > call.give_up_at:
                 raise TooLateError
             return sends.send(call.prepared.sent)
+        except UnreadableError as error:
+            return Failure(error, looking, unread=lane.unreadable(call.id))
         except HubError as error:
             return Failure(error, looking)
         except TooLateError:

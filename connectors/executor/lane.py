@@ -15,7 +15,7 @@ from connectors.executor.verdicts import CRASHES, Failure
 from hub import metrics
 from hub.clock import Clock
 from hub.connector import Connector, Effect, Limits, Sends
-from hub.errors import FatalError, HubError, RetryableError
+from hub.errors import FatalError, HubError, RejectedError, RetryableError, UnreadableError
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,8 @@ class Lane:
     running: set[str] = field(default_factory=set)
     """Begun, and not written down yet: those whose answers are on their way into the ledger too."""
     crashes: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+    """How often commands were answered in a way that tells nothing, since this program began."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -95,12 +97,22 @@ class Lane:
                 self.crashes[command] = times
             return times
 
+    def unreadable(self, command: str) -> int:
+        """A command was answered in a way that tells nothing: how often by now."""
+        with self.lock:
+            times = self.unread.pop(command, 0) + 1
+            if times < self.limits.tries:  # at the last one it parks; after a person's fix it is counted anew
+                self.unread[command] = times
+            return times
+
     def learn(self, command: str, ended: Effect | Failure, began: float) -> bool | None:
         """Take in how a call ended. True when this is where the instance begins to refuse us, False where that ends."""
         error = ended.error if isinstance(ended, Failure) else None
         if error is None or isinstance(error, HubError):
             with self.lock:
                 self.crashes.pop(command, None)
+                if error is None or isinstance(error, RejectedError):
+                    self.unread.pop(command, None)
         with self.lock:
             return self._learn(command, error, began)
 
@@ -109,6 +121,8 @@ class Lane:
         match error:
             case FatalError():
                 return self._tell_break(self.gate.refuse(began, now), error) or None
+            case UnreadableError():  # it is there, whatever it means
+                pass
             case RetryableError(retry_after=float() | int() as seconds):
                 self.gate.wait(now, seconds)
             case RetryableError():

@@ -11,7 +11,7 @@ from zlib import crc32
 from connectors.executor.events import said
 from connectors.executor.preparing import Prepared
 from hub.connector import Effect, Limits, Once
-from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
+from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
 
 FIRST, LONGEST = 0.5, 60.0
 """Seconds until a failed call is tried again: at first, and at most."""
@@ -48,6 +48,8 @@ class Failure:
     looking: bool = False
     crashes: int = 0
     """How often in a row the connector's code has broken on this command, this time included."""
+    unread: int = 0
+    """How often this command was answered in a way that tells nothing, this time included."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def judge(call: Call, ended: Effect | Failure, now: datetime) -> Verdict:
             return Verdict(waiting, error=error, due=now, counts=False)
         case RejectedError() as error:
             return Verdict("PARKED", error=error, doubtful=ended.looking)
+        case UnreadableError() as error if ended.unread >= call.limits.tries:
+            return _given_up(call, error, ended.unread)
         case UncertainError() as error if not ended.looking:
             return _doubt(call, error, now, error.retry_after)
         case RetryableError() as error:
@@ -92,6 +96,13 @@ def _doubt(call: Call, error: HubError, now: datetime, retry_after: float | None
     settle = timedelta(seconds=max(call.limits.settle, retry_after or 0.0))
     later = settle if call.attempts <= 1 else max(settle, _pause(call, None))
     return Verdict("UNKNOWN", error=error, due=now + later)
+
+
+def _given_up(call: Call, error: HubError, tries: int) -> Verdict:
+    """Answered often enough, and never readably: what is wrong will stay so until a person looks at it."""
+    told = {"instance": call.prepared.command.instance, "tries": tries, "reason": said(error), "cause": error.code}
+    parked = RejectedError("HUB-E4071", place=error.place, **{**error.seen, **told})
+    return Verdict("PARKED", error=parked, doubtful=True)
 
 
 def _crashed(call: Call, ended: Failure, error: RejectedError, now: datetime) -> Verdict:

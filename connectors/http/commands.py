@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from connectors.http.answers import Reading, reading
 from connectors.http.settings import Auth, Find, HttpSettings, Send
 from connectors.outbound import Request
 from connectors.settings import dotted, short
@@ -51,6 +52,7 @@ class LookUp:
     address: Address
     id: Template
     absent: Condition
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Call:
     key_header: str | None
     look_up: LookUp | None
     id: Template | None
+    reading: Reading
 
     @property
     def once(self) -> Once:
@@ -102,6 +105,7 @@ def call(type_: str, send: Send, instance: Instance, engine: Engine) -> Call:
         key_header=send.once.header if send.once else None,
         look_up=_look_up(send.find, (*path, "find"), instance, engine) if send.find else None,
         id=answer_template(send.id, (*path, "id"), instance, engine) if send.id is not None else None,
+        reading=reading(send, path, instance, engine),
     )
 
 
@@ -131,6 +135,7 @@ def _look_up(find: Find, path: Path, instance: Instance, engine: Engine) -> Look
         address=address(find.get, (*path, "get"), instance, engine),
         id=answer_template(find.id, (*path, "id"), instance, engine),
         absent=engine.condition(find.absent, ("command", "response"), instance.place((*path, "absent"))),
+        reading=reading(find, path, instance, engine),
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.http import commands, mapping
+from connectors.http.answers import Reading, Said, field_that_says_no
 from connectors.http.commands import LookUp
 from connectors.http.settings import HttpSettings, Receive, certificates, settings_of
 from connectors.http.signatures import Verifier
 from connectors.outbound import Answer, Outbound, Request
 from hub.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Unmapped
-from hub.errors import RejectedError, RetryableError, UncertainError
+from hub.errors import FatalError, HubError, RejectedError, RetryableError, UnreadableError
 from hub.rules.documents import Document, read_json
 from hub.rules.evaluation import Scope
 from hub.rules.expressions import Engine
@@ -73,17 +75,20 @@ class HttpTarget:
         return self._calls[type_].once
 
     def send(self, command: Command) -> Effect:
-        """As `Sends.send`. An answer that cannot be read is no proof that nothing was done: UncertainError."""
+        """As `Sends.send`. An answer that cannot be read is no proof that nothing was done: UnreadableError."""
         call = self._calls[command.type]
         scope = self._engine.scope({"command": commands.told(command)})
         request = call.request(command, scope, self._credentials)
         answer = self._outbound.call(request, repeatable=call.once is Once.KEY)
         response = self._response(answer, request)
+        said = self._judged(call.reading, command, answer, request, response)
+        if said is Said.NOTHING and call.id is None and field_that_says_no(response.value) is not None:
+            raise self._unclear(call.reading, answer)
         id_ = self._id(call.id, command, response) if call.id else None
         return _effect(id_, answer, response)
 
     def find(self, command: Command) -> Effect | None:
-        """As `Sends.find`. An answer that says neither "here" nor "absent" is UncertainError."""
+        """As `Sends.find`. An answer that says neither "here" nor "absent" is UnreadableError."""
         look_up = self._calls[command.type].look_up
         if look_up is None:
             raise LookupError(f"{command.type} at {self._instance} cannot be looked up")
@@ -91,7 +96,30 @@ class HttpTarget:
         request = Request("GET", look_up.address.render(scope), self._credentials)
         answer = self._outbound.call(request)
         response = self._response(answer, request)
+        said = self._judged(look_up.reading, command, answer, request, response)
+        no = field_that_says_no(response.value) if said is Said.NOTHING else None
+        if no is not None and no not in look_up.absent.expression.text:  # it may be their word for "absent"
+            raise self._unclear(look_up.reading, answer)
         return self._found(look_up, command, answer, response)
+
+    def _judged(self, reading: Reading, command: Command, answer: Answer, request: Request, response: Document) -> Said:
+        """What the answer says by the settings; raises for all that is not done."""
+        said = reading.said(self._answered(command, response))
+        reason = f"HTTP {answer.status}: {self._outbound.excerpt(answer.body)}"
+        seen: dict[str, Any] = {"instance": self._instance, "url": request.shown}
+        if said is Said.CREDENTIALS:
+            raise FatalError("HUB-E4003", login=reason, **seen)
+        if said is Said.RETRY:
+            raise RetryableError("HUB-E4005", reason=reason, **seen)
+        if said is Said.REFUSED:
+            raise RejectedError("HUB-E4006", reason=reason, **seen)
+        if said is Said.UNCLEAR:
+            raise self._unclear(reading, answer)
+        return said
+
+    def _unclear(self, reading: Reading, answer: Answer) -> UnreadableError:
+        excerpt = self._outbound.excerpt(answer.body)
+        return UnreadableError("HUB-E4213", instance=self._instance, setting=reading.setting, answer=excerpt)
 
     def _found(self, look_up: LookUp, command: Command, answer: Answer, response: Document) -> Effect | None:
         scope = self._answered(command, response)
@@ -100,7 +128,7 @@ class HttpTarget:
                 return None
             return _effect(_text(look_up.id, scope), answer, response)
         except RejectedError as error:
-            raise UncertainError(
+            raise UnreadableError(
                 "HUB-E4206",
                 place=error.place,
                 instance=self._instance,
@@ -112,7 +140,7 @@ class HttpTarget:
         try:
             return _text(template, self._answered(command, response))
         except RejectedError as error:
-            raise UncertainError(
+            raise UnreadableError(
                 "HUB-E4205",
                 place=error.place,
                 instance=self._instance,
@@ -130,7 +158,7 @@ class HttpTarget:
             return read_json(answer.body)
         except RejectedError as error:
             excerpt = self._outbound.excerpt(answer.body)
-            raise UncertainError("HUB-E4203", instance=self._instance, url=request.shown, answer=excerpt) from error
+            raise UnreadableError("HUB-E4203", instance=self._instance, url=request.shown, answer=excerpt) from error
 
 
 def connect(instance: Instance) -> Connector:
@@ -150,7 +178,16 @@ def connect(instance: Instance) -> Connector:
         receives=HttpReceiver(settings.receive, settings, instance, engine) if settings.receive else None,
         sends=target,
         check=_check(settings, instance, engine, outbound, target),
+        remarks=tuple(_blind(settings, instance)),
     )
+
+
+def _blind(settings: HttpSettings, instance: Instance) -> Iterator[HubError]:
+    """Requests whose every 2xx is taken for done: a system that says no with 200 would not be heard."""
+    for type_, send in settings.send.items():
+        if send.id is None and send.done is None:
+            place = instance.place(("send", type_))
+            yield FatalError("HUB-W4214", place=place, instance=instance.name, setting=f"send.{type_}")
 
 
 def _check(

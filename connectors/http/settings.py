@@ -76,7 +76,20 @@ class Key(Settings):
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 
 
-class Find(Settings):
+class Answers(Settings):
+    """What an answer with a 2xx says, each a condition on `response`; for systems that say no in the body.
+
+    Where `done` holds it is done. Else the first of `credentials` (we are refused), `retry` (surely not done, later perhaps)
+    and `refused` (never) that holds. Else it is refused, or, where `refused` is written, nobody knows.
+    """
+
+    done: Text | None = None
+    credentials: Text | None = None
+    retry: Text | None = None
+    refused: Text | None = None
+
+
+class Find(Answers):
     """How the system is asked whether a command was done."""
 
     get: Text
@@ -84,7 +97,7 @@ class Find(Settings):
     absent: Text
 
 
-class Send(Settings):
+class Send(Answers):
     """The request that carries out one type of command."""
 
     post: Text | None = None

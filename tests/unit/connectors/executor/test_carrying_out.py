@@ -13,7 +13,7 @@ from connectors.executor import commands_in, dispatcher, executor, gate, verdict
 from connectors.executor.gate import IN_A_ROW
 from connectors.executor.verdicts import CRASHES
 from hub.connector import Limits, Once
-from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
+from hub.errors import FatalError, RejectedError, RetryableError, UncertainError, UnreadableError
 from hub.ledger import commands, parked, parked_work
 from hub.ledger.metadata import AnyRow
 from schemas.event import promise, stamp
@@ -139,6 +139,26 @@ def test_a_doubt_that_nobody_can_look_up_waits_for_a_person(bench: Bench) -> Non
     [note] = bench.events("hub.command.parked")
     assert note.data["code"] == "HUB-E4065"
     assert [event.data["reason"] for event in bench.events("hub.command.failed")] == ["done over there"]
+
+
+@pytest.mark.parametrize("once", [Once.KEY, Once.MARK])
+def test_answers_that_tell_nothing_park_in_the_end_and_a_retry_does_it_once(bench: Bench, once: Once) -> None:
+    pm = bench.system("pm", class_=once, limits=Limits(10_000, 8, 5, 0.01, tries=3))
+    unread = UnreadableError("HUB-E4205", instance="pm", setting="send.task.create.id", reason="{}")
+    (pm.after if once is Once.KEY else pm.finding).extend([unread] * 3)
+    if once is Once.MARK:
+        pm.after.append(doubt())
+    asked, other = command(), command(case="opportunity/crm/other")
+    with bench.running():
+        bench.ask(asked)
+        bench.until_states("PARKED", [asked])
+        bench.ask(other)
+        bench.until_states("DONE", [other])
+        (entry,) = _open(bench)
+        assert (entry.code, entry.seen["tries"], entry.seen["cause"]) == ("HUB-E4071", 3, "HUB-E4205")
+        bench.ledger.writer.run(lambda conn: parked_work.retry(conn, asked.id, NOW))
+        bench.until_states("DONE", [asked])
+    assert pm.effects[asked.id] == 1
 
 
 def test_a_refused_command_parks_its_case_waits_and_a_retry_goes_on_in_order(bench: Bench) -> None:

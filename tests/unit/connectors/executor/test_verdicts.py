@@ -10,12 +10,13 @@ import pytest
 from connectors.executor.preparing import Prepared
 from connectors.executor.verdicts import CRASHES, LONGEST, Call, Failure, judge
 from hub.connector import Effect, Limits, Once
-from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
+from hub.errors import FatalError, RejectedError, RetryableError, UncertainError, UnreadableError
 from tests.executor_bench import command
 
 NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 AWAY = RetryableError("HUB-E4005", instance="pm", reason="away")
 DOUBT = UncertainError("HUB-E4002", instance="pm", reason="no answer")
+UNREAD = UnreadableError("HUB-E4203", instance="pm", url="http://pm", answer="<html>")
 NEVER = RejectedError("HUB-E4006", instance="pm", reason="no such project")
 REFUSED = FatalError("HUB-E4003", instance="pm", login="hub")
 
@@ -68,6 +69,18 @@ def test_a_doubtful_call_that_cannot_be_looked_up_asks_a_person() -> None:
     assert verdict.error is not None and verdict.error.code == "HUB-E4065"
     assert verdict.error.seen["cause"] == "HUB-E4002"
     assert not verdict.doubtful  # a person who asks for it again has looked
+
+
+@pytest.mark.parametrize("looking", [False, True])
+@pytest.mark.parametrize("once", [Once.KEY, Once.MARK])
+def test_answers_that_tell_nothing_have_an_end_and_the_doubt_stays(once: Once, looking: bool) -> None:
+    asked = call(once, attempts=40)
+    for times in range(1, asked.limits.tries):
+        assert judge(asked, Failure(UNREAD, looking, unread=times), NOW).state == "UNKNOWN"
+    verdict = judge(asked, Failure(UNREAD, looking, unread=asked.limits.tries), NOW)
+    assert (verdict.state, verdict.doubtful) == ("PARKED", True)
+    assert verdict.error is not None and verdict.error.code == "HUB-E4071"
+    assert "<html>" in verdict.error.message()
 
 
 @pytest.mark.parametrize("error", [AWAY, DOUBT])

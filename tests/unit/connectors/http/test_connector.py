@@ -9,7 +9,7 @@ import pytest
 
 from connectors.http.connector import connect
 from hub.connector import Effect
-from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
+from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
 from hub.rules.places import Filled
 from tests.unit.connectors.instances import COMMAND_ID, command, instance, target
 from tests.unit.connectors.misbehaving import Behaviour, Misbehaving, answer, hang, raw
@@ -143,7 +143,9 @@ def test_a_long_answer_is_not_kept() -> None:
 )
 def test_an_answer_that_cannot_be_read_leaves_doubt(behaviour: Behaviour, code: str) -> None:
     error = _failure(behaviour, PROJECT)
-    assert (type(error), error.code) == (UncertainError, code)
+    assert isinstance(error, UncertainError)
+    assert isinstance(error, UnreadableError) == (code not in ("HUB-E4201", "HUB-E4202"))
+    assert error.code == code
 
 
 def test_a_conflict_without_a_key_is_a_refusal() -> None:
@@ -169,7 +171,7 @@ def test_a_look_up_says_absent() -> None:
 )
 def test_a_look_up_that_says_neither_leaves_doubt(body: bytes) -> None:
     error = _failure(answer("200 OK", body), TASK, look=True)
-    assert (type(error), error.code) == (UncertainError, "HUB-E4206")
+    assert (type(error), error.code) == (UnreadableError, "HUB-E4206")
 
 
 def test_a_look_up_fails_as_any_request() -> None:
@@ -243,3 +245,153 @@ def test_a_check_without_an_address_only_knocks() -> None:
     with pytest.raises(RetryableError) as caught:
         check()
     assert caught.value.code == "HUB-E4001"
+
+
+ANSWERS = """
+send:
+  message.send:
+    post: "%URL%/robot"
+    json: {text: "${command.text}"}
+    done: response.errcode == 0
+    credentials: response.errcode in [40001, 42001]
+    retry: response.errcode == 45009
+    once: {header: X-Key}
+  project.create:
+    post: "%URL%/projects"
+    id: "${response.data.id}"
+    done: response.code == 0
+    refused: response.code < 0
+  task.create:
+    post: "%URL%/tasks"
+    id: "${response.id}"
+    find:
+      get: "%URL%/tasks/${command.id}"
+      id: "${response.id}"
+      absent: "!has(response.id)"
+      done: response.errcode == 0
+      retry: response.errcode == 1
+  task.update:
+    post: "%URL%/tasks/${command.task}"
+    find: {get: "%URL%/seen/${command.id}", id: "${response.id}", absent: "!has(response.id)"}
+  card.update:
+    post: "%URL%/cards"
+    find: {get: "%URL%/seen/${command.id}", id: "${response.id}", absent: has(response.error)}
+"""
+MESSAGE = command("message.send", to="7", text="hi")
+
+
+def _outcome(body: bytes, what: Any, look: bool = False) -> Effect | HubError | None:
+    with Misbehaving(answer("200 OK", body)) as server:
+        connected = _target(server.url, ANSWERS)
+        try:
+            found: Effect | None = (connected.find if look else connected.send)(what)
+        except HubError as error:
+            return error
+        return found
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b'{"errcode": 42001, "errmsg": "expired"}', FatalError, "HUB-E4003"),
+        (b'{"errcode": 45009}', RetryableError, "HUB-E4005"),
+        (b'{"errcode": 93000, "errmsg": "no such robot"}', RejectedError, "HUB-E4006"),
+        (b'{"errcode": null}', RejectedError, "HUB-E4006"),
+        (b"{}", UnreadableError, "HUB-E4213"),
+        (b"", UnreadableError, "HUB-E4213"),
+        (b"[]", UnreadableError, "HUB-E4213"),
+        (b"<html>", UnreadableError, "HUB-E4203"),
+    ],
+)
+def test_an_answer_with_200_that_says_no_is_no(body: bytes, kind: type[HubError], code: str) -> None:
+    error = _outcome(body, MESSAGE)
+    assert isinstance(error, HubError)
+    assert (type(error), error.code) == (kind, code)
+
+
+def test_the_answer_that_says_no_is_shown() -> None:
+    error = _outcome(b'{"errcode": 93000, "errmsg": "no such robot"}', MESSAGE)
+    assert isinstance(error, HubError)
+    assert "no such robot" in error.message()
+
+
+def test_an_answer_that_says_done_needs_no_other_field() -> None:
+    assert _outcome(b'{"errcode": 0}', MESSAGE) == Effect(None, {"errcode": 0})
+
+
+def test_where_refusals_are_named_any_other_no_leaves_doubt() -> None:
+    asked = command("project.create", name="a")
+    assert _outcome(b'{"code": 0, "data": {"id": 7}}', asked) == Effect("7", {"code": 0, "data": {"id": 7}})
+    assert type(_outcome(b'{"code": -1}', asked)) is RejectedError
+    assert type(_outcome(b'{"code": 5}', asked)) is UnreadableError
+
+
+def test_a_look_up_that_says_no_says_nothing_of_the_command() -> None:
+    assert _outcome(b'{"errcode": 0}', TASK, look=True) is None
+    assert _outcome(b'{"errcode": 0, "id": 7}', TASK, look=True) == Effect("7", {"errcode": 0, "id": 7})
+    assert type(_outcome(b'{"errcode": 1}', TASK, look=True)) is RetryableError
+    assert type(_outcome(b'{"errcode": 2}', TASK, look=True)) is RejectedError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errcode": 42001, "errmsg": "access_token expired"}',
+        b'{"errcode": "42001"}',
+        b'{"code": 19021, "msg": "sign match fail"}',
+        b'{"ok": false, "error": "channel_not_found"}',
+        b'{"success": false}',
+        b'{"error": {"code": -32600}}',
+        b'{"errors": [{"message": "no"}]}',
+    ],
+)
+def test_without_settings_an_answer_that_plainly_says_no_is_not_taken_for_done(body: bytes) -> None:
+    """Nor does a look-up that says no say that the command is absent: it would be done twice."""
+    error = _failure(answer("200 OK", body), command("message.send", to="lilei", text="hi"))
+    assert (type(error), error.code) == (UnreadableError, "HUB-E4213")
+    looked = _outcome(body, command("task.update", task="7"), look=True)
+    assert isinstance(looked, UnreadableError)
+    assert looked.code == "HUB-E4213"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errcode": 0, "errmsg": "ok"}',
+        b'{"code": 0, "msg": "success", "data": {}}',
+        b'{"code": 200, "message": "\xe6\x93\x8d\xe4\xbd\x9c\xe6\x88\x90\xe5\x8a\x9f"}',
+        b'{"code": 20000, "message": "done"}',
+        b'{"code": "A-7", "message": "ok"}',
+        b'{"ok": true, "error": null}',
+        b'{"error": false, "errors": {}}',
+        b'{"code": "SKU-7", "name": "bolt"}',
+        b"[]",
+        b'"ok"',
+    ],
+)
+def test_without_settings_all_other_answers_say_done(body: bytes) -> None:
+    assert isinstance(_sent(answer("200 OK", body), command("message.send", to="lilei", text="hi"))[0], Effect)
+
+
+def test_an_error_may_be_the_word_for_absent() -> None:
+    assert _outcome(b'{"error": "not found"}', command("card.update", card="7"), look=True) is None
+
+
+def test_a_request_whose_every_2xx_would_be_success_is_remarked_on() -> None:
+    remarks = connect(instance(SETTINGS, URL="http://pm.example")).remarks
+    assert [(each.code, str(each.place)) for each in remarks] == [
+        ("HUB-W4214", "send.message.send"),
+        ("HUB-W4214", "send.task.update"),
+    ]
+    assert "send.message.send" in remarks[0].message()
+
+
+@pytest.mark.parametrize("name", ["done", "credentials", "retry", "refused"])
+@pytest.mark.parametrize("under", ["", ".find"])
+def test_a_condition_that_cannot_be_read_has_its_place(name: str, under: str) -> None:
+    wrong = f"{name}: response.errcode = 0"
+    look = f'find: {{get: "%URL%/t", id: "${{response.id}}", absent: "false", {wrong}}}'
+    text = f'send:\n  task.create: {{post: "%URL%/t", {look if under else wrong}}}\n'
+    with pytest.raises(FatalError) as caught:
+        connect(instance(text, URL="http://pm.example"))
+    assert (caught.value.code, str(caught.value.place)) == ("HUB-E3110", f"send.task.create{under}.{name}")

@@ -162,6 +162,7 @@ class Event(Parts, Frozen):
     actor: Reference | None = Field(default=None, description="who did it")
     origin: Name | None = Field(default=None, description="the command whose echo this is")
     traceparent: Name | None = None
+    clears: list[Name] | None = Field(default=None, description="the fields of the subject that this event empties")
     data: dict[str, Any] = Field(default_factory=dict)
 
     def to_json(self) -> bytes:

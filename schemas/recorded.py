@@ -42,6 +42,7 @@ class Recorded(Parts, msgspec.Struct, frozen=True, gc=False, kw_only=True, forbi
     actor: _Short | None = None
     origin: _Name | None = None
     traceparent: _Name | None = None
+    clears: list[_Name] | None = None
     data: dict[str, Any] = {}
 
     def as_event(self) -> Event:

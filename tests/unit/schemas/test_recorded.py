@@ -16,10 +16,10 @@ from schemas.recorded import read
 from tests.events import won
 
 FULL = won(
-    causationid="c", sequence="3", outbox="o", actor="person/li.lei", origin="x", traceparent="t"
+    causationid="c", sequence="3", outbox="o", actor="person/li.lei", origin="x", traceparent="t", clears=["due"]
 ).model_dump()  # with claimedtime null
 AWKWARD: list[Any] = [
-    None, True, 0, -0.0, 2**63, 2**70, 1e300, [], {}, {"a": [None, {"b": 1.5}]},
+    None, True, 0, -0.0, 2**63, 2**70, 1e300, [], {}, {"a": [None, {"b": 1.5}]}, ["a", "b"], [""], [None],
     "", " ", "x", "x" * 400, "x" * 401, "a/b", "a/b\n", "a/b/c", "a/b/ ", "a/ b", "a/b\x1c", "A/b", "person/", "\u2028",
     "opportunity/crm/O-1", "crm.opportunity.won", "crm.opportunity", "crm.a.b\n", "\n".join(["a/b"] * 3),
     "2026-11-20T02:00:00.000000Z", "2026-11-20T02:00:00.000000Z\n", "2026-11-20T02:00:00Z",

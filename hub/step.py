@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from hub.case import Asked, Case, altered
+from hub.case import DELETED, Asked, Case, altered, is_newer
 from hub.outputs import Ask, Derive, Output, View
 from schemas.catalog import event_spec
 from schemas.event import Command, Event, derived_id, promised
 from schemas.recorded import AnyEvent
 from schemas.work import Cause
 
-CLOSED = {"completed", "cancelled"}
+CLOSED = {"completed", "cancelled", DELETED}
 
 
 class Decided(Protocol):
@@ -31,12 +31,19 @@ class Decided(Protocol):
     def shadow(self) -> Sequence[Command]:
         """Commands that rules in shadow mode would have asked for."""
 
+    @property
+    def fired(self) -> Sequence[str]:
+        """The rules that have asked, live or in shadow mode, and wait for the stage that the entity is in: they used it up."""
+
 
 class Rules(Protocol):
     """The rules, as a step sees them."""
 
     def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decided:
-        """What follows from an event; pure. Raises RejectedError when a rule cannot be evaluated on it."""
+        """What follows from an event; pure. Raises RejectedError when a rule cannot be evaluated on it.
+
+        A rule that is among those that have `fired` in the stage of the event's entity is not asked again.
+        """
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -74,20 +81,25 @@ def decide(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = Fals
         return Step(after, (view, *_completed(after, event)))
     asked = [Ask(command) for command in decided.live]
     shadowed = [Derive(_shadow(command, event)) for command in decided.shadow]
-    return Step(_asking(after, decided.live), (view, *asked, *shadowed, *_completed(after, event)))
+    done = after.with_fired(event, decided.fired) if decided.fired else after
+    return Step(_asking(done, decided.live), (view, *asked, *shadowed, *_completed(after, event)))
 
 
 def occurrence_of(before: Case, after: Case, event: AnyEvent) -> str | None:
     """What makes this event's commands its own: the how-manieth entry of a stage, or the event itself.
 
-    None when the entity is in that stage already: it was won before, and is not won again.
+    News of a stage that the entity is in are of the same entry: a rule that has not asked in it may ask now. None for news of
+    a stage that was left, or of an older state: no rule answers those.
     """
     stage = event_spec(event.type).stage
     if stage is None:
         return event.id
-    known = before.entities.get(event.subject)
-    times = after.entities[event.subject].entered.get(stage, 0)
-    return None if known and known.entered.get(stage, 0) == times else f"{stage}#{times}"
+    known, entity = before.entities.get(event.subject), after.entities[event.subject]
+    times = entity.entered.get(stage, 0)
+    if known is not None and known.entered.get(stage, 0) == times:
+        of_now = entity.stage == stage and is_newer(known, event)
+        return f"{stage}#{times}" if of_now else None
+    return f"{stage}#{times}"
 
 
 def _asking(case: Case, commands: Sequence[Command]) -> Case:
@@ -110,7 +122,7 @@ def _made(case: Case, event: AnyEvent) -> Case:
 
 def _completed(case: Case, event: AnyEvent) -> tuple[Derive, ...]:
     """`work.project.completed`, when this event closes the last open task of a project of the case."""
-    if event_spec(event.type).stage not in {"completed", "cancelled", "open"} or event.kind not in {"task", "project"}:
+    if event_spec(event.type).stage not in {*CLOSED, "open"} or event.kind not in {"task", "project"}:
         return ()
     projects = [key for key, asked in case.asked.items() if asked.type == "project.create"]
     return tuple(Derive(_completion(case, project, event)) for project in projects if _is_complete(case, project))

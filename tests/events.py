@@ -66,6 +66,7 @@ class Decisions:
 
     live: Sequence[Command] = ()
     shadow: Sequence[Command] = ()
+    fired: Sequence[str] = ()
 
 
 @dataclass
@@ -80,13 +81,14 @@ class ProjectRules:
         if error is not None:
             raise error
         self.seen.append((event.type, occurrence))
-        if event.type != "crm.opportunity.won":
+        if event.type != "crm.opportunity.won" or "test" in case.entities[event.subject].fired.get("won", ()):
             return Decisions()
         project = command(event, "project.create", 0, occurrence, name="交付")
         tasks = [
             command(event, "task.create", n, occurrence, title=f"T{n}", project=promise(project.id)) for n in (1, 2)
         ]
-        return Decisions((project, *tasks))
+        stage = case.entities[event.subject].stage
+        return Decisions((project, *tasks), fired=("test",) if stage == "won" else ())
 
 
 def result(asked: Command, id_: str, **more: Any) -> Event:

@@ -13,7 +13,9 @@ from schemas.catalog import event_spec
 from schemas.event import Event
 
 Thing = dict[str, Any]
-"""An object: `data`, `sources` (field → [source, time]), `version`, `time`, `stage`, `entered` (stage → times)."""
+"""An object: `data`, `sources` (field → [source, time]; also of a field that was cleared), `version`, `time`, `stage`, `entered`
+(stage → times), `was` (the stage before it was deleted)."""
+DELETED = "deleted"
 VIEWED = ("data", "sources", "version", "time", "stage")
 """What the shared view tells of it."""
 
@@ -24,19 +26,32 @@ def things(events: Iterable[Event], *, stored: bool = False) -> dict[str, Thing]
     for event in events:
         thing = found.get(event.subject)
         if thing is None:
-            thing = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}}
+            thing = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}, "was": None}
             found[event.subject] = thing
-        tell(thing, event, storable(event.data) if stored else event.data)
+        told = {**dict.fromkeys(event.clears or ()), **_with_values(event.data)}
+        tell(thing, event, storable(told) if stored else told)
     return found
 
 
+def _with_values(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event tells of its subject. A null says nothing: what is emptied is named in `clears`."""
+    return {name: value for name, value in data.items() if value is not None}
+
+
 def tell(thing: Thing, event: Event, data: Mapping[str, Any]) -> None:
-    """Fold one event in: the newest version wins field by field, and an older one only fills in what is missing."""
+    """Fold one event in: the newest version wins field by field, and an older one only fills in what is missing.
+
+    A null empties the field.
+    """
     newest = _is_newest(thing, event)
     for name, value in data.items():
-        if name != "why" and value is not None and (newest or name not in thing["data"]):
+        if name == "why" or (name in thing["sources"] and not newest):
+            continue
+        thing["sources"][name] = [event.source, event.time]
+        if value is None:
+            thing["data"].pop(name, None)
+        else:
             thing["data"][name] = value
-            thing["sources"][name] = [event.source, event.time]
     _enter(thing, event, newest)
     if newest:
         thing["version"] = event.subjectversion or thing["version"]
@@ -53,16 +68,23 @@ def _is_newest(thing: Thing, event: Event) -> bool:
 
 
 def _enter(thing: Thing, event: Event, newest: bool) -> None:
-    """A stage is entered once until it was left. News of the past count it once, and take back no later stage."""
+    """A stage is entered once until it was left. News of the past count it once, and take back no later stage.
+
+    Being deleted is no leaving: what its source tells of again later is where it was.
+    """
     spec = event_spec(event.type)
-    stage, now, entered = spec.stage, thing["stage"], thing["entered"]
+    stage, entered = spec.stage, thing["entered"]
+    if thing["stage"] == DELETED and newest and stage != DELETED:
+        thing["stage"], thing["was"] = thing["was"], None
+    now = thing["stage"]
     if stage is None or stage == now:
         return
     past = not newest or (spec.opens and now is not None)
     if past and stage in entered:
         return
     entered[stage] = entered.get(stage, 0) + 1
-    thing["stage"] = now if past else stage
+    if not past:
+        thing["stage"], thing["was"] = stage, now if stage == DELETED else None
 
 
 def digest(thing: Mapping[str, Any], parts: Iterable[str] = (*VIEWED, "entered")) -> bytes:

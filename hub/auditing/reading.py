@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from schemas.event import MAX_BYTES, Event, is_reference
 from schemas.topics import COMMANDS, EVENTS, STATE
 
 EDITED = "hub.parked.edited"
+NOTHING: Mapping[str, Any] = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}}
+"""What a state record leaves out of an object."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def _state(raw: bytes) -> State | None:
     try:
         told = orjson.loads(raw)
         case = told["case"]
-        return State(int(told["offset"]), dict(case["entities"]), frozenset(held["offset"] for held in case["held"]))
+        entities = {ref: {**NOTHING, **entity} for ref, entity in case.get("entities", {}).items()}
+        return State(int(told["offset"]), entities, frozenset(held["offset"] for held in case.get("held", ())))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -159,7 +159,11 @@ OUTCOMES = {
     "asks": ("会要求", "would ask for"),
     "shadow": ("影子模式，只记录", "in shadow mode, only told"),
     "off": ("已关闭", "is off"),
-    "repeat": ("该对象已处于这个阶段，不重复触发", "not again: the object is in this stage already"),
+    "repeat": (
+        "该对象已处于这个阶段，这条规则已触发过，不重复触发",
+        "not again: the object is in this stage already, and the rule has asked",
+    ),
+    "late": ("消息较旧：已知该对象后来的状态，不触发", "old news: a later state of the object is known"),
     "others": ("不涉及它的部门", "concerns none of its departments"),
     "condition": ("条件不成立", "its condition does not hold"),
     "nothing": ("没有产生命令", "makes no command of it"),
@@ -173,7 +177,7 @@ def verdict_lines(tried: Tried) -> Iterator[str]:
     for verdict in tried.verdicts:
         mark = "✔" if verdict.commands else "✘" if verdict.outcome == "failed" else "○"
         yield f"  {mark} {verdict.rule.title[speech.language]} ({verdict.rule.name}): {text(*OUTCOMES[verdict.outcome])}"
-        for clause in verdict.clauses if verdict.outcome != "repeat" else ():
+        for clause in verdict.clauses if verdict.outcome not in ("repeat", "late") else ():
             read = ", ".join(f"{name} = {_shown(value)}" for name, value in clause.values.items())
             yield f"      {'✔' if clause.holds else '✘'} {clause.text}{'   ' + read if read else ''}"
         for command in verdict.commands:

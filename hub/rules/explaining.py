@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hub.case import Case
+from hub.case import Case, Entity
 from hub.errors import HubError, RejectedError
 from hub.rules.documents import Json
 from hub.rules.evaluation import Scope
@@ -17,8 +17,9 @@ from hub.step import occurrence_of, opened_by
 from schemas.event import Command
 from schemas.recorded import AnyEvent
 
-Outcome = Literal["asks", "shadow", "off", "repeat", "others", "condition", "nothing", "failed"]
-"""`repeat`: the entity is in that stage already; `others`: its departments are not concerned; `condition`: it does not hold."""
+Outcome = Literal["asks", "shadow", "off", "repeat", "late", "others", "condition", "nothing", "failed"]
+"""`repeat`: the entity is in that stage already, and the rule has asked; `late`: a later state is known; `others`: its departments
+are not concerned; `condition`: it does not hold."""
 OPENING, CLOSING = "([{", ")]}"
 
 
@@ -50,13 +51,16 @@ def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[Verdict]
     scope = Scope({"event": event_value(event), "case": after.as_value()}, after.id)
     occasion = Occasion(event, occurrence or "", scope)
     waiting = [rule for rule in rules.rules if event.type in rule.when]
-    return [_verdict(rules, rule, occasion, occurrence is None) for rule in waiting]
+    entity = after.entities[event.subject]
+    return [_verdict(rules, rule, occasion, entity, occurrence is None) for rule in waiting]
 
 
-def _verdict(rules: RuleSet, rule: Rule, occasion: Occasion, repeated: bool) -> Verdict:
+def _verdict(rules: RuleSet, rule: Rule, occasion: Occasion, entity: Entity, late: bool) -> Verdict:
     clauses = tuple(_clauses(rules, rule, occasion.scope))
-    if rule.mode == "off" or repeated:
-        return Verdict(rule, "off" if rule.mode == "off" else "repeat", clauses=clauses)
+    if rule.mode == "off":
+        return Verdict(rule, "off", clauses=clauses)
+    if late or rule.has_asked(entity, occasion.event):
+        return Verdict(rule, "late" if late else "repeat", clauses=clauses)
     try:
         commands = tuple(rule.commands(occasion, rules.people, 0))
     except RejectedError as error:

@@ -10,12 +10,14 @@ from typing import Any, Literal, NamedTuple
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from hub.case import UNKNOWN, Entity
 from hub.errors import Place, RejectedError
 from hub.rules.checking import short
 from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression, Scope
 from hub.rules.people import PREFIX, People
 from hub.rules.templates import Template
+from schemas.catalog import event_spec
 from schemas.event import Command, derived_ids, promise, promised
 from schemas.recorded import AnyEvent
 
@@ -24,6 +26,8 @@ MAX_COMMANDS = 1000
 MAX_ARGUMENTS = 200 * 1024
 """Bytes of JSON."""
 Mode = Literal["live", "shadow", "off"]
+CHANGED = ".changed"
+"""How types end that tell an object's fields anew: in a stage that a rule waits for, they are news of that stage."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,30 @@ class Rule:
             error.seen.setdefault("rule", self.name)
             raise
         return []
+
+    @functools.cached_property
+    def stages(self) -> frozenset[str | None]:
+        """The stages that it waits for."""
+        return frozenset(event_spec(type_).stage for type_ in self.when) - {None}
+
+    def waits_in_stage(self, entity: Entity, event: AnyEvent) -> bool:
+        """Whether this event may use up the stage that its entity is in: it tells of it, or of a change in it."""
+        stage, told = entity.stage, event_spec(event.type).stage
+        return stage in self.stages and (told == stage or (told is None and event.type.endswith(CHANGED)))
+
+    def has_asked(self, entity: Entity, event: AnyEvent) -> bool:
+        """Whether it has asked in the stage that this event tells of: then it does not again, until the stage is entered anew.
+
+        Where nobody remembers, it may be asked: the ids are those of then, and what has an id is done once. Not so where
+        the ids may be others: what a change has asked for carries the id of that event, that of an item its key.
+        """
+        if not self.waits_in_stage(entity, event):
+            return False
+        rules = entity.fired.get(entity.stage or "", ())
+        if self.name in rules:
+            return True
+        others = self.for_each is not None or any(type_.endswith(CHANGED) for type_ in self.when)
+        return UNKNOWN in rules and others and event_spec(event.type).stage is not None
 
     def _holds(self, scope: Scope) -> bool:
         return self.condition is None or self.condition.test(scope)

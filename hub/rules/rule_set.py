@@ -25,12 +25,14 @@ from schemas.recorded import AnyEvent
 class Decisions(NamedTuple):
     """What the rules make of one event: commands to carry out, and those that rules in shadow mode would have asked for.
 
-    A rule in shadow mode can do no harm: when it fails, its error stands in `failed` and the event goes on.
+    A rule in shadow mode can do no harm: when it fails, its error stands in `failed` and the event goes on. `fired` are the
+    rules for which the entity's stage is used up by what they ask for.
     """
 
     live: tuple[Command, ...] = ()
     shadow: tuple[Command, ...] = ()
     failed: tuple[RejectedError, ...] = ()
+    fired: tuple[str, ...] = ()
 
 
 NOTHING = Decisions()
@@ -56,13 +58,19 @@ class RuleSet:
             return NOTHING
         seen = case.as_value() if event.type in self._reading_case else {"id": case.id}
         occasion = Occasion(event, occurrence, Scope({"event": event_value(event), "case": seen}, case.id))
-        live, shadow, failed = list[Command](), list[Command](), list[RejectedError]()
+        entity = case.entities[event.subject]
+        live, shadow, failed, fired = list[Command](), list[Command](), list[RejectedError](), list[str]()
         for rule in rules:
+            if entity.fired and rule.has_asked(entity, event):
+                continue
+            count = len(live) + len(shadow)
             if rule.mode == "live":
                 live += rule.commands(occasion, self.people, len(live))
             else:
                 self._shadow(rule, occasion, shadow, failed)
-        return Decisions(tuple(live), tuple(shadow), tuple(failed))
+            if len(live) + len(shadow) > count and rule.waits_in_stage(entity, event):
+                fired.append(rule.name)
+        return Decisions(tuple(live), tuple(shadow), tuple(failed), tuple(fired))
 
     @functools.cached_property
     def _reading_case(self) -> frozenset[str]:

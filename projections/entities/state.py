@@ -55,6 +55,7 @@ def _entity(ref: str, row: Row) -> Entity:
         time=row["time"],
         stage=row["stage"],
         entered=row["entered"],
+        was=row["was"],
     )
 
 
@@ -69,6 +70,7 @@ def _row(entity: Entity, case: str) -> Row:
         "data": dict(entity.data),
         "sources": {name: list(source) for name, source in entity.sources.items()},
         "entered": dict(entity.entered),
+        "was": entity.was,
     }
 
 
@@ -87,7 +89,7 @@ def merged(rows: Sequence[Row]) -> dict[str, Any] | None:
     for row in rows:
         for name, (source, time) in row["sources"].items():
             if name not in sources or time >= sources[name][1]:
-                data[name], sources[name] = row["data"][name], (source, time)
+                data[name], sources[name] = row["data"].get(name), (source, time)
     newest = rows[-1]
     stage = next((row["stage"] for row in reversed(rows) if row["stage"] is not None), None)
     return {
@@ -97,7 +99,7 @@ def merged(rows: Sequence[Row]) -> dict[str, Any] | None:
         "stage": stage,
         "version": newest["version"],
         "time": newest["time"],
-        "data": data,
+        "data": {name: value for name, value in data.items() if value is not None},
         "sources": {name: {"source": source, "time": time} for name, (source, time) in sources.items()},
     }
 
@@ -116,7 +118,7 @@ def names(conn: Connection, kind: str, cases: Sequence[str]) -> dict[str, dict[s
 PROJECTION = Projection(
     name="entities",
     title={"zh-CN": "业务对象", "en": "Entities"},
-    version=1,
+    version=2,
     table=entities,
     keys=keys_of,
     fold=next_state,

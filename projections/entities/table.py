@@ -19,6 +19,7 @@ entities = Table(
     Column("data", JSON, nullable=False),
     Column("sources", JSON, nullable=False),  # field → [source, time]
     Column("entered", JSON, nullable=False),
+    Column("was", Text),  # the stage before it was deleted
     **ROOM,
 )
 Index("entities_ref", entities.c.ref)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from pydantic import Field
 
+from hub.case import Case, altered
 from hub.event_log import Record
 from hub.step import Rules
 from schemas import catalog
@@ -46,10 +47,18 @@ def test_old_state_is_taken_over_in_the_middle_of_a_log(version: str, frozen: Ru
     cases, at = states(version)
     rest = Replay(cases=dict(cases)).run(log[at:], frozen)
     whole = Replay().run(log, frozen)
-    assert rest.cases == whole.cases
+    assert {key: _unfired(case) for key, case in rest.cases.items()} == {
+        key: _unfired(case) for key, case in whole.cases.items()
+    }
     first = Replay().run(log[:at], frozen)
     assert first.commands.keys() | rest.commands.keys() == expected(version)["commands"].keys()
     assert not first.commands.keys() & rest.commands.keys()
+
+
+def _unfired(case: Case) -> Case:
+    """Without what old states do not say: which rules had asked."""
+    entities = {ref: altered(entity, fired={}) for ref, entity in case.entities.items()}
+    return altered(case, entities=entities)
 
 
 class Renamed(Opportunity):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
+from unittest.mock import patch
 
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.auditing.fold import digest, things
+from hub.auditing.reading import NOTHING
 from hub.case import Asked, Case, Entity, Held, from_json, to_json
 from hub.outputs import Ask, Derive, View
 from hub.step import Step, step
+from schemas import catalog
+from schemas.catalog import EventSpec
+from schemas.crm import Opportunity
 from schemas.event import Command, Event
 from schemas.recorded import AnyEvent
 from tests.events import Decisions, ProjectRules, command, event, result, won
@@ -183,3 +194,104 @@ def test_a_case_survives_being_kept_and_read_back() -> None:
     project = asked(opened)[0]
     case = step(opened.case, result(project, "9"), rules).case
     assert from_json(to_json(case, 41)) == (case, 41)
+
+
+DEAL_REF = "opportunity/crm/O-1"
+DELETED = EventSpec("crm.opportunity.deleted", Opportunity, "deleted")
+
+
+@pytest.fixture
+def deletable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalogue in which a source can delete a deal."""
+    monkeypatch.setattr(catalog, "EVENTS", {**catalog.EVENTS, DELETED.type: DELETED})
+
+
+def changed(version: str, clears: Sequence[str] = (), **data: object) -> Event:
+    told = {**dict.fromkeys(clears), **data}
+    return event("crm.opportunity.changed", DEAL_REF, version=version, data=told, clears=list(clears) or None)
+
+
+def entity_after(*events: Event) -> Entity:
+    return run(list(events), ProjectRules())[-1].case.entities[DEAL_REF]
+
+
+def test_a_cleared_field_is_gone_with_its_value_and_an_older_version_does_not_bring_it_back() -> None:
+    entity = entity_after(won(version="7"), changed("9", ["owner"]), changed("8", owner="person/li.lei"))
+    assert "owner" not in entity.data
+    assert entity.sources["owner"] == ("/connectors/crm", won().time)
+    assert entity_after(won(version="7"), changed("9", ["owner"]), changed("10", owner="x")).data["owner"] == "x"
+
+
+def test_an_older_version_clears_nothing_that_a_later_one_has_told() -> None:
+    assert entity_after(won(version="7"), changed("6", ["owner"])).data["owner"] == "person/wang.fang"
+
+
+def test_what_nobody_knew_is_not_brought_back_once_it_was_cleared() -> None:
+    assert "due" not in entity_after(won(version="7"), changed("6", ["due"]), changed("5", due="2026-12-01")).data
+
+
+def test_a_null_that_is_not_among_the_cleared_says_nothing() -> None:
+    assert entity_after(won(version="7"), changed("8", owner=None)).data["owner"] == "person/wang.fang"
+
+
+def test_a_field_that_is_cleared_and_has_a_value_has_that_value() -> None:
+    told = event("crm.opportunity.changed", DEAL_REF, version="8", data={"owner": "x"}, clears=["owner", "name"])
+    entity = entity_after(won(version="7"), told)
+    assert (entity.data["owner"], "name" in entity.data) == ("x", False)
+
+
+@pytest.mark.usefixtures("deletable")
+def test_what_its_source_deletes_is_marked_and_revived_by_later_news_where_it_was() -> None:
+    deleted = event("crm.opportunity.deleted", DEAL_REF, version="8")
+    gone = entity_after(won(version="7"), deleted)
+    assert (gone.stage, gone.data["amount"]) == ("deleted", "880000")
+    assert entity_after(won(version="7"), deleted, changed("6", amount="1")).stage == "deleted"
+    assert entity_after(won(version="7"), deleted, changed("9", amount="1")).stage == "won"
+
+
+@pytest.mark.usefixtures("deletable")
+def test_won_once_more_after_it_was_deleted_is_the_same_win() -> None:
+    deleted = event("crm.opportunity.deleted", DEAL_REF, version="8")
+    steps = run([won(version="7"), deleted, won(version="9")], ProjectRules())
+    assert [len(asked(done)) for done in steps] == [3, 0, 0]
+    lost = event("crm.opportunity.lost", DEAL_REF, version="10")
+    assert len(asked(*run([lost, won(version="11")], ProjectRules(), steps[-1].case))) == 3
+
+
+@pytest.mark.usefixtures("deletable")
+def test_a_deleted_task_is_one_that_a_project_does_not_wait_for() -> None:
+    rules = ProjectRules()
+    opened = step(None, won(), rules)
+    project, first, second = asked(opened)
+    case = opened.case.id
+    story = [result(project, "9"), result(first, "1"), result(second, "2")]
+    story += [event("work.task.completed", "task/pm/1", case=case, version="1")]
+    story += [event("crm.opportunity.deleted", "task/pm/2", case=case, version="1")]
+    assert [made.subject for made in derived(*run(story, rules, opened.case))] == ["project/pm/9"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["created", "changed", "won", "lost", "deleted", "reopened"]),
+            st.sampled_from([None, "1", "2", "3", "10"]),
+            st.dictionaries(st.sampled_from("abc"), st.sampled_from([None, 1, 2]), max_size=3),
+            st.lists(st.sampled_from(["a", "b", "why"]), max_size=2),
+        ),
+        max_size=8,
+    )
+)
+def test_the_audits_own_fold_says_the_same(
+    told: list[tuple[str, str | None, dict[str, int | None], list[str]]],
+) -> None:
+    with patch.object(catalog, "EVENTS", {**catalog.EVENTS, DELETED.type: DELETED}):
+        events = [
+            event(f"crm.opportunity.{name}", DEAL_REF, id=str(at), version=version, data=data, clears=clears)
+            for at, (name, version, data, clears) in enumerate(told)
+        ]
+        case = Case(DEAL_REF, DEAL_REF)
+        for each in events:
+            case = case.with_entity(each)
+        entities = orjson.loads(to_json(case, 0))["case"].get("entities", {})
+        mine = {ref: digest({**NOTHING, **entity}) for ref, entity in entities.items()}
+        assert mine == {ref: digest(thing) for ref, thing in things(events).items()}

@@ -6,7 +6,7 @@ import pytest
 
 from hub.rules.explaining import Verdict, explain, parts
 from hub.step import step
-from tests.unit.hub.rules.homes import HEAD, TASK, event, rules
+from tests.unit.hub.rules.homes import DEAL, HEAD, TASK, event, rules
 
 
 def verdict(text: str) -> Verdict:
@@ -53,6 +53,20 @@ def test_a_stage_that_is_entered_already_asks_for_nothing() -> None:
     found = rules(HEAD + TASK)
     before = step(None, event(), found).case
     assert [each.outcome for each in explain(found, before, event(id="e2"))] == ["repeat"]
+
+
+def test_a_stage_that_the_rule_asked_nothing_in_is_open_for_it() -> None:
+    found = rules(HEAD + "if: double(event.data.amount) > 900000.0\n" + TASK)
+    before = step(None, event(), found).case
+    more = event(id="e2", data={**DEAL, "amount": "990000"})
+    assert [each.outcome for each in explain(found, before, more)] == ["asks"]
+
+
+def test_news_of_a_stage_that_was_left_come_late() -> None:
+    found = rules(HEAD + TASK)
+    before = step(None, event(subjectversion="1"), found).case
+    before = step(before, event("crm.opportunity.lost", id="e2", subjectversion="3"), found).case
+    assert [each.outcome for each in explain(found, before, event(id="e3", subjectversion="2"))] == ["late"]
 
 
 def test_a_type_that_no_rule_waits_for() -> None:

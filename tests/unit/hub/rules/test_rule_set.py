@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.case import Case
+from hub.case import Case, from_json
 from hub.errors import RejectedError
+from hub.outputs import Ask, Derive
 from hub.rules.rule_set import Decisions, RuleSet
+from hub.step import step
 from schemas.event import Event, promise
 from tests.unit.hub.rules.homes import DEAL, HEAD, TASK, event, rules
 
@@ -156,3 +161,100 @@ def test_departments_narrow_a_rule_to_events_of_their_people() -> None:
     assert len(decide(rules(text)).live) == 1
     assert decide(rules(text), event(data={**DEAL, "owner": "person/li.lei"})) == Decisions()
     assert len(decide(rules(text), event(data={**DEAL, "owner": None}, actor="person/wang.fang")).live) == 1
+
+
+def asked_of(found: RuleSet, *events: Event, case: Case | None = None) -> list[list[str]]:
+    """The ids of the commands that each event asks for, in turn."""
+    made = []
+    for each in events:
+        done = step(case, each, found)
+        case = done.case
+        made.append([output.command.id for output in done.outputs if isinstance(output, Ask)])
+    return made
+
+
+def dealt(version: str, type_: str = "crm.opportunity.won", /, **data: Any) -> Event:
+    return event(type_, id=f"{type_}{version}", subjectversion=version, data={**DEAL, **data})
+
+
+DEPARTMENT = HEAD + "scope: {departments: [sales]}\n" + TASK
+REGION = HEAD + "if: has(event.data.region)\n" + TASK
+
+
+@pytest.mark.parametrize(
+    ("rule", "first", "then"),
+    [
+        (HEAD + "if: double(event.data.amount) > 1.0\n" + TASK, {"amount": "1"}, {}),
+        (DEPARTMENT, {"owner": "account/crm/U-99"}, {}),
+        (REGION, {}, {"region": "north"}),
+        (HEAD + EACH + EACH_TASK, {"lines": []}, {"lines": LINES["lines"]}),
+    ],
+)
+def test_a_stage_is_not_used_up_by_an_event_on_which_the_rule_asked_for_nothing(
+    rule: str, first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    found = rules(rule)
+    before, now, after = asked_of(found, dealt("1", **first), dealt("2", **then), dealt("3", **then))
+    assert (before, after) == ([], [])
+    assert now == asked_of(found, dealt("1", **then))[0]
+
+
+def test_each_rule_uses_a_stage_up_for_itself() -> None:
+    other = REGION.replace("rule: won", "rule: region")
+    found = rules(HEAD + TASK, other)
+    first, second, third = asked_of(found, dealt("1"), dealt("2", region="north"), dealt("3", region="south"))
+    assert (len(first), len(second), len(third)) == (1, 1, 0)
+    assert first != second
+
+
+def test_a_rule_in_shadow_mode_leaves_one_trace_a_stage_and_is_not_caught_up_when_it_goes_live() -> None:
+    shadow = rules(HEAD + "scope: {mode: shadow}\n" + TASK)
+    first = step(None, dealt("1"), shadow)
+    second = step(first.case, dealt("2"), shadow)
+    traces = [[output for output in done.outputs if isinstance(output, Derive)] for done in (first, second)]
+    assert [len(each) for each in traces] == [1, 0]
+    assert asked_of(rules(HEAD + TASK), dealt("3"), case=second.case) == [[]]
+
+
+def test_an_event_that_parks_uses_nothing_up() -> None:
+    good, bad = HEAD + TASK, HEAD.replace("rule: won", "rule: z") + 'if: event.data.region == "north"\n' + TASK
+    before = step(None, dealt("1", "crm.opportunity.created"), rules(good)).case
+    with pytest.raises(RejectedError):
+        step(before, dealt("2"), rules(good, bad))
+    assert [len(ids) for ids in asked_of(rules(good), dealt("2"), dealt("3"), case=before)] == [1, 0]
+
+
+def test_a_rule_that_has_asked_cannot_fail_on_what_comes_after() -> None:
+    found = rules(HEAD + "if: event.data.region == 'north'\n" + TASK)
+    assert [len(ids) for ids in asked_of(found, dealt("1", region="north"), dealt("2"))] == [1, 0]
+
+
+def old(case: Case, offset: int = 3) -> Case:
+    """The case as a version before this one kept it: without a word of what had asked."""
+    entities = {
+        ref: {name: getattr(entity, name) for name in entity.__struct_fields__ if name not in ("fired", "was")}
+        for ref, entity in case.entities.items()
+    }
+    told = {**msgspec.structs.asdict(case), "entities": entities}
+    return from_json(msgspec.json.encode({"offset": offset, "case": told}))[0]
+
+
+def test_what_a_state_of_before_has_asked_for_is_asked_for_under_the_same_ids() -> None:
+    found = rules(HEAD + TASK)
+    first, case = asked_of(found, dealt("1")), step(None, dealt("1"), found).case
+    assert asked_of(found, dealt("2"), dealt("3"), case=old(case)) == [first[0], []]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        HEAD.replace("crm.opportunity.won", "[crm.opportunity.won, crm.opportunity.changed]") + TASK,
+        HEAD + EACH + EACH_TASK,
+    ],
+)
+def test_what_may_have_been_asked_for_under_other_ids_is_left(rule: str) -> None:
+    found = rules(rule)
+    case = step(None, dealt("1", lines=[]), rules()).case
+    assert asked_of(found, dealt("2", **LINES), case=old(case)) == [[]]
+    lost = dealt("3", "crm.opportunity.lost")
+    assert asked_of(found, lost, dealt("4", **LINES), case=old(case))[1] != []

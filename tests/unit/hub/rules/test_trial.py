@@ -121,3 +121,40 @@ def test_a_file_with_mistakes_is_one_failed_trial(tmp_path: Path, test: str, cod
     folder.mkdir()
     assert [error.code for trial in trials(folder, test) for error in trial.problems] == [code]
     assert [error.code for error in check_trials(folder, {})] == [code]
+
+
+DEAL = "data: {{name: A, account: B, amount: '{}', currency: CNY}}"
+LARGE = HEAD + "if: double(event.data.amount) >= 100000.0\n" + DO.replace(', assignee: "${event.data.owner}"', "")
+MIXED = LARGE.replace("when: crm.opportunity.won", "when: [crm.opportunity.won, crm.opportunity.changed]")
+"""One that waits for the stage and for changes in it."""
+
+
+def deal(version: int, amount: int, type_: str = "won") -> str:
+    told = DEAL.format(amount)
+    head = f"type: crm.opportunity.{type_}, subject: opportunity/crm/W1, version: '{version}'"
+    return f"{{{head}, time: 2026-11-20T02:00:00Z, {told}}}"
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "projects"),
+    [
+        # Corrected above the threshold: the condition holds for the first time.
+        (LARGE, [deal(1, 88000), deal(2, 880000)], 1),
+        (LARGE, [deal(1, 88000), deal(2, 880000), deal(3, 990000)], 1),
+        (LARGE, [deal(1, 880000), deal(2, 88000), deal(3, 880000)], 1),
+        (MIXED, [deal(1, 88000), deal(2, 880000, "changed")], 1),
+        (MIXED, [deal(1, 88000), deal(2, 880000, "changed"), deal(3, 890000, "changed"), deal(4, 900000)], 1),
+        (MIXED, [deal(1, 880000), deal(2, 890000, "changed")], 1),
+        (LARGE, [deal(1, 88000), deal(2, 1, "lost"), deal(3, 880000)], 1),
+        (LARGE, [deal(1, 880000), deal(2, 1, "lost"), deal(3, 880000)], 2),
+        # An older version that comes late is not what is true now.
+        (LARGE, [deal(2, 88000), deal(1, 880000)], 0),
+        (LARGE, [deal(1, 88000), deal(3, 1, "lost"), deal(2, 880000)], 0),
+    ],
+)
+def test_a_stage_is_used_up_by_asking(tmp_path: Path, rule: str, given: list[str], projects: int) -> None:
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    test = f"tests:\n  - name: t\n    given: [{', '.join(given)}]\n    then_count: {{project.create: {projects}}}\n"
+    (trial,) = trials(folder, test, rule)
+    assert trial.problems == ()

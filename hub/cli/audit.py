@@ -10,7 +10,7 @@ import typer
 
 from hub.auditing.report import MOST
 from hub.cli.audit_findings import GONE, UNANSWERED, fix, what
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, text
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, speech, text
 from hub.errors import FatalError
 
 if TYPE_CHECKING:
@@ -36,19 +36,29 @@ def audit(
     ] = "1d",
     json: JsonOption = False,
 ) -> None:
-    """Compare what was accepted, what lies in the log, what was folded and done, and what the boards show. Exit 0: all holds."""
+    """Compare what was accepted, what lies in the log, what was folded and done, and what the boards show.
+
+    Exit 0: all holds, and nothing stands still. Exit 6: so it does, with work that is parked.
+    """
     from hub.cli.running_hub import RunningHub
     from hub.cli.times import time_of
+    from hub.cli.verdicts import verdict_of
+    from hub.health.verdict import State
+    from hub.health.words import as_value
 
     hub = RunningHub.of(home)
     report = full_audit(hub.home, hub.bootstrap, time_of(since) if outside else None)
+    verdict = verdict_of(hub)
+    report["health"] = as_value(verdict, speech.language)
     if json:
         answer(report)
     else:
         for line in lines(report):
             say(line)
-    if not report["ok"]:
+    if not report["ok"] or verdict.state >= State.STALLED:
         raise typer.Exit(Exit.FAILED)
+    if verdict.parked:
+        raise typer.Exit(Exit.PARKED)
 
 
 def full_audit(home: Home, bootstrap: str, outside_since: str | None = None) -> dict[str, Any]:
@@ -157,10 +167,28 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  ✘ {what(finding['what'])}: {finding['count']}  {_few(finding['examples'])}"
         yield f"    {finding.get('place', '')} → {fix(finding['what'])}"
     if report["ok"]:
+        yield from _holds(report)
+
+
+def _holds(report: Mapping[str, Any]) -> Iterator[str]:
+    """The last line of a balance that holds: what it does not cover yet, if anything still waits."""
+    waiting = "  ".join(
+        f"{text(*NAMES[name])} {report['counts'][name]}" for name in PENDING if report["counts"].get(name)
+    )
+    health = report.get("health", {"status": "ok"})
+    if not waiting and health["status"] == "ok":
         yield text(
             "  ✔ 核对无误：没有丢失，没有重复，看板与日志一致",
             "  ✔ all holds: nothing lost, nothing twice, boards equal the log",
         )
+        return
+    told = text("至此无误，但尚未处理完", "all holds so far, and not all is processed yet")
+    why = "" if health["status"] == "ok" else f"  {health['sentence']}"
+    yield f"  {'!' if health['status'] in ('ok', 'degraded') else '✘'} {told}: {waiting or '–'}{why}"
+
+
+PENDING = ("on_their_way", "cases_behind", "commands_on_their_way")
+"""What of the balance is under way."""
 
 
 def _answers(told: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from hub.cli.checks_machine import Check
+from hub.cli.checks_machine import Check, Level
 from hub.cli.terminal import speech, text
 from hub.errors import FatalError, HubError
 
@@ -167,3 +167,20 @@ def boards(hub: RunningHub) -> Check:
     return Check(
         "boards", "PASS", ", ".join(found) or text("还没有；首次启动时建立", "none yet; the first start makes them")
     )
+
+
+def health(hub: RunningHub) -> Check:
+    """Whether all moves: the verdict that `hub status`, /health and the pages tell."""
+    from hub.cli.verdicts import verdict_of
+    from hub.health.verdict import State
+    from hub.health.words import sentence, told
+
+    verdict = verdict_of(hub)
+    if verdict.facts.running is False:
+        return Check("health", "PASS", text("没有在运行", "it is not running"))
+    said = sentence(verdict, speech.language)
+    if not verdict.troubles:
+        return Check("health", "PASS", said)
+    more = "; ".join(told(trouble, speech.language) for trouble in verdict.troubles[1:4])
+    level: Level = "WARN" if verdict.state < State.STALLED else "FAIL"
+    return Check("health", level, f"{said} {more}".strip(), "hub status")

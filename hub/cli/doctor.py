@@ -28,7 +28,7 @@ def doctor(
         bool, typer.Option("--fix", help="能安全修好的先修好 · mend first what can be mended safely")
     ] = False,
 ) -> None:
-    """Check the machine and the home; a line to mend each thing that is wrong. Exit 1 when something fails."""
+    """Check the machine and the home; a line to mend each thing that is wrong. Exit 1 when something fails, 5 for a store."""
     fixed = mend(home) if fix else []
     for done in () if json else fixed:
         say(f"  ✔ {done}")
@@ -39,11 +39,11 @@ def doctor(
             say(f"  {MARKS[check.level]} {check.level}  {check.check:<12} {check.said}")
             if check.fix:
                 say(f"          → {check.fix}")
-    failed = any(check.level == "FAIL" for check in checks)
+    failed = {check.check for check in checks if check.level == "FAIL"}
     if json:
         answer({"ok": not failed, "fixed": fixed, "checks": [asdict(check) for check in checks]})
     if failed:
-        raise typer.Exit(Exit.FAILED)
+        raise typer.Exit(Exit.STORE if failed & STORES and failed <= {*STORES, "health"} else Exit.FAILED)
 
 
 def mend(path: Path) -> list[str]:
@@ -57,6 +57,8 @@ def mend(path: Path) -> list[str]:
         return []
 
 
+STORES = {"broker", "topics", "ledger", "boards"}
+"""Checks that fail when a store is away; the hub's health fails with it."""
 MARKS = {"PASS": "✔", "WARN": "!", "FAIL": "✘"}
 
 
@@ -85,3 +87,4 @@ def examined(path: Path) -> Iterator[Check]:
     yield from checks_home.broker(hub)
     yield from checks_home.ledger(hub)
     yield checks_home.boards(hub)
+    yield checks_home.health(hub)

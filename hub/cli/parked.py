@@ -62,7 +62,7 @@ def causes(
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """停放的事，按原因分组 · what is parked, by cause."""
+    """停放的事，按原因分组 · what is parked, by cause. Exit 6 when anything is."""
     if context.invoked_subcommand is not None:
         return
     from hub.cli import parked_choice, parked_entries
@@ -73,9 +73,11 @@ def causes(
         told = parked_entries.causes(conn, wanted, limit) if conn is not None else parked_entries.NOTHING
     if json:
         answer(told)
-        return
-    for line in parked_entries.cause_lines(told):
-        say(line)
+    else:
+        for line in parked_entries.cause_lines(told):
+            say(line)
+    if told["causes"]:
+        raise typer.Exit(Exit.PARKED)
 
 
 @parked.command("list")
@@ -93,7 +95,7 @@ def list_(
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """逐条列出，按编号分页 · entry by entry, in pages; the next begins --after the last number."""
+    """逐条列出，按编号分页 · entry by entry, in pages; the next begins --after the last number. Exit 6 when one is open."""
     from hub.cli import parked_choice, parked_entries
     from hub.cli.running_hub import RunningHub
     from hub.ledger import parked_search
@@ -106,9 +108,11 @@ def list_(
     entries = [parked_entries.as_value(row) for row in rows]
     if json:
         answer(entries)
-        return
-    for line in parked_entries.lines(entries, limit):
-        say(line)
+    else:
+        for line in parked_entries.lines(entries, limit):
+            say(line)
+    if any(entry["state"] == "open" for entry in entries):
+        raise typer.Exit(Exit.PARKED)
 
 
 @parked.command("show")

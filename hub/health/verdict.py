@@ -98,10 +98,13 @@ def judge(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Verdict:
     return Verdict(facts.at.isoformat(), max(ours, default=State.OK), tuple(troubles), stages, facts)
 
 
+ORDER = ("blind", "stopped", "away", "halted", "relay", "held", "rules", "asked", "calls", "boards", "program")
+"""What is told first of two that are as bad: what waits says more to people than which program it waits for."""
+
+
 def _weight(trouble: Trouble) -> tuple[bool, int, int, float]:
-    """Ours before others', worst first, causes before what follows from them, then by how long."""
-    order = ("blind", "stopped", "away", "program", "halted", "relay", "held", "rules", "asked", "calls", "boards")
-    place = order.index(trouble.kind) if trouble.kind in order else len(order)
+    """Ours before others', worst first, then in their order, then by how long."""
+    place = ORDER.index(trouble.kind) if trouble.kind in ORDER else len(ORDER)
     return trouble.outside, -trouble.state, place, -trouble.seconds
 
 

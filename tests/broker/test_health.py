@@ -79,6 +79,11 @@ def test_a_worker_that_stands_still_is_told_everywhere_by_what_waits_for_it(hub:
         assert ran.returncode == 1
         assert "The rules have stood still for" in ran.stdout
         assert "worker  stands still" in ran.stdout
+        audited = hub.run("audit")
+        assert audited.returncode == 1
+        assert "not all is processed yet: cases behind 1  The rules have stood still" in audited.stdout.splitlines()[-1]
+        checks = {check["check"]: check["level"] for check in hub.json("doctor")["checks"]}
+        assert (checks["health"], checks["broker"]) == ("FAIL", "PASS")
     becomes_well(hub)
 
 

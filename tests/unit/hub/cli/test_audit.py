@@ -85,3 +85,14 @@ def test_what_outside_systems_say_is_part_of_the_balance(monkeypatch: pytest.Mon
 def test_a_hub_that_does_not_run_is_said_so(home: Path, hub: Hub, command: tuple[str, ...]) -> None:
     ran = hub(*command, "--home", home)
     assert (ran.code, ran.error and ran.error.code) == (5, "HUB-E2011")
+
+
+def test_the_last_line_names_what_is_not_processed_yet() -> None:
+    waiting = {**REPORT, "counts": {"accepted": 9, "in_the_log": 9, "cases_behind": 1}}
+    *_, last = audit.lines(waiting)
+    assert last == "  ! all holds so far, and not all is processed yet: cases behind 1"
+    stalled = {"status": "stalled", "sentence": "The rules have stood still for 20 s; 1 won deal is waiting"}
+    *_, last = audit.lines({**waiting, "health": stalled})
+    assert last.startswith("  ✘ all holds so far, and not all is processed yet: cases behind 1  The rules have stood")
+    *_, last = audit.lines({**REPORT, "health": {"status": "ok", "sentence": "All is moving"}})
+    assert "all holds: nothing lost" in last

@@ -68,7 +68,8 @@ def state(ledger: Ledger, ref: str) -> str:
 
 
 def test_nothing_is_parked_where_nothing_ever_ran(home: Path, hub: Hub) -> None:
-    assert hub("parked", "list", "--home", home, "--json").json == []
+    ran = hub("parked", "list", "--home", home, "--json")
+    assert (ran.code, ran.json, hub("parked", "--home", home).code) == (0, [], 0)
     assert not (home / ".hub").exists()
 
 
@@ -76,7 +77,9 @@ def test_entries_of_one_cause_stand_together(home: Path, hub: Hub, ledger: Ledge
     for number in range(3):
         aside(ledger, f"event/e{number}", subject=f"opportunity/crm/O-{number}")
     aside(ledger, "delivery/crm/1", "delivery", code="HUB-E6105", seen=BROKEN, place=None, rule=None, instance="crm")
-    told = hub("parked", "--home", home).out
+    ran = hub("parked", "--home", home)
+    told = ran.out
+    assert (ran.code, hub("parked", "list", "--home", home).code) == (6, 6)
     assert told.count("nobody holds the role 'chief'") == 1
     assert "3 entries" in told
     assert "did you mean lead?" in told

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Sequence
 
-import orjson
 import structlog
 from sqlalchemy import Connection
 
@@ -23,6 +22,7 @@ from hub.failpoints import reach
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from hub.ledger.outbox import Waiting
+from hub.sequences import with_number
 from schemas.event import stamp
 from schemas.topics import EVENTS, PARTITIONS
 
@@ -145,7 +145,11 @@ class Relay:
         return outbox.take(conn, MOST, PARTITIONS) if self._lease.mine(conn) else []
 
     def _send(self, rows: Sequence[Waiting]) -> None:
-        records = [Outgoing(EVENTS.name, row.case.encode(), self._numbered(row), row.partition) for row in rows]
+        name = self._ledger.outbox_id
+        records = [
+            Outgoing(EVENTS.name, row.case.encode(), with_number(row.body, row.sequence, name), row.partition)
+            for row in rows
+        ]
         if self._writer is None:
             self._writer = self._events.writer()
         try:
@@ -155,10 +159,6 @@ class Relay:
         except RetryableError:
             self._close()
             raise
-
-    def _numbered(self, row: Waiting) -> bytes:
-        """The event with its sequence. The body is our own JSON object, so its last byte is its closing brace."""
-        return b'%s,"sequence":"%d","outbox":%s}' % (row.body[:-1], row.sequence, orjson.dumps(self._ledger.outbox_id))
 
     def _close(self) -> None:
         """Drop the writer with all that it has not sent: a late part of a batch must not come behind a newer one."""

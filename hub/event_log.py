@@ -100,6 +100,12 @@ class EventLog(Protocol):
     def starts(self, topic: str) -> dict[int, int]:
         """Partition → the lowest offset that is still kept."""
 
+    def identity(self, topic: str) -> str:
+        """The cluster's id and the topic's own: another after either was made anew, whatever its name and address.
+
+        Raises RetryableError while the log is away, or while it has no such topic.
+        """
+
 
 def read_to_end(
     log: EventLog, topic: str, positions: Mapping[int, int], *, limit: int = 2000

@@ -11,8 +11,10 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    TopicCollection,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from hub.errors import FatalError, RetryableError
@@ -51,6 +53,15 @@ class KafkaLog:
 
     def starts(self, topic: str) -> dict[int, int]:
         return {partition: low for partition, (low, _) in self._watermarks(topic).items()}
+
+    def identity(self, topic: str) -> str:
+        admin = AdminClient({**self.client, "log_level": 2})
+        try:
+            cluster = admin.list_topics(timeout=10).cluster_id
+            found = admin.describe_topics(TopicCollection([topic]), request_timeout=10)[topic].result(20)
+        except KafkaException as error:
+            raise away(error) from error
+        return f"{cluster}/{found.topic_id}"
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         consumer = Consumer(_reading(self.client))

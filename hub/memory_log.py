@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class MemoryLog:
     partitions: int = PARTITIONS
     records: dict[tuple[str, int], list[Record]] = field(default_factory=lambda: defaultdict(list))
     changed: threading.Condition = field(default_factory=threading.Condition)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     def writer(self) -> MemoryWriter:
         return MemoryWriter(self)
@@ -32,6 +34,9 @@ class MemoryLog:
 
     def starts(self, topic: str) -> dict[int, int]:
         return dict.fromkeys(range(self.partitions), 0)
+
+    def identity(self, topic: str) -> str:
+        return f"{self.name}/{topic}"
 
 
 @dataclass

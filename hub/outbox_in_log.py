@@ -21,6 +21,25 @@ def tails(log: EventLog, outbox: str) -> dict[int, int]:
     return found
 
 
+def tails_at_least(log: EventLog, outbox: str, wanted: Mapping[int, int]) -> dict[int, int]:
+    """As `tails`. Where it finds less than is `wanted`, all of the partition is read: strangers may have written since."""
+    found = tails(log, outbox)
+    for partition, last in wanted.items():
+        if found.get(partition, 0) < last:
+            found[partition] = max(found.get(partition, 0), _highest(log, outbox, partition))
+    return found
+
+
+def _highest(log: EventLog, outbox: str, partition: int) -> int:
+    """The highest sequence of this outbox in a partition; 0 for none."""
+    told = (
+        numbered(record.value)
+        for batch in read_to_end(log, EVENTS.name, {partition: log.starts(EVENTS.name)[partition]})
+        for record in batch
+    )
+    return max((own[1] for own in told if own is not None and own[0] == outbox), default=0)
+
+
 def latest_outbox(log: EventLog) -> str | None:
     """The outbox that wrote to the log last; None when none has. Reads a few records of each partition."""
     latest = max(_last_few(log), key=lambda each: (each[0].time, each[0].offset), default=None)

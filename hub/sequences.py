@@ -125,6 +125,11 @@ def passed_over(partition: int, place: Place, start: int, end: int, settled: Con
     return None
 
 
+def with_number(body: bytes, sequence: int, outbox: str) -> bytes:
+    """An event of the outbox as the log has it. The body is our own JSON object, so its last byte is its closing brace."""
+    return b'%s,"sequence":"%d","outbox":%s}' % (body[:-1], sequence, orjson.dumps(outbox))
+
+
 def own_bytes(raw: bytes) -> bytes:
     """The event as the outbox had it, before the relay numbered it."""
     return _TAIL.sub(b"}", raw)

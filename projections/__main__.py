@@ -6,6 +6,7 @@ import argparse
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -14,12 +15,14 @@ import structlog
 import uvicorn
 
 from hub.errors import FatalError, HubError
+from hub.event_log import EventLog
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger.database import DAMAGED, set_aside
 from hub.ledger.ledger import Ledger
 from hub.logs import configure
 from hub.ready import say_ready
+from projections import history
 from projections.crew import Crew
 from projections.registry import BOARDS, PROJECTIONS
 from projections.store import BoardStore
@@ -76,13 +79,21 @@ def serve(home: Home, path: Path | None) -> int:
 def _serve(home: Home, path: Path | None) -> int:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
     server = Server(_config(home, path, store, ledger, live), live, lambda: say_ready(home.data, "projections"))
-    crew = Crew(KafkaLog(home.kafka_client()), store, PROJECTIONS.values(), live.told, failed=server.end)
+    events, stop = KafkaLog(home.kafka_client()), threading.Event()
+    crew = Crew(events, store, PROJECTIONS.values(), live.told, failed=server.end)
+
+    def end() -> None:
+        stop.set()
+        server.end()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.end())
+        signal.signal(number, lambda *_: end())
     try:
+        _recognise(store, events, ledger, stop, end)
         crew.start()
         server.run()
     finally:
+        stop.set()
         crew.stop()
         store.close()
         ledger.close()
@@ -91,6 +102,19 @@ def _serve(home: Home, path: Path | None) -> int:
     if crew.error is not None:
         log.error("boards.failed", exc_info=crew.error)
     return 0 if crew.error is None else 1
+
+
+def _recognise(
+    store: BoardStore, events: EventLog, ledger: Ledger, stop: threading.Event, end: Callable[[], None]
+) -> None:
+    """Fold on from the hub's own log only, also when that is exchanged later: then the program ends, and begins anew."""
+    store.prepare()
+
+    def known() -> history.History | None:
+        return history.settled(ledger)
+
+    history.recognise(store, events, known, PROJECTIONS.values(), stop)
+    threading.Thread(target=history.watch, args=(store, known, end, stop), name="history", daemon=True).start()
 
 
 def _config(home: Home, path: Path | None, store: BoardStore, ledger: Ledger, live: Live) -> uvicorn.Config:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from hub.errors import RetryableError
 from hub.ledger.database import open_engine, reading, writing
 from hub.ledger.dialect import insert_new, put
-from hub.projection import Row
+from hub.projection import Projection, Row
 from projections.folding import Change, Place
 from projections.rows import read_rows, write_changes
 
@@ -63,6 +63,14 @@ positions = Table(
     Column("sequences", JSON, nullable=False),
     Column("as_of", Text, nullable=False),
 )
+
+histories = Table(
+    f"{PREFIX}identity",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Which log the boards were folded from: see `projections.history`."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,26 @@ class BoardStore:
             metadata.create_all(conn)
             for table in tables:
                 table.create(conn, checkfirst=True)
+
+    def history(self) -> dict[str, str]:
+        """What `note_history` has noted last; empty when it never did."""
+        with self.reading() as conn:
+            return {row.name: row.value for row in conn.execute(select(histories))}
+
+    def note_history(self, told: Mapping[str, str]) -> None:
+        """Note which log the boards are folded from."""
+        with self.writing() as conn:
+            _note_history(conn, told)
+
+    def begin_anew(self, boards: Iterable[Projection], told: Mapping[str, str]) -> None:
+        """Empty these boards, and note the log that they are folded from then; who writes them now is shut out."""
+        with self.writing() as conn:
+            lock_schema(conn)
+            for board in boards:
+                forget(conn, board.name)
+                board.table.drop(conn, checkfirst=True)
+                board.table.create(conn)
+            _note_history(conn, told)
 
     def owner(self, name: str) -> Owner | None:
         """How a board stands; None before its first start."""
@@ -269,6 +297,10 @@ def write_places(conn: Connection, name: str, places: Mapping[int, Place]) -> No
         for partition, place in sorted(places.items())
     ]
     put(conn, positions, rows, "projection", "partition")
+
+
+def _note_history(conn: Connection, told: Mapping[str, str]) -> None:
+    put(conn, histories, [{"name": name, "value": value} for name, value in sorted(told.items())], "name")
 
 
 def forget(conn: Connection, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -96,12 +96,19 @@ class CommandsIn:
 
     def _open(self) -> Reader:
         if self._reader is None:
-            partitions = sorted(self.log.ends(COMMANDS.name))
-            self._held = self.ledger.writer.run(
-                lambda conn: {p: positions.claim(conn, READER, COMMANDS.name, p) for p in partitions}
-            )
+            ends, starts = self.log.ends(COMMANDS.name), self.log.starts(COMMANDS.name)
+            self._held = self.ledger.writer.run(lambda conn: self._claim(conn, ends, starts))
             self._reader = self.log.reader(COMMANDS.name, {p: held.next_offset for p, held in self._held.items()})
         return self._reader
+
+    def _claim(self, conn: Connection, ends: Mapping[int, int], starts: Mapping[int, int]) -> dict[int, Position]:
+        """Take every partition over. Where the log ends before what was read, it is another: all of it is read once more."""
+        held = {p: positions.claim(conn, READER, COMMANDS.name, p) for p in sorted(ends)}
+        if any(position.next_offset > ends[p] for p, position in held.items()):
+            log.warning("commands.read_again", topic=COMMANDS.name)
+            positions.restart(conn, READER, COMMANDS.name, starts)
+            held = {p: positions.claim(conn, READER, COMMANDS.name, p) for p in sorted(ends)}
+        return held
 
     def _take_in(self, batch: Sequence[Record]) -> None:
         try:

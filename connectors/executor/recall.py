@@ -25,10 +25,11 @@ from connectors.facts import OUTSIDE
 from connectors.owner import new_owner
 from hub.clock import Clock
 from hub.connector import Limits
-from hub.errors import HubError, RetryableError
+from hub.errors import FatalError, HubError, RetryableError
 from hub.event_log import EventLog, Record
 from hub.ledger import commands, identity, links, outbox, parked, positions, timers
 from hub.ledger.ledger import Ledger
+from hub.log_match import Known, Match, match
 from hub.outbox_in_log import latest_outbox, since, tails
 from hub.sequences import own_bytes
 from schemas.event import moment, stamp
@@ -80,6 +81,7 @@ class Recall:
 
     def _look(self) -> None:
         self._find_predecessor()
+        self._settle_log()
         there = tails(self._events, self._ledger.outbox_id)  # first: a relay gives a sequence before it sends it
         with self._ledger.reading() as conn:
             given, another = outbox.sequence_ends(conn), identity.is_another_history(conn)
@@ -94,6 +96,22 @@ class Recall:
                 self._ledger.writer.run(functools.partial(remember, records=records, at=self._now()))
             log.info("ledger.caught_up", events=missing)
         self._ledger.writer.run(identity.note_history)
+
+    def _settle_log(self) -> None:
+        """Make sure that this is the ledger's log, and have it given again what it lacks of what it had.
+
+        Raises FatalError for another log: what the ledger has as published would be missing there.
+        """
+        with self._ledger.reading() as conn:
+            known = Known.of(conn)
+        found = match(self._events, known)
+        error = found.error()
+        if isinstance(error, FatalError):
+            raise error
+        if error is not None:
+            log.warning("log.behind", **error.fields())
+        commands_log, starts = self._events.identity(COMMANDS.name), self._events.starts(COMMANDS.name)
+        self._ledger.writer.run(lambda conn: settle_log(conn, found, commands_log, starts))
 
     def _find_predecessor(self) -> None:
         """A new ledger takes the place of the one whose events the log holds: it is its backup from before the first event."""
@@ -136,6 +154,22 @@ class Recall:
 
     def _now(self) -> str:
         return stamp(self._clock.now())
+
+
+def settle_log(conn: Connection, found: Match, commands_log: str, starts: Mapping[int, int]) -> None:
+    """Note the log, and have events that it lacks relayed again; requests are then read from their first one.
+
+    In one transaction: as long as anything is missing, the next look finds it again. A request that is known is passed over.
+    """
+    for partition, (last, published) in found.lacking.items():
+        outbox.send_again(conn, partition, last, published)
+    if found.lacking:
+        identity.note_cut(conn)
+    if found.lacking or identity.known(conn, identity.COMMANDS_LOG) not in (None, commands_log):
+        positions.restart(conn, READER, COMMANDS.name, starts)
+    for name, value in ((identity.LOG, found.seen), (identity.COMMANDS_LOG, commands_log)):
+        if identity.known(conn, name) != value:
+            identity.note(conn, name, value)
 
 
 def remember(conn: Connection, records: Sequence[Record], at: str) -> None:

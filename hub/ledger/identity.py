@@ -9,18 +9,22 @@ from sqlalchemy import Column, Connection, Table, Text, select
 from hub.ledger.dialect import insert_new, put
 from hub.ledger.metadata import metadata
 
+LOG, COMMANDS_LOG, CUT = "log", "log.commands", "log.cut"
+"""The log that this ledger belongs to (`EventLog.identity` of `hub.events`), that of `hub.commands`, and a mark of the last time
+that the log was found cut."""
+
 identity = Table("identity", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 
 
 def is_another_history(conn: Connection) -> bool:
     """Whether this database has gone on from a copy since `note_history`: PostgreSQL then counts a new timeline."""
-    known = conn.execute(select(identity.c.value).where(identity.c.name == "history")).scalar_one_or_none()
-    return known is not None and known != _history(conn)
+    noted = known(conn, "history")
+    return noted is not None and noted != _history(conn)
 
 
 def note_history(conn: Connection) -> None:
     """Note the present history as the one that is known."""
-    put(conn, identity, [{"name": "history", "value": _history(conn)}], "name")
+    note(conn, "history", _history(conn))
 
 
 def _history(conn: Connection) -> str:
@@ -29,13 +33,28 @@ def _history(conn: Connection) -> str:
     return str(conn.exec_driver_sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").scalar_one())
 
 
+def known(conn: Connection, name: str) -> str | None:
+    """What was noted under a name (`LOG`, …); None when nothing was."""
+    found: str | None = conn.execute(select(identity.c.value).where(identity.c.name == name)).scalar_one_or_none()
+    return found
+
+
+def note(conn: Connection, name: str, value: str) -> None:
+    """Note something under a name, in the place of what was noted before."""
+    put(conn, identity, [{"name": name, "value": value}], "name")
+
+
+def note_cut(conn: Connection) -> None:
+    """Note that the log was found to be older than what was read of it: offsets mean other records now."""
+    note(conn, CUT, secrets.token_hex(4))
+
+
 def outbox_id(conn: Connection) -> str:
     """The outbox's own name, chosen once."""
     insert_new(conn, identity, {"name": "outbox", "value": secrets.token_hex(4)}, "name")
-    name: str = conn.execute(select(identity.c.value).where(identity.c.name == "outbox")).scalar_one()
-    return name
+    return known(conn, "outbox") or ""
 
 
 def continue_outbox(conn: Connection, name: str) -> None:
     """Go on with the sequences of a ledger that is gone."""
-    put(conn, identity, [{"name": "outbox", "value": name}], "name")
+    note(conn, "outbox", name)

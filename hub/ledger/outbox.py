@@ -71,7 +71,13 @@ _LASTS = select(sequences.c.partition, sequences.c.last)
 _TAKEN = (outbox.c.id, outbox.c.case_id, outbox.c.body, outbox.c.partition, outbox.c.sequence)
 # Said so that no index on cases is of use: a database without statistics would read the whole history by it.
 _ready = and_(_unpublished, func.coalesce(outbox.c.case_id, "") != "")
-_BEFORE = select(*_TAKEN).where(_ready, outbox.c.sequence.is_not(None)).order_by(outbox.c.sequence)
+_BEFORE = (
+    select(*_TAKEN)
+    .where(_ready, outbox.c.sequence.is_not(None))
+    .order_by(outbox.c.sequence, outbox.c.partition)
+    .limit(bound("most"))
+)
+_UNPUBLISHED = select(outbox.c.partition, outbox.c.sequence).where(_unpublished, outbox.c.sequence.is_not(None))
 _FRESH = select(*_TAKEN).where(_ready, outbox.c.sequence.is_(None)).order_by(outbox.c.id).limit(bound("most"))
 _HELD = (
     select(outbox.c.id, outbox.c.instance, outbox.c.subject, outbox.c.held_until, outbox.c.body)
@@ -146,7 +152,9 @@ def take(conn: Connection, limit: int, partitions: int) -> list[Waiting]:
     To be sent only after this transaction has committed: a sequence given is a sequence used.
     """
     # A commit that came late has a smaller id than rows already sequenced, so "id above the last" would pass it over.
-    before, fresh = conn.execute(_BEFORE).all(), conn.execute(_FRESH, {"most": limit}).all()
+    before = conn.execute(_BEFORE, {"most": limit}).all()
+    # Behind all of those before: a reader would take a new one in their midst for a gap.
+    fresh = conn.execute(_FRESH, {"most": limit}).all() if len(before) < limit else []
     again = [Waiting(row.id, row.case_id, row.body, row.partition, row.sequence) for row in before]
     return again + _sequenced(conn, fresh, partitions)
 
@@ -215,6 +223,15 @@ def send_again(conn: Connection, partition: int, above: int, to: int) -> int:
 def sequence_ends(conn: Connection) -> dict[int, int]:
     """Partition → the last sequence that was given."""
     return {key: value for key, value in conn.execute(_LASTS)}
+
+
+def published_ends(conn: Connection) -> dict[int, int]:
+    """Partition → the last sequence that the log has acknowledged, and all before it."""
+    open_ = {(partition, sequence) for partition, sequence in conn.execute(_UNPUBLISHED)}
+    firsts: dict[int, int] = {}
+    for partition, sequence in open_:
+        firsts[partition] = min(sequence, firsts.get(partition, sequence))
+    return {partition: firsts.get(partition, last + 1) - 1 for partition, last in sequence_ends(conn).items()}
 
 
 def find(conn: Connection, event_id: str) -> AnyRow | None:

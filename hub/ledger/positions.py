@@ -62,6 +62,13 @@ def begin(conn: Connection, reader: str, topic: str, starts: Mapping[int, int]) 
         insert_new(conn, positions, first, "reader", "topic", "partition")
 
 
+def restart(conn: Connection, reader: str, topic: str, starts: Mapping[int, int]) -> None:
+    """Have a reader read from these offsets on, wherever it was; who holds a partition now cannot `advance` it any more."""
+    for partition, start in starts.items():
+        held = claim(conn, reader, topic, partition)
+        conn.execute(update(positions).where(*_at(reader, topic, held.partition)).values(next_offset=start))
+
+
 def advance(conn: Connection, held: Mapping[int, Position], ends: Mapping[int, int]) -> dict[int, Position]:
     """Move on in partitions of one topic (partition → next offset), in the transaction that holds what was read.
 

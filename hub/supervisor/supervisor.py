@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -65,12 +66,22 @@ class Supervisor:
         self.bootstrap = str(client["bootstrap.servers"])
         made = ensure_topics(client, replication=self.home.config.kafka.replication)
         self.say("topics", {"made": len(made)})
+        self._refuse_strangers()
         for name in self.only:
             program = Program(self._plan(name), self._told, self._heard)
             self.programs.append(program)
             program.start()
         self._note()
         self._until_ready()
+
+    def _refuse_strangers(self) -> None:
+        """Raise FatalError when log, ledger and boards are not of one hub: its programs could only restart for ever."""
+        from hub.stores import survey
+
+        if not self.only:
+            return
+        with contextlib.suppress(RetryableError):  # a database that is away: the programs wait for it
+            survey(self.log(), self.home.ledger_url, self.home.boards_url).refuse()
 
     def _open_door(self) -> None:
         """Take the pages' port, or say who has it, before anything is started."""

@@ -179,6 +179,9 @@ class SimLog:
     def starts(self, topic: str) -> dict[int, int]:
         return self.log.starts(topic)
 
+    def identity(self, topic: str) -> str:
+        return self.log.identity(topic)
+
 
 @dataclass
 class _SimWriter:

@@ -13,7 +13,7 @@ from projections.crew import Crew
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
 from projections.run import Runner
-from projections.store import PREFIX, BoardStore, owners
+from projections.store import FORMER, PREFIX, BoardStore, histories, owners
 from tests.board_events import Deal, Relay, eventually
 from tests.events import won
 
@@ -57,8 +57,9 @@ def test_a_store_of_before_goes_on_under_its_new_names(url: str) -> None:
     for projection in PROJECTIONS.values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
     with store.writing() as conn:  # as a version before this one has named them
-        for name in inspect(conn).get_table_names():
-            conn.exec_driver_sql(f'ALTER TABLE "{name}" RENAME TO "{name.removeprefix(PREFIX)}"')
+        histories.drop(conn)
+        for name in FORMER:
+            conn.exec_driver_sql(f'ALTER TABLE "{PREFIX}{name}" RENAME TO "{name}"')
         conn.exec_driver_sql('CREATE TABLE "tasks__shadow" (key TEXT)')
     store.prepare(projection.table for projection in PROJECTIONS.values())
     assert all(name.startswith(PREFIX) for name in inspect(store.engine).get_table_names())

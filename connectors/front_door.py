@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import orjson
 import structlog
@@ -20,11 +21,13 @@ from aiohttp import web
 
 from connectors import answers
 from connectors.bodies import Bodies
-from connectors.intake import Accepted, Intake
+from connectors.intake import Intake, delivery_ref, public
+from connectors.refusals import ELSEWHERE, KeptRefusalError, Refusals
 from hub.clock import Clock
 from hub.connector import Delivery, Receives
-from hub.errors import FatalError, RejectedError, RetryableError
+from hub.errors import FatalError, HubError, RejectedError, RetryableError
 from hub.failpoints import reach
+from hub.ledger.refused import Refusal
 
 HEAD_SECONDS = 10.0
 """Until the head of a request must have come in full; an idle connection is kept for as long."""
@@ -33,6 +36,7 @@ LAST_WORDS = 0.3
 COMMIT_SECONDS = 10.0
 """Until a push is durable; after that its sender is told to come again, and a repeat adds nothing."""
 PUSHES = "/webhooks/"
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 _unheard = logging.getLogger("connectors.front_door.http")
@@ -68,7 +72,7 @@ class Committed:
     def __init__(self) -> None:
         self._done: deque[asyncio.Future[None]] = deque()
 
-    async def wait(self, future: Future[Accepted]) -> None:
+    async def wait(self, future: Future[Any]) -> None:
         """Return once the future has an answer."""
         loop = asyncio.get_running_loop()
         waiting = loop.create_future()
@@ -91,8 +95,11 @@ class Committed:
 class Pushes:
     """Takes pushes in. For the event loop's thread."""
 
-    def __init__(self, intake: Intake, receivers: Mapping[str, Receives], bodies: Bodies, clock: Clock) -> None:
+    def __init__(
+        self, intake: Intake, receivers: Mapping[str, Receives], bodies: Bodies, clock: Clock, refusals: Refusals
+    ) -> None:
         self._intake, self._receivers, self._bodies, self._clock = intake, receivers, bodies, clock
+        self._refusals = refusals
         self._committed = Committed()
         self.closed = False
 
@@ -100,39 +107,60 @@ class Pushes:
         """Answer a request to `/webhooks/{instance}`; raises RejectedError for one that is not taken in."""
         instance = request.path[len(PUSHES) :]
         receiver = self._receivers.get(instance)
-        if receiver is None:
-            raise RejectedError("HUB-E7002")
-        if request.method != "POST":
-            raise RejectedError("HUB-E7003")
-        if self.closed:
-            raise RejectedError("HUB-E7006")
-        async with self._bodies.read(request) as body:
-            delivery = Delivery(_headers(request), body, self._clock.now())
-            return await _durable(self._committed, self._take_in(instance, receiver, delivery))
+        with self._refusals.counting(ELSEWHERE if receiver is None else instance):
+            if receiver is None:
+                raise RejectedError("HUB-E7002")
+            if request.method != "POST":
+                raise RejectedError("HUB-E7003")
+            if self.closed:
+                raise RejectedError("HUB-E7006")
+            async with self._bodies.read(request) as body:
+                delivery = Delivery(_headers(request), body, self._clock.now())
+                _verify(receiver, delivery)
+                return await self._take_in(instance, receiver, delivery)
 
-    def _take_in(self, instance: str, receiver: Receives, delivery: Delivery) -> Future[Accepted]:
+    async def _take_in(self, instance: str, receiver: Receives, delivery: Delivery) -> web.Response:
         try:
-            receiver.verify(delivery)
+            accepted = await self._durable(self._intake.push(instance, receiver, delivery))
         except RejectedError as error:
-            log.info("push.refused", instance=instance, code=error.code)
-            raise RejectedError("HUB-E7008") from error
+            await self._keep(instance, receiver, delivery, error)
+            raise KeptRefusalError("HUB-E7009") from error
+        reach("intake.committed")
+        told = {"id": accepted.id, "events": accepted.events}
+        return web.Response(status=202, body=orjson.dumps(told), content_type="application/json")
+
+    async def _keep(self, instance: str, receiver: Receives, delivery: Delivery, error: RejectedError) -> None:
+        """Keep a signed push that is refused before its sender hears of it; while the ledger is away it is to come again."""
+        refusal = Refusal(
+            instance,
+            delivery_ref(instance, receiver, delivery),
+            receiver.id_of(delivery),
+            error.code,
+            error.seen,
+            public(delivery.headers),
+            delivery.body,
+            delivery.received,
+        )
+        await self._durable(self._refusals.keep(refusal))
+
+    async def _durable(self, future: Future[T]) -> T:
         try:
-            return self._intake.push(instance, receiver, delivery)
-        except RejectedError as error:
-            log.info("push.refused", instance=instance, code=error.code)
-            raise RejectedError("HUB-E7009") from error
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._committed.wait(future)
+            return future.result()
+        except (RetryableError, TimeoutError) as error:
+            raise UnavailableError("HUB-E7006") from error
 
 
-async def _durable(committed: Committed, future: Future[Accepted]) -> web.Response:
+class UnavailableError(HubError):
+    """The push can be taken in a moment later: nothing is wrong with it."""
+
+
+def _verify(receiver: Receives, delivery: Delivery) -> None:
     try:
-        async with asyncio.timeout(COMMIT_SECONDS):
-            await committed.wait(future)
-        accepted = future.result()
-    except (RetryableError, TimeoutError) as error:
-        raise RejectedError("HUB-E7006") from error
-    reach("intake.committed")
-    told = {"id": accepted.id, "events": accepted.events}
-    return web.Response(status=202, body=orjson.dumps(told), content_type="application/json")
+        receiver.verify(delivery)
+    except RejectedError as error:
+        raise RejectedError("HUB-E7008") from error
 
 
 class FrontDoor:
@@ -180,7 +208,7 @@ class FrontDoor:
             if request.path.startswith(PUSHES):
                 return self._last(await self._pushes.answer(request))
             return await self._rest(request)
-        except RejectedError as refused:
+        except (RejectedError, UnavailableError) as refused:
             return self._last(answers.problem(request, refused.code))
         except ConnectionError:
             raise  # the reader has gone

@@ -96,7 +96,7 @@ class Intake:
 
     def push(self, instance: str, receiver: Receives, delivery: Delivery) -> Future[Accepted]:
         """Take in a verified push. Raises RejectedError for no JSON; everything else is kept, one way or another."""
-        name = delivery_ref(instance, delivery)
+        name = delivery_ref(instance, receiver, delivery)
         items = self.items(instance, receiver, delivery)
         events = tuple([told.id for told, _ in items if isinstance(told, Event)])
         return self._ledger.writer.gather(self._take_in_all, _Push(instance, items, Accepted(name, events)))
@@ -127,8 +127,8 @@ class Intake:
 
         What was corrected is read instead of the body; its names and ids are still those of the body.
         """
-        name = delivery_ref(instance, delivery)
-        kept = Kept(name, delivery.body, _public(delivery.headers), delivery.received)
+        name = delivery_ref(instance, receiver, delivery)
+        kept = Kept(name, delivery.body, public(delivery.headers), delivery.received)
         try:
             told = receiver.read(delivery if corrected is None else replace(delivery, body=corrected))
         except HubError:
@@ -137,7 +137,7 @@ class Intake:
             return [(Refused.by(None, unforeseen(instance, error)), kept)]
         if not told:
             return [(_ignored(instance, name, delivery, self._clock.now()), kept)]
-        version = delivery.id or _digest(delivery.body)
+        version = receiver.id_of(delivery) or _digest(delivery.body)
         first = (self._told(told[0], self._door(instance, version)), kept)
         more = [
             (self._told(one, self._door(instance, f"{version}#{at}")), replace(kept, ref=f"{name}#{at}"))
@@ -235,9 +235,9 @@ class Intake:
         return self._told(told, self._door(instance, digest)), kept
 
 
-def delivery_ref(instance: str, delivery: Delivery) -> str:
-    """The name of a delivery: the same push again has the same name, another body never has."""
-    given = delivery.id
+def delivery_ref(instance: str, receiver: Receives, delivery: Delivery) -> str:
+    """The name of a verified delivery: the same push again has the same name, another body never has."""
+    given = receiver.id_of(delivery)
     digest = hashlib.sha256((given or "").encode() + b"\n" + delivery.body).hexdigest()
     if given is not None and _PLAIN.fullmatch(given):
         return f"delivery/{instance}/{given}~{digest[:8]}"
@@ -288,7 +288,7 @@ def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Eve
     )
 
 
-def _public(headers: Mapping[str, str]) -> dict[str, str]:
+def public(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that may be kept: none that could hold a secret or a signature."""
     return {name: value for name, value in headers.items() if not _is_private(name)}
 

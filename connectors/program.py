@@ -24,6 +24,7 @@ from connectors.intake import Intake
 from connectors.passage import Passage
 from connectors.poller import Poller, Stream
 from connectors.redelivery import Redelivery
+from connectors.refusals import Refusals
 from connectors.relay import Relay
 from connectors.second_looks import SecondLooks
 from connectors.staff import Staff
@@ -164,7 +165,9 @@ class Parts:
         events: EventLog = KafkaLog({**home.kafka_client(), "reconnect.backoff.max.ms": 1000})
         intake = Intake(ledger, staff, clock, casing.creates(connectors))
         bodies = Bodies()
+        self.refusals = Refusals(ledger, clock)
         self.threads = Threads(failed)
+        self._sums: asyncio.Task[None] | None = None
         self.executor = Executor(ledger, events, connectors, staff, clock)
         self.relay = Relay(ledger, events, clock, recall=self.executor.recall)
         self.looks = SecondLooks(ledger, Redelivery(ledger, intake, connectors, clock), clock)
@@ -173,7 +176,7 @@ class Parts:
         self.watch = watch_of(home, ledger)
         self.health = Health(self.relay, self.pollers, self._working, self.passage, self.watch.verdict)
         receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
-        self.pushes = Pushes(intake, receivers, bodies, clock)
+        self.pushes = Pushes(intake, receivers, bodies, clock, self.refusals)
         self.door = FrontDoor(Address(*home.web_address, listening), self.pushes, self._rest)
 
     async def start(self) -> int:
@@ -186,6 +189,7 @@ class Parts:
             self.threads.start(f"poll-{poller.stream.instance}-{poller.stream.name}", poller.run)
         self.watch.start()
         await self.passage.open()
+        self._sums = asyncio.create_task(self.refusals.run(), name="refusals")
         return await self.door.open()
 
     async def stop(self) -> None:
@@ -194,6 +198,9 @@ class Parts:
         await self.door.turn_away()
         await self.passage.close()  # ends the boards' streams, which the door would wait for
         await self.door.close()
+        if self._sums is not None:
+            self._sums.cancel()
+        self.refusals.flush()
         self.looks.stop()
         for poller in self.pollers:
             poller.stop()

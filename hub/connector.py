@@ -60,16 +60,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A push as it came: header names in lower case, the body byte for byte."""
+    """A push as it came: header names in lower case, the body byte for byte.
+
+    Only what the sender's scheme signs is the sender's word; any other header may be anybody's.
+    """
 
     headers: Mapping[str, str]
     body: bytes
     received: datetime
-
-    @property
-    def id(self) -> str | None:
-        """The sender's own id of this delivery, if it gives one."""
-        return self.headers.get("webhook-id") or self.headers.get("x-event-id")
 
 
 class Once(enum.Enum):
@@ -126,6 +124,9 @@ class Receives(Protocol):
 
     def verify(self, delivery: Delivery) -> None:
         """Check the signature over the raw bytes; raises RejectedError when it is not the sender's or too old."""
+
+    def id_of(self, delivery: Delivery) -> str | None:
+        """The sender's own id of a verified delivery, where its signature covers one; else None: its content names it then."""
 
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
         """Tell what a verified delivery says. Empty: nothing that the mapping names. Raises RejectedError for no JSON."""

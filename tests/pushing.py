@@ -30,14 +30,14 @@ _DEAL = {
 }
 
 
-def crm(name: str = "crm", data: dict[str, str] | None = None) -> Connector:
+def crm(name: str = "crm", data: dict[str, str] | None = None, scheme: str = "standard-webhooks") -> Connector:
     """An instance of the http connector as examples/acme has it, or with another mapping of a deal's data."""
     deal = {"subject": f"opportunity/{name}/${{body.deal.id}}", "version": "${body.deal.version}", "time": "${body.at}"}
     events = [
         {"if": f'body.type == "deal.{told}"', "type": f"crm.opportunity.{told}", **deal, "data": data or _DEAL}
         for told in ("won", "changed", "lost")
     ]
-    verify = {"scheme": "standard-webhooks", "secret": SECRET}
+    verify = {"scheme": scheme, "secret": SECRET}
     return connect(Instance(name, "http", {"use": "http", "receive": {"verify": verify, "events": events}}))
 
 
@@ -90,6 +90,9 @@ class Telling:
 
     def verify(self, delivery: Delivery) -> None:
         """Everything is signed well."""
+
+    def id_of(self, delivery: Delivery) -> str | None:
+        return delivery.headers.get("webhook-id")
 
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
         return self.told

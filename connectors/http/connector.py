@@ -41,6 +41,10 @@ class HttpReceiver:
         """As `Receives.verify`."""
         self._verifier.verify(delivery)
 
+    def id_of(self, delivery: Delivery) -> str | None:
+        """As `Receives.id_of`."""
+        return self._verifier.id_of(delivery)
+
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
         """As `Receives.read`."""
         return mapping.facts(delivery, self._entries, self._engine, self._instance, self._zone)

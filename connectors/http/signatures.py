@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from connectors.http.settings import Verify
 from hub.connector import Delivery, Instance
@@ -21,6 +21,11 @@ MIN_SECRET = 8
 TOLERANCE_S = 300
 """Seconds that the sender's clock may differ from ours, as Standard Webhooks says."""
 _SAMPLES = frozenset(b"changeme change-me change_me password password1 12345678 123456789 webhook-secret".split())
+SIGNED: Mapping[str, frozenset[str]] = {
+    "standard-webhooks": frozenset({"webhook-id", "webhook-timestamp"}),
+    "x-hub-signature-256": frozenset(),
+}
+"""Headers that a scheme signs. All others anybody could have changed on the way."""
 PREFIX = "whsec_"
 _ID = re.compile(r"[!-\-/-~]{1,200}", re.ASCII)
 """No dot: what is signed is `id.timestamp.body`, and a dot in the id would let one signature stand for two pushes."""
@@ -37,11 +42,16 @@ class Verifier:
         secrets = [secret.get_secret_value() for secret in verify.secret]
         self._keys = [_key(secret, verify.scheme, instance) for secret in secrets]
         self._is_signed = _standard if verify.scheme == "standard-webhooks" else _hub_signature
+        self.signed = SIGNED[verify.scheme]
 
     def verify(self, delivery: Delivery) -> None:
         """Raises RejectedError unless the delivery carries a right signature; it never says what was wrong with it."""
         if not self._is_signed(self._keys, delivery):
             raise RejectedError("HUB-E4220", instance=self._instance)
+
+    def id_of(self, delivery: Delivery) -> str | None:
+        """The id of a delivery that was verified, None where the scheme signs none."""
+        return delivery.headers.get("webhook-id") if "webhook-id" in self.signed else None
 
 
 def _key(secret: str, scheme: str, instance: Instance) -> bytes:

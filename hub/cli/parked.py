@@ -36,6 +36,9 @@ Cause = Annotated[
     str | None,
     typer.Option("--cause", help="hub parked 所列的原因，或错误码 · a cause of hub parked, or a code"),
 ]
+Refused = Annotated[
+    bool, typer.Option("--refused", help="被拒收的推送 · pushes that were refused, with what their senders were told")
+]
 Since = Annotated[str | None, typer.Option("--since", help="时间，或 30m、2h、3d · a time, or 30m, 2h, 3d")]
 
 
@@ -59,11 +62,15 @@ def causes(
     case: Case = None,
     since: Since = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="最多多少种原因 · how many causes at most")] = 50,
+    refused: Refused = False,
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
     """停放的事，按原因分组 · what is parked, by cause. Exit 6 when anything is."""
     if context.invoked_subcommand is not None:
+        return
+    if refused:
+        _refused(home, connector, limit, json=json)
         return
     from hub.cli import parked_choice, parked_entries
     from hub.cli.running_hub import RunningHub
@@ -92,10 +99,14 @@ def list_(
     state: Annotated[str, typer.Option("--state", help="open, done, discarded, all")] = "open",
     after: Annotated[int, typer.Option("--after", help="从这个编号之后 · from behind this number on")] = 0,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="每页条数 · entries of a page")] = 1000,
+    refused: Refused = False,
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
     """逐条列出，按编号分页 · entry by entry, in pages; the next begins --after the last number. Exit 6 when one is open."""
+    if refused:
+        _refused(home, connector, limit, after, json=json, entries_only=True)
+        return
     from hub.cli import parked_choice, parked_entries
     from hub.cli.running_hub import RunningHub
     from hub.ledger import parked_search
@@ -116,8 +127,11 @@ def list_(
 
 
 @parked.command("show")
-def show(which: Which, home: HomeOption = HERE, json: JsonOption = False) -> None:
+def show(which: Which, refused: Refused = False, home: HomeOption = HERE, json: JsonOption = False) -> None:
     """一条停放的事：原文、位置、规则、历次尝试、排在后面的 · one entry: bytes, place, rule, attempts, what waits behind it."""
+    if refused:
+        _refused_one(which, home, json=json)
+        return
     from hub.cli import parked_entries, parked_story
     from hub.cli.running_hub import RunningHub
 
@@ -131,6 +145,45 @@ def show(which: Which, home: HomeOption = HERE, json: JsonOption = False) -> Non
         answer(told)
         return
     for line in parked_story.lines(told, found, hub.home.secrets):
+        say(line)
+
+
+def _refused(
+    home: Path, instance: str | None, limit: int, before: int = 0, *, json: bool, entries_only: bool = False
+) -> None:
+    """Refused pushes: the counts and the latest, or only the entries, page by page, the newest first."""
+    from hub.cli import parked_refused
+    from hub.cli.running_hub import RunningHub
+
+    with RunningHub.of(home).look() as conn:
+        told = parked_refused.NOTHING
+        if conn is not None and entries_only:
+            told = {"entries": parked_refused.page(conn, instance, before, limit)}
+        elif conn is not None:
+            told = parked_refused.overview(conn, instance, limit)
+    if json:
+        answer(told["entries"] if entries_only else told)
+        return
+    for line in parked_refused.page_lines(told["entries"], limit) if entries_only else parked_refused.lines(told):
+        say(line)
+
+
+def _refused_one(which: str, home: Path, *, json: bool) -> None:
+    from hub.cli import parked_refused
+    from hub.cli.running_hub import RunningHub
+    from hub.ledger import refused
+
+    hub = RunningHub.of(home)
+    with hub.look() as conn:
+        known = conn is not None and which.isdecimal() and refused.is_there(conn)
+        found = refused.get(conn, int(which)) if conn is not None and known else None
+    if found is None:
+        raise RejectedError("HUB-E6215", id=which)
+    told = parked_refused.whole(found, hub.home)
+    if json:
+        answer(told)
+        return
+    for line in parked_refused.whole_lines(told, found, hub.home):
         say(line)
 
 

@@ -109,6 +109,7 @@ def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
 
 
 def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
+    from hub.cli.parked_refused import recent
     from hub.ledger import commands, outbox, parked
     from hub.ledger.halts import halted
 
@@ -117,7 +118,7 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
         name: {"use": entry.use, "state": states[name], "streams": {}}
         for name, entry in hub.home.config.connectors.items()
     }
-    nothing = {**NOTHING, "commands": {}, "parked": {}, "halted": [], "connectors": connected}
+    nothing = {**NOTHING, "commands": {}, "parked": {}, "refused": [], "halted": [], "connectors": connected}
     try:
         with hub.look() as conn:
             if conn is None:
@@ -127,6 +128,7 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
                 **outbox.counts(conn),
                 "commands": {state.lower(): number for state, number in sorted(commands.states(conn).items())},
                 "parked": parked.count(conn),
+                "refused": recent(conn),
                 "halted": halted(conn),
                 "connectors": {name: {**told, "streams": streams.get(name, {})} for name, told in connected.items()},
             }
@@ -220,6 +222,11 @@ def _work(told: Mapping[str, Any]) -> Iterator[str]:
     if told["parked"]:
         counted = "  ".join(f"{kind} {number}" for kind, number in told["parked"].items())
         yield f"  ✘ {text('停放', 'parked')}  {counted}  → hub parked list"
+    if told["refused"]:
+        from hub.cli.parked_refused import count_lines
+
+        yield from count_lines(told["refused"])
+        yield "    → hub parked --refused"
     for name, connector in told["connectors"].items():
         state = connector.get("state", "ok")
         streams = "  ".join(

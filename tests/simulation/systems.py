@@ -62,6 +62,10 @@ class Told:
     def verify(self, delivery: Delivery) -> None:
         """All are signed well."""
 
+    def id_of(self, delivery: Delivery) -> str | None:
+        """What the delivery says of itself."""
+        return delivery.headers.get("webhook-id")
+
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
         return tuple(self._one(each) for each in orjson.loads(delivery.body))
 

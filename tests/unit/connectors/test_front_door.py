@@ -17,16 +17,19 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web
 
 from connectors import bodies, front_door
 from connectors.bodies import MAX_BODY, Bodies
 from connectors.front_door import Address, FrontDoor, Pushes
 from connectors.intake import Intake
+from connectors.refusals import Refusals
 from hub.clock import SystemClock
 from hub.errors import FatalError
-from hub.ledger import outbox
+from hub.ledger import outbox, refused
 from hub.ledger.ledger import Ledger
+from hub.ledger.metadata import AnyRow
 from tests.pushing import SECRET, Staff, crm, deal, open_entries, signed
 
 Story = Callable[["World"], Coroutine[Any, Any, None]]
@@ -40,6 +43,7 @@ class World:
     client: aiohttp.ClientSession
     pushes: Pushes
     port: int
+    refusals: Refusals
 
     async def post(
         self, body: bytes, headers: dict[str, str], path: str = "crm", method: str = "POST"
@@ -60,6 +64,18 @@ class World:
         finally:
             writer.close()
 
+    def kept(self) -> list[AnyRow]:
+        """Signed pushes that were refused, the newest first, with their bytes."""
+        with self.ledger.reading() as conn:
+            return [found for row in refused.page(conn) if (found := refused.get(conn, row.id)) is not None]
+
+    def counts(self) -> dict[tuple[str, str, bool], int]:
+        """How often what was refused, once the sums are written."""
+        self.refusals.flush()
+        self.ledger.writer.run(lambda conn: None)
+        with self.ledger.reading() as conn:
+            return {(each.instance, each.code, each.signed): each.times for each in refused.counts(conn)}
+
     def accepted(self) -> int:
         with self.ledger.reading() as conn:
             return outbox.counts(conn)["accepted"]
@@ -73,11 +89,15 @@ async def _rest(_request: web.BaseRequest) -> web.StreamResponse:
 async def opened(ledger: Ledger) -> AsyncIterator[World]:
     receiver = crm().receives
     assert receiver is not None
-    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), {"crm": receiver}, Bodies(), SystemClock())
+    github = crm("hub-like", scheme="x-hub-signature-256").receives
+    assert github is not None
+    refusals = Refusals(ledger, SystemClock())
+    receivers = {"crm": receiver, "hub-like": github}
+    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), receivers, Bodies(), SystemClock(), refusals)
     door = FrontDoor(Address(port=0), pushes, _rest)
     port = await door.open()
     async with aiohttp.ClientSession() as client:
-        yield World(ledger, client, pushes, port)
+        yield World(ledger, client, pushes, port, refusals)
     await door.close()
 
 
@@ -234,6 +254,97 @@ def _sign_bytes(body: bytes) -> dict[str, str]:
     key = base64.b64decode(SECRET.removeprefix("whsec_"))
     signature = base64.b64encode(hmac.digest(key, b"msg_1." + at.encode() + b"." + body, hashlib.sha256)).decode()
     return {"webhook-id": "msg_1", "webhook-timestamp": at, "webhook-signature": f"v1,{signature}"}
+
+
+UNREADABLE = {
+    "HUB-E3130": '{"客户": "华为"}'.encode("gbk"),
+    "HUB-E3131": b'{"a": 1, "a": 2}',
+    "HUB-E3132": b'{"a": NaN}',
+    "HUB-E3134": b"[" * 65 + b"]" * 65,
+    "HUB-E3136": b"[" + b"1," * 50_000 + b"1]",
+}
+
+
+@pytest.mark.parametrize("code", list(UNREADABLE))
+def test_a_signed_push_that_is_refused_leaves_a_trace(tell: Tell, code: str) -> None:
+    async def story(world: World) -> None:
+        body = UNREADABLE[code]
+        for _ in range(2):
+            assert (await world.post(body, {**_sign_bytes(body), "x-token": "secret", "x-more": "kept"}))[0] == 400
+        (entry,) = world.kept()
+        assert (entry.instance, entry.delivery, entry.code, entry.times) == ("crm", "msg_1", code, 2)
+        assert (entry.size, entry.head) == (len(body), body[: 16 * 1024])
+        assert "x-token" not in entry.headers and entry.headers["x-more"] == "kept"
+        assert world.counts() == {("crm", code, True): 2}
+
+    tell(story)
+
+
+def test_what_was_refused_and_then_sent_as_it_should_be_is_taken_in(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        assert (await world.post(b"{", _sign_bytes(b"{")))[0] == 400
+        assert (await world.push(deal()))[0] == 202
+        assert world.accepted() == 1
+
+    tell(story)
+
+
+def test_unsigned_pushes_are_only_counted(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        for path in ("crm", "crm", "made-up", "other"):
+            await world.post(b"{", {}, path)
+        await world.post(b"", {}, method="GET")
+        await world.post(b"x" * (MAX_BODY + 1), {})
+        assert world.kept() == []
+        assert world.counts() == {
+            ("crm", "HUB-E7008", False): 2,
+            ("crm", "HUB-E7003", False): 1,
+            ("crm", "HUB-E7005", False): 1,
+            ("-", "HUB-E7002", False): 2,
+        }
+
+    tell(story)
+
+
+def test_a_refusal_that_cannot_be_kept_is_not_final(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        world.ledger.writer.close()
+        assert (await world.post(b"{", _sign_bytes(b"{")))[0] == 503
+
+    tell(story)
+
+
+def test_the_sums_are_logged_and_no_line_for_each(tell: Tell, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(world: World) -> None:
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(50):
+                await world.post(b"{", {})
+            world.refusals.flush()
+        assert [(line["event"], line["times"]) for line in lines] == [("pushes.refused", 50)]
+
+    tell(story)
+
+
+def test_only_what_is_signed_names_a_push(tell: Tell) -> None:
+    body = deal()
+    seal = {"x-hub-signature-256": "sha256=" + hmac.digest(SECRET.encode(), body, hashlib.sha256).hex()}
+
+    async def story(world: World) -> None:
+        for made_up in ({}, {"webhook-id": "a"}, {"x-event-id": "b"}, {"webhook-id": "c", "x-event-id": "d"}):
+            status, told = await world.post(body, seal | made_up, "hub-like")
+            assert status == 202
+            assert told["id"].startswith("delivery/hub-like/") and "~" not in told["id"]
+        assert world.accepted() == 1
+        ignored = deal(kind="viewed")
+        seal["x-hub-signature-256"] = "sha256=" + hmac.digest(SECRET.encode(), ignored, hashlib.sha256).hex()
+        for made_up in ({"webhook-id": "a"}, {"x-event-id": "b"}):
+            await world.post(ignored, seal | made_up, "hub-like")
+        assert world.accepted() == 2, "the second telling of one push is no second event"
+        assert (await world.post(body, signed(body) | {"x-event-id": "other"}))[1]["id"].startswith(
+            "delivery/crm/msg_1~"
+        )
+
+    tell(story)
 
 
 def test_a_mebibyte_is_taken_and_a_byte_more_is_not(tell: Tell) -> None:

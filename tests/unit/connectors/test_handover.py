@@ -12,6 +12,7 @@ import aiohttp
 from connectors.bodies import Bodies
 from connectors.front_door import Address, FrontDoor, Pushes
 from connectors.intake import Intake
+from connectors.refusals import Refusals
 from hub.clock import SystemClock
 from hub.ledger.ledger import Ledger
 from tests.pushing import Staff, crm, deal, signed
@@ -21,7 +22,13 @@ from tests.unit.connectors.test_front_door import _rest
 def door_on(listening: int, ledger: Ledger) -> FrontDoor:
     receiver = crm().receives
     assert receiver is not None
-    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), {"crm": receiver}, Bodies(), SystemClock())
+    pushes = Pushes(
+        Intake(ledger, Staff(), SystemClock()),
+        {"crm": receiver},
+        Bodies(),
+        SystemClock(),
+        Refusals(ledger, SystemClock()),
+    )
     return FrontDoor(Address(listening=listening), pushes, _rest)
 
 

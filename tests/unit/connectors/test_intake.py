@@ -152,7 +152,8 @@ def test_a_page_moves_its_cursor_with_its_facts_or_not_at_all(ledger: Ledger, in
 
 
 def test_a_delivery_is_named_by_its_senders_id_and_its_bytes() -> None:
-    first, again, other = (delivery_ref("crm", delivery(body)) for body in (b"1", b"1", b"2"))
+    receiver = Telling()
+    first, again, other = (delivery_ref("crm", receiver, delivery(body)) for body in (b"1", b"1", b"2"))
     assert first == again != other
     assert first.startswith("delivery/crm/msg_1~")
-    assert delivery_ref("crm", delivery(b"1", "a b/c")).count("/") == 2
+    assert delivery_ref("crm", receiver, delivery(b"1", "a b/c")).count("/") == 2

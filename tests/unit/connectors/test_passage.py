@@ -18,6 +18,7 @@ from connectors.bodies import MAX_BODY, Bodies
 from connectors.front_door import Address, FrontDoor, Pushes
 from connectors.intake import Intake
 from connectors.passage import Passage
+from connectors.refusals import Refusals
 from hub.clock import SystemClock
 from hub.ledger.ledger import Ledger
 from tests.pushing import Staff
@@ -94,7 +95,9 @@ def tell(ledger: Ledger, tmp_path: Path) -> Tell:
     async def run(story: Story, there: bool) -> None:
         boards, bodies = Boards(tmp_path / "boards.sock"), Bodies()
         passage = Passage(boards.socket, bodies)
-        pushes = Pushes(Intake(ledger, Staff(), SystemClock()), {}, bodies, SystemClock())
+        pushes = Pushes(
+            Intake(ledger, Staff(), SystemClock()), {}, bodies, SystemClock(), Refusals(ledger, SystemClock())
+        )
         door = FrontDoor(Address(port=0), pushes, passage.answer)
         async with contextlib.AsyncExitStack() as stack:
             if there:

@@ -183,6 +183,9 @@ def test_what_breaks_on_the_way_stays_parked(world: World) -> None:
         def verify(self, delivery: Delivery) -> None:
             """Not asked."""
 
+        def id_of(self, delivery: Delivery) -> str | None:
+            return delivery.headers.get("webhook-id")
+
         def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
             raise ZeroDivisionError
 

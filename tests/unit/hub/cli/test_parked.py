@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 from sqlalchemy import Connection
 
 from hub.home import Home
-from hub.ledger import commands, outbox, parked
+from hub.ledger import commands, outbox, parked, refused
 from hub.ledger.ledger import Ledger
+from hub.ledger.refused import Reason, Refusal
 from schemas.event import Command, Event
 from tests.events import AT, command, won
 from tests.unit.hub.cli.conftest import Hub
@@ -340,3 +343,54 @@ def test_what_an_older_hub_kept_of_headers_that_are_no_text_is_shown(home: Path,
     assert shown.json["headers"] == {"x-operator": "\ufffd\ufffd"}
     assert orjson.loads(shown.json["body"]) == {"a": "cut \ufffd"}
     hub("parked", "show", number, "--home", home).out.encode()
+
+
+def refuse(ledger: Ledger, number: int, body: bytes = b"{no json}", **more: Any) -> int:
+    """Keep a refused push; its number."""
+    refusal = Refusal(
+        instance="crm", ref=f"delivery/crm/m-{number}", delivery=f"m-{number}", code="HUB-E3130", seen={"reason": "x"},
+        headers={"x-more": "kept"}, body=body, at=datetime(2026, 11, 20, tzinfo=UTC),
+    )  # fmt: skip
+    ledger.writer.run(lambda conn: refused.keep(conn, replace(refusal, **more)))
+    with ledger.reading() as conn:
+        return int(refused.page(conn)[0].id)
+
+
+def test_refused_pushes_are_counted_listed_and_shown(home: Path, hub: Hub, ledger: Ledger) -> None:
+    refuse(ledger, 1)
+    number = refuse(ledger, 2, b"x" * 20_000)
+    forged = {Reason("crm", "HUB-E7008"): 7}
+    ledger.writer.run(lambda conn: refused.count(conn, forged, datetime.now(UTC)))
+    told = hub("parked", "--refused", "--home", home, "--json").json
+    assert [(each["code"], each["signed"], each["times"]) for each in told["counts"]] == [
+        ("HUB-E3130", True, 2),
+        ("HUB-E7008", False, 7),
+    ]
+    assert (told["kept"], [each["delivery"] for each in told["entries"]]) == (2, ["m-2", "m-1"])
+    listed = hub("parked", "list", "--refused", "-n", 1, "--home", home, "--json").json
+    (earlier,) = hub("parked", "list", "--refused", "--after", listed[0]["id"], "--home", home, "--json").json
+    assert earlier["delivery"] == "m-1"
+    one = hub("parked", "show", number, "--refused", "--home", home, "--json").json
+    assert (one["size"], len(one["body"]), one["headers"]) == (20_000, 16 * 1024, {"x-more": "kept"})
+    for arguments in (["--refused"], ["list", "--refused"], ["show", number, "--refused"]):
+        out = hub("parked", *arguments, "--home", home).out
+        assert "m-2" in out and "HUB-E3130" in out and "not JSON: x" in out
+
+
+def test_no_refused_push_is_said_so(home: Path, hub: Hub, ledger: Ledger) -> None:
+    assert "no push was refused" in hub("parked", "--refused", "--home", home).out
+    assert hub("parked", "show", 7, "--refused", "--home", home).error is not None
+
+
+def test_where_nothing_ever_ran_no_push_was_refused(home: Path, hub: Hub) -> None:
+    assert hub("parked", "--refused", "--home", home, "--json").json == {"counts": [], "kept": 0, "entries": []}
+    assert hub("parked", "list", "--refused", "--home", home, "--json").json == []
+
+
+def test_a_ledger_of_an_older_hub_is_looked_at_all_the_same(home: Path, hub: Hub, ledger: Ledger) -> None:
+    with ledger.engine.begin() as conn:
+        for table in (refused.refused, refused.refusals):
+            table.drop(conn)
+    assert hub("parked", "--refused", "--home", home, "--json").json["counts"] == []
+    assert hub("parked", "list", "--refused", "--home", home, "--json").json == []
+    assert hub("status", "--home", home, "--json").json["refused"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -13,8 +14,9 @@ from hub.health import board_places
 from hub.health.facts import Facts, ProgramFact
 from hub.health.verdict import State, Trouble, Verdict
 from hub.home import Home
-from hub.ledger import commands, cursors, outbox
+from hub.ledger import commands, cursors, outbox, refused
 from hub.ledger.ledger import Ledger
+from hub.ledger.refused import Reason, Refusal
 from projections.folding import Place
 from projections.store import BoardStore, write_places
 from schemas.event import moment
@@ -113,3 +115,25 @@ def test_a_broker_that_does_not_answer_is_told_by_its_code(home: Path, hub: Hub)
     assert ran.code == 5
     assert ran.json["health"]["status"] == "down"
     assert [trouble["kind"] for trouble in ran.json["health"]["troubles"]] == ["stopped", "away"]
+
+
+def test_refused_pushes_are_told_signed_ones_first(home: Path, hub: Hub) -> None:
+    ledger = Ledger(Home.load(home).ledger_url)
+    now = datetime.now(UTC)
+    refusal = Refusal("crm", "delivery/crm/1", "1", "HUB-E3130", {"reason": "x"}, {}, b"{", now)
+    old = now - timedelta(days=20)
+
+    def work(conn: Connection) -> None:
+        refused.keep(conn, refusal)
+        refused.count(conn, {Reason("crm", "HUB-E7008"): 120}, now)
+        refused.count(conn, {Reason("erp", "HUB-E7008"): 9}, old)
+
+    ledger.writer.run(work)
+    ledger.close()
+    told = hub("status", "--home", home, "--json").json["refused"]
+    assert [(each["instance"], each["signed"], each["times"]) for each in told] == [
+        ("crm", True, 1),
+        ("crm", False, 120),
+    ]
+    assert "refused 1 (signed)  HUB-E3130" in (out := hub("status", "--home", home).out)
+    assert "hub parked --refused" in out

@@ -1,0 +1,224 @@
+"""Pushes that the door refused. The sender hears of it at once; this is how the hub's owner does.
+
+A push whose signature is right is kept with its reason and its first bytes: it is news from a system of ours that would be lost
+without a trace. What carries no right signature may be anybody's: it is counted. Both are bounded for each instance, so that
+nobody can fill the disk by being refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    delete,
+    func,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from hub.ledger.dialect import insert_new
+from hub.ledger.metadata import AnyRow, Json, Serial, metadata
+from schemas.event import stamp
+
+refused = Table(
+    "refused",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("instance", Text, nullable=False),
+    Column("ref", Text, nullable=False, unique=True),  # delivery/<instance>/…: the same push again has the same
+    Column("delivery", Text),  # the sender's own id of it, as far as it is signed
+    Column("code", Text, nullable=False),
+    Column("seen", Json, nullable=False),
+    Column("size", Integer, nullable=False),  # bytes of the body
+    Column("kept", Integer, nullable=False),  # bytes of `head`
+    Column("times", Integer, nullable=False),
+    Column("first_at", Text, nullable=False),
+    Column("last_at", Text, nullable=False),
+    Column("headers", Json, nullable=False),
+    Column("head", LargeBinary, nullable=False),  # the body's first bytes
+    sqlite_autoincrement=True,
+)
+Index("refused_instance", refused.c.instance, refused.c.last_at)
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("instance", Text, primary_key=True),
+    Column("day", Text, primary_key=True),  # 2026-11-20, UTC
+    Column("code", Text, primary_key=True),
+    Column("signed", Integer, nullable=False),  # 1: by a sender who knows the secret
+    Column("times", Integer, nullable=False),
+    Column("dropped", Integer, nullable=False),  # kept entries that had to make room
+    Column("last_at", Text, nullable=False),
+)
+_columns = refused.c
+LISTED = tuple(column for column in _columns if column.name not in ("headers", "head"))
+"""What a list shows: all but the bytes."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much of refused pushes is kept for each instance; the oldest make room."""
+
+    entries: int = 1000
+    bytes: int = 8 * 1024 * 1024
+    head: int = 16 * 1024
+    """Of one push."""
+    age: timedelta = timedelta(days=30)
+    every: int = 32
+    """Room is made once in so many entries: it may be exceeded by as many."""
+
+
+BOUNDS = Bounds()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A push whose signature is right, and why it was refused."""
+
+    instance: str
+    ref: str
+    delivery: str | None
+    code: str
+    seen: Mapping[str, Any]
+    headers: Mapping[str, str]
+    body: bytes
+    at: datetime
+
+
+class Reason(NamedTuple):
+    """What pushes are counted by. `signed`: by a sender who knows the secret."""
+
+    instance: str
+    code: str
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often pushes to an instance were refused for one reason, and when last."""
+
+    instance: str
+    code: str
+    signed: bool
+    times: int
+    dropped: int
+    last_at: str
+
+
+def keep(conn: Connection, refusal: Refusal, bounds: Bounds = BOUNDS) -> None:
+    """Keep a signed push that was refused, and count it. The same push again is the same entry with its newest reason."""
+    at, head = stamp(refusal.at), refusal.body[: bounds.head]
+    seen = {name: str(fact) for name, fact in refusal.seen.items()}
+    row = {
+        "instance": refusal.instance,
+        "ref": refusal.ref,
+        "delivery": refusal.delivery,
+        "code": refusal.code,
+        "seen": seen,
+        "size": len(refusal.body),
+        "kept": len(head),
+        "times": 1,
+        "first_at": at,
+        "last_at": at,
+        "headers": dict(refusal.headers),
+        "head": head,
+    }
+    if not insert_new(conn, refused, row, "ref"):
+        again = {"times": _columns.times + 1, "last_at": at, "code": refusal.code, "seen": seen}
+        conn.execute(update(refused).where(_columns.ref == refusal.ref).values(again))
+    else:
+        newest = conn.execute(select(_columns.id).where(_columns.ref == refusal.ref)).scalar_one()
+        if newest % bounds.every == 0:
+            make_room(conn, refusal.instance, refusal.at, bounds)
+    _count(conn, refusal.instance, refusal.code, 1, at, signed=True)
+
+
+def count(conn: Connection, counted: Mapping[Reason, int], at: datetime) -> None:
+    """Add to the counts what is not kept itself."""
+    for reason, times in sorted(counted.items()):
+        _count(conn, reason.instance, reason.code, times, stamp(at), signed=reason.signed)
+
+
+def _count(conn: Connection, instance: str, code: str, times: int, at: str, *, signed: bool, dropped: int = 0) -> None:
+    into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    row = {"instance": instance, "day": at[:10], "code": code, "signed": int(signed)}
+    statement = into(refusals).values(**row, times=times, dropped=dropped, last_at=at)
+    more = {"times": refusals.c.times + times, "dropped": refusals.c.dropped + dropped, "last_at": at}
+    conn.execute(statement.on_conflict_do_update(index_elements=["instance", "day", "code"], set_=more))
+
+
+def make_room(conn: Connection, instance: str, now: datetime, bounds: Bounds = BOUNDS) -> int:
+    """Drop the oldest entries of an instance until it keeps to its bounds; how many. That they were there stays counted."""
+    rows = conn.execute(
+        select(_columns.id, _columns.code, _columns.kept, _columns.last_at)
+        .where(_columns.instance == instance)
+        .order_by(_columns.last_at.desc(), _columns.id.desc())
+    ).all()
+    room, gone = bounds.bytes, []
+    for at, row in enumerate(rows):
+        room -= row.kept
+        if room < 0 or at >= bounds.entries:
+            gone.append(row)
+    conn.execute(delete(refused).where(_columns.id.in_([row.id for row in gone])))
+    for code in {row.code for row in gone}:
+        dropped = sum(row.code == code for row in gone)
+        _count(conn, instance, code, 0, stamp(now), signed=True, dropped=dropped)
+    return len(gone)
+
+
+def forget(conn: Connection, now: datetime, bounds: Bounds = BOUNDS) -> None:
+    """Drop what is older than anybody would look for, counts included."""
+    oldest = stamp(now - bounds.age)
+    conn.execute(delete(refused).where(_columns.last_at < oldest))
+    conn.execute(delete(refusals).where(refusals.c.day < oldest[:10]))
+
+
+def counts(conn: Connection, since: datetime | None = None) -> Sequence[Count]:
+    """How often each instance refused, by reason, since a day (None: as long as it is remembered). Signed ones first."""
+    table = refusals.c
+    summed = (func.sum(table.times), func.sum(table.dropped), func.max(table.last_at))
+    found = select(table.instance, table.code, table.signed, *summed)
+    if since is not None:
+        found = found.where(table.day >= stamp(since)[:10])
+    order = (table.signed.desc(), table.instance, table.code)
+    rows = conn.execute(found.group_by(table.instance, table.code, table.signed).order_by(*order))
+    return [Count(row[0], row[1], bool(row[2]), int(row[3]), int(row[4]), row[5]) for row in rows]
+
+
+def page(
+    conn: Connection, instance: str | None = None, before: int | None = None, limit: int = 100
+) -> Sequence[AnyRow]:
+    """What is kept, the newest first, without bytes; the next page begins before the last number."""
+    found = select(*LISTED).order_by(_columns.id.desc()).limit(limit)
+    if instance is not None:
+        found = found.where(_columns.instance == instance)
+    if before is not None:
+        found = found.where(_columns.id < before)
+    return conn.execute(found).all()
+
+
+def get(conn: Connection, number: int) -> AnyRow | None:
+    """One entry with its bytes."""
+    return conn.execute(select(refused).where(_columns.id == number)).first()
+
+
+def is_there(conn: Connection) -> bool:
+    """Whether this ledger has the tables: one that is only looked at may be of an older hub."""
+    return inspect(conn).has_table(refused.name)
+
+
+def kept(conn: Connection) -> int:
+    """How many are kept."""
+    return int(conn.execute(select(func.count()).select_from(refused)).scalar_one())

@@ -56,6 +56,9 @@ class Page:
     facts: tuple[Fact | Unmapped, ...]
     cursor: str
     more: bool = False
+    ahead: float | None = None
+    """Seconds by which the newest time that the source shows is ahead of our clock, 0 where it is not; None where this page
+    cannot tell. A cursor never goes by such a time: what is changed before the clocks agree again would not be read."""
 
 
 @dataclass(frozen=True)

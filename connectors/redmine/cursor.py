@@ -3,6 +3,9 @@
 Redmine stamps changes with whole seconds, before their transaction is committed. So each poll lists a window before the
 newest change again, and the cursor remembers the issues in it: how far the journal of each was told, and whether it can
 still gain a change that its time of change does not show. All times are Redmine's, as text that sorts: `2026-01-05T09:00:00Z`.
+
+A time that our clock has not reached moves no cursor, as the clock over there may have been wrong for one change only: such
+an issue is told, and listed again until its time has come.
 """
 
 from __future__ import annotations
@@ -63,6 +66,12 @@ class Cursor:
         known = {int(id_): Known(*values) for id_, values in kept["known"].items()}
         return cls(kept["since"], kept["floor"], kept["run"], kept["after"], known)
 
+    def bounded(self, now: str) -> Self:
+        """The cursor for reading on: one that stands ahead of our clock comes back. While catching up it may stand there."""
+        if self.run is not None or self.after is not None or self.since <= now:
+            return self
+        return replace(self, since=now, floor=min(self.floor, now))
+
     def text(self) -> str:
         """The same cursor always writes the same text."""
         known = {str(id_): [one.changed, one.journal, one.opens] for id_, one in sorted(self.known.items())}
@@ -82,14 +91,21 @@ class Cursor:
         return ("", known.journal) if known else (self.floor, -1)
 
     def advance(
-        self, listed: Sequence[Mapping[str, Any]], read: Mapping[int, Known], *, full: bool, window: float
+        self,
+        listed: Sequence[Mapping[str, Any]],
+        read: Mapping[int, Known],
+        *,
+        full: bool,
+        window: float,
+        now: str,
     ) -> Self:
         """The cursor after a page: the issues it listed, and what is known now of those that were looked into.
 
         `full` says that the page held as many as Redmine gives, so that more may be waiting; then `run` is set already.
+        Only changes up to `now`, by our clock, say how far it may go.
         What is committed late, behind a page that was listed before, is in the window that ends where the run began.
         """
-        newest = self.run or max((str(row["updated_on"]) for row in listed), default=None)
+        newest = self.run or max((time for row in listed if (time := str(row["updated_on"])) <= now), default=None)
         oldest = shifted(newest, -window) if newest else self.since
         known = {id_: one for id_, one in {**self.known, **read}.items() if one.changed >= oldest}
         if full:

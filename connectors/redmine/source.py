@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from connectors.redmine.client import PAGE, RedmineClient, Row
@@ -13,6 +14,7 @@ from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
 from hub.clock import Clock
 from hub.connector import Fact, Page, Unmapped
+from schemas.event import moment
 
 ISSUES = "issues"
 BEGINNING = "1970-01-01T00:00:00Z"
@@ -49,43 +51,46 @@ class RedmineSource:
     def poll(self, stream: str, cursor: str | None) -> Page:
         """As `Polls.poll`. The key is tried first: with a wrong one Redmine would show us the public part as if it were all."""
         self._client.me()
-        at = Cursor.from_text(cursor) if cursor else self._begin()
-        at, listed = self._list(at)
+        began = self._clock.now()
+        at = Cursor.from_text(cursor).bounded(written(began)) if cursor else self._begin(written(began))
+        at, listed = self._list(at, written(began))
         unread = [row for row in listed if not at.settled(row["id"], row["updated_on"])]
         now = self._clock.now().timestamp()
         issues = list(self._read(unread))
         full = len(listed) >= PAGE
-        after = at.advance(listed, _known(issues, now, at.known), full=full, window=self._settings.overlap)
-        return Page(self._told(issues, at), after.text(), more=full or after.after != at.after)
+        known, window = _known(issues, now, at.known), self._settings.overlap
+        after = at.advance(listed, known, full=full, window=window, now=written(began))
+        more = full or after.after != at.after
+        return Page(self._told(issues, at), after.text(), more, None if more else _ahead(listed, began))
 
-    def _begin(self) -> Cursor:
-        """The cursor of one who was just connected: Redmine's newest change tells the time, not our clock.
+    def _begin(self, now: str) -> Cursor:
+        """The cursor of one who was just connected: Redmine's newest change tells the time, unless our clock has not reached it.
 
-        Within the second of that change, what is there already counts as told.
+        From the second of that change on, what is there already counts as told.
         """
         if self._settings.since is not None:
             return Cursor.start(written(self._settings.since))
         latest = self._client.latest()
         if latest is None:
             return Cursor.start(BEGINNING)
-        now, since = self._clock.now().timestamp(), latest["updated_on"]
-        there = list(self._read(self._within_second(since)))
-        return Cursor.start(since, _known(there, now, {}))
+        since = min(latest["updated_on"], now)
+        there = list(self._read(self._within(since, shifted(latest["updated_on"], 1))))
+        return Cursor.start(since, _known(there, self._clock.now().timestamp(), {}))
 
-    def _within_second(self, since: str) -> Iterator[Row]:
+    def _within(self, since: str, until: str) -> Iterator[Row]:
         after = 0
-        while rows := self._client.changed_within(since, shifted(since, 1), after):
+        while rows := self._client.changed_within(since, until, after):
             yield from rows
             after = rows[-1]["id"]
 
-    def _list(self, at: Cursor) -> tuple[Cursor, list[Row]]:
+    def _list(self, at: Cursor, now: str) -> tuple[Cursor, list[Row]]:
         """A page; before the first of several the newest change of that moment is noted."""
         if at.after is not None:
             return at, self._client.changed_within(at.since, shifted(at.since, 1), at.after)
         listed = self._client.changed(at.since)
         if len(listed) < PAGE or at.run is not None or (latest := self._client.latest()) is None:
             return at, listed
-        return replace(at, run=latest["updated_on"]), self._client.changed(at.since)
+        return replace(at, run=min(latest["updated_on"], now)), self._client.changed(at.since)
 
     def _read(self, listed: Iterable[Row]) -> Iterator[Row]:
         """The issues in full; one that was deleted or hidden since it was listed is passed over."""
@@ -128,6 +133,11 @@ def _known(issues: Sequence[Row], now: float, before: Mapping[int, Known]) -> di
         issue["id"]: Known.read(issue["updated_on"], last_entry(issue), now, before.get(issue["id"]))
         for issue in issues
     }
+
+
+def _ahead(listed: Sequence[Row], now: datetime) -> float:
+    newest = max((moment(str(row["updated_on"])) for row in listed), default=now)
+    return max(0.0, (newest - now).total_seconds())
 
 
 def _place(told: Fact | Unmapped) -> int:

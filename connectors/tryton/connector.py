@@ -10,6 +10,7 @@ from connectors.settings import Settings, read
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.source import MODELS, TrytonSource
 from connectors.tryton.target import TrytonTarget
+from hub.clock import SystemClock
 from hub.connector import Connector, Instance, Limits
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -52,6 +53,7 @@ def connect(instance: Instance) -> Connector:
     source = TrytonSource(
         client,
         instance.name,
+        SystemClock(),
         interval=settings.interval,
         window=settings.overlap,
         from_beginning=settings.since == "beginning",

@@ -1,12 +1,14 @@
 """How far a stream of Tryton's records was read, as text in the ledger. Pure.
 
 Tryton stamps a change when its transaction starts, so a late commit appears in the past. Each poll therefore reads again a
-window before the newest change it has seen, and the cursor remembers the revisions in that window that were told.
+window before the newest change it has seen, and the cursor remembers the revisions in that window that were told. A time
+that our clock has not reached moves no cursor, as the server's may have been wrong for one change only: such a record is
+told, and looked at again until its time has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -73,12 +75,16 @@ class Cursor:
         since = self.since(window)
         return [revision for revision in revisions if revision >= since and not self.has_told(id_, revision)]
 
-    def advance(self, at: tuple[int, int] | None, told: Told, *, more: bool, window: int) -> Self:
+    def bounded(self, now: int) -> Self:
+        """The cursor for reading on: one whose floor is ahead of our clock comes back."""
+        return self if self.floor <= now else replace(self, floor=now, start=min(self.start, now))
+
+    def advance(self, at: tuple[int, int] | None, told: Told, *, more: bool, window: int, now: int) -> Self:
         """The cursor after a page that looked at records up to `at` (None: there was none) and told these revisions.
 
-        `more` says that records after `at` are waiting.
+        `more` says that records after `at` are waiting. Only changes up to `now`, by our clock, say how far it may go.
         """
-        position = at[0] if at else (self.at or (self.floor, 0))[0]
+        position = max((time for time in self._seen(at, told) if time <= now), default=self.floor)
         both = {id_: self.told.get(id_, frozenset()) | told.get(id_, frozenset()) for id_ in {*self.told, *told}}
         oldest = position - window
         kept = {id_: frozenset(one for one in stamps if one >= oldest) for id_, stamps in both.items()}
@@ -86,6 +92,11 @@ class Cursor:
         if more:
             return replace(self, at=at, told=kept)
         return replace(self, at=None, floor=max(self.floor, position), told=kept)
+
+    def _seen(self, at: tuple[int, int] | None, told: Told) -> Iterator[int]:
+        """The times of changes that were looked at, here and on the page before."""
+        yield from (place[0] for place in (at, self.at) if place is not None)
+        yield from (stamp for stamps in told.values() for stamp in stamps)
 
     def with_done(self, finished: Iterable[int], reopened: Iterable[int]) -> Self:
         """The cursor that knows these works as done, and those as open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from connectors.tryton.client import Domain, Row, TrytonClient
 from connectors.tryton.cursor import REMEMBERED, Cursor
@@ -18,6 +18,7 @@ from connectors.tryton.mapping import (
     moment,
     work_facts,
 )
+from hub.clock import Clock
 from hub.connector import Fact, Page
 from hub.errors import FatalError, RejectedError
 
@@ -35,9 +36,16 @@ class TrytonSource:
     """
 
     def __init__(
-        self, client: TrytonClient, instance: str, *, interval: float, window: float, from_beginning: bool
+        self,
+        client: TrytonClient,
+        instance: str,
+        clock: Clock,
+        *,
+        interval: float,
+        window: float,
+        from_beginning: bool,
     ) -> None:
-        self._client, self._instance = client, instance
+        self._client, self._instance, self._clock = client, instance, clock
         self._interval, self._window = interval, int(window * 1_000_000)
         self._from_beginning = from_beginning
 
@@ -52,7 +60,7 @@ class TrytonSource:
     def poll(self, stream: str, cursor: str | None) -> Page:
         """As `Polls.poll`; a user who may not read the model is refused credentials."""
         try:
-            at = Cursor.from_text(cursor) if cursor else self._begin(stream)
+            at = Cursor.from_text(cursor).bounded(self._now()) if cursor else self._begin(stream)
             return self._opportunities(at) if stream == "opportunities" else self._works(at)
         except RejectedError as refused:
             raise FatalError(
@@ -64,7 +72,7 @@ class TrytonSource:
             ) from refused
 
     def _begin(self, stream: str) -> Cursor:
-        """The cursor of one who was just connected: the server's clock tells from when, not ours."""
+        """The cursor of one who was just connected: from the server's newest change on, unless our clock has not reached it."""
         if self._from_beginning:
             return Cursor()
         model = MODELS[stream]
@@ -72,14 +80,27 @@ class TrytonSource:
             self._client.search(model, [[stamp, "!=", None]], STAMPS, order=((stamp, "DESC"),), limit=1)
             for stamp in STAMPS
         ]
-        start = max((micros(changed_at(row)) for rows in newest for row in rows), default=0)
-        cursor = Cursor(start=start, floor=start)
+        start = min(max((micros(changed_at(row)) for rows in newest for row in rows), default=0), self._now())
+        cursor = Cursor(start=start, floor=start, told=self._there(model, start))
         if stream == "opportunities":
             return cursor
         before = ["OR", [["write_date", "<=", moment(start)]], [["write_date", "=", None]]]
         order = (("write_date", "DESC NULLS LAST"), ("id", "DESC"))
         done = self._client.search(model, [DONE, before], ["id"], order=order, limit=REMEMBERED)
         return cursor.with_done((row["id"] for row in reversed(done)), ())
+
+    def _there(self, model: str, start: int) -> dict[int, frozenset[int]]:
+        """The revisions that are there already with a time after the start: as little told as those before it."""
+        after = (moment(start + 1), 0)
+        rows = [row for stamp in STAMPS for row in self._client.by_time(model, stamp, [], after, STAMPS)]
+        ids = sorted({row["id"] for row in rows})
+        if model != "sale.opportunity":
+            return {row["id"]: frozenset({micros(row["create_date"]), micros(changed_at(row))}) for row in rows}
+        found = self._client.revisions(model, ids) if ids else {}
+        return {id_: frozenset(map(micros, moments)) for id_, moments in found.items()}
+
+    def _now(self) -> int:
+        return micros(self._clock.now().astimezone(UTC).replace(tzinfo=None))
 
     def _opportunities(self, cursor: Cursor) -> Page:
         changed, more = self._changed("sale.opportunity", cursor, STAMPS)
@@ -116,7 +137,10 @@ class TrytonSource:
     ) -> Page:
         at = _place(changed[-1]) if changed else None
         facts.sort(key=lambda fact: fact.time)
-        return Page(tuple(facts), cursor.advance(at, told, more=more, window=self._window).text(), more)
+        now = self._now()
+        after = cursor.advance(at, told, more=more, window=self._window, now=now)
+        ahead = max(0, max((time for stamps in after.told.values() for time in stamps), default=0) - now)
+        return Page(tuple(facts), after.text(), more, None if more else ahead / 1_000_000)
 
     def _changed(self, model: str, cursor: Cursor, fields: Sequence[str]) -> tuple[list[Row], bool]:
         """Records with a change that was not told, by the time of their last one; whether there are more.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from connectors.redmine import source
 from connectors.redmine.client import RedmineClient, Row
-from connectors.redmine.cursor import written
+from connectors.redmine.cursor import Cursor, written
 from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
 from connectors.redmine.source import RedmineSource
@@ -89,6 +89,13 @@ class Memory(RedmineClient):
                 self.pending[id_] = (self.now + late, self.journal, self.now)
                 self.commit()
 
+    def leap(self, which: int, seconds: float) -> None:
+        """A change that is stamped ahead of its time: the clock was wrong for a moment."""
+        if self.issues:
+            self.now += seconds
+            self.change(which, 0.0)
+            self.now -= seconds
+
     def tick(self, seconds: float) -> None:
         self.now += seconds
         self.commit()
@@ -141,6 +148,7 @@ class Hub:
             redmine, "pm", read, Names(redmine, read, instance), People(redmine, "pm", "id"), self.clock
         )
         self.cursor: str | None = None
+        self.ahead: float | None = None
         self.earlier: str | None = None
         self.kept: dict[tuple[str, str, str], Fact] = {}
 
@@ -149,6 +157,7 @@ class Hub:
         self.clock.at = datetime.fromtimestamp(self.redmine.now, UTC) + timedelta(seconds=self.skew)
         page = self.source.poll("issues", self.cursor)
         self.earlier, self.cursor = self.cursor, page.cursor
+        self.ahead = page.ahead
         for fact in page.facts:
             assert isinstance(fact, Fact)
             self.kept.setdefault((fact.type, fact.subject, fact.version), fact)
@@ -235,6 +244,63 @@ def test_from_a_given_time_on_all_is_told(steps: list[tuple[Any, ...]]) -> None:
     hub.settle()
     for id_, issue in redmine.issues.items():
         assert hub.versions(id_) == [0, *(journal for journal, _ in issue.entries)]
+
+
+LEAPS = st.tuples(st.just("leap"), st.integers(0, 9), st.sampled_from([15.0, 250.0, 3600.0, 86400.0]))
+
+
+@example(before=[], steps=[("create",), ("poll",), ("leap", 0, 3600.0), ("poll",), ("poll",), ("create",)], skew=0.0)
+@given(
+    before=st.lists(st.one_of(STEPS, LEAPS.map(lambda leap: [leap])), max_size=4),
+    steps=st.lists(st.one_of(STEPS, LEAPS.map(lambda leap: [leap])), max_size=8),
+    skew=st.sampled_from([0.0, -7200.0]),
+)
+@settings(max_examples=200)
+def test_a_change_that_is_ahead_of_its_time_hides_no_other(before: list[Any], steps: list[Any], skew: float) -> None:
+    """Nor where the clock over there is always two hours ahead of ours."""
+    before, steps = _flat(before), _flat(steps)
+    redmine = Memory()
+    run(redmine, Hub(redmine), before)
+    redmine.tick(LATE)
+    hub = Hub(redmine, skew=skew)
+    hub.poll()
+    old = {id_: [journal for journal, _ in issue.entries] for id_, issue in redmine.issues.items()}
+    run(redmine, hub, steps)
+    hub.settle()
+    for id_, issue in redmine.issues.items():
+        new = [journal for journal, _ in issue.entries if journal not in old.get(id_, [])]
+        assert [version for version in hub.versions(id_) if version not in (0, *old.get(id_, []))] == new
+
+
+def _flat(steps: list[Any]) -> list[Any]:
+    return [one for each in steps for one in (each if isinstance(each, list) else [each])]
+
+
+def test_a_cursor_that_an_older_hub_left_ahead_comes_back() -> None:
+    redmine = Memory()
+    hub = Hub(redmine, skew=0.0)
+    hub.poll()
+    hub.cursor = Cursor.start(at(redmine.now + 3600)).text()
+    hub.poll()
+    redmine.tick(1.0)
+    redmine.create()
+    hub.settle()
+    assert hub.versions(1) == [0]
+
+
+@pytest.mark.parametrize(("leap", "ahead"), [(3600.0, 3600.0), (0.0, 0.0)])
+def test_how_far_it_is_ahead_is_told_until_our_clock_is_there(leap: float, ahead: float) -> None:
+    redmine = Memory()
+    hub = Hub(redmine, skew=0.0)
+    hub.poll()
+    redmine.create()
+    redmine.leap(0, leap)
+    hub.poll()
+    assert hub.ahead == pytest.approx(ahead, abs=1.0)
+    redmine.tick(leap + 100)
+    hub.catch_up()
+    hub.poll()
+    assert hub.ahead == 0.0
 
 
 def test_a_quiet_redmine_is_hardly_asked() -> None:

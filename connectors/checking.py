@@ -20,6 +20,7 @@ from connectors import registry
 from hub.connector import Connector, Instance
 from hub.errors import FatalError, HubError, RejectedError
 from hub.home import Home, check_home
+from hub.rules.lint import without_account
 from hub.rules.places import mask
 from hub.rules.rule_set import RuleSet
 
@@ -57,8 +58,14 @@ def validate(home: Path, _names: Sequence[str]) -> Iterator[Line]:
     for finding in sure:
         yield {"finding": {**as_value(finding.error), "is_error": finding.is_error}}
     if not any(finding.is_error for finding in found):
-        for error in untaken(Home.load(home).rules, made):
+        loaded = Home.load(home)
+        for error in untaken(loaded.rules, made):
             yield {"finding": {**as_value(error), "is_error": True}}
+        strangers = [
+            name for name, connector in made.items() if connector.sends is not None and not connector.knows_persons
+        ]
+        for error in without_account(loaded.rules, loaded.people, strangers):
+            yield {"finding": {**as_value(error), "is_error": False}}
     yield {"checked": sorted(made)}
 
 

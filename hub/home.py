@@ -113,19 +113,19 @@ class Home:
         """Its working days; `is_estimated` tells of a year whose moved weekends are not published yet."""
         return self._rules.working_time
 
-    def rule_files(self) -> RuleFiles:
-        """Where its rules and people stand, to be read again."""
+    def rule_files(self, *, strict: bool = False) -> RuleFiles:
+        """Where its rules and people stand, to be read again; `strict` for those that would act on a rule that always fails."""
         from hub.rules.rule_files import (
             RuleFiles,
         )  # with CEL behind it: slow to import, and many commands need no rules
 
-        return RuleFiles(self.path, self.located, self.config, self.environ)
+        return RuleFiles(self.path, self.located, self.config, self.environ, strict)
 
     def rule_store(self) -> RuleStore:
         """Its rules for a program that runs on: they change when their files do."""
         from hub.rules.reload import RuleStore
 
-        return RuleStore(self.rule_files(), self.data / "rules.json")
+        return RuleStore(self.rule_files(strict=True), self.data / "rules.json")
 
     @property
     def secrets(self) -> set[str]:
@@ -235,11 +235,10 @@ def _deferred(located: Located) -> list[FatalError]:
 
 
 def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]:
-    from hub.rules.lint import lint
     from hub.rules.people import unknown_instances
     from hub.rules.trial import check_trials
 
-    rules = home._rules
+    rules = home.rule_files(strict=True).read()
     instances = home._instances()
     errors: list[HubError] = [*_deferred(home.located), *rules.errors]
     of_instances = list[HubError]()
@@ -250,7 +249,7 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
     warnings: list[HubError] = [
         *(error for error in of_instances if error.code.startswith("HUB-W")),
         *unknown_instances(rules.people, rules.people_file, instances),
-        *lint(rules.rules, rules.world),
+        *rules.warnings,
     ]
     errors += check_trials(home.path / "rules", home.environ)
     found = [*((error, True) for error in errors), *((error, False) for error in warnings)]

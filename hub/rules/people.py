@@ -60,6 +60,10 @@ class People:
             raise RejectedError("HUB-E3140", role=name, near=near(name, self.roles))
         return PREFIX + (holders[0] if len(holders) == 1 else max(holders, key=lambda one: _weight(case_id, one)))
 
+    def holders(self, role: str) -> list[str]:
+        """Everybody who holds a role."""
+        return [PREFIX + person_id for person_id in self._holders.get(role, ())]
+
     @property
     def names(self) -> Mapping[str, str]:
         """Reference → name."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from hub.errors import FatalError, HubError
 from hub.rules.language import World
+from hub.rules.lint import Lint, lint
 from hub.rules.people import People, read_people
 from hub.rules.places import Located, parse_yaml
 from hub.rules.rule_set import RuleSet, engine_for, rule_set
@@ -28,6 +29,7 @@ class Rules:
     people_file: Located
     working_time: WorkingTime
     errors: tuple[HubError, ...] = ()
+    warnings: tuple[HubError, ...] = ()
     people_errors: tuple[HubError, ...] = field(default=())
 
     def sound(self) -> RuleSet:
@@ -51,6 +53,8 @@ class RuleFiles:
     config_file: Located
     config: Config
     environ: Mapping[str, str]
+    strict: bool = False
+    """Whether a rule that fails on every event of its type is an error: for those that would act on it."""
 
     def texts(self) -> dict[str, bytes]:
         """The bytes of every file, by its name below the home."""
@@ -68,15 +72,17 @@ class RuleFiles:
 
     def read(self, texts: Mapping[str, bytes] | None = None) -> Rules:
         """Read them, or these texts in their place. Never raises for what they hold."""
-        found = self.texts() if texts is None else texts
-        people_file = self._located(found, PEOPLE) or Located(PEOPLE)
+        given = self.texts() if texts is None else texts
+        people_file = self._located(given, PEOPLE) or Located(PEOPLE)
         people, people_errors = read_people(people_file)
-        days, day_errors = self._working_time(found)
+        days, day_errors = self._working_time(given)
         world = World(engine_for(people, days), people, frozenset(self.config.connectors), declared(self.config_file))
-        files = [located for name in found if name.startswith(FOLDER) and (located := self._located(found, name))]
+        files = [located for name in given if name.startswith(FOLDER) and (located := self._located(given, name))]
         rules, rule_errors = rule_set(files, world)
-        told = (*people_file.errors, *people_errors)
-        return Rules(rules, world, people, people_file, days, (*told, *day_errors, *rule_errors), told)
+        found_in_people = (*people_file.errors, *people_errors)
+        linted = lint(rules, world) if self.strict else Lint()
+        errors = (*found_in_people, *day_errors, *rule_errors, *linted.errors)
+        return Rules(rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people)
 
     def _working_time(self, found: Mapping[str, bytes]) -> tuple[WorkingTime, list[FatalError]]:
         calendar = self._located(found, CALENDAR)

@@ -25,7 +25,7 @@ owner: finance
 when: crm.opportunity.won
 if: double(event.data.amount) >= 5000000.0
 do:
-  - message.send: {in: im, to: "${role('finance-clerk')}", text: "大单 ${event.data.discount}"}
+  - message.send: {in: im, to: "${role('finance-clerk')}", text: "大单 ${case.entities[event.subject].data.discount}"}
 """
 
 
@@ -117,7 +117,7 @@ def says_where(found: dict[tuple[str, str], dict[str, Any]]) -> None:
 
 def mend(hub: RunningHub) -> None:
     """Mend the rule and the people; both are read again while the hub runs."""
-    edit(hub.home / "rules" / "large.yaml", "event.data.discount", "event.data.amount")
+    edit(hub.home / "rules" / "large.yaml", ".data.discount", ".data.amount")
     edit(hub.home / "people.yaml", "accounts: {im: zhaoqiang}", 'accounts: {pm: "9", im: zhaoqiang}')
 
 

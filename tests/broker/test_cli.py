@@ -105,7 +105,7 @@ def test_the_audit_and_the_boards_agree_with_the_log(hub: RunningHub) -> None:
 
 def test_a_rule_that_fails_is_mended_retried_and_told_of(hub: RunningHub) -> None:
     rule = hub.home / "rules" / "won_deal.yaml"
-    edit(rule, "double(event.data.amount) >= 10000.0", "event.data.region == 'north'")
+    edit(rule, "double(event.data.amount) >= 10000.0", "case.entities[event.subject].data.region == 'north'")
     until(lambda: _sees(hub, "north"), 30, "the rule is read again")
     win(hub, 3)
     until(lambda: len(parked(hub, 3)) == 1, 30, "the deal is parked")
@@ -116,7 +116,7 @@ def test_a_rule_that_fails_is_mended_retried_and_told_of(hub: RunningHub) -> Non
     assert again.returncode == 6
     assert "rules/won_deal.yaml:5:" in again.stdout
 
-    edit(rule, "event.data.region == 'north'", "double(event.data.amount) >= 10000.0")
+    edit(rule, "case.entities[event.subject].data.region == 'north'", "double(event.data.amount) >= 10000.0")
     done = hub.run("parked", "retry", str(entry["id"]), "--json")
     assert (done.returncode, parked(hub, 3)) == (0, [])
     follows(hub, 3, "work.task.created", 2)

@@ -130,11 +130,11 @@ def test_check_tells_everything_at_once(tmp_path: Path) -> None:
         ("HUB-E3153", "hub.yaml:1:11", True),
         ("HUB-E3165", "rules/bad.yaml:7:23", True),
         ("HUB-E3002", "rules/worse.yaml:1:8", True),
+        ("HUB-E3120", "rules/good.yaml:5:16", True),
         ("HUB-E4012", "hub.yaml:2:24", True),
         ("HUB-E3007", "rules/good.test.yaml:1:9", True),
         ("HUB-E3007", "rules/good.test.yaml:1:9", True),
         ("HUB-W3144", "people.yaml:1:34", False),
-        ("HUB-W3120", "rules/good.yaml:5:16", False),
     ]
 
 
@@ -252,6 +252,22 @@ def test_a_broken_file_never_takes_down_running_rules(tmp_path: Path) -> None:
     mended = restarted.reload_if_changed()
     assert mended is not None
     assert [change.name for change in mended.changes] == ["won"]
+
+
+@pytest.mark.parametrize("wrong", ["event.data.nmae == 'a'", "event.data.amount > 5", "role('leed') == 'a'"])
+def test_a_rule_that_fails_on_every_event_never_becomes_a_running_one(tmp_path: Path, wrong: str) -> None:
+    home = small(tmp_path, CONFIG, rules__won=WON % "a")
+    running = store(home)
+    before = running.rules
+    bad = (WON % "b").replace("do:", f"if: {wrong}\ndo:")
+    write(home / "rules" / "won.yaml", bad)
+    refused = running.reload_if_changed()
+    assert refused is not None
+    assert [error.place.file for error in refused.errors if error.place] == ["rules/won.yaml"]
+    assert running.rules is before
+    assert len(Home.load(home, {}).rules.rules) == 1, "it can be looked at and tried"
+    with pytest.raises(FatalError):
+        Home.load(home, {"HUB_DATA": str(home / "fresh")}).rule_store()
 
 
 def test_a_hub_that_never_had_sound_rules_does_not_start_with_broken_ones(tmp_path: Path) -> None:

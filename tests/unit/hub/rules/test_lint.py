@@ -5,32 +5,74 @@ from __future__ import annotations
 import pytest
 
 from hub.errors import HubError
-from hub.rules.lint import lint, sample
+from hub.rules.lint import Lint, lint, sample, without_account
 from hub.rules.places import parse_yaml
 from hub.rules.rule_set import rule_set
 from schemas.catalog import EVENTS
 from tests.unit.hub.rules.homes import HEAD, TASK, world
 
 
-def warnings(text: str, **fields: frozenset[str]) -> list[HubError]:
+def linted(text: str, **fields: frozenset[str]) -> Lint:
     here = world(**fields)
     found, errors = rule_set([parse_yaml(text, "rules/won.yaml", {})], here)
     assert errors == []
     return lint(found, here)
 
 
-def test_a_misspelt_field_is_found_with_what_was_meant() -> None:
-    (found,) = warnings(HEAD + "if: double(event.data.amout) > 1.0\n" + TASK)
-    assert (found.code, str(found.place), found.seen["near"]) == ("HUB-W3120", "rules/won.yaml:5:23", "amount")
-    assert "'amout'" in found.message("zh-CN")
-    (asked,) = warnings(HEAD + "if: has(event.data.amout)\n" + TASK)
-    assert asked.code == "HUB-W3120"
+def codes(found: list[HubError]) -> list[str]:
+    return [error.code for error in found]
+
+
+def test_a_misspelt_field_is_an_error_with_what_was_meant() -> None:
+    found = linted(HEAD + "if: double(event.data.amout) > 1.0\n" + TASK)
+    (error,) = found.errors
+    assert (error.code, str(error.place), error.seen["near"]) == ("HUB-E3120", "rules/won.yaml:5:23", "amount")
+    assert "event.data.amout" in error.message("zh-CN")
+    assert found.warnings == []
+
+
+def test_a_misspelt_field_that_is_asked_for_or_not_always_read_is_a_warning() -> None:
+    for condition in ("has(event.data.amout)", "event.data.currency == 'XXX' && double(event.data.amout) > 1.0"):
+        found = linted(HEAD + f"if: {condition}\n" + TASK)
+        assert (codes(found.errors), codes(found.warnings)) == ([], ["HUB-W3120"])
+
+
+def test_a_condition_may_keep_what_would_fail_from_being_read() -> None:
+    text = TASK.replace("event.data.name", "event.data.discount")
+    for condition in ("has(event.data.discount)", "event.data.currency == 'XXX'"):
+        found = linted(HEAD + f"if: {condition}\n" + text)
+        assert (codes(found.errors), set(codes(found.warnings))) == ([], {"HUB-W3120"})
+    for condition in ("double(event.data.amount) >= 100000.0", "double(event.data.amount) < 5000.0"):
+        assert codes(linted(HEAD + f"if: {condition}\n" + text).errors) == ["HUB-E3120"]
+    assert codes(
+        linted(HEAD + "if: event.data.currency == 'XXX'\n" + TASK.replace("event.data.name", "role('leed')")).errors
+    ) == ["HUB-E3140"]
 
 
 def test_fields_of_the_home_are_known() -> None:
     text = HEAD + 'if: event.data.region == "华东"\n' + TASK
-    assert [error.code for error in warnings(text)] == ["HUB-W3120"]
-    assert warnings(text, **{"crm.opportunity.won": frozenset({"region"})}) == []
+    assert codes(linted(text).errors) == ["HUB-E3120"]
+    found = linted(text, **{"crm.opportunity.won": frozenset({"region"})})
+    assert (found.errors, found.warnings) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["event.data.score > 3", "event.data.score", "event.data.score.startsWith('A')", "event.data.lines[0].sku == 'A'"],
+)
+def test_of_a_field_of_the_home_no_type_is_known(condition: str) -> None:
+    fields = {
+        "crm.opportunity.won": frozenset({"score", "lines"}),
+        "crm.lead.met": frozenset({"name", "score", "lines"}),
+    }
+    for head in (HEAD, HEAD.replace("crm.opportunity.won", "crm.lead.met")):
+        found = linted(head + f"if: {condition}\n" + TASK, **fields)
+        assert (found.errors, found.warnings) == ([], [])
+
+
+def test_a_field_that_a_type_of_the_home_lacks() -> None:
+    text = HEAD.replace("crm.opportunity.won", "crm.lead.met") + TASK
+    assert codes(linted(text, **{"crm.lead.met": frozenset({"title"})}).errors) == ["HUB-E3120"]
 
 
 @pytest.mark.parametrize(
@@ -39,11 +81,33 @@ def test_fields_of_the_home_are_known() -> None:
         (HEAD + "if: event.data.amount >= 100000\n" + TASK, "HUB-E3121"),
         (HEAD + "if: event.data.name\n" + TASK, "HUB-E3122"),
         (HEAD + TASK.replace("event.data.name", "role('leed')"), "HUB-E3140"),
-        (HEAD + TASK.replace("event.data.name", "decimal(event.data.name)"), "HUB-E3126"),
+        (HEAD + TASK.replace("event.data.name", "person('person/nobody').name"), "HUB-E3142"),
+        (HEAD + TASK.replace("event.data.name", "workdays('2026-11-20', 2)"), "HUB-E3150"),
+        (HEAD + TASK.replace("event.data.name", "string(1 / 0)"), "HUB-E3121"),
+        (HEAD + TASK.replace("event.data.name", "event.data.nane"), "HUB-E3120"),
+        (HEAD + TASK.replace("${event.data.name}", "deal ${event.data.nane}"), "HUB-E3120"),
+        (HEAD + TASK.replace("${event.data.name}", "by ${event.data}"), "HUB-E3125"),
     ],
 )
-def test_what_fails_on_a_sample_is_told(text: str, code: str) -> None:
-    assert [error.code for error in warnings(text)] == [code]
+def test_what_fails_on_every_sample_is_an_error(text: str, code: str) -> None:
+    assert codes(linted(text).errors) == [code]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (HEAD + TASK.replace("event.data.name", "decimal(event.data.name)"), "HUB-E3126"),
+        (HEAD + TASK.replace("event.data.name", "role(event.data.name)"), "HUB-E3140"),
+        (HEAD + TASK.replace("${event.data.name}", "by ${event.actor}"), "HUB-E3125"),
+        (HEAD.replace("crm.opportunity.won", "erp.stock.ran_low") + "if: event.data.quantity < 3\n" + TASK.replace("name", "item"),
+         "HUB-E3121"),
+        (HEAD.replace("crm.opportunity.won", "[crm.opportunity.won, crm.complaint.filed]") + "if: event.data.severity > 3\n"
+         + TASK.replace("event.data.name", "event.type"), "HUB-E3120"),
+    ],
+)  # fmt: skip
+def test_what_fails_on_some_samples_is_a_warning(text: str, code: str) -> None:
+    found = linted(text)
+    assert (codes(found.errors), code in codes(found.warnings)) == ([], True)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +124,23 @@ def test_what_fails_on_a_sample_is_told(text: str, code: str) -> None:
     ],
 )
 def test_sound_rules_are_not_warned_of(text: str) -> None:
-    assert warnings(text) == []
+    found = linted(text)
+    assert (found.errors, found.warnings) == ([], [])
+
+
+def test_items_of_a_list_are_tried_too() -> None:
+    each = "for each: {line: \"${[{'sku': 'A'}]}\"}\n"
+    assert codes(linted(HEAD + each + TASK.replace("event.data.name", "line.skuu")).errors) == []
+    assert codes(linted(HEAD + each + TASK.replace("event.data.name", "line.sku + string(1)")).errors) == []
+
+
+def test_people_that_a_rule_names_have_accounts_where_they_are_named() -> None:
+    text = HEAD + "do:\n  - task.create: {in: im, title: A, assignee: \"${role('lead')}\"}\n"
+    here = world()
+    found, _ = rule_set([parse_yaml(text, "rules/won.yaml", {})], here)
+    (error,) = without_account(found, here.people, {"im", "pm"})
+    assert (error.code, error.seen["person"], str(error.place)) == ("HUB-W3143", "person/li.lei", "rules/won.yaml:6:5")
+    assert list(without_account(found, here.people, {"pm"})) == []
 
 
 @pytest.mark.parametrize("type_", sorted(EVENTS))

@@ -21,7 +21,7 @@ from hub.connector import Connector, Instance
 from hub.errors import FatalError, HubError, RejectedError
 from hub.home import Home, check_home
 from hub.rules.lint import without_account
-from hub.rules.places import mask
+from hub.rules.places import mask, mask_facts
 from hub.rules.rule_set import RuleSet
 
 Line = Mapping[str, Any]
@@ -161,7 +161,7 @@ def _instances(home: Home) -> list[Instance]:
 
 
 def _masked(error: HubError, secrets: set[str]) -> HubError:
-    error.seen = {name: mask(str(fact), secrets) for name, fact in error.seen.items()}
+    error.seen = mask_facts(error.seen, secrets)
     return error
 
 

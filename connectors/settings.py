@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from hub.connector import Instance, Limits
 from hub.errors import FatalError
-from schemas.data import Amount, Currency, Day
-from schemas.event import CommandType, EventType, Reference
+from hub.rules.checking import default_at, keys_at, without_tags
+from hub.rules.expecting import Wanted, Words, plainly, wanted
 
 
 class Settings(BaseModel):
@@ -39,30 +39,6 @@ class LimitSettings(Settings):
 Model = TypeVar("Model", bound=Settings)
 Path = tuple[str | int, ...]
 
-_SHAPES = {
-    "string": '"…"',
-    "int": "10",
-    "float": "1.5",
-    "bool": "true",
-    "list": "[…]",
-    "tuple": "[…]",
-    "dict": "{…}",
-    "model": "{…}",
-}
-"""What a value of each kind looks like in YAML; it reads the same in every language."""
-_EXAMPLES = {
-    str(get_args(type_)[1].pattern): example
-    for type_, example in [
-        (EventType, "crm.opportunity.won"),
-        (CommandType, "task.create"),
-        (Reference, "opportunity/crm/1024"),
-        (Amount, '"880000.10"'),
-        (Currency, "CNY"),
-        (Day, "2026-11-20"),
-    ]
-}
-"""For people, an example says more than a pattern."""
-
 
 def read(model: type[Model], instance: Instance, secrets: Collection[str] = ()) -> Model:
     """Check `instance.settings` by `model`. `secrets` are the paths (`receive.verify.secret`) whose values are never shown.
@@ -83,16 +59,11 @@ def closest(word: str, known: Collection[str]) -> str | None:
     return found[0] if found else None
 
 
-def wrong(instance: Instance, path: Path, wanted: str, got: object) -> FatalError:
-    """A setting whose value cannot be used; `got` is shown, so it may be no secret."""
-    return FatalError(
-        "HUB-E4012",
-        place=instance.place(path),
-        instance=instance.name,
-        setting=dotted(path),
-        expected=wanted,
-        got=short(got),
-    )
+def wrong(instance: Instance, path: Path, expected: str | Wanted, got: object) -> FatalError:
+    """A setting whose value cannot be used; `got` is shown, so it may be no secret. A text that is expected is written as it is."""
+    told = plainly(expected) if isinstance(expected, str) else expected
+    seen = {"instance": instance.name, "setting": dotted(path), "got": short(got), **told._asdict()}
+    return FatalError("HUB-E4012", place=instance.place(path), **seen)
 
 
 def _rank(details: ErrorDetails) -> int:
@@ -101,10 +72,10 @@ def _rank(details: ErrorDetails) -> int:
 
 
 def _mistake(details: ErrorDetails, model: type[BaseModel], instance: Instance, secrets: Collection[str]) -> FatalError:
-    path: Path = tuple(part for part in details["loc"] if not _is_tag(part))
+    path = without_tags(details, {key: value for key, value in instance.settings.items() if key != "use"})
     seen: dict[str, Any] = {"instance": instance.name, "setting": dotted(path)}
     if details["type"] == "extra_forbidden":
-        known = sorted(_keys(model, path[:-1]))
+        known = sorted(keys_at(model, path[:-1]))
         suggestion = closest(str(path[-1]), known) or " | ".join(known)
         seen |= {"known": ", ".join(known) or "—", "suggestion": suggestion or "—"}
         return FatalError("HUB-E4010", place=instance.place(path), **seen)
@@ -113,28 +84,13 @@ def _mistake(details: ErrorDetails, model: type[BaseModel], instance: Instance, 
     names = ".".join(part for part in path if isinstance(part, str))
     hidden = any(names == secret or names.startswith(secret + ".") for secret in secrets)
     got = "***" if hidden else short(details["input"])
-    return FatalError("HUB-E4012", place=instance.place(path), expected=expected(details), got=got, **seen)
+    told = wanted(details, None if hidden else default_at(model, path))._asdict()
+    return FatalError("HUB-E4012", place=instance.place(path), got=got, **seen, **told)
 
 
-def _is_tag(part: str | int) -> bool:
-    """Pydantic puts the member of a union that it tried into the path: `list[str]`, `function-before[…]`."""
-    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "bool"))
-
-
-def expected(details: ErrorDetails) -> str:
-    """What pydantic wanted, written so that it reads the same in every language."""
-    context = details.get("ctx", {})
-    kind = details["type"]
-    if "expected" in context:
-        return str(context["expected"])
-    bound = {"greater_than": "> {gt}", "greater_than_equal": ">= {ge}", "less_than_equal": "<= {le}"}.get(kind)
-    if bound:
-        return bound.format(**context)
-    if "error" in context:
-        return str(context["error"])
-    if "pattern" in context:
-        return _EXAMPLES.get(str(context["pattern"]), str(context["pattern"]))
-    return _SHAPES.get(kind.split("_")[0], kind)
+def expected(details: ErrorDetails) -> Words:
+    """What pydantic wanted, in both languages."""
+    return wanted(details).expected
 
 
 def short(value: object) -> str:
@@ -149,22 +105,3 @@ def dotted(path: Sequence[str | int]) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.lstrip(".")
-
-
-def _keys(model: type[BaseModel], path: Path) -> set[str]:
-    """The keys that may stand at `path`: found by walking the models down that path."""
-    models = [model]
-    for part in path:
-        if isinstance(part, str):
-            fields = [
-                field for each in models for name, field in each.model_fields.items() if (field.alias or name) == part
-            ]
-            models = [found for field in fields for found in _models(field.annotation)] or models
-    return {field.alias or name for each in models for name, field in each.model_fields.items()}
-
-
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)

@@ -40,11 +40,11 @@ class HubError(Exception):
 
     def message(self, language: str | None = None) -> str:
         """Say what was seen, in one line."""
-        return _fill(text_of(self.code, language)["say"], self.seen)
+        return _fill(text_of(self.code, language)["say"], self.seen, language)
 
     def fix(self, language: str | None = None) -> str:
         """Say what to do about it, in one line."""
-        return _fill(text_of(self.code, language)["fix"], self.seen)
+        return _fill(text_of(self.code, language)["fix"], self.seen, language)
 
     def fields(self) -> dict[str, str]:
         """What a log line tells of it, in the log's language: `code`, `reason`, `fix`, and `place` where it has one."""
@@ -110,10 +110,17 @@ def text_of(code: str, language: str | None = None) -> dict[str, str]:
     return {part: entry[part][chosen] for part in ("say", "fix")}
 
 
-def _fill(template: str, seen: dict[str, Any]) -> str:
+def _fill(template: str, seen: dict[str, Any], language: str | None) -> str:
     """Facts stay in their line; only CEL's caret, under the row that it points at, has two of its own."""
-    lines = {key: _in_line(value) if key != "pointed" else value for key, value in seen.items()}
-    return template.format_map(_Seen(lines))
+    facts = {key: _of_language(value, language) for key, value in seen.items()}
+    return template.format_map(
+        _Seen({key: _in_line(fact) if key != "pointed" else fact for key, fact in facts.items()})
+    )
+
+
+def _of_language(fact: Any, language: str | None) -> Any:
+    """A fact that is given in every language is said in the reader's."""
+    return fact[language or preferred_language()] if isinstance(fact, dict) and fact.keys() == set(LANGUAGES) else fact
 
 
 def _in_line(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hub.connector import Instance
 from hub.errors import FatalError, HubError, Place
 from hub.rules.checking import check
-from hub.rules.places import Located, mask, read_yaml
+from hub.rules.places import Located, mask_facts, read_yaml
 from hub.settings import Config
 
 if TYPE_CHECKING:
@@ -257,10 +257,7 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
 
 
 def _masked(error: HubError, secrets: set[str]) -> HubError:
-    if secrets:
-        error.seen = {
-            key: mask(value, secrets) if isinstance(value, str) else value for key, value in error.seen.items()
-        }
+    error.seen = mask_facts(error.seen, secrets)
     return error
 
 

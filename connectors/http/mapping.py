@@ -17,6 +17,7 @@ from hub.connector import Delivery, Fact, Unmapped
 from hub.errors import HubError, Place, RejectedError
 from hub.rules.documents import holds_replacement, read_json
 from hub.rules.evaluation import Condition, Scope
+from hub.rules.expecting import Words
 from hub.rules.expressions import Engine
 from hub.rules.templates import Template
 from schemas.catalog import event_spec
@@ -57,7 +58,7 @@ class Entry:
         except ValidationError:
             raise self.wrong(field, "opportunity/crm/1024", value) from None
 
-    def wrong(self, field: str, wanted: str, got: object, *path: str | int) -> RejectedError:
+    def wrong(self, field: str, wanted: str | Words, got: object, *path: str | int) -> RejectedError:
         """A value that no event may have."""
         shown = ".".join(map(str, (field, *path)))
         place = self.place((field, *path))

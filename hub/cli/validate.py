@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import typer
 
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, say, speech, text
 from hub.errors import HubError
+from hub.rules.complaints import width
 
 LONGEST = 160
 """Characters of a source line that are shown."""
@@ -80,13 +80,6 @@ def _source(home: Path, error: HubError) -> Iterator[str]:
     before = shown[: place.column - 1 - start]
     yield f"{number}{shown}"
     yield f"{' ' * (len(number) - 2)}| {' ' * width(before)}^"
-
-
-def width(shown: str) -> int:
-    """Columns that a text takes on a terminal: Chinese characters take two."""
-    return sum(
-        2 if unicodedata.east_asian_width(char) in "WF" else 0 if unicodedata.combining(char) else 1 for char in shown
-    )
 
 
 def summary(errors: int, warnings: int) -> str:

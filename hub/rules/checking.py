@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from hub.errors import FatalError
+from hub.rules.expecting import Wanted, plainly, wanted
 from hub.rules.places import Located, Path
 
 
@@ -74,14 +75,16 @@ def unknown_key(located: Located, path: Path, known: Collection[str], where: str
     return FatalError("HUB-E3005", place=located.key_place(path), where=where, key=key, near=near(key, known))
 
 
-def wrong(located: Located, path: Path, expected: str, got: object) -> FatalError:
-    """A value that cannot be used; `got` is shown, so it may be no secret."""
-    return FatalError("HUB-E3001", place=located.place(path), setting=dotted(path), expected=expected, got=short(got))
+def wrong(located: Located, path: Path, expected: str | Wanted, got: object) -> FatalError:
+    """A value that cannot be used; `got` is shown, so it may be no secret. A text that is expected is written as it is."""
+    told = plainly(expected) if isinstance(expected, str) else expected
+    seen = {"setting": dotted(path) or located.file, "got": short(got), **told._asdict()}
+    return FatalError("HUB-E3001", place=located.place(path), **seen)
 
 
 def near(part: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant; else the names there are; a dash where there are none."""
-    names = sorted(known)
+    """The known name that was probably meant; else the names there are; a dash where there are none. Never the name itself."""
+    names = sorted({*known} - {part})
     return next(iter(difflib.get_close_matches(part, names, 1, 0.6)), ", ".join(names[:8]) or "—")
 
 
@@ -97,21 +100,21 @@ def short(value: object) -> str:
 
 
 def _mistake(details: ErrorDetails, model: type[BaseModel], located: Located, base: Path, where: str) -> FatalError:
-    inner = _without_tags(details, located, base)
-    path = (*base, *inner)
-    if details["type"] == "extra_forbidden":
-        return unknown_key(located, path, _keys(model, inner[:-1]), dotted(path[:-1]) or where or located.file)
-    if details["type"] == "missing":
-        shown = dotted(path[:-1]) or where or located.file
-        return FatalError("HUB-E3007", place=located.place(path[:-1]), where=shown, key=str(path[-1]))
-    return wrong(located, path, _expected(details), details["input"])
-
-
-def _without_tags(details: ErrorDetails, located: Located, base: Path) -> Path:
-    """Where the mistake stands in the file: pydantic puts the member of a union that it tried, like `list[str]`, into the path."""
     value: Any = located.value
     for part in base:
         value = value[part]
+    inner = without_tags(details, value)
+    path = (*base, *inner)
+    if details["type"] == "extra_forbidden":
+        return unknown_key(located, path, keys_at(model, inner[:-1]), dotted(path[:-1]) or where or located.file)
+    if details["type"] == "missing":
+        shown = dotted(path[:-1]) or where or located.file
+        return FatalError("HUB-E3007", place=located.place(path[:-1]), where=shown, key=str(path[-1]))
+    return wrong(located, path, wanted(details, default_at(model, inner)), details["input"])
+
+
+def without_tags(details: ErrorDetails, value: Any) -> Path:
+    """Where in `value` the mistake stands: pydantic puts the member of a union that it tried, like `list[str]`, into the path."""
     inner, last = list[str | int](), len(details["loc"]) - 1
     for at, part in enumerate(details["loc"]):
         entries = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
@@ -123,28 +126,24 @@ def _without_tags(details: ErrorDetails, located: Located, base: Path) -> Path:
     return tuple(inner)
 
 
-_SHAPES = {
-    "string": '"…"', "int": "10", "float": "1.5", "bool": "true", "list": "[…]", "tuple": "[…]", "dict": "{…}",
-    "mapping": "{…}", "model": "{…}",
-}  # fmt: skip
-"""What a value of each kind looks like in YAML; it reads the same in every language."""
-
-
-def _expected(details: ErrorDetails) -> str:
-    context, kind = details.get("ctx", {}), details["type"]
-    for name, sign in (("expected", ""), ("pattern", ""), ("gt", "> "), ("ge", ">= "), ("lt", "< "), ("le", "<= ")):
-        if name in context:
-            return f"{sign}{context[name]}"
-    return str(context["error"]) if "error" in context else _SHAPES.get(kind.split("_")[0], kind)
-
-
-def _keys(model: type[BaseModel], path: Path) -> set[str]:
+def keys_at(model: type[BaseModel], path: Path) -> set[str]:
     """The keys that may stand at `path`: found by walking the models down that path."""
+    return {info.alias or key for each in _models_at(model, path) for key, info in each.model_fields.items()}
+
+
+def default_at(model: type[BaseModel], path: Path) -> object:
+    """The default of the setting at `path`: the best example of it. None for what has none, or none that shows anything."""
+    above = _models_at(model, path[:-1]) if path else []
+    fields = [info for each in above for key, info in each.model_fields.items() if (info.alias or key) == path[-1]]
+    return next((info.default for info in fields if type(info.default) in (int, float, str) and info.default), None)
+
+
+def _models_at(model: type[BaseModel], path: Path) -> list[type[BaseModel]]:
     models = [model]
     for part in path:
         fields = [info for each in models for key, info in each.model_fields.items() if (info.alias or key) == part]
         models = [found for info in fields for found in _models(info.annotation)] or models
-    return {info.alias or key for each in models for key, info in each.model_fields.items()}
+    return models
 
 
 def _models(annotation: object) -> Iterator[type[BaseModel]]:

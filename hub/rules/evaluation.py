@@ -20,6 +20,7 @@ from cel_expr_python import cel
 
 from hub.errors import HubError, Place, RejectedError
 from hub.rules.checking import near
+from hub.rules.complaints import TYPES, in_words
 from hub.rules.documents import Json, Path, sizes
 from hub.rules.effort import LIMIT, Effort
 from hub.rules.reading import Missing, PathRead, follow
@@ -192,7 +193,8 @@ class Expression:
 
     def _failed(self, reason: str) -> RejectedError:
         cleaned = re.sub(r"^[A-Z_]+: | \[[A-Z_]+\]$", "", reason)
-        return RejectedError("HUB-E3121", place=self.place, expression=self.text, reason=cleaned)
+        kind = "types" if cleaned.startswith(TYPES) else "value"
+        return RejectedError("HUB-E3121", place=self.place, expression=self.text, reason=in_words(cleaned), kind=kind)
 
     def _json(self, result: Any, left: Budget) -> Json:
         """CEL's value as JSON has it. Maps are sorted: CEL keeps no order, and the same event must give the same bytes."""

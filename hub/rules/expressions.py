@@ -10,6 +10,7 @@ from cel_expr_python import cel
 
 from hub.errors import FatalError, Place
 from hub.rules.checking import near
+from hub.rules.complaints import USAGE, in_words, usage, width
 from hub.rules.documents import Document, Json, Path, is_whole
 from hub.rules.effort import effort
 from hub.rules.evaluation import Condition, Expression, Scope, within
@@ -112,17 +113,18 @@ def _compile_error(reason: str, text: str, place: Place, names: frozenset[str]) 
     line, column, said = (int(found[1]), int(found[2]), found[3]) if found else (1, 1, reason)
     offset = sum(len(row) + 1 for row in text.split("\n")[: line - 1]) + column - 1
     said = re.sub(r", expecting \{.*\}$| expecting \{.*\}$", "", said)
-    undeclared = re.match(r"undeclared reference to '([^'.]+)", said)
-    if undeclared:
-        # CEL points at the end of such a name; its start is what a reader looks for.
-        offset = next((token.at for token in tokens(text) if token.text == undeclared[1]), offset)
-        return FatalError(
-            "HUB-E3114",
-            place=within(place, text, offset),
-            expression=text,
-            name=undeclared[1],
-            near=near(undeclared[1], {*names, *FUNCTIONS}),
-        )
+    called = re.match(r"(?:undeclared reference to|found no matching overload for) '([^'.]+)", said)
+    name = called[1] if called else ""
+    # CEL points at the end of such a name; its start is what a reader looks for.
+    start = next((token.at for token in tokens(text) if token.text == name), offset)
+    if name in USAGE:
+        return FatalError("HUB-E3116", place=within(place, text, start), expression=text, name=name, usage=usage(name))
+    if called and said.startswith("undeclared"):
+        seen = {"expression": text, "name": name, "near": near(name, {*names, *FUNCTIONS})}
+        return FatalError("HUB-E3114", place=within(place, text, start), **seen)
     rows = text.split("\n")
-    pointed = f"{rows[line - 1] if line <= len(rows) else ''}\n{'.' * (column - 1)}^"
-    return FatalError("HUB-E3110", place=within(place, text, offset), expression=text, reason=said, pointed=pointed)
+    row = rows[line - 1] if line <= len(rows) else ""
+    pointed = f"{row}\n  {'.' * width(row[: column - 1])}^"
+    return FatalError(
+        "HUB-E3110", place=within(place, text, offset), expression=text, reason=in_words(said), pointed=pointed
+    )

@@ -24,10 +24,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
-from hub.errors import FatalError, HubError
+from hub.errors import LANGUAGES, FatalError, HubError
 from hub.rules.checking import Strict, Titled, check, dotted, near, short, unknown_key, wrong
 from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression
+from hub.rules.expecting import KINDS, Wanted, of_kind, of_pattern, plainly
 from hub.rules.expressions import Engine
 from hub.rules.people import People
 from hub.rules.places import Located, Path
@@ -162,7 +163,7 @@ class _Reader:
             return None
         names = [name for name in told if name != "key"]
         if len(names) != 1:
-            self._wrong(wrong(self.located, ("for each",), '{line: "${event.data.lines}", key: "…"}', told))
+            self._wrong(wrong(self.located, ("for each",), EACH, told))
             return None
         items = self._template(told[names[0]], ("for each", names[0]))
         self._take_name(names[0], ("for each", names[0]))
@@ -170,7 +171,7 @@ class _Reader:
         if items is None or (key is None and "key" in told):
             return None
         if not isinstance(items.root, Expression):
-            self._wrong(wrong(self.located, ("for each", names[0]), "${…}", told[names[0]]))
+            self._wrong(wrong(self.located, ("for each", names[0]), EXPRESSION, told[names[0]]))
             return None
         return ForEach(names[0], items.root, key)
 
@@ -188,7 +189,7 @@ class _Reader:
 
     def _request(self, step: dict[str, dict[str, Any]], path: Path, defined: set[str]) -> Request | None:
         if len(step) != 1:
-            self._wrong(wrong(self.located, path, "task.create: {…}", ", ".join(step)))
+            self._wrong(wrong(self.located, path, ONE_COMMAND, ", ".join(step)))
             return None
         ((type_, given),) = step.items()
         path = (*path, type_)
@@ -214,7 +215,7 @@ class _Reader:
         if name is None:
             return None
         if not isinstance(name, str) or name in defined:
-            self._wrong(wrong(self.located, (*path, "as"), "project", name))
+            self._wrong(wrong(self.located, (*path, "as"), A_NAME, name))
             return None
         self._take_name(name, (*path, "as"))
         return name
@@ -260,7 +261,7 @@ class _Reader:
             except ValidationError:
                 self._wrong(wrong(self.located, path, expected, value))
                 return None
-        return Argument(template, accepts, expected, self.located.place(path))
+        return Argument(template, accepts, expected.expected, self.located.place(path))
 
     def _check_promises(self, template: Template, defined: set[str]) -> None:
         """A promise is a whole value: its text is known only when the earlier command is done."""
@@ -302,12 +303,20 @@ def expressions_of(request: Request) -> list[Expression]:
     return [expression for argument in request.arguments.values() for expression in argument.template.expressions]
 
 
-def _shape(accepts: TypeAdapter[Any]) -> str:
-    """What an argument must be, written so that it reads the same in every language."""
+def _shape(accepts: TypeAdapter[Any]) -> Wanted:
+    """What an argument must be."""
     schema = accepts.json_schema()
-    options = [schema, *schema.get("anyOf", ())]
-    shapes = [str(option.get("pattern") or _WORDS.get(option.get("type"), "")) for option in options]
-    return " | ".join(dict.fromkeys(shape for shape in shapes if shape)) or short(schema)
+    options = [option for option in (schema, *schema.get("anyOf", ())) if option.get("type", "null") != "null"]
+    shapes = [
+        of_pattern(option["pattern"]) if "pattern" in option else of_kind(*KINDS[option["type"]]) for option in options
+    ]
+    if not shapes:
+        return plainly(short(schema))
+    zh, en = (dict.fromkeys(shape.expected[language] for shape in shapes) for language in LANGUAGES)
+    return of_kind(" 或 ".join(zh), " or ".join(en))
 
 
-_WORDS = {"string": '"…"', "integer": "10", "number": "1.5", "boolean": "true", "object": "{…}", "array": "[…]"}
+EACH = of_kind("一个列表和它的 key", "a list and its key", '{line: "${event.data.lines}", key: "${line.sku}"}')
+EXPRESSION = of_kind("一个表达式", "one expression", '"${event.data.lines}"')
+ONE_COMMAND = of_kind("每项一条命令", "one command an entry", "- task.create: {…}")
+A_NAME = of_kind("没有用过的名称", "a name that was not used before", "project")

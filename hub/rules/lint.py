@@ -166,7 +166,7 @@ def _failure(attempt: Attempt, scope: Scope, unsure: Collection[str]) -> Rejecte
         if error.code == "HUB-E3120":
             return error if lacking and lacking[1] not in unsure else None
         if error.code in TYPED:
-            mistyped = error.code != "HUB-E3121" or "No matching overload" in str(error.seen.get("reason"))
+            mistyped = error.code != "HUB-E3121" or error.seen.get("kind") == "types"
             return error if mistyped and not attempt.reads(unsure) else None
         return error if error.code in DOUBTFUL and not attempt.reads(unsure) else None
     return None

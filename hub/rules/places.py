@@ -125,6 +125,17 @@ def mask(text: str, secrets: set[str]) -> str:
     return text
 
 
+def mask_facts(facts: Mapping[str, Any], secrets: set[str]) -> dict[str, Any]:
+    """An error's facts without any secret; of one that reads differently by language, in every language."""
+    return {name: _masked(fact, secrets) for name, fact in facts.items()}
+
+
+def _masked(fact: Any, secrets: set[str]) -> Any:
+    if isinstance(fact, Mapping):
+        return {language: mask(str(text), secrets) for language, text in fact.items()}
+    return mask(fact, secrets) if isinstance(fact, str) else fact
+
+
 def _reason(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 

@@ -15,6 +15,7 @@ from hub.errors import Place, RejectedError
 from hub.rules.checking import short
 from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression, Scope
+from hub.rules.expecting import Words
 from hub.rules.people import PREFIX, People
 from hub.rules.templates import Template
 from schemas.catalog import event_spec
@@ -36,7 +37,7 @@ class Argument:
 
     template: Template
     accepts: TypeAdapter[Any]
-    expected: str
+    expected: Words
     place: Place
 
     @functools.cached_property

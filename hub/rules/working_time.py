@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from calendar import monthrange
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -12,7 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 if TYPE_CHECKING:
     from holidays import HolidayBase
 
-from hub.errors import FatalError, Place, RejectedError
+from hub.errors import FatalError, RejectedError
+from hub.rules.expecting import Wanted, both, of_choices, of_kind
 from hub.rules.places import Located
 from schemas.event import moment
 
@@ -86,7 +89,9 @@ def _own_days(calendar: Located) -> dict[date, bool]:
     told = calendar.sound().value or {}
     days = told.get("days", {}) if isinstance(told, dict) else None
     if not isinstance(days, dict) or set(told) - {"days"}:
-        raise _wrong("calendar.yaml", told, (), calendar)
+        raise _wrong(
+            "calendar.yaml", told, (), calendar, of_kind("映射 days", "a map of days", "days: {2027-02-14: work}")
+        )
     return {_date(key, calendar): _is_work(value, key, calendar) for key, value in days.items()}
 
 
@@ -95,24 +100,35 @@ def _date(text: str, calendar: Located) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         place = calendar.key_place(("days", text))
-        raise FatalError("HUB-E3001", place=place, setting="days", expected="2027-02-14", got=text) from error
+        seen = {"setting": "days", "got": text[:60], **_wanted_day(text)._asdict()}
+        raise FatalError("HUB-E3001", place=place, **seen) from error
+
+
+def _wanted_day(text: str) -> Wanted:
+    """A day of the calendar; of one that would be none, how far its month goes."""
+    found = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)", text)
+    if found is None or found[1] == "0000":
+        return of_kind("日期", "a day", "2027-02-14")
+    year, month, day = map(int, found.groups())
+    last = monthrange(year, month)[1]
+    return Wanted(
+        both(
+            f"日历上有的日子（{year} 年 {month} 月没有 {day} 日）",
+            f"a day that there is ({year}-{month:02} has no day {day})",
+        ),
+        both(f"改成 {year} 年 {month} 月 1 至 {last} 日中的一天", f"name a day of {year}-{month:02}, from 1 to {last}"),
+    )
 
 
 def _is_work(value: object, key: str, calendar: Located) -> bool:
     if value not in (WORK, OFF):
-        raise _wrong(f"days.{key}", value, ("days", key), calendar, expected=f"{WORK} | {OFF}")
+        raise _wrong(f"days.{key}", value, ("days", key), calendar, of_choices([WORK, OFF], value))
     return value == WORK
 
 
-def _wrong(
-    setting: str,
-    got: object,
-    path: tuple[str | int, ...],
-    calendar: Located,
-    expected: str = "days: {2027-02-14: work}",
-) -> FatalError:
-    place: Place = calendar.place(path)
-    return FatalError("HUB-E3001", place=place, setting=setting, expected=expected, got=str(got)[:60])
+def _wrong(setting: str, got: object, path: tuple[str | int, ...], calendar: Located, expected: Wanted) -> FatalError:
+    seen = {"setting": setting, "got": str(got)[:60], **expected._asdict()}
+    return FatalError("HUB-E3001", place=calendar.place(path), **seen)
 
 
 def _is_known(country: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hub.cli.validate import lines, width
+from hub.cli.validate import lines
 from hub.errors import FatalError, Place
+from hub.rules.complaints import width
 from tests.unit.hub.cli.conftest import Hub
 
 

@@ -23,17 +23,17 @@ def of_settings(text: str) -> HubError:
 @pytest.mark.parametrize(
     ("text", "zh", "en"),
     [
-        ("web: {port: a}", "web.port 应为 整数，例如 8600，收到 'a'", "web.port should be a whole number, for example 8600, not 'a'"),
-        ("kafka: {port: x}", "kafka.port 应为 整数，例如 19092，收到 'x'", "kafka.port should be a whole number, for example 19092, not 'x'",
-        ),
-        ("language: eng", "language 应为 zh-CN、en 之一，收到 'eng'", "language should be one of zh-CN, en, not 'eng'"),
-        ("web: {port: 99999}", "web.port 应为 <= 65535，收到 99999", "web.port should be <= 65535, not 99999"),
-        ("web: x", "web 应为 映射 {…}，收到 'x'", "web should be a map {…}, not 'x'"),
+        ("web: {port: a}", "整数，例如 8600", "a whole number, for example 8600"),
+        ("kafka: {port: a}", "整数，例如 19092", "a whole number, for example 19092"),
+        ("language: a", "zh-CN、en 之一", "one of zh-CN, en"),
+        ("name: {}", "文本，例如 hub", "a text, for example hub"),
+        ("web: a", "映射 {…}", "a map {…}"),
     ],
-)  # fmt: skip
+)
 def test_what_a_setting_should_be(text: str, zh: str, en: str) -> None:
     error = of_settings(text)
-    assert (error.message("zh-CN"), error.message("en")) == (zh, en)
+    assert f"应为 {zh}，收到" in error.message("zh-CN")
+    assert f"should be {en}, not" in error.message("en")
 
 
 def test_advice() -> None:

@@ -34,6 +34,7 @@ from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog
 from hub.garbage import collect_seldom
 from hub.health.watch import watch_of
+from hub.heartbeat import Heart
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger.ledger import Ledger
@@ -94,6 +95,7 @@ class Program:
     async def run(self) -> None:
         """Start everything, wait for SIGTERM or SIGINT, stop everything."""
         self._loop = asyncio.get_running_loop()
+        Heart.of_environment().follow(self._loop)
         for signal_ in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signal_, self._stop.set)
         clock = SystemClock()

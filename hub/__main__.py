@@ -13,6 +13,7 @@ import structlog
 
 from hub.errors import HubError
 from hub.garbage import collect_seldom
+from hub.heartbeat import Heart
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.logs import configure
@@ -64,6 +65,7 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
+    Heart.of_environment().follow(asyncio.get_running_loop())
     await app.start()
     collect_seldom()
     watching = asyncio.create_task(news.watch())

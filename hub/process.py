@@ -99,6 +99,10 @@ class Process:
             self._child.kill()
         return self.join()
 
+    def kill(self) -> None:
+        """SIGKILL, which ends a process that stands still, too; returns at once."""
+        self._child.kill()
+
     @property
     def _child(self) -> subprocess.Popen[str]:
         if self._popen is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ import uvicorn
 
 from hub.errors import FatalError, HubError
 from hub.event_log import EventLog
+from hub.heartbeat import Heart
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger.database import DAMAGED, set_aside
@@ -142,6 +144,7 @@ class Server(uvicorn.Server):
         self.live, self.ready = live, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        Heart.of_environment().follow(asyncio.get_running_loop())
         await super().startup(sockets)
         if self.started:
             self.ready()

@@ -153,6 +153,15 @@ def _lines(what: str, facts: Mapping[str, Any]) -> list[str]:
             line = text("  ✘ {program} 意外退出（{code}），正在重启", "  ✘ {program} ended ({code}), starting it again")
             more = [*facts["last"], *([text("日志 {log}", "log {log}").format_map(facts)] if facts["log"] else [])]
             return [line.format_map(facts), *(f"      {each}" for each in more)]
+        case "frozen":
+            said = text(
+                "  ! {program} 停住不动，再不动就重启它", "  ! {program} stands still; it is restarted if it goes on so"
+            )
+            return [said.format_map(facts)]
+        case "ending":
+            return [
+                text("  ✘ {program} 一直不动，结束它", "  ✘ {program} still stands still: ending it").format_map(facts)
+            ]
         case "alarm":
             mark = "✘" if facts["level"] == "error" else "!"
             told = (facts.get(name) for name in ("program", "instance", "place", "code", "reason"))

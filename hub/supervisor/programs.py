@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from hub.process import Process
+from hub.heartbeat import Pulse
+from hub.process import Process, stands_still
 from hub.supervisor.restarts import BackOff
+from hub.supervisor.stillness import Finding, Stillness
 
 GRACE = 20.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -46,6 +48,11 @@ class Program:
     back_off: BackOff = field(default_factory=BackOff)
     process: Process | None = None
     restarts: int = 0
+    finding: Finding = "well"
+    """What the newest look has found of its present run."""
+    _stillness: Stillness = field(default_factory=Stillness)
+    _pulse: Pulse | None = None
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -67,20 +74,47 @@ class Program:
     def _run(self) -> tuple[int, list[str]]:
         with contextlib.ExitStack() as stack:
             log = _opened(self.plan.log, stack)
+            pulse = stack.enter_context(self._listening())
             process = Process(
                 self.plan.command,
                 self.plan.directory,
-                self.plan.environment,
+                {**self.plan.environment, **pulse.environment},
                 sink=lambda line: self._take(log, line),
-                inherits=self.plan.inherits,
+                inherits=(*self.plan.inherits, pulse.writing),
             )
             process.start()
+            pulse.given()
             self.process = process
             self.told(self.plan.name, "started", process.pid, ())
             if self._stopping.is_set():
                 process.stop(GRACE)
             code = process.join()
         return code, list(process.tail)[-20:]
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[Pulse]:
+        """A pulse for one run, which `look` reads meanwhile."""
+        pulse = Pulse.new()
+        with self._looking:
+            self._pulse, self._stillness, self.finding = pulse, Stillness(), "well"
+        try:
+            yield pulse
+        finally:
+            with self._looking:
+                self._pulse, self.finding = None, "well"
+                pulse.close()
+
+    def look(self, now: float) -> Finding:
+        """Look whether it stands still; one that is `dead` is killed, and its keeper starts it again."""
+        with self._looking:
+            pid = self.pid
+            if self._pulse is None or pid is None or self._stopping.is_set():
+                return "well"
+            found = self._stillness.look(now, beaten=self._pulse.beaten(), is_stopped=stands_still(pid))
+            if found == "dead" and self.process is not None:
+                self.process.kill()
+            self.finding = found
+            return found
 
     def _take(self, log: TextIO | None, line: str) -> None:
         _write(log, line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -12,15 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka, ports
+from hub.embedded_kafka import BrokerPlan, EmbeddedKafka, ports, wire
 from hub.errors import FatalError, HubError, RetryableError
 from hub.home import Home
 from hub.kafka_log import KafkaLog
+from hub.process import stands_still
 from hub.ready import is_ready
 from hub.supervisor.alarms import Alarms, plain
 from hub.supervisor.programs import Plan, Program
 from hub.supervisor.restarts import BackOff
 from hub.supervisor.run_folder import RunFolder
+from hub.supervisor.stillness import BROKER, LOOK, Finding, Stillness
 
 PROGRAMS = ("worker", "connectors", "projections")
 READY_SECONDS = 90.0
@@ -47,6 +50,8 @@ class Supervisor:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _noting: threading.Lock = field(default_factory=threading.Lock)
     _alarms: Alarms = field(default_factory=Alarms)
+    _frozen: set[str] = field(default_factory=set)
+    _broker_run: tuple[int, Stillness] | None = None
     _door: socket.socket | None = None
     """Where pushes arrive. It stays open while the program behind it restarts: who comes meanwhile waits, and is not refused."""
 
@@ -72,6 +77,7 @@ class Supervisor:
             self.programs.append(program)
             program.start()
         self._note()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
         self._until_ready()
 
     def _refuse_strangers(self) -> None:
@@ -134,6 +140,36 @@ class Supervisor:
                 self.say("restarted", {"program": "broker"})
                 return
 
+    def _watch(self) -> None:
+        """Look for programs that stand still: say so, and end those that go on with it, as their keepers start them again."""
+        while not self._stopping.wait(LOOK):
+            found: dict[str, Finding] = {program.plan.name: program.look(time.monotonic()) for program in self.programs}
+            found["broker"] = self._look_at_broker()
+            frozen = {name for name, finding in found.items() if finding != "well"}
+            for name in frozen - self._frozen:
+                self.say("frozen", {"program": name})
+            for name, finding in found.items():
+                if finding == "dead":
+                    self.say("ending", {"program": name})
+            if frozen != self._frozen:
+                self._frozen = frozen
+                self._note()
+
+    def _look_at_broker(self) -> Finding:
+        """As `Program.look`; the broker beats by answering."""
+        broker = self.broker
+        if broker is None or not broker.running:
+            return "well"
+        pid = broker.pid
+        if self._broker_run is None or self._broker_run[0] != pid:
+            self._broker_run = (pid, Stillness(BROKER))
+        answered = wire.ask(int(self.bootstrap.rpartition(":")[2])) is not None
+        found = self._broker_run[1].look(time.monotonic(), beaten=answered, is_stopped=stands_still(pid))
+        if found == "dead" and broker.running and not self._stopping.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return found
+
     def _plan(self, name: str) -> Plan:
         module = {"worker": "hub"}.get(name, name)
         command = [sys.executable, "-m", module, "--home", str(self.home.path)]
@@ -187,6 +223,7 @@ class Supervisor:
             kafka=self.bootstrap,
             web=self.url,
             programs=pids,
+            frozen=sorted(self._frozen),
             restarts={program.plan.name: program.restarts for program in self.programs},
         )
 

@@ -63,6 +63,10 @@ class RunningHub:
         log = self.data / "up.log"
         return log.read_text("utf-8", "replace")[-1500:] if log.exists() else ""
 
+    def said(self, what: str) -> int:
+        """How often its supervisor has said this."""
+        return (self.data / "up.log").read_bytes().count(f'"what":"{what}"'.encode())
+
     def stop(self) -> None:
         """As Ctrl-C does; it must come to an end in order."""
         assert self.process is not None

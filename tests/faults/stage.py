@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import orjson
+
 from tests.acceptance.acme import environment
 from tests.acceptance.outside import Mischief, Outside
 from tests.acceptance.running import RunningHub, running_hub, until
@@ -114,17 +116,23 @@ class Stage:
         return told.get("HUB_LEDGER") or f"sqlite:///{self.folder}/data/ledger.sqlite"
 
     @contextlib.contextmanager
-    def without(self, program: str) -> Iterator[None]:
-        """A program is killed, and its supervisor stands still so that it does not come again before the end of the block."""
+    def unwatched(self) -> Iterator[None]:
+        """The supervisor stands still for the time of the block: it ends and starts nothing, as on a machine without one."""
         assert self.hub.process is not None
-        pid = self.pid(program)
         self.hub.process.send_signal(signal.SIGSTOP)
         try:
-            os.kill(pid, signal.SIGKILL)
-            until(lambda: not is_running(pid), LONGEST, f"{program} is gone")
             yield
         finally:
             self.hub.process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def without(self, program: str) -> Iterator[None]:
+        """A program is killed, and its supervisor stands still so that it does not come again before the end of the block."""
+        pid = self.pid(program)
+        with self.unwatched():
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not is_running(pid), LONGEST, f"{program} is gone")
+            yield
 
     def environment_of(self, program: str) -> dict[str, str]:
         """The environment that a program was started in."""
@@ -151,6 +159,11 @@ class Stage:
         until(lambda: self.has_project(number), LONGEST, f"deal {number} has a project: {self.hub.last_words()}")
         self.recoveries.append(time.monotonic() - began)
         self.measure()
+
+    def frozen(self) -> list[str]:
+        """The programs that the supervisor has seen to stand still."""
+        told: list[str] = orjson.loads((self.hub.data / "run" / "notes.json").read_bytes()).get("frozen", [])
+        return told
 
     def has_project(self, number: int) -> bool:
         """Whether a deal has come out at the other end."""

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from hub.errors import FatalError
+from hub.heartbeat import VARIABLE, Heart, Pulse
 from hub.home import Home
+from hub.process import stands_still
 from hub.ready import is_ready, say_ready
 from hub.supervisor.programs import Plan, Program, rotate
 from hub.supervisor.restarts import FIRST, MOST, STEADY, BackOff
@@ -53,6 +55,60 @@ def test_a_program_that_is_killed_is_started_again_and_stops_when_told(tmp_path:
     assert ("ended", -signal.SIGKILL) in said
     assert kept.restarts == 1
     assert "up" in (tmp_path / "logs" / "sleeper.log").read_text("utf-8")
+
+
+BEATS = """
+import asyncio
+from hub.heartbeat import Heart
+
+async def live():
+    Heart.of_environment().follow(asyncio.get_running_loop())
+    print("up", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(live())
+"""
+
+
+def test_a_program_that_stands_still_is_killed_and_started_again(tmp_path: Path) -> None:
+    said: list[tuple[str, int | None]] = []
+    kept = program(tmp_path, BEATS, said)
+    kept.start()
+    until(lambda: kept.process is not None and "up" in kept.process.tail, 10, "it runs")
+    first = kept.pid
+    assert first is not None
+    now = iter(range(1000))
+    until(lambda: kept.look(next(now)) == "well" and kept._stillness.heard, 10, "it beats")
+    os.kill(first, signal.SIGSTOP)
+    until(lambda: stands_still(first), 10, "it stands still")
+    found = [kept.look(next(now)) for _ in range(10)]
+    assert found[:2] == ["well", "well"]
+    assert found[4] == "frozen"
+    assert "dead" in found
+    until(lambda: kept.pid not in (None, first), 10, "it runs again")
+    assert kept.look(next(now)) == "well"
+    kept.stop(5)
+    assert ("ended", -signal.SIGKILL) in said
+
+
+def test_a_heart_beats_only_into_the_pipe_that_it_was_given(tmp_path: Path) -> None:
+    pulse = Pulse.new()
+    assert not pulse.beaten()
+    heart = Heart.of_environment(pulse.environment)
+    heart.beat()
+    assert pulse.beaten()
+    assert not pulse.beaten()
+    other = os.open(tmp_path / "precious", os.O_CREAT | os.O_RDWR)
+    stranger = {VARIABLE: f"{other}:{os.fstat(other).st_ino}"}
+    for environ in (stranger, {VARIABLE: f"{pulse.writing}:1"}, {VARIABLE: "no"}, {}):
+        Heart.of_environment(environ).beat()
+    assert os.fstat(other).st_size == 0
+    assert not pulse.beaten()
+    for _ in range(200_000):
+        heart.beat()  # nobody reads: it never waits
+    os.close(other)
+    pulse.close()
+    heart.beat()
 
 
 def test_an_alarm_of_a_program_is_said_as_it_is_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -53,12 +54,19 @@ class Process:
             return
         self._popen = child
         self._begun.set()
-        with child:
-            for line in child.stdout or ():
-                self.tail.append(line.rstrip())
-                if self._sink is not None:
-                    self._sink(line.rstrip())
-        self._ended.set()
+        try:
+            with child:
+                for line in child.stdout or ():
+                    self._take(line.rstrip())
+        finally:
+            self._ended.set()
+
+    def _take(self, line: str) -> None:
+        """A sink that fails must end neither the reading, or the child blocks, nor what waits for its end."""
+        self.tail.append(line)
+        if self._sink is not None:
+            with contextlib.suppress(Exception):
+                self._sink(line)
 
     def _launch(self) -> subprocess.Popen[str]:
         tether = str(Path(__file__).with_name("tether.py"))

@@ -37,6 +37,8 @@ WEB_PORT = 8600
 PAUSE = 12.0
 """Seconds between two deals when people watch."""
 PATIENCE = 120.0
+GRACE = 10.0
+"""Seconds that Tryton gets to end."""
 TASKS = 3
 """Tasks that one won deal becomes."""
 
@@ -73,14 +75,14 @@ def demo(
         )
     )
     began = time.monotonic()
-    with tryton(root / "tryton") as (settings, ask):
+    with tryton(root / "tryton") as (settings, ask, kill):
         _make_home(root, settings)
         os.environ.update(environment(settings))
         home = Home.load(root)
         teller = Teller(json)
         supervisor = Supervisor(home, teller)
         summary: dict[str, Any] | None = None
-        with supervisor.run.claim(), running(supervisor, teller):
+        with supervisor.run.claim(), running(supervisor, teller, kill):
             if once:
                 summary = _once(home, supervisor, ask, began)
             else:
@@ -122,17 +124,22 @@ def _make_home(root: Path, settings: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def tryton(root: Path) -> Iterator[tuple[dict[str, str], Ask]]:
-    """A real Tryton in a process of its own: its settings, and a way to have its people do something."""
+def tryton(root: Path) -> Iterator[tuple[dict[str, str], Ask, Callable[[], None]]]:
+    """A real Tryton in a process of its own: its settings, a way to have its people do something, and one to kill it."""
     command = [sys.executable, "-m", "connectors.tryton.demo", str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             settings = _heard(process, "settings")
-            yield settings["settings"], lambda asked: _ask(process, asked)
+            yield settings["settings"], lambda asked: _ask(process, asked), process.kill
         finally:
-            if process.stdin:
-                process.stdin.close()
+            with contextlib.suppress(OSError):
+                if process.stdin:
+                    process.stdin.close()
             process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _ask(process: subprocess.Popen[str], asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,11 +155,14 @@ def _heard(process: subprocess.Popen[str], *wanted: str) -> dict[str, Any]:
     """Its next answer; what it says of its progress goes to the terminal."""
     import orjson
 
+    from hub.cli.up import unheard
+
     assert process.stdout is not None
     for line in process.stdout:
         heard: dict[str, Any] = orjson.loads(line)
         if "progress" in heard:
-            say(f"  · {heard['progress']}")
+            with unheard():
+                say(f"  · {heard['progress']}")
         if any(name in heard for name in wanted):
             return heard
     raise RetryableError("HUB-E1014")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, text, warn
+from hub.cli.stopping import Stopping, ToldToStop
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, say_no_more, text, warn
 from hub.errors import FatalError
 
 if TYPE_CHECKING:
@@ -60,43 +59,43 @@ def refuse_errors(home: Home) -> None:
         raise FatalError("HUB-E1012", count=len(errors), home=home.path)
 
 
-class ToldToStop(BaseException):
-    """SIGTERM or SIGINT came."""
-
-
-def _told(*_signal: object) -> None:
-    raise ToldToStop
-
-
 @contextlib.contextmanager
-def running(supervisor: Supervisor, teller: Teller) -> Iterator[None]:
+def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Start the hub for the time of the block, and tell its facts; a signal ends the block, and all is stopped in any case.
 
-    A signal that comes before the block is begun raises typer.Exit.
+    A signal that comes before the block is begun raises typer.Exit. One more, at any time from then on, ends everything with
+    SIGKILL, `also_kill` too, and this process with code 130.
     """
     from hub.cli.facts import FactLines
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _told)
+    def kill() -> None:
+        supervisor.kill()
+        also_kill()
+
+    stopping = Stopping(kill)
+    stopping.handle()
     lines: FactLines | None = None
     begun = False
     try:
-        supervisor.start()
-        home = supervisor.home
-        lines = FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact)
-        lines.start()
-        begun = True
-        yield
+        try:
+            supervisor.start()
+            home = supervisor.home
+            lines = FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact)
+            lines.start()
+            begun = True
+            yield
+        finally:
+            stopping.begin()
     except ToldToStop:
         teller("stopping", {})
         if not begun:
             raise typer.Exit from None
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        if lines is not None:
-            lines.stop()
-        supervisor.stop()
+        try:
+            if lines is not None:
+                lines.stop()
+        finally:
+            supervisor.stop()
 
 
 @dataclass
@@ -124,12 +123,13 @@ class Teller:
 
 @contextlib.contextmanager
 def unheard() -> Iterator[None]:
-    """Go on where what is said goes to a file on a full disk: who keeps a program running must not end by it."""
+    """Go on where what is said goes to a full disk or to a reader that has gone: who keeps a hub running must not end by it."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    except BrokenPipeError:
+        say_no_more()  # what is said from now on is said to nobody
+    except (OSError, ValueError):
+        return
 
 
 def _lines(what: str, facts: Mapping[str, Any]) -> list[str]:

@@ -64,7 +64,10 @@ class Program:
     def _keep(self) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
-            code, last = self._run()
+            try:
+                code, last = self._run()
+            except OSError as error:  # no process, no file to open: its keeper must outlive that
+                code, last = 1, [str(error)]
             if self._stopping.is_set():
                 return
             self.told(self.plan.name, "ended", code, last)

@@ -250,17 +250,32 @@ class Supervisor:
         return next(program.pid for program in self.programs if program.plan.name == name)
 
     def stop(self) -> None:
-        """Stop what takes work in, then the other programs at once, then the broker."""
+        """Stop what takes work in, then the other programs at once, then the broker; one that fails to stop leaves none running."""
         self._stopping.set()
-        if self._door is not None:
-            self._door.close()
+        with contextlib.ExitStack() as rest:  # its callbacks are called whatever the ones before raise
+            if self.broker is not None:
+                rest.callback(self.broker.stop)
+            rest.callback(_at_once, [program.stop for program in self.programs])
+            rest.callback(_at_once, [p.stop for p in self.programs if p.plan.name == "connectors"])
+            if self._door is not None:
+                self._door.close()
+
+    def kill(self) -> None:
+        """SIGKILL to everything, at once and without waiting. Only for who leaves right after it."""
+        self._stopping.set()
         for program in self.programs:
-            if program.plan.name == "connectors":
-                program.stop()
-        stopping = [threading.Thread(target=program.stop) for program in self.programs]
-        for thread in stopping:
-            thread.start()
-        for thread in stopping:
-            thread.join()
-        if self.broker is not None:
-            self.broker.stop()
+            if program.process is not None and program.process.running:
+                with contextlib.suppress(OSError, RuntimeError):
+                    program.process.kill()
+        if self.broker is not None and self.broker.running:
+            with contextlib.suppress(OSError, RuntimeError):
+                os.kill(self.broker.pid, signal.SIGKILL)
+
+
+def _at_once(stops: Sequence[Callable[[], None]]) -> None:
+    """Call all beside each other, and wait for all."""
+    threads = [threading.Thread(target=stop, daemon=True) for stop in stops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -58,6 +58,19 @@ def test_kills_one_that_does_not(tmp_path: Path) -> None:
     assert child.stop(grace=0.1) == -signal.SIGKILL
 
 
+def test_a_sink_that_fails_holds_up_neither_the_child_nor_its_end(tmp_path: Path) -> None:
+    """`hub demo` hung in "stopping…" so: its reader had gone, and the thread that reads a program's words with it."""
+
+    def gone(_line: str) -> None:
+        raise BrokenPipeError
+
+    script = "for number in range(20_000): print('a word that has to be taken', number)"
+    child = Process([sys.executable, "-c", script], tmp_path, {"LC_ALL": "C.UTF-8"}, sink=gone)
+    child.start()
+    assert child.wait(30) == 0
+    assert child.stop(grace=1) == 0
+
+
 def test_has_its_own_process_group(tmp_path: Path) -> None:
     """Ctrl-C in the terminal must reach the hub alone: it stops its broker last."""
     child = python("import os; print(os.getpgrp())", tmp_path)

@@ -11,7 +11,8 @@ import typer
 
 from hub.cli import terminal
 from hub.cli.facts import line_of
-from hub.cli.up import Teller, ToldToStop, running
+from hub.cli.stopping import INTERRUPTED, SAME, Stopping, ToldToStop
+from hub.cli.up import Teller, running, unheard
 from hub.supervisor.supervisor import Supervisor
 from tests.events import event
 
@@ -88,3 +89,53 @@ def test_a_signal_while_the_hub_starts_ends_it_in_order(capsys: pytest.CaptureFi
     assert raised.value.exit_code == 0
     assert done == ["stopped"]
     assert "stopping" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "full"), OSError(5, "closed"), ValueError("closed")])
+def test_who_keeps_a_hub_running_does_not_end_by_what_cannot_be_said(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silenced: list[bool] = []
+    monkeypatch.setattr("hub.cli.up.say_no_more", lambda: silenced.append(True))
+
+    def says() -> None:
+        raise error
+
+    with unheard():
+        says()
+    assert silenced == [True] * isinstance(error, BrokenPipeError)
+
+
+class Signals:
+    """Signals that come at certain seconds, and what they did."""
+
+    def __init__(self) -> None:
+        self.now, self.killed, self.left = 0.0, 0, list[int]()
+        self.stopping = Stopping(self._kill, self.left.append, lambda: self.now)
+
+    def _kill(self) -> None:
+        self.killed += 1
+        raise OSError("gone already")
+
+    def come(self, at: float) -> None:
+        self.now = at
+        self.stopping.told()
+
+
+def test_the_first_signal_stops_in_order_and_a_second_one_ends_everything() -> None:
+    signals = Signals()
+    with pytest.raises(ToldToStop):
+        signals.come(10.0)
+    signals.come(10.0 + SAME / 2)  # to the program and to its group
+    assert (signals.killed, signals.left) == (0, [])
+    signals.come(11.5)
+    assert (signals.killed, signals.left) == (1, [INTERRUPTED])
+
+
+def test_a_stop_that_nobody_asked_for_is_not_broken_into_and_can_be_cut_short() -> None:
+    signals = Signals()
+    signals.stopping.begin()
+    signals.come(0.5)
+    assert signals.left == []
+    signals.come(3.0)
+    assert signals.left == [INTERRUPTED]

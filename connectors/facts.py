@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, get_args
 
 import orjson
@@ -23,6 +23,8 @@ OUTSIDE = "/connectors/"
 """What the source of an event that an instance told begins with; the rest is the instance."""
 AHEAD = timedelta(minutes=5)
 """How far a source's clock may be before ours. A later time is brought back to that: no clock may poison what waits on time."""
+OLDEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), timedelta(days=1)
+"""The oldest time that a source may tell, and how far ahead of ours the latest: others stand for "unknown" or "never"."""
 
 ENVELOPE = 32 * 1024
 """Bytes that an event takes beside its data, at the very most: all attributes at their longest, each byte escaped."""
@@ -57,13 +59,16 @@ class Door:
 def event_of(fact: Fact, door: Door) -> Event:
     """The event of a fact, its case not yet settled: `partitionkey` holds what it belongs to, else its subject.
 
-    Raises RejectedError with field and reason for data that the catalogue does not allow, and for more than MAX_BYTES.
+    Raises RejectedError with field and reason for data that the catalogue does not allow, for a time that cannot be, and for more
+    than MAX_BYTES.
     """
     spec = event_spec(fact.type)
     data = _checked(spec, fact, _with_persons(fact.data, spec.model, door))
     anchor = fact.belongs_to or fact.subject
     latest = door.now + AHEAD
     try:
+        if not OLDEST <= fact.time <= door.now + LATEST:
+            raise RejectedError("HUB-E6110", type=fact.type, subject=fact.subject, time=fact.time.isoformat())
         event = Event(
             id=_ids(door.instance, fact.type)(fact.subject, fact.version or door.fallback),
             source=f"{OUTSIDE}{door.instance}",

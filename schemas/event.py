@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import orjson
@@ -26,6 +27,7 @@ TYPE = r"[a-z][a-z0-9]*(\.[a-z][a-z0-9_]*){2,4}"
 REFERENCE = r"[a-z][a-z0-9_-]*/[^\s/]+(/\S.*)?"
 STAMP = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 
+_LEAP = re.compile(r"(.{10}[Tt ][0-9]{2}:[0-9]{2}):60(.*)")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=400)]
 EventType = Annotated[str, StringConstraints(pattern=f"^{TYPE}$", max_length=100)]
 CommandType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*\.[a-z][a-z0-9_]*$", max_length=100)]
@@ -46,10 +48,32 @@ def stamp(moment: datetime) -> str:
 
 def moment(text: str) -> datetime:
     """Read any RFC 3339 time, `Stamp` or not; raises ValueError for other text and for a time without a zone."""
-    read = datetime.fromisoformat(text)
-    if read.tzinfo is None:
+    return read_time(text, None)
+
+
+def read_time(text: str, zone: tzinfo | None) -> datetime:
+    """As `moment`, for a time that may leave its zone to `zone`. A leap second is the moment that follows it."""
+    try:
+        return _in_utc(datetime.fromisoformat(text), zone)
+    except OverflowError as error:
+        raise ValueError(f"no time that there is: {text}") from error
+    except ValueError:
+        leap = _LEAP.fullmatch(text)
+        if leap is None and text == text.upper():
+            raise
+    before = _in_utc(datetime.fromisoformat((f"{leap[1]}:59{leap[2]}" if leap else text).upper()), zone)
+    if leap is None:
+        return before
+    if (before.hour, before.minute) != (23, 59) or before.year == MAXYEAR:
+        raise ValueError(f"no second 60 is there: {text}")
+    return before.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def _in_utc(read: datetime, zone: tzinfo | None) -> datetime:
+    here = read if read.tzinfo else read.replace(tzinfo=zone)
+    if here.tzinfo is None:
         raise ValueError("a time without a zone says nothing")
-    return read.astimezone(UTC)
+    return here.astimezone(UTC)
 
 
 def is_reference(text: str) -> bool:

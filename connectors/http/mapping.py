@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,7 +21,7 @@ from hub.rules.expecting import Words
 from hub.rules.expressions import Engine
 from hub.rules.templates import Template
 from schemas.catalog import event_spec
-from schemas.event import Name, Reference
+from schemas.event import Name, Reference, read_time
 
 NAMES = ("body", "headers")
 _REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
@@ -163,9 +163,8 @@ def _time(entry: Entry, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> dat
         return delivery.received
     value = entry.fields["time"].render(scope)
     try:
-        read = datetime.fromisoformat(value)
-        return (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
+        return read_time(value, zone)
+    except (TypeError, ValueError):
         raise entry.wrong("time", "2026-11-20T10:00:00+08:00", value) from None
 
 

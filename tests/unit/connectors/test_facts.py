@@ -124,11 +124,27 @@ def test_an_event_may_be_so_large_and_no_larger() -> None:
 
 
 def test_a_clock_that_is_far_ahead_is_not_believed_but_remembered() -> None:
-    told = event(time=NOON + timedelta(days=400))
+    told = event(time=NOON + timedelta(hours=20))
     assert told.time == stamp(NOON + timedelta(minutes=5))
-    assert told.claimedtime == stamp(NOON + timedelta(days=400))
+    assert told.claimedtime == stamp(NOON + timedelta(hours=20))
     near = event(time=NOON + timedelta(minutes=5))
     assert (near.time, near.claimedtime) == (stamp(NOON + timedelta(minutes=5)), None)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC),
+        NOON + timedelta(days=2),
+        datetime(9999, 12, 31, tzinfo=UTC),
+    ],
+)
+def test_a_time_that_cannot_be_is_not_believed(time: datetime) -> None:
+    with pytest.raises(RejectedError) as refused:
+        event(time=time)
+    assert (refused.value.code, refused.value.seen["time"]) == ("HUB-E6110", time.isoformat())
+    assert event(time=datetime(1970, 1, 1, tzinfo=UTC)).time == "1970-01-01T00:00:00.000000Z"
 
 
 def test_the_case_is_left_open_between_its_anchor_and_itself() -> None:

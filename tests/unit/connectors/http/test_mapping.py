@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -114,6 +114,15 @@ def test_amounts_keep_every_digit() -> None:
 )
 def test_a_time_without_a_zone_is_the_hubs(at: str, moment: datetime) -> None:
     assert _fact(at=at).time == moment
+
+
+def test_rfc_3339_is_read_whole() -> None:
+    after = datetime(2016, 12, 31, 16, tzinfo=UTC)
+    for at in ("2016-12-31T15:59:59Z", "2016-12-31t15:59:59z"):
+        assert _fact(at=at).time == after - timedelta(seconds=1)
+    assert _fact(at="2017-01-01T07:59:60+08:00").time == datetime(2017, 1, 1, tzinfo=UTC)
+    assert _fact(at="2017-01-01 07:59:60").time == datetime(2017, 1, 1, tzinfo=UTC)
+    assert _unmapped(at="2016-12-31T15:59:60Z").code == "HUB-E4222"
 
 
 def test_an_instance_may_live_in_another_zone() -> None:

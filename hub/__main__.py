@@ -18,10 +18,12 @@ from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.logs import configure
 from hub.ready import say_ready
+from hub.rules.book import RuleBook
 from hub.topics import ensure_topics
 from hub.worker.app import Processor, make_app
 from hub.worker.guard import PATIENCE, leave
 from hub.worker.late_words import EVERY
+from hub.worker.rule_history import RuleHistory
 from hub.worker.rule_news import RuleNews
 from schemas.topics import EVENTS
 
@@ -58,17 +60,21 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     # A log that is away is told of here by its code, not by Faust's traceback.
     await asyncio.to_thread(ensure_topics, client, replication=home.config.kafka.replication)
     await asyncio.to_thread(events.ends, EVENTS.name)
-    processor = Processor(events, store.rules, events.gathering_writer(), ready=lambda: say_ready(home.data, "worker"))
+    writer = events.gathering_writer()
+    history = await asyncio.to_thread(RuleHistory, events, home.data / "rules-history.json")
+    book = RuleBook(history.history, home.environ)
+    news = RuleNews(store, history, book, events, writer, home.data / "rules-told.json")
+    judged = await asyncio.to_thread(news.begin)
+    processor = Processor(events, judged, writer, lambda: say_ready(home.data, "worker"), history.refresh)
     instance = f"hub-{home.name}-{copy}"
     app = make_app(processor, client, data=home.data, instance=instance, patience=patience, looks=looks)
-    news = RuleNews(store, processor, home.data / "rules-told.json")
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     Heart.of_environment().follow(asyncio.get_running_loop())
     await app.start()
     collect_seldom()
-    watching = asyncio.create_task(news.watch())
+    watching = asyncio.create_task(news.watch(judged))
     if await until_over(app, told):
         leave(EXIT_CRASHED)  # Faust's parts may hang when they are stopped after a crash
     watching.cancel()

@@ -132,14 +132,14 @@ class Case(msgspec.Struct, frozen=True, gc=False):
 
 def _told(known: Entity, event: AnyEvent) -> Entity:
     """Fold an event into its entity. An older version fills in fields that are missing, and takes nothing back."""
-    newer = is_newer(known, event)
+    newer, spec = is_newer(known, event), event_spec(event.type)
     had = () if newer else known.sources
-    fresh = _fresh(event.data, had)
+    fresh = _fresh(event.data, had, spec.untold)
     cleared = _cleared(event, had) if event.clears else ()
     data, mark = {**known.data, **fresh}, (event.source, event.time)
     for name in cleared:
         data.pop(name, None)
-    stage, entered, was = _staged(known, event_spec(event.type), newer)
+    stage, entered, was = _staged(known, spec, newer)
     return Entity(
         known.ref,
         data,
@@ -153,11 +153,11 @@ def _told(known: Entity, event: AnyEvent) -> Entity:
     )
 
 
-def _fresh(told: Mapping[str, Any], had: Container[str]) -> Mapping[str, Any]:
-    """What an event tells that is to be taken in: all that it says, but why it was made and what `had` has already."""
-    if not had and None not in told.values() and "why" not in told:
+def _fresh(told: Mapping[str, Any], had: Container[str], untold: frozenset[str]) -> Mapping[str, Any]:
+    """What an event tells that is to be taken in: not what is `untold` of its entity, as why it was made, nor what `had` has."""
+    if not had and None not in told.values() and untold.isdisjoint(told):
         return told
-    return {key: value for key, value in told.items() if value is not None and key not in had and key != "why"}
+    return {key: value for key, value in told.items() if value is not None and key not in had and key not in untold}
 
 
 def _cleared(event: AnyEvent, had: Container[str]) -> Sequence[str]:

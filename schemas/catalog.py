@@ -30,6 +30,8 @@ class EventSpec:
     opens: bool = False
     version: int = 1
     upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
+    untold: frozenset[str] = frozenset({"why"})
+    """Fields of the data that tell nothing of the entity, and are kept in the log alone."""
 
     @functools.cached_property
     def dataschema(self) -> str:
@@ -62,6 +64,8 @@ def _events(prefix: str, model: Model, *names: str, **stages: str) -> list[Event
     return plain + staged
 
 
+_TEXTS = frozenset({"why", "text"})
+
 _ALL = [
     *_events("crm.opportunity", crm.Opportunity, "changed", created="open", won="won", lost="lost", reopened="open"),
     *_events("crm.account", crm.Account, "changed"),
@@ -83,7 +87,11 @@ _ALL = [
     *_events("desk.approval", desk.Approval, requested="requested", granted="granted", rejected="rejected"),
     *_events("desk.feedback", desk.Feedback, "given"),
     *_events("hub.timer", hub.TimerFired, "fired"),
-    *_events("hub.rule", hub.RuleChange, "changed", "suspended"),
+    EventSpec("hub.rule.changed", hub.RuleChange, version=2, upcasters={1: dict}, untold=_TEXTS),
+    *_events("hub.rule", hub.RuleChange, "suspended"),
+    EventSpec("hub.world.changed", hub.WorldChange, untold=_TEXTS),
+    *_events("hub.rules", hub.RulesAnnounced, "announced"),
+    *_events("hub.rules", hub.RulesInForce, "in_force"),
     *_events("hub.rule", hub.Shadowed, "shadowed"),
     *_events("hub.connector", hub.ConnectorState, "paused", "resumed", "silent"),
     *_events("hub.command", hub.CommandResult, "done", "failed", "parked"),

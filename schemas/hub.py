@@ -16,12 +16,68 @@ class TimerFired(Data):
     name: str = Field(description="what the timer is called")
 
 
+RULES_CASE = "rules/hub"
+"""The case of all that tells which rules judge the log: so it lies in one partition, in one order."""
+
+
 class RuleChange(Data):
-    """A rule file was added, changed, removed or suspended. Subject: `rule/hub/<name>`."""
+    """A rule file was added, changed, removed or suspended. Subject: `rule/hub/<name>`.
+
+    Version 2 carries the text. A text that is too long for one event comes in several, under the same digest.
+    """
 
     digest: str | None = Field(default=None, description="of the new text; None when it is gone")
     previous: str | None = Field(default=None, description="digest of the old text; None when it is new")
     by: str | None = Field(default=None, description="who changed it, where that is known")
+    file: str | None = Field(default=None, description="the file's name below the home")
+    text: str | None = Field(default=None, description="the file's text, before ${env:…} is filled in")
+    part: int = Field(default=1, description="which part of the text this is, from 1 on")
+    parts: int = Field(default=1, description="how many parts the text has")
+
+
+class WorldChange(Data):
+    """What rules can read besides event and case has changed: people, or the calendar. Subject: `world/hub/<what>`."""
+
+    what: str = Field(description="people or calendar")
+    value: str = Field(description="sha256 of the whole text")
+    text: str = Field(description="canonical JSON: of people ids, names, departments and roles, and no accounts")
+    part: int = Field(default=1, description="which part of the text this is, from 1 on")
+    parts: int = Field(default=1, description="how many parts the text has")
+
+
+class RulesAnnounced(Data):
+    """A home has announced its rules, people and calendar: from now on every worker judges by them. Subject: `rules/hub`.
+
+    It comes behind the events that hold the texts, so whoever reads it has read them.
+    """
+
+    ruleset: str = Field(description="hash of `rules`")
+    world: str = Field(description="hash of `people` and `calendar`")
+    rules: dict[str, str] = Field(default_factory=dict, description="every rule's name and digest")
+    people: str = Field(description="sha256 of the text of the people")
+    calendar: str = Field(description="sha256 of the text of the calendar")
+    before: dict[str, int] = Field(
+        default_factory=dict,
+        description="in a log's first announcement: partition and the offset before which unknown rules may have judged",
+    )
+
+
+class RulesInForce(Data):
+    """From an offset of a partition on, this rule set judges its events. Subject: `rules/hub/<partition>`."""
+
+    partition: int = Field(description="which")
+    from_offset: int = Field(description="the first record that is judged so")
+    ruleset: str = Field(description="hash of the rules, as announced")
+    world: str = Field(description="hash of people and calendar, as announced")
+    previous: str | None = Field(default=None, description="the event before this one, of the same partition")
+    doubt_to: int | None = Field(
+        default=None,
+        description="records before this offset may have been judged by the set before, too: a worker ended",
+    )
+    after: dict[str, int] = Field(
+        default_factory=dict,
+        description="each outbox's last sequence before `from_offset`: the same place in a log made anew",
+    )
 
 
 class Shadowed(Data):

@@ -43,9 +43,9 @@ def tell(thing: Thing, event: Event, data: Mapping[str, Any]) -> None:
 
     A null empties the field.
     """
-    newest = _is_newest(thing, event)
+    newest, untold = _is_newest(thing, event), event_spec(event.type).untold
     for name, value in data.items():
-        if name == "why" or (name in thing["sources"] and not newest):
+        if name in untold or (name in thing["sources"] and not newest):
             continue
         thing["sources"][name] = [event.source, event.time]
         if value is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli import rules_history
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, speech, text
 from hub.errors import RejectedError
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from hub.rules.trial import Trial
     from hub.rules.what_if import Tried
 
-rules = typer.Typer(no_args_is_help=True, help="规则：清单、测试、试算 · rules: list, test, dry-run")
+rules = typer.Typer(no_args_is_help=True, help="规则：清单、测试、试算、历史 · rules: list, test, dry-run, history")
+rules.command("history")(rules_history.history)
 
 
 def register(app: typer.Typer) -> None:

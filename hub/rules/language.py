@@ -50,6 +50,8 @@ class World:
     instances: Collection[str] | None = None
     """None: not known, so that `in:` is not checked."""
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    any_type: bool = False
+    """Whether a rule may wait for types that are not known here: one from the log may be older or newer than this program."""
 
 
 class _Scope(Strict):
@@ -141,7 +143,7 @@ class _Reader:
         types = self.told.when if isinstance(self.told.when, list) else [self.told.when]
         known = {*EVENTS, *self.world.fields}
         for at, type_ in enumerate(types):
-            if type_ not in known:
+            if type_ not in known and not self.world.any_type:
                 place = self.located.place(("when", at) if is_list else ("when",))
                 self._wrong(FatalError("HUB-E3161", place=place, type=type_, near=near(type_, known)))
         return tuple(dict.fromkeys(types))

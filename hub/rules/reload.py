@@ -46,7 +46,8 @@ class RuleStore:
         """Read the files; raises FatalError when they are broken and nothing sound was kept."""
         self._files, self._kept = files, kept
         self._stamps, self._texts = self._stat(), files.texts()
-        found = files.read(self._texts)
+        self._sound_texts: Mapping[str, bytes]
+        found, self._sound_texts = files.read(self._texts), self._texts
         self.errors: tuple[HubError, ...] = found.errors
         if found.errors:
             found = self._last_sound(found)
@@ -55,8 +56,18 @@ class RuleStore:
         self._current = found
 
     @property
+    def current(self) -> Rules:
+        """All that the files gave, without a mistake."""
+        return self._current
+
+    @property
+    def texts(self) -> Mapping[str, bytes]:
+        """The files that `current` was read from."""
+        return self._sound_texts
+
+    @property
     def rules(self) -> RuleSet:
-        """The rules that count now."""
+        """The rules that the files give."""
         return self._current.rules
 
     @property
@@ -78,7 +89,7 @@ class RuleStore:
         if found.errors:
             return Reloaded(errors=found.errors)
         changes = changed(self.rules.digests(), found.rules.digests())
-        self._current = found
+        self._current, self._sound_texts = found, texts
         self._keep(texts)
         return Reloaded(changes=changes)
 
@@ -102,8 +113,10 @@ class RuleStore:
         except (FileNotFoundError, orjson.JSONDecodeError):
             broken.sound()
             raise
-        found = self._files.read({name: base64.b64decode(text) for name, text in kept.items()})
+        texts = {name: base64.b64decode(text) for name, text in kept.items()}
+        found = self._files.read(texts)
         found.sound()
+        self._sound_texts = texts
         return found
 
 

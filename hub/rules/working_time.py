@@ -31,6 +31,8 @@ class WorkingTime:
     country: str
     timezone: str
     days: Mapping[date, bool] = field(default_factory=dict)
+    written: range = range(0)
+    """Years that `days` tell whole, but for days that are what their weekday says: as a log has kept them."""
 
     def workdays(self, start: str | datetime, n: int) -> str:
         """The day, as `YYYY-MM-DD`, that is `n` working days after the day of `start` in the time zone; before it if negative.
@@ -69,6 +71,8 @@ class WorkingTime:
     def is_working(self, day: date) -> bool:
         """Whether it is a working day."""
         known = self.days.get(day)
+        if known is None and day.year in self.written:
+            return day.weekday() < 5
         return _is_working(self.country, day) if known is None else known
 
     def is_estimated(self, day: date) -> bool:

@@ -18,12 +18,12 @@ from mode.supervisors import CrashingSupervisor
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Outgoing, Writer, record_at
 from hub.failpoints import reach
+from hub.outputs import Derive
 from hub.sequences import Loss, Place, follow, history, passed_over
-from hub.step import Rules
 from hub.worker import GROUP
 from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
-from hub.worker.folding import fold_chunk
+from hub.worker.folding import Folding, fold_chunk
 from hub.worker.guard import (
     EXIT_STALLED,
     LOOP_PATIENCE,
@@ -36,9 +36,11 @@ from hub.worker.guard import (
     monotonic,
 )
 from hub.worker.halting import Halts
+from hub.worker.in_force import Judged
 from hub.worker.lanes import Lanes
 from hub.worker.late_words import EVERY, LateWords
 from hub.worker.state import PartitionState, catch_up
+from schemas.event import Event
 from schemas.topics import EVENTS, PARTITIONS
 
 DELIVERY_SECONDS = 130.0
@@ -51,13 +53,15 @@ log = structlog.get_logger("hub.worker")
 
 @dataclass
 class Processor:
-    """What one worker works with; `rules` may be replaced while it runs, and holds from the next chunk on."""
+    """What one worker works with; `judged` says which rules judge which records."""
 
     events: EventLog
-    rules: Rules
+    judged: Judged
     writer: Writer
     ready: Callable[[], None] = lambda: None
     """Called whenever the state of newly assigned partitions has been read."""
+    learn_rules: Callable[[], None] = lambda: None
+    """Reads what the log has told of rules since; blocks. Called before partitions are judged that were just assigned."""
     states: dict[int, PartitionState] = field(default_factory=dict)
     failures: FailureRun = field(default_factory=FailureRun)
     lanes: Lanes = field(default_factory=Lanes)
@@ -94,25 +98,47 @@ class Processor:
             loss = await self.lanes.run(None, self._passed_over, chunk.partition, place, settled)
             if loss is not None:
                 return loss
+        before = place
         count, place, loss = follow(place, chunk.records, settled)
-        await self._fold(Chunk(chunk.partition, chunk.records[:count], 0) if loss else chunk, state, place)
+        await self._fold(Chunk(chunk.partition, chunk.records[:count], 0) if loss else chunk, state, before, place)
         if loss is None:
             chunk.done()
         return loss
 
-    async def _fold(self, chunk: Chunk, state: PartitionState, place: Place) -> None:
+    async def _fold(self, chunk: Chunk, state: PartitionState, before: Place, place: Place) -> None:
         reach("worker.before-fold")
+        if not chunk.records:
+            return
         state.ahead = True
-        folding = fold_chunk(chunk, state, self.rules, lambda offsets: self._reread(chunk.partition, offsets))
-        self.failures.note(folding.applied, folding.failed)
+        folding = self._folding(chunk, state)
         for parked in folding.parked.values():
             log.warning("worker.parked", **parked.fields())
+        await self._tell_rules(chunk.partition, self.judged.news(chunk.partition, chunk.records, before.sequences))
         await self._deliver(chunk.partition, folding.outputs)
         reach("worker.outputs-delivered")
         await self._deliver(chunk.partition, folding.states + state.keep_place(place))
         reach("worker.states-delivered")
         state.ahead = False
         await self._overrule(chunk.partition)
+
+    def _folding(self, chunk: Chunk, state: PartitionState) -> Folding:
+        """Fold a chunk, each record by the rules that judge it. What failed when it was folded long ago is no new failure."""
+        found: Folding | None = None
+        for records, rules, live in self.judged.parts(chunk.partition, chunk.records):
+            part = Chunk(chunk.partition, records, chunk.next_offset)
+            folding = fold_chunk(part, state, rules, lambda offsets: self._reread(chunk.partition, offsets))
+            if live:
+                self.failures.note(folding.applied, folding.failed)
+            found = folding if found is None else found.and_then(folding)
+        assert found is not None  # there is a record, and somebody judges it
+        return found
+
+    async def _tell_rules(self, partition: int, event: Event | None) -> None:
+        """Have it in the log which rules judge, before anything is sent that they decided."""
+        if event is not None:
+            reach("worker.before-in-force")
+            await self._deliver(partition, [Derive(event).record()])
+            reach("worker.in-force")
 
     async def look_again(self) -> None:
         """Read what was written to the topic of states since the last look; a partition amid a chunk judges it after that."""
@@ -183,9 +209,19 @@ class Processor:
         count = await self.lanes.run(None, catch_up, self.events, states)
         for loss in await self.lanes.run(None, self._all_passed_over, states):
             self.halts.begin(loss)
+        told = await self.lanes.run(None, self._judges, states)
+        if told:
+            await self.lanes.run(None, self.writer.append, told, DELIVERY_SECONDS)
         self.late = {partition: LateWords(state, state.read_to, {}) for partition, state in states.items()}
         log.info("worker.state-read", partitions=len(states), records=count, seconds=round(monotonic() - started, 3))
         self.ready()
+
+    def _judges(self, states: Mapping[int, PartitionState]) -> list[Outgoing]:
+        """Which rules judge the partitions just read; what the log must be told of that before they are folded."""
+        self.learn_rules()
+        ends = self.events.ends(EVENTS.name)
+        news = [self.judged.assigned(partition, state.folded, ends[partition]) for partition, state in states.items()]
+        return [Derive(event).record() for event in news if event is not None]
 
     def _all_passed_over(self, states: Mapping[int, PartitionState]) -> list[Loss]:
         """Of the partitions just read: those whose log no longer holds what comes next, or ends before what was folded."""

@@ -25,6 +25,17 @@ class Folding:
     repeated: int = 0
     failed: int = 0
 
+    def and_then(self, later: Folding) -> Folding:
+        """This, and what came of the records behind it."""
+        return Folding(
+            self.outputs + later.outputs,
+            self.states + later.states,
+            {**later.parked, **self.parked},
+            self.applied + later.applied,
+            self.repeated + later.repeated,
+            self.failed + later.failed,
+        )
+
 
 def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread) -> Folding:
     """Fold a chunk over a partition's state. A record that a case's state reflects already changes nothing.

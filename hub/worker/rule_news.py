@@ -1,95 +1,152 @@
-"""Rules that change while the hub runs, or while it did not: they hold from the next chunk on, and the log tells of it."""
+"""Rules that change while the hub runs, or while it did not: announced in the log, and followed from there by every worker.
+
+A home announces its files when they differ from what it announced last; that is a deployment. What was announced last in the log
+judges new events at every worker, whatever lies on the worker's own disk.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 import structlog
 
-from hub.errors import HubError
+from hub.errors import FatalError, HubError
+from hub.event_log import EventLog, Writer
+from hub.failpoints import reach
 from hub.outputs import Derive
-from hub.rules.reload import RuleChange, RuleStore, changed
-from hub.worker.app import Processor
-from schemas.catalog import event_spec
-from schemas.event import Event, derived_id, stamp
+from hub.rules.announcing import Files, announcement
+from hub.rules.book import RuleBook
+from hub.rules.history import Announced, Sets
+from hub.rules.reload import RuleStore
+from hub.worker.in_force import InForceRules, Target
+from hub.worker.rule_history import RuleHistory
+from schemas.event import stamp
+from schemas.topics import COMMANDS, EVENTS, STATE
 
 SECONDS = 1.0
-"""Between two looks at the files."""
+"""Between two looks at the files, and at the log."""
 
 log = structlog.get_logger("hub.worker")
 
 
 class RuleNews:
-    """Looks at the rule files; `told` is a file that remembers which digests the log has been told of."""
+    """Looks at the rule files and at the log. `told` is a file that remembers what this home has announced last."""
 
-    def __init__(self, store: RuleStore, processor: Processor, told: Path) -> None:
-        self._store, self._processor, self._told = store, processor, told
+    def __init__(
+        self, store: RuleStore, history: RuleHistory, book: RuleBook, events: EventLog, writer: Writer, told: Path
+    ) -> None:
+        self._store, self._history, self._book = store, history, book
+        self._events, self._writer, self._told = events, writer, told
+        self._files = Files.of(store.current, store.texts)
+        self._complained: Sets | None = None
+        self._followed: str | None = None
 
-    async def watch(self) -> None:
-        """Look, again and again. A file that is broken changes nothing but the log of this program."""
+    def begin(self) -> InForceRules:
+        """Read the history, announce what is new, and choose what judges. Blocks; raises FatalError when nothing can be made."""
         self._say(self._store.errors)
+        self._history.refresh()
+        self._announce()
+        for announced in reversed(self._book.history.announcements()):
+            target = self._target(announced)
+            if target is not None:
+                return InForceRules(self._book, target)
+        raise FatalError("HUB-E3191", ruleset=self._files.sets.ruleset[:12])
+
+    async def watch(self, judged: InForceRules) -> None:
+        """Look, again and again. A file that is broken changes nothing but the log of this program."""
         while True:
+            await asyncio.sleep(SECONDS)
             try:
-                await asyncio.to_thread(self._tell)
-                await asyncio.sleep(SECONDS)
-                await asyncio.to_thread(self._look)
+                target = await asyncio.to_thread(self._look)
             except HubError as error:
                 log.warning("rules.not-told", **error.fields())
-                await asyncio.sleep(SECONDS)
+                continue
             except OSError as error:  # a full disk: told again once there is room, under the same ids
                 log.warning("rules.not-noted", reason=str(error))
-                await asyncio.sleep(SECONDS)
+                continue
+            if target is not None and target.sets != judged.target.sets:
+                judged.target = target
+                log.info("rules.followed", ruleset=target.sets.ruleset[:12], world=target.sets.world[:12])
+            judged.overtaken()
 
-    def _look(self) -> None:
+    def _look(self) -> Target | None:
+        """What judges from now on, None where nothing has changed."""
         found = self._store.reload_if_changed()
-        if found is None:
-            return
-        self._say(found.errors)
-        if not found.errors:
-            self._processor.rules = self._store.rules
+        if found is not None:
+            self._say(found.errors)
+        if found is not None and not found.errors:
+            self._files = Files.of(self._store.current, self._store.texts)
             log.info("rules.reloaded", changed=[change.name for change in found.changes])
+        self._history.look()
+        self._announce()
+        last = self._book.history.latest
+        if last is None or last.id == self._followed:
+            return None
+        self._followed = last.id
+        return self._target(last)
+
+    def _target(self, announced: Announced) -> Target | None:
+        """These rules; None for what cannot be made here, of which this program's log tells."""
+        if announced.sets == self._files.sets:
+            return Target(announced.sets, self._store.rules)
+        made = self._book.made(announced.sets)
+        for error in made.lost if made is not None else (FatalError("HUB-E3191", ruleset=announced.sets.ruleset[:12]),):
+            log.error("rules.not-followed", **error.fields())
+        return Target(announced.sets, made.rules) if made is not None and not made.lost else None
+
+    def _announce(self) -> None:
+        """Put the files in force, if that is what their change means."""
+        history, mine = self._book.history, self._files.sets
+        last = history.latest
+        before = self._last_told()
+        if last is not None and last.sets == mine:
+            self._note(before, mine)
+            return
+        # Files that this home has announced before, or that are an old copy of what once was, are no deployment.
+        if last is not None and (before == mine or (before is None and history.announced(mine) is not None)):
+            self._note(before, mine)
+            self._complain(last)
+            return
+        events = announcement(self._files, history, stamp(datetime.now(UTC)), {} if last else self._unknown_before())
+        self._writer.append([Derive(event).record() for event in events])
+        self._history.add(events)
+        reach("worker.rules-announced")
+        self._note(before, mine)
+        log.info("rules.announced", ruleset=mine.ruleset[:12], world=mine.world[:12])
+
+    def _unknown_before(self) -> Mapping[int, int]:
+        """In a log without any announcement: up to where rules may have judged that the log does not hold."""
+        ends, states = self._events.ends(EVENTS.name), self._events.ends(STATE.name)
+        if not any(states.values()):
+            return ends if any(self._events.ends(COMMANDS.name).values()) else {}
+        return {partition: end for partition, end in ends.items() if states.get(partition)}
+
+    def _complain(self, last: Announced) -> None:
+        if self._complained != last.sets:
+            self._complained = last.sets
+            error = FatalError("HUB-W3192", mine=self._files.sets.ruleset[:12], ruleset=last.sets.ruleset[:12])
+            log.warning("rules.differ", **error.fields())
 
     def _say(self, errors: tuple[HubError, ...]) -> None:
         for error in errors:
             log.error("rules.broken", **error.fields())
 
-    def _tell(self) -> None:
-        """Put what changed since the last telling into the log. Told twice after a crash, it is the same event."""
-        known = self._known()
-        digests = dict(self._store.rules.digests())
-        changes = changed(known["digests"], digests)
-        if not changes:
+    def _last_told(self) -> Sets | None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            told = orjson.loads(self._told.read_bytes())
+            return Sets(str(told["ruleset"]), str(told["world"]))
+        return None
+
+    def _note(self, before: Sets | None, mine: Sets) -> None:
+        if before == mine:
             return
-        serial = known["serial"] + 1
-        records = [Derive(_event(change, serial)).record() for change in changes]
-        self._processor.writer.append(records)
-        draft = self._told.with_suffix(".new")
-        draft.write_bytes(orjson.dumps({"serial": serial, "digests": digests}))
+        draft = self._told.with_suffix(f".{os.getpid()}.new")  # several programs of one home may write it at once
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(orjson.dumps(mine._asdict()))
         draft.replace(self._told)
-
-    def _known(self) -> dict[str, Any]:
-        try:
-            known: dict[str, Any] = orjson.loads(self._told.read_bytes())
-        except (FileNotFoundError, orjson.JSONDecodeError):
-            return {"serial": 0, "digests": {}}
-        return known
-
-
-def _event(change: RuleChange, serial: int) -> Event:
-    now, subject = stamp(datetime.now(UTC)), f"rule/hub/{change.name}"
-    return Event(
-        id=derived_id("rule", change.name, change.previous or "", change.digest or "", str(serial)),
-        source="/hub/rules",
-        type="hub.rule.changed",
-        subject=subject,
-        time=now,
-        recordedtime=now,
-        dataschema=event_spec("hub.rule.changed").dataschema,
-        partitionkey=subject,
-        correlationid=subject,
-        data={"digest": change.digest, "previous": change.previous},
-    )

@@ -52,6 +52,15 @@ class PartitionState:
     _unpacked: int = 0
     """Their bytes together."""
 
+    @property
+    def folded(self) -> int | None:
+        """The offset up to which everything is folded, as far as is known: None where nothing is."""
+        if self.place is not None:
+            return self.place.next_offset
+        return (
+            0 if self.cases else None
+        )  # a version before this one kept no place; what its cases reflect comes to nothing
+
     def empty(self) -> None:
         """Forget all of it, to be read anew from the start."""
         self.cases, self.read_to, self.ahead, self.place, self.late = {}, 0, False, None, set()

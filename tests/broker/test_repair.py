@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, select
 
 from hub.cli.init import make
 from hub.ledger import outbox
+from hub.ledger.commands import commands
 from hub.ledger.ledger import Ledger
 from hub.partitioner import partition_of
 from schemas.event import Event
@@ -122,6 +123,50 @@ def test_a_lost_event_is_noticed_shown_and_published_again(hub: RunningHub) -> N
     until(lambda: hub.run("audit").returncode == 0, 120, "the audit holds")
     again = hub.json("repair")
     assert (again["ok"], again["gaps"], again["tails"], again["published"]) == (True, [], {}, 0)
+
+
+THANKS = """\
+rule: thanks-for-a-deal
+title: {zh: 赢单致谢, en: Thanks for a deal}
+owner: sales-ops
+when: crm.opportunity.won
+do:
+  - message.send: {in: desk, to: person/wang.fang, text: "谢谢 ${event.data.name}"}
+"""
+
+
+def asked(hub: RunningHub) -> dict[str, str]:
+    """Every command that the ledger has, by its id: the rule that asked for it."""
+    ledger = Ledger(f"sqlite:///{hub.data}/ledger.sqlite")
+    try:
+        with ledger.reading() as conn:
+            return {row.id: row.rule for row in conn.execute(select(commands))}
+    finally:
+        ledger.close()
+
+
+def test_a_rule_added_since_asks_for_nothing_of_old_deals_when_the_log_is_folded_anew(hub: RunningHub) -> None:
+    for number in range(1, 9):
+        win(hub, number)
+    until(lambda: all(tasks(hub, number) >= 2 for number in range(1, 9)) and settled(hub), 120, "the deals are done")
+    before = asked(hub)
+    hub.stop()
+    (hub.home / "rules" / "thanks.yaml").write_text(THANKS)
+    assert hub.run("repair", "state").returncode == 0
+    hub.start()
+    until(lambda: settled(hub), 120, "the log is folded anew")
+    win(hub, 100)
+    until(
+        lambda: "thanks-for-a-deal" in asked(hub).values() and settled(hub), 120, "a new deal is judged by the new rule"
+    )
+    more = {id_: rule for id_, rule in asked(hub).items() if id_ not in before}
+    assert list(more.values()).count("thanks-for-a-deal") == 1, "only the new deal is thanked for"
+    assert hub.run("audit").returncode == 0
+    hub.stop()
+    assert hub.run("repair", "state").returncode == 0
+    hub.start()
+    until(lambda: settled(hub), 120, "the log is folded anew once more")
+    assert asked(hub).keys() == {*before, *more}
 
 
 def test_what_is_nowhere_is_given_up_only_for_a_reason_and_the_log_tells_it(hub: RunningHub) -> None:

@@ -29,6 +29,7 @@ from hub.projection import Projection
 from hub.step import Rules
 from hub.worker.app import Processor
 from hub.worker.chunks import Chunk
+from hub.worker.in_force import Always
 from hub.worker.lanes import Lanes as Threads
 from hub.worker.state import PartitionState, catch_up
 from projections.run import Lease as BoardLease
@@ -179,7 +180,7 @@ class WorkerProgram:
     read_to: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.processor = Processor(self.log, self.rules(), self.log.writer(), lanes=Inline())
+        self.processor = Processor(self.log, Always(self.rules()), self.log.writer(), lanes=Inline())
 
     def turns(self) -> list[Turn]:
         """What could move."""
@@ -193,7 +194,7 @@ class WorkerProgram:
             return
         partition = self.chance.random.choice(found)
         records = self._records(partition)[: self.chance.random.choice((1, 2, 5, 100))]
-        self.processor.rules = self.rules()
+        self.processor.judged = Always(self.rules())
         chunk = Chunk(partition, records, records[-1].offset + 1)
         done(self.processor.run(chunk))
         if chunk.finished and self.group.assigned.get(partition) is self:

@@ -55,7 +55,7 @@ def _is_described(told: dict[str, Any]) -> bool:
 def test_every_export_is_json_schema_with_a_name_of_its_own(name: str) -> None:
     schema = json_schema(name)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["$id"] == f"urn:hub:{name}:1"
+    assert schema["$id"] == f"urn:hub:{name}:{getattr(SPECS[name], 'version', 1)}"
     assert orjson.loads(orjson.dumps(schema)) == schema
     for part in _parts(schema):
         _is_sound(part, schema)

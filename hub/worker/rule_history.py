@@ -1,0 +1,136 @@
+"""Reads the history of rules from the log, and keeps what was read in a file, so that the next start reads only what is new.
+
+What workers write travels by `hub.commands` to `hub.events`, as all that they say. A worker reads both: what is on its way counts
+already, or one that has died after it wrote, and before the outbox had it, would be followed by one that decides otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from pydantic import ValidationError
+
+from hub.event_log import EventLog, Reader, Record, read_to_end
+from hub.partitioner import partition_of
+from hub.rules.history import KEY, TYPES, History
+from schemas.event import Event
+from schemas.topics import COMMANDS, EVENTS
+
+AT_ONCE = 5000
+"""Records in one reading."""
+
+log = structlog.get_logger("hub.worker")
+
+
+class RuleHistory:
+    """The history of one log. `refresh` may block and is for one thread at a time; `history` is for any."""
+
+    def __init__(self, events: EventLog, cache: Path | None = None) -> None:
+        self.history = History()
+        self._log, self._cache = events, cache
+        self._partition = partition_of(KEY, len(events.ends(EVENTS.name)))
+        self._read_to = {EVENTS.name: 0, COMMANDS.name: 0}
+        self._kept: list[dict[str, Any]] = []
+        """What the cache holds of `hub.events`."""
+        self._mark: tuple[int, str] | None = None
+        """Where the last of these lies, and its bytes' digest: another log would have something else there."""
+        self._tail: Reader | None = None
+        self._load()
+
+    def refresh(self) -> None:
+        """Read both topics to their ends. Raises RetryableError while the log is away."""
+        before = len(self._kept)
+        self._read(EVENTS.name)
+        self._read(COMMANDS.name)
+        if len(self._kept) > before:
+            self._store()
+
+    def look(self) -> None:
+        """Read what workers have said since; quicker than `refresh`, as it stays connected."""
+        if self._tail is None:
+            self._tail = self._log.reader(COMMANDS.name, {self._partition: self._read_to[COMMANDS.name]}, gather=0.5)
+        try:
+            while batch := self._tail.read(AT_ONCE, 0.0):
+                self._take(COMMANDS.name, batch)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        tail, self._tail = self._tail, None
+        if tail is not None:
+            tail.close()
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Note what this worker has written itself."""
+        self.history.take(events, logged=False)
+
+    def _read(self, topic: str) -> None:
+        start = max(self._read_to[topic], self._log.starts(topic)[self._partition])
+        for batch in read_to_end(self._log, topic, {self._partition: start}, limit=AT_ONCE):
+            self._take(topic, batch)
+
+    def _take(self, topic: str, batch: Iterable[Record]) -> None:
+        for record in batch:
+            self._read_to[topic] = record.offset + 1
+            if record.key != KEY:
+                continue
+            event = _event(topic, record.value or b"")
+            if event is None:
+                continue
+            self.history.take([event], logged=topic == EVENTS.name)
+            if topic == EVENTS.name:
+                self._kept.append(event.model_dump(exclude_none=True))
+                self._mark = (record.offset, _digest(record.value or b""))
+
+    def _load(self) -> None:
+        """Take up what the cache holds, unless it is of another log, or none."""
+        try:
+            told = orjson.loads(self._cache.read_bytes()) if self._cache is not None else {}
+            events = [Event.model_validate(each) for each in told["events"]]
+            read_to, (offset, digest) = int(told["read_to"]), told["mark"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if read_to > self._log.ends(EVENTS.name)[self._partition] or self._digest_at(int(offset)) != digest:
+            return
+        self._read_to[EVENTS.name], self._mark, self._kept = read_to, (int(offset), str(digest)), list(told["events"])
+        self.history.take(events, logged=True)
+
+    def _digest_at(self, offset: int) -> str | None:
+        for batch in read_to_end(self._log, EVENTS.name, {self._partition: offset}, limit=1):
+            return _digest(batch[0].value or b"") if batch[0].offset == offset else None
+        return None
+
+    def _store(self) -> None:
+        if self._cache is None:
+            return
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            draft = self._cache.with_suffix(f".{os.getpid()}.new")
+            told = {"read_to": self._read_to[EVENTS.name], "mark": self._mark, "events": self._kept}
+            draft.write_bytes(orjson.dumps(told))
+            draft.replace(self._cache)
+        except OSError as error:
+            log.warning("rules.not-noted", reason=str(error))
+
+
+def _event(topic: str, raw: bytes) -> Event | None:
+    try:
+        told = orjson.loads(raw)
+        if topic == COMMANDS.name:
+            told = told["event"] if told.get("record") == "event" else None
+        event = Event.model_validate(told)
+    except (ValidationError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return event if event.type in TYPES else None
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

@@ -14,7 +14,7 @@ import structlog
 from hub.errors import HubError
 from hub.garbage import collect_seldom
 from hub.heartbeat import Heart
-from hub.home import Home
+from hub.home import RULES_HISTORY, Home
 from hub.kafka_log import KafkaLog
 from hub.logs import configure
 from hub.ready import say_ready
@@ -61,11 +61,11 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     await asyncio.to_thread(ensure_topics, client, replication=home.config.kafka.replication)
     await asyncio.to_thread(events.ends, EVENTS.name)
     writer = events.gathering_writer()
-    history = await asyncio.to_thread(RuleHistory, events, home.data / "rules-history.json")
+    history = await asyncio.to_thread(RuleHistory, events, home.data / RULES_HISTORY)
     book = RuleBook(history.history, home.environ)
     news = RuleNews(store, history, book, events, writer, home.data / "rules-told.json")
     judged = await asyncio.to_thread(news.begin)
-    processor = Processor(events, judged, writer, lambda: say_ready(home.data, "worker"), history.refresh)
+    processor = Processor(events, judged, writer, lambda: say_ready(home.data, "worker"), history.catch_up)
     instance = f"hub-{home.name}-{copy}"
     app = make_app(processor, client, data=home.data, instance=instance, patience=patience, looks=looks)
     told = asyncio.Event()

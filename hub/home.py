@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hub.rules.working_time import WorkingTime
 
 CONFIG = "hub.yaml"
+RULES_HISTORY = "rules-history.json"
+"""In the data folder: what the worker has read of the rules' history."""
 CheckInstance = Callable[[Instance], list[HubError]]
 
 
@@ -235,6 +237,7 @@ def _deferred(located: Located) -> list[FatalError]:
 
 
 def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]:
+    from hub.rules import renames
     from hub.rules.people import unknown_instances
     from hub.rules.trial import check_trials
 
@@ -250,6 +253,7 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
         *(error for error in of_instances if error.code.startswith("HUB-W")),
         *unknown_instances(rules.people, rules.people_file, instances),
         *rules.warnings,
+        *renames.warnings(renames.kept(home.data / RULES_HISTORY), rules.files),
     ]
     errors += check_trials(home.path / "rules", home.environ)
     found = [*((error, True) for error in errors), *((error, False) for error in warnings)]

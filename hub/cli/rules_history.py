@@ -19,10 +19,11 @@ SHOWN = 12
 def history(home: HomeOption = HERE, json: JsonOption = False) -> None:
     """生效历史：何时、哪套规则、从哪里起 · which rules judged what since when, as the log tells it."""
     from hub.cli.running_hub import RunningHub
+    from hub.home import RULES_HISTORY
     from hub.worker.rule_history import RuleHistory
 
     hub = RunningHub.of(home)
-    read = RuleHistory(hub.log(), hub.home.data / "rules-history.json")
+    read = RuleHistory(hub.log(), hub.home.data / RULES_HISTORY)
     read.refresh()
     found = as_value(read.history, hub.home)
     if json:

@@ -1,6 +1,7 @@
 """The language of rules: reads a rule's YAML into a Rule, and tells every mistake with its place.
 
     rule: won-deal-to-delivery            name, in small letters, digits and hyphens; part of every command's id
+    renamed_from: won-deal                optional: its name of before (or several, the oldest first), which the ids keep
     title: {zh: …, en: …}
     owner: sales-ops                      who keeps it: a department, a person or a team
     scope: {departments: [sales], mode: live}     optional; mode is live, shadow (nothing is done, only told) or off
@@ -10,7 +11,8 @@
     do:                                   commands in order; sees also the item and the `as:` names above
       - project.create: {as: project, in: pm, name: "…"}
 
-`in:` names an instance of hub.yaml. `"${project}"` stands for the earlier command's result, as a whole value only.
+`in:` names an instance of hub.yaml. `id: 2` keeps the id of an entry that once was second, `id: greeting` names a new one.
+`"${project}"` stands for the earlier command's result, as a whole value only.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from hub.rules.rule import CASE_NAMES, EVENT_NAMES, Argument, ForEach, Mode, Req
 from hub.rules.templates import Template
 from schemas.catalog import COMMANDS, EVENTS
 
+_OURS = frozenset({"as", "in", "id"})
+"""Keys of an entry of `do` that are no arguments of its command."""
 LATER = frozenset({"wait", "unless", "within", "approve"})
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED = frozenset({"event", "case", "key", "in", "as", "true", "false", "null", "body", "command", "response"})
@@ -59,8 +63,12 @@ class _Scope(Strict):
     mode: Mode = "live"
 
 
+RuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,99}$")]
+
+
 class _Rule(Strict):
-    rule: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,99}$")]
+    rule: RuleName
+    renamed_from: RuleName | tuple[RuleName, ...] = ()
     title: Titled
     owner: str
     scope: _Scope = _Scope()
@@ -129,6 +137,7 @@ class _Reader:
             digest=digest_of(self.located.value),
             place=self.located.place(("rule",)),
             reads_case=any(path.root == "case" for expression in read for path in expression.reads),
+            renamed_from=(told.renamed_from,) if isinstance(told.renamed_from, str) else told.renamed_from,
         )
 
     def _check_scope(self) -> None:
@@ -181,15 +190,23 @@ class _Reader:
         named = [entry.get("as") for step in self.told.do for entry in step.values()]
         defined: set[str] = set()
         self.promises = {name for name in named if isinstance(name, str)}
-        made = []
+        made = list[Request]()
         for at, step in enumerate(self.told.do):
-            request = self._request(step, ("do", at), defined)
+            request = self._request(step, at, defined)
             if request is not None:
+                self._take_slot(request, at, made)
                 made.append(request)
                 defined |= {request.name} if request.name else set()
         return tuple(made)
 
-    def _request(self, step: dict[str, dict[str, Any]], path: Path, defined: set[str]) -> Request | None:
+    def _take_slot(self, request: Request, at: int, made: list[Request]) -> None:
+        """Two entries with one id would make one command."""
+        if any(other.slot == request.slot for other in made):
+            shown = str(int(request.slot) + 1) if request.slot.isdigit() else request.slot
+            self._wrong(FatalError("HUB-E3168", place=self.located.place(("do", at)), id=shown))
+
+    def _request(self, step: dict[str, dict[str, Any]], at: int, defined: set[str]) -> Request | None:
+        path: Path = ("do", at)
         if len(step) != 1:
             self._wrong(wrong(self.located, path, ONE_COMMAND, ", ".join(step)))
             return None
@@ -210,7 +227,17 @@ class _Reader:
             for argument in [self._argument(spec.model, key, value, (*path, key), defined)]
             if argument is not None
         }
-        return Request(type_, instance, name, arguments, self.located.key_place(path))
+        return Request(type_, instance, name, arguments, self.located.key_place(path), self._slot(given, path, at))
+
+    def _slot(self, given: dict[str, Any], path: Path, at: int) -> str:
+        """What `id:` says: the position that the entry once had, counted from 1, or a name; else its position now."""
+        told = given.get("id", at + 1)
+        if isinstance(told, int) and not isinstance(told, bool) and 0 < told < 1000:
+            return str(told - 1)
+        if isinstance(told, str) and _NAME.fullmatch(told):
+            return told
+        self._wrong(wrong(self.located, (*path, "id"), "2 | greeting", told))
+        return str(at)
 
     def _as(self, given: dict[str, Any], path: Path, defined: set[str]) -> str | None:
         name = given.get("as")
@@ -241,8 +268,8 @@ class _Reader:
     def _check_arguments(self, model: type[BaseModel], given: dict[str, Any], path: Path) -> None:
         fields = model.model_fields
         for key in given:
-            if key not in fields and key not in ("as", "in"):
-                self._wrong(unknown_key(self.located, (*path, key), {*fields, "as", "in"}, dotted(path)))
+            if key not in fields and key not in _OURS:
+                self._wrong(unknown_key(self.located, (*path, key), {*fields, *_OURS}, dotted(path)))
         for key, info in fields.items():
             if info.is_required() and key not in given:
                 place = self.located.key_place(path)

@@ -72,6 +72,8 @@ class Request:
     name: str | None
     arguments: Mapping[str, Argument]
     place: Place
+    slot: str = "0"
+    """What stands for it in the ids of its commands: its position, from 0 on, unless `id:` keeps another."""
 
     @functools.cached_property
     def plan(self) -> Sequence[tuple[str, Argument, Callable[[Scope], Json]]]:
@@ -118,6 +120,13 @@ class Rule:
     digest: str
     place: Place
     reads_case: bool
+    renamed_from: tuple[str, ...] = ()
+    """Its names of before; the first stands in the ids of its commands."""
+
+    @property
+    def first_name(self) -> str:
+        """The name that it had when it was new: the ids of its commands derive from it."""
+        return self.renamed_from[0] if self.renamed_from else self.name
 
     def commands(self, occasion: Occasion, people: People, first: int) -> list[Command]:
         """The commands that it makes, in order, the first at position `first`; none when it does not apply.
@@ -171,9 +180,9 @@ class Rule:
         matched = self._matched(occasion.scope)
         made = list[Command]()
         # Neither time nor digest: the same event under a changed rule must not be done twice.
-        ids_of = derived_ids("command", self.name, occasion.event.subject, occasion.occurrence)
+        ids_of = derived_ids("command", self.first_name, occasion.event.subject, occasion.occurrence)
         for key, item in self._items(occasion.scope):
-            ids = [ids_of(str(index), key) for index in range(len(self.requests))]
+            ids = [ids_of(request.slot, key) for request in self.requests]
             promises = {each.name: promise(id_) for each, id_ in zip(self.requests, ids, strict=True) if each.name}
             scope = occasion.scope.also({**item, **promises})
             shown = matched if self.for_each is None else {**matched, "for each": key}

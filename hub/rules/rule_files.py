@@ -31,6 +31,8 @@ class Rules:
     errors: tuple[HubError, ...] = ()
     warnings: tuple[HubError, ...] = ()
     people_errors: tuple[HubError, ...] = field(default=())
+    files: tuple[Located, ...] = ()
+    """The rule files."""
 
     def sound(self) -> RuleSet:
         """The rules; raises the first error."""
@@ -82,7 +84,7 @@ class RuleFiles:
         found_in_people = (*people_file.errors, *people_errors)
         linted = lint(rules, world) if self.strict else Lint()
         errors = (*found_in_people, *day_errors, *rule_errors, *linted.errors)
-        return Rules(rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people)
+        return Rules(rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people, tuple(files))
 
     def _working_time(self, found: Mapping[str, bytes]) -> tuple[WorkingTime, list[FatalError]]:
         calendar = self._located(found, CALENDAR)

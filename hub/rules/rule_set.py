@@ -110,7 +110,18 @@ def rule_set(files: Iterable[Located], world: World) -> tuple[RuleSet, list[HubE
         other = rules.setdefault(rule.name, rule)
         if other is not rule:
             errors.append(FatalError("HUB-E3166", place=rule.place, name=rule.name, other=str(other.place)))
+    errors += _taken_names(rules)
     return make_rule_set(rules.values(), world.engine, world.people), errors
+
+
+def _taken_names(rules: Mapping[str, Rule]) -> Iterable[FatalError]:
+    """Names of before that another rule has, now or from before: the two would take each other's commands for their own."""
+    owners: dict[str, str] = {name: name for name in rules}
+    for rule in rules.values():
+        for name in rule.renamed_from:
+            other = owners.setdefault(name, rule.name)
+            if other != rule.name:
+                yield FatalError("HUB-E3167", place=rule.place, name=name, other=other)
 
 
 def make_rule_set(rules: Iterable[Rule], engine: Engine, people: People) -> RuleSet:

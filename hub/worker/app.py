@@ -207,30 +207,26 @@ class Processor:
             await self.lanes.run(partition, lambda: None)
         started = monotonic()
         count = await self.lanes.run(None, catch_up, self.events, states)
-        for loss in await self.lanes.run(None, self._all_passed_over, states):
+        losses, told = await self.lanes.run(None, self._looked, states)
+        for loss in losses:
             self.halts.begin(loss)
-        told = await self.lanes.run(None, self._judges, states)
         if told:
             await self.lanes.run(None, self.writer.append, told, DELIVERY_SECONDS)
         self.late = {partition: LateWords(state, state.read_to, {}) for partition, state in states.items()}
         log.info("worker.state-read", partitions=len(states), records=count, seconds=round(monotonic() - started, 3))
         self.ready()
 
-    def _judges(self, states: Mapping[int, PartitionState]) -> list[Outgoing]:
-        """Which rules judge the partitions just read; what the log must be told of that before they are folded."""
-        self.learn_rules()
-        ends = self.events.ends(EVENTS.name)
-        news = [self.judged.assigned(partition, state.folded, ends[partition]) for partition, state in states.items()]
-        return [Derive(event).record() for event in news if event is not None]
-
-    def _all_passed_over(self, states: Mapping[int, PartitionState]) -> list[Loss]:
-        """Of the partitions just read: those whose log no longer holds what comes next, or ends before what was folded."""
+    def _looked(self, states: Mapping[int, PartitionState]) -> tuple[list[Loss], list[Outgoing]]:
+        """Of the partitions just read: what their log has lost, and what it must be told of the rules before they are folded."""
         starts, ends = self.events.starts(EVENTS.name), self.events.ends(EVENTS.name)
-        found = []
+        self.learn_rules()
+        losses, news = [], []
         for partition, state in states.items():
             if state.place is not None:
-                found.append(passed_over(partition, state.place, starts[partition], ends[partition]))
-        return [loss for loss in found if loss is not None]
+                losses.append(passed_over(partition, state.place, starts[partition], ends[partition]))
+            news.append(self.judged.assigned(partition, state.folded, ends[partition]))
+        told = [Derive(event).record() for event in news if event is not None]
+        return [loss for loss in losses if loss is not None], told
 
 
 def make_app(

@@ -144,7 +144,7 @@ class InForceRules:
 
     def overtaken(self) -> None:
         """See whether another has spoken of our partitions since we have them: one that was late, as they are ours."""
-        for partition, known in self._partitions.items():
+        for partition, known in list(self._partitions.items()):
             last = next(iter(reversed(self.book.history.in_force(partition))), None)
             if last is None or last.id == known.last or last.id in self._ours:
                 continue

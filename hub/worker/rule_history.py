@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ log = structlog.get_logger("hub.worker")
 
 
 class RuleHistory:
-    """The history of one log. `refresh` may block and is for one thread at a time; `history` is for any."""
+    """The history of one log. What reads may block; any thread may call it."""
 
     def __init__(self, events: EventLog, cache: Path | None = None) -> None:
         self.history = History()
@@ -38,29 +39,44 @@ class RuleHistory:
         self._read_to = {EVENTS.name: 0, COMMANDS.name: 0}
         self._kept: list[dict[str, Any]] = []
         """What the cache holds of `hub.events`."""
+        self._waiting: list[dict[str, Any]] = []
+        """What this worker has announced and not seen there; in the cache for who only wants to know, as `hub validate`."""
         self._mark: tuple[int, str] | None = None
         """Where the last of these lies, and its bytes' digest: another log would have something else there."""
         self._tail: Reader | None = None
+        self._one = threading.RLock()
         self._load()
 
     def refresh(self) -> None:
         """Read both topics to their ends. Raises RetryableError while the log is away."""
-        before = len(self._kept)
-        self._read(EVENTS.name)
-        self._read(COMMANDS.name)
-        if len(self._kept) > before:
-            self._store()
+        with self._one:
+            before = len(self._kept)
+            self._read(EVENTS.name)
+            self._read(COMMANDS.name)
+            if len(self._kept) > before:
+                there = {each["id"] for each in self._kept}
+                self._waiting = [each for each in self._waiting if each["id"] not in there]
+                self._store()
+
+    def catch_up(self) -> None:
+        """Read what workers have said since, to the end: what they say is on its way first."""
+        for batch in read_to_end(
+            self._log, COMMANDS.name, {self._partition: self._read_to[COMMANDS.name]}, limit=AT_ONCE
+        ):
+            self._take(COMMANDS.name, batch)
 
     def look(self) -> None:
-        """Read what workers have said since; quicker than `refresh`, as it stays connected."""
-        if self._tail is None:
-            self._tail = self._log.reader(COMMANDS.name, {self._partition: self._read_to[COMMANDS.name]}, gather=0.5)
-        try:
-            while batch := self._tail.read(AT_ONCE, 0.0):
-                self._take(COMMANDS.name, batch)
-        except BaseException:
-            self.close()
-            raise
+        """Read what is there of it by now; quicker than `catch_up`, as it stays connected."""
+        with self._one:
+            if self._tail is None:
+                begin = {self._partition: self._read_to[COMMANDS.name]}
+                self._tail = self._log.reader(COMMANDS.name, begin, gather=0.5)
+            try:
+                while batch := self._tail.read(AT_ONCE, 0.0):
+                    self._take(COMMANDS.name, batch)
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -70,7 +86,10 @@ class RuleHistory:
 
     def add(self, events: Sequence[Event]) -> None:
         """Note what this worker has written itself."""
-        self.history.take(events, logged=False)
+        with self._one:
+            self.history.take(events, logged=False)
+            self._waiting += [event.model_dump(exclude_none=True) for event in events]
+            self._store()
 
     def _read(self, topic: str) -> None:
         start = max(self._read_to[topic], self._log.starts(topic)[self._partition])
@@ -79,7 +98,7 @@ class RuleHistory:
 
     def _take(self, topic: str, batch: Iterable[Record]) -> None:
         for record in batch:
-            self._read_to[topic] = record.offset + 1
+            self._read_to[topic] = max(self._read_to[topic], record.offset + 1)
             if record.key != KEY:
                 continue
             event = _event(topic, record.value or b"")
@@ -114,7 +133,12 @@ class RuleHistory:
         try:
             self._cache.parent.mkdir(parents=True, exist_ok=True)
             draft = self._cache.with_suffix(f".{os.getpid()}.new")
-            told = {"read_to": self._read_to[EVENTS.name], "mark": self._mark, "events": self._kept}
+            told = {
+                "read_to": self._read_to[EVENTS.name],
+                "mark": self._mark,
+                "events": self._kept,
+                "waiting": self._waiting,
+            }
             draft.write_bytes(orjson.dumps(told))
             draft.replace(self._cache)
         except OSError as error:

@@ -126,7 +126,7 @@ class Worker:
         book = RuleBook(history.history, home.environ)
         self.news = RuleNews(home.rule_store(), history, book, log, log.writer(), home.data / "rules-told.json")
         self.judged = self.news.begin()
-        self.processor = Processor(log, self.judged, log.writer(), learn_rules=history.refresh, lanes=Inline())
+        self.processor = Processor(log, self.judged, log.writer(), learn_rules=history.catch_up, lanes=Inline())
         self.take(self.mine)
 
     def take(self, partitions: Iterable[int]) -> None:

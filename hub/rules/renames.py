@@ -1,0 +1,115 @@
+"""Renamed rules and moved entries: what would give commands other ids, seen against the rule set that was announced last.
+
+An id is what makes asking twice asking once. A rule under a new name, or an entry of `do` in a new place, asks for the same things
+under new ids; `renamed_from:` and `id:` keep the old ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from hub.errors import FatalError
+from hub.rules.history import History
+from hub.rules.places import Located, parse_yaml
+from schemas.event import Event
+
+
+class Entry(NamedTuple):
+    """An entry of `do`: what stands for it in ids, where it stands, its type and what it says."""
+
+    slot: object
+    at: int
+    type: str
+    said: bytes
+
+
+def kept(cache: Path) -> History:
+    """The history as this home's worker has noted it last; empty where there is no sound note."""
+    history = History()
+    try:
+        told = orjson.loads(cache.read_bytes())
+        history.take([Event.model_validate(each) for each in told["events"]], logged=True)
+        history.take([Event.model_validate(each) for each in told.get("waiting", ())], logged=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return History()
+    return history
+
+
+def warnings(history: History, files: Iterable[Located]) -> Iterator[FatalError]:
+    """HUB-W3301 for a rule that seems to be renamed, HUB-W3302 for an entry that was moved."""
+    new = {located.value["rule"]: located for located in files if _is_rule(located.value)}
+    old = _announced(history)
+    for name, located in new.items():
+        before = name if name in old else next((each for each in _names(located.value) if each in old), None)
+        if before is not None:
+            yield from _moved(old[before], located)
+            continue
+        for gone in sorted(old.keys() - new.keys()):
+            if _alike(old[gone], located.value):
+                yield FatalError("HUB-W3301", place=located.place(("rule",)), old=gone, name=name)
+
+
+def _announced(history: History) -> dict[str, dict[str, Any]]:
+    """Rule → what its file said."""
+    last = history.latest
+    found: dict[str, dict[str, Any]] = {}
+    for name, digest in last.rules.items() if last is not None else ():
+        text = history.rules.get(digest)
+        value = parse_yaml(text.text, text.file, {}).value if text is not None else None
+        if value is not None and _is_rule(value):
+            found[name] = value
+    return found
+
+
+def _is_rule(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("rule"), str) and isinstance(value.get("do"), list)
+
+
+def _names(rule: Mapping[str, Any]) -> list[str]:
+    told = rule.get("renamed_from", [])
+    return [told] if isinstance(told, str) else [each for each in told if isinstance(each, str)]
+
+
+def _alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether they wait for the same and ask for the same kinds of things."""
+    same = [entry.type for entry in entries(old)] == [entry.type for entry in entries(new)]
+    return same and bool(_types(old) & _types(new))
+
+
+def _types(rule: Mapping[str, Any]) -> set[str]:
+    told = rule.get("when")
+    return {told} if isinstance(told, str) else {each for each in told or () if isinstance(each, str)}
+
+
+def _moved(old: Mapping[str, Any], located: Located) -> Iterator[FatalError]:
+    had = entries(old)
+    for entry in entries(located.value):
+        was = [each for each in had if each.said == entry.said]
+        if was and all(each.slot != entry.slot for each in was):
+            place = located.key_place(("do", entry.at, entry.type))
+            slot = was[0].slot
+            shown = slot + 1 if isinstance(slot, int) else slot
+            yield FatalError("HUB-W3302", place=place, command=entry.type, was=was[0].at + 1, id=shown)
+
+
+def entries(rule: Mapping[str, Any]) -> list[Entry]:
+    """The entries of `do` that can be read."""
+    found = []
+    for at, step in enumerate(rule["do"]):
+        if not isinstance(step, dict) or len(step) != 1:
+            continue
+        ((type_, given),) = step.items()
+        if isinstance(given, dict):
+            told = given.get("id")
+            slot = told - 1 if isinstance(told, int) else told or at
+            said = {name: value for name, value in given.items() if name != "id"}
+            found.append(Entry(slot, at, str(type_), _canonical([type_, said])))
+    return found
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=str)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.auditing.report import MOST
+from hub.auditing.report import MOST, Report
 from hub.cli.audit_findings import GONE, UNANSWERED, fix, what
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, speech, text
 from hub.errors import FatalError
@@ -16,6 +16,7 @@ from hub.errors import FatalError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from hub.event_log import EventLog
     from hub.home import Home
 
 
@@ -34,6 +35,13 @@ def audit(
     since: Annotated[
         str, typer.Option(help="--outside 核对从何时起：1d、2h 或时间 · since when: 1d, 2h, or a time")
     ] = "1d",
+    decisions: Annotated[
+        bool,
+        typer.Option(
+            "--decisions",
+            help="并按当时的规则重算全部请求 · also fold the log under its own rules: every request, no more",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Compare what was accepted, what lies in the log, what was folded and done, and what the boards show.
@@ -47,7 +55,7 @@ def audit(
     from hub.health.words import as_value
 
     hub = RunningHub.of(home)
-    report = full_audit(hub.home, hub.bootstrap, time_of(since) if outside else None)
+    report = full_audit(hub.home, hub.bootstrap, time_of(since) if outside else None, decisions=decisions)
     verdict = verdict_of(hub)
     report["health"] = as_value(verdict, speech.language)
     if json:
@@ -61,14 +69,16 @@ def audit(
         raise typer.Exit(Exit.PARKED)
 
 
-def full_audit(home: Home, bootstrap: str, outside_since: str | None = None) -> dict[str, Any]:
+def full_audit(
+    home: Home, bootstrap: str, outside_since: str | None = None, *, decisions: bool = False
+) -> dict[str, Any]:
     """The whole balance: `ok`, `counts`, `boards`, and `findings`, each with its place and its fix. May run while the hub does.
 
-    With a time, `outside` too: what each system says of what was done there since.
+    With a time, `outside` too: what each system says of what was done there since. With `decisions`, what the log's own rules give.
 
     Raises RetryableError while the broker or a database is away, FatalError for a home that has never run.
     """
-    report = _of_log_and_ledger(home, bootstrap)
+    report = _of_log_and_ledger(home, bootstrap, decisions=decisions)
     boards = list(_boards(home, bootstrap))
     wrong = [found for found in boards if not found["equal"]]
     if wrong:
@@ -88,7 +98,7 @@ def full_audit(home: Home, bootstrap: str, outside_since: str | None = None) -> 
     return {**report, "ok": not report["findings"], "boards": boards, **asked}
 
 
-def _of_log_and_ledger(home: Home, bootstrap: str) -> dict[str, Any]:
+def _of_log_and_ledger(home: Home, bootstrap: str, *, decisions: bool) -> dict[str, Any]:
     from hub.audit import audit as compare
     from hub.auditing.boards import POSITIONS
     from hub.cli.running_hub import look_at
@@ -109,6 +119,18 @@ def _of_log_and_ledger(home: Home, bootstrap: str) -> dict[str, Any]:
         kinds = parked.count(conn)
     report["counts"]["deliveries_parked"] = kinds.get("delivery", 0)
     return report
+
+
+def _decide(found: Report, home: Home, log: EventLog, conn: Connection) -> None:
+    """Fold the log under its own rules, and compare with what was asked for."""
+    from hub.auditing import decisions
+    from hub.home import RULES_HISTORY
+    from hub.rules.book import RuleBook
+    from hub.worker.rule_history import RuleHistory
+
+    read = RuleHistory(log, home.data / RULES_HISTORY)
+    read.refresh()
+    decisions.compare(found, log, conn, RuleBook(read.history, home.environ))
 
 
 def _outbox_id(conn: Connection) -> str:
@@ -156,7 +178,7 @@ def _missing(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report for people."""
     counts = report["counts"]
-    for zh, en, names in SHOWN:
+    for zh, en, names in (*SHOWN, *(DECISIONS if "requests_given" in counts else ())):
         told = "  ".join(f"{text(*NAMES[name])} {counts.get(name, 0)}" for name in names)
         yield f"  {text(zh, en)}: {told}"
     for board in report["boards"]:
@@ -226,7 +248,17 @@ SHOWN = (
         ("commands", "commands_done", "commands_on_their_way", "commands_parked", "commands_discarded"),
     ),
 )
+DECISIONS = (
+    (
+        "按当时的规则重算",
+        "folded under its own rules",
+        ("requests_given", "requests_recorded", "requests_of_unknown_rules"),
+    ),
+)
 NAMES = {
+    "requests_given": ("给出请求", "requests given"),
+    "requests_recorded": ("账本记录", "recorded"),
+    "requests_of_unknown_rules": ("其中规则不可考", "of rules nobody knows any more"),
     "accepted": ("已收下", "accepted"),
     "on_their_way": ("在途", "on their way"),
     "deliveries_parked": ("推送停放", "deliveries parked"),

@@ -74,6 +74,14 @@ FINDINGS = {
     "parked commands that no list shows": Words("停放了却不在清单中的命令", *_LEDGER),
     "parked events that no list shows": Words("停放了却不在清单中的事件", *_PARKED),
     "listed as parked, but held nowhere": Words("列为停放、实际却没有停放的事件", *_PARKED),
+    "requests that the log's own rules do not give": Words(
+        "按日志自己的规则不该有的请求",
+        "hub why 看它从何而来；旧版本曾按后来的规则重算过旧事件：必要时放弃多出的任务",
+        "see with hub why where it came from; older versions folded the past under later rules: give up what is too much",
+    ),
+    "requests that the log's own rules give, and the ledger lacks": Words(
+        "按日志自己的规则应有、账本却没有的请求", *_LEDGER
+    ),
     "effects that no event tells of": Words("办成了却没有事件记载的命令", *_LEDGER),
 }
 """By its English name, or how that begins."""

@@ -46,6 +46,7 @@ class RuleNews:
         self._files = Files.of(store.current, store.texts)
         self._complained: Sets | None = None
         self._followed: str | None = None
+        self._failing: str | None = None
 
     def begin(self) -> InForceRules:
         """Read the history, announce what is new, and choose what judges. Blocks; raises FatalError when nothing can be made."""
@@ -65,15 +66,22 @@ class RuleNews:
             try:
                 target = await asyncio.to_thread(self._look)
             except HubError as error:
-                log.warning("rules.not-told", **error.fields())
+                self._away("rules.not-told", **error.fields())
                 continue
             except OSError as error:  # a full disk: told again once there is room, under the same ids
-                log.warning("rules.not-noted", reason=str(error))
+                self._away("rules.not-noted", reason=str(error))
                 continue
+            self._failing = None
             if target is not None and target.sets != judged.target.sets:
                 judged.target = target
                 log.info("rules.followed", ruleset=target.sets.ruleset[:12], world=target.sets.world[:12])
             judged.overtaken()
+
+    def _away(self, what: str, **facts: str) -> None:
+        """Tell once that something keeps failing."""
+        if self._failing != what:
+            self._failing = what
+            log.warning(what, **facts)
 
     def _look(self) -> Target | None:
         """What judges from now on, None where nothing has changed."""

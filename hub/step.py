@@ -12,7 +12,7 @@ import msgspec
 
 from hub.case import DELETED, Asked, Case, altered, is_newer
 from hub.outputs import Ask, Derive, Output, View
-from schemas.catalog import event_spec
+from schemas.catalog import COMMANDS, event_spec
 from schemas.event import Command, Event, derived_id, promised
 from schemas.recorded import AnyEvent
 from schemas.work import Cause
@@ -77,7 +77,7 @@ def decide(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = Fals
     if occurrence is None:
         return Step(after, (view, *_completed(after, event)))
     decided = rules.commands_for(after, event, occurrence)
-    if not decided.live and not decided.shadow:
+    if not decided.live and not decided.shadow and not decided.fired:
         return Step(after, (view, *_completed(after, event)))
     asked = [Ask(command) for command in decided.live]
     shadowed = [Derive(_shadow(command, event)) for command in decided.shadow]
@@ -114,10 +114,31 @@ def _asking(case: Case, commands: Sequence[Command]) -> Case:
 
 def _made(case: Case, event: AnyEvent) -> Case:
     """Note which entity came of a command that the case asked for."""
-    asked = case.asked.get(event.causationid or "")
-    if asked is None or asked.made or not event.type.endswith(".created"):
+    if event.causationid is None or event.type not in _EFFECTS:
         return case
-    return altered(case, asked={**case.asked, str(event.causationid): altered(asked, made=event.subject)})
+    known = case.asked.get(event.causationid)
+    asked = known or _told_of(event)
+    if asked is None or asked.made or (known is not None and event.type == REQUESTED):
+        return case
+    made = None if event.type == REQUESTED else event.subject
+    return altered(case, asked={**case.asked, event.causationid: altered(asked, made=made)})
+
+
+REQUESTED = "work.task.requested"
+_EFFECTS = frozenset({REQUESTED, *(spec.result for spec in COMMANDS.values() if spec.creates)})
+
+
+def _told_of(event: AnyEvent) -> Asked | None:
+    """What an event tells of a command that the case does not remember: of rules that nobody knows any more."""
+    why, project = event.data.get("why"), event.data.get("project")
+    if not isinstance(why, dict) or why.get("command") != event.causationid:
+        return None
+    instance = event.subject.split("/")[1]
+    if event.type == "work.project.created":
+        return Asked("project.create", instance)
+    if event.type == REQUESTED and isinstance(project, str) and project:
+        return Asked("task.create", instance, project)
+    return None
 
 
 def _completed(case: Case, event: AnyEvent) -> tuple[Derive, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 from pydantic import ValidationError
 
+from hub.case import UNKNOWN as ANY_RULE
 from hub.case import Case
 from hub.errors import FatalError, HubError
 from hub.rules.history import Announced, History, Sets
@@ -26,15 +27,19 @@ WORLDS = 8
 log = structlog.get_logger(__name__)
 
 
-class Unknown:
-    """Rules that nobody knows any more: cases are folded, and nothing is asked for."""
+@dataclass(frozen=True)
+class Incomplete:
+    """Rules of which some, or all, are not known any more: what is not known asks for nothing, and may have asked in any stage."""
+
+    known: RuleSet | None = None
 
     def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decisions:
-        """Nothing."""
-        return Decisions()
+        """What the known rules ask for."""
+        found = self.known.commands_for(case, event, occurrence) if self.known is not None else Decisions()
+        return found._replace(fired=(*found.fired, ANY_RULE)) if case.entities[event.subject].stage else found
 
 
-UNKNOWN = Unknown()
+UNKNOWN = Incomplete()
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class RuleBook:
         self._ready: OrderedDict[str, _Ready] = OrderedDict()
         self._told: set[Sets] = set()
 
-    def rules_of(self, sets: Sets | None) -> RuleSet | Unknown:
+    def rules_of(self, sets: Sets | None) -> RuleSet | Incomplete:
         """The rules that judged then. One that cannot be made here asks for nothing and parks nothing; that is told once."""
         made = self.made(sets) if sets is not None else None
         if made is None:
@@ -71,7 +76,7 @@ class RuleBook:
             self._told.add(sets)
             for error in made.lost:
                 log.error("rules.lost", **error.fields())
-        return made.rules
+        return Incomplete(made.rules) if made.lost else made.rules
 
     def made(self, sets: Sets) -> Made | None:
         """A set; None for one whose announcement, people or calendar the log does not hold."""

@@ -160,7 +160,7 @@ class Rule:
         if not self.waits_in_stage(entity, event):
             return False
         rules = entity.fired.get(entity.stage or "", ())
-        if self.name in rules:
+        if self.name in rules or not set(self.renamed_from).isdisjoint(rules):
             return True
         others = self.for_each is not None or any(type_.endswith(CHANGED) for type_ in self.when)
         return UNKNOWN in rules and others and event_spec(event.type).stage is not None

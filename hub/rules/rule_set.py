@@ -69,7 +69,7 @@ class RuleSet:
             else:
                 self._shadow(rule, occasion, shadow, failed)
             if len(live) + len(shadow) > count and rule.waits_in_stage(entity, event):
-                fired.append(rule.name)
+                fired.append(rule.first_name)
         return Decisions(tuple(live), tuple(shadow), tuple(failed), tuple(fired))
 
     @functools.cached_property

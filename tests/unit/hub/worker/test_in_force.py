@@ -15,7 +15,7 @@ from hub.rules.history import KEY
 from schemas.catalog import COMMANDS as TYPES
 from schemas.event import Event, derived_id
 from schemas.topics import COMMANDS, EVENTS
-from tests.events import AT, won
+from tests.events import AT, event, won
 from tests.unit.hub.worker.rule_stage import TASK, Stage, write
 
 N = 30
@@ -359,3 +359,45 @@ def test_large_texts_come_in_parts(stage: Stage) -> None:
     stage.forget()
     stage.worker(home).fold()
     assert {id_: told["arguments"] for id_, told in stage.commands().items()} == before
+
+
+PROJECT = """\
+do:
+  - project.create: {as: project, in: pm, name: a}
+  - task.create: {in: pm, project: "${project}", title: one}
+"""
+
+
+def test_what_unknown_rules_asked_for_is_learnt_from_what_came_of_it(stage: Stage) -> None:
+    """A project of then is completed when its tasks are, all of them, also those that were only asked for."""
+    home = stage.home(won=PROJECT)
+    case = "opportunity/crm/O-1"
+    project, task, late = (derived_id("then", name) for name in ("project", "task", "late"))
+    effects = [
+        told("work.project.created", "project/pm/P-1", project, {"name": "a"}),
+        *(
+            told("work.task.requested", f"request/pm/{id_}", id_, {"title": "t", "project": project})
+            for id_ in (task, late)
+        ),
+        told("work.task.created", "task/pm/T-1", task, {"title": "t", "project": "P-1"}),
+    ]
+    stage.append([won("O-1"), *effects, event("work.task.completed", "task/pm/T-1", case=case)])
+    stage.log.writer().append([Outgoing(COMMANDS.name, b"x/y", b'{"record":"settled"}')])  # a version has been at work
+    worker = stage.worker(home)
+    worker.fold()
+    assert asked(stage) == set()
+    assert derived(stage, "work.project.completed") == []
+    stage.append([told("work.task.created", "task/pm/T-2", late, {"title": "t", "project": "P-1"})])
+    stage.append([event("work.task.completed", "task/pm/T-2", case=case)])
+    worker.fold()
+    assert derived(stage, "work.project.completed") == ["project/pm/P-1"]
+
+
+def told(type_: str, subject: str, command: str, data: dict[str, object]) -> Event:
+    why = {"command": command, "rule": "won", "digest": "d", "title": {}, "matched": {}, "event": "e", "subject": "s/s"}
+    id_ = derived_id("result", command, type_)
+    return event(type_, subject, case="opportunity/crm/O-1", id=id_, causationid=command, data={**data, "why": why})
+
+
+def derived(stage: Stage, type_: str) -> list[str]:
+    return [note["event"]["subject"] for note in stage.notes("event") if note["event"]["type"] == type_]

@@ -84,7 +84,9 @@ class RuleFiles:
         found_in_people = (*people_file.errors, *people_errors)
         linted = lint(rules, world) if self.strict else Lint()
         errors = (*found_in_people, *day_errors, *rule_errors, *linted.errors)
-        return Rules(rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people, tuple(files))
+        return Rules(
+            rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people, tuple(files)
+        )
 
     def _working_time(self, found: Mapping[str, bytes]) -> tuple[WorkingTime, list[FatalError]]:
         calendar = self._located(found, CALENDAR)

@@ -45,6 +45,14 @@ class HttpReceiver:
         """As `Receives.id_of`."""
         return self._verifier.id_of(delivery)
 
+    def remarks(self) -> Iterator[HubError]:
+        """Expressions that believe a header which the scheme does not sign: anybody on the way could have changed it."""
+        for expression in [each for entry in self._entries for each in entry.expressions]:
+            for path in expression.reads:
+                if path.root == "headers" and (not path.parts or path.parts[0] not in self._verifier.signed):
+                    seen = {"instance": self._instance, "header": str(path)}
+                    yield FatalError("HUB-W4215", place=expression.at(path.at), **seen)
+
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
         """As `Receives.read`."""
         return mapping.facts(delivery, self._entries, self._engine, self._instance, self._zone)
@@ -177,12 +185,13 @@ def connect(instance: Instance) -> Connector:
         commands.login(settings.auth),
     )
     target = HttpTarget(settings, instance, engine, outbound) if settings.send else None
+    receiver = HttpReceiver(settings.receive, settings, instance, engine) if settings.receive else None
     return Connector(
         instance,
-        receives=HttpReceiver(settings.receive, settings, instance, engine) if settings.receive else None,
+        receives=receiver,
         sends=target,
         check=_check(settings, instance, engine, outbound, target),
-        remarks=tuple(_blind(settings, instance)),
+        remarks=(*_blind(settings, instance), *(receiver.remarks() if receiver is not None else ())),
     )
 
 

@@ -16,7 +16,7 @@ from connectors.settings import expected, short
 from hub.connector import Delivery, Fact, Unmapped
 from hub.errors import HubError, Place, RejectedError
 from hub.rules.documents import holds_replacement, read_json
-from hub.rules.evaluation import Condition, Scope
+from hub.rules.evaluation import Condition, Expression, Scope
 from hub.rules.expecting import Words
 from hub.rules.expressions import Engine
 from hub.rules.templates import Template
@@ -40,6 +40,12 @@ class Entry:
     fields: Mapping[str, Template]
     data: Template
     place: PlaceOf
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """All that it evaluates."""
+        templates = (*self.fields.values(), self.data)
+        return (self.condition.expression, *(each for template in templates for each in template.expressions))
 
     def text(self, field: str, scope: Scope) -> str | None:
         """A field that is text: whole numbers are written out, null is None; raises RejectedError for anything else."""

@@ -395,3 +395,24 @@ def test_a_condition_that_cannot_be_read_has_its_place(name: str, under: str) ->
     with pytest.raises(FatalError) as caught:
         connect(instance(text, URL="http://pm.example"))
     assert (caught.value.code, str(caught.value.place)) == ("HUB-E3110", f"send.task.create{under}.{name}")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "header", "code"),
+    [
+        ("standard-webhooks", 'headers["webhook-id"]', None),
+        ("standard-webhooks", 'headers["x-event"]', "HUB-W4215"),
+        ("x-hub-signature-256", 'headers["webhook-id"]', "HUB-W4215"),
+        ("x-hub-signature-256", "headers[body.which]", "HUB-W4215"),
+        ("x-hub-signature-256", "body.kind", None),
+    ],
+)
+def test_an_unsigned_header_that_is_believed_is_remarked_on(scheme: str, header: str, code: str | None) -> None:
+    text = f"""
+receive:
+  verify: {{scheme: {scheme}, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}}
+  events:
+  - {{if: '{header} == "won"', type: crm.opportunity.lost, subject: "opportunity/crm/${{body.id}}"}}
+"""
+    found = [(each.code, str(each.place)) for each in connect(instance(text)).remarks]
+    assert found == ([(code, "receive.events[0].if")] if code else [])

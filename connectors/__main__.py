@@ -11,12 +11,14 @@ import structlog
 
 from hub import logs
 from hub.errors import HubError
+from hub.file_limit import raise_file_limit
 from hub.home import Home
 
 
 def main() -> int:
     """Run until told to stop; 0 then, 1 after saying in one line why it cannot go on."""
     asked = _arguments()
+    raise_file_limit()
     logs.configure("connectors")
     try:
         home = Home.load(asked.home)

@@ -21,6 +21,7 @@ STATUS = {
     "HUB-E7011": 421,
     "HUB-E7012": 503,
     "HUB-E7013": 500,
+    "HUB-E7015": 417,
 }
 MORE = {405: {"Allow": "POST"}, 503: {"Retry-After": "2"}}
 """Headers of an answer besides, by status."""

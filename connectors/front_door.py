@@ -7,6 +7,7 @@ Answers to strangers are constant and short: they say what to mend to an honest 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 from collections import deque
@@ -21,16 +22,22 @@ from aiohttp import web
 
 from connectors import answers
 from connectors.bodies import Bodies
+from connectors.connections import SERVER, Reception
 from connectors.intake import Intake, delivery_ref, public
+from connectors.readers import Readers, UnavailableError
 from connectors.refusals import ELSEWHERE, KeptRefusalError, Refusals
 from hub.clock import Clock
 from hub.connector import Delivery, Receives
-from hub.errors import FatalError, HubError, RejectedError, RetryableError
+from hub.errors import FatalError, RejectedError, RetryableError
 from hub.failpoints import reach
 from hub.ledger.refused import Refusal
 
 HEAD_SECONDS = 10.0
 """Until the head of a request must have come in full; an idle connection is kept for as long."""
+ACCEPTED = 128
+"""Connections that the accept loop takes at a time, and tells of when it cannot."""
+WAITING = 1024
+"""Connections that may wait to be accepted, also while the program behind the door restarts."""
 LAST_WORDS = 0.3
 """Seconds in which requests on open connections are still answered when the program stops."""
 COMMIT_SECONDS = 10.0
@@ -99,7 +106,7 @@ class Pushes:
         self, intake: Intake, receivers: Mapping[str, Receives], bodies: Bodies, clock: Clock, refusals: Refusals
     ) -> None:
         self._intake, self._receivers, self._bodies, self._clock = intake, receivers, bodies, clock
-        self._refusals = refusals
+        self._refusals, self._readers = refusals, Readers()
         self._committed = Committed()
         self.closed = False
 
@@ -113,15 +120,20 @@ class Pushes:
             if request.method != "POST":
                 raise RejectedError("HUB-E7003")
             if self.closed:
-                raise RejectedError("HUB-E7006")
+                raise UnavailableError("HUB-E7006")
             async with self._bodies.read(request) as body:
                 delivery = Delivery(_headers(request), body, self._clock.now())
                 _verify(receiver, delivery)
                 return await self._take_in(instance, receiver, delivery)
 
+    def close(self) -> None:
+        """Begin to read nothing more."""
+        self._readers.close()
+
     async def _take_in(self, instance: str, receiver: Receives, delivery: Delivery) -> web.Response:
         try:
-            accepted = await self._durable(self._intake.push(instance, receiver, delivery))
+            push = functools.partial(self._intake.push, instance, receiver, delivery)
+            accepted = await self._durable(await self._readers.run(instance, delivery.body, push))
         except RejectedError as error:
             await self._keep(instance, receiver, delivery, error)
             raise KeptRefusalError("HUB-E7009") from error
@@ -152,10 +164,6 @@ class Pushes:
             raise UnavailableError("HUB-E7006") from error
 
 
-class UnavailableError(HubError):
-    """The push can be taken in a moment later: nothing is wrong with it."""
-
-
 def _verify(receiver: Receives, delivery: Delivery) -> None:
     try:
         receiver.verify(delivery)
@@ -166,28 +174,30 @@ def _verify(receiver: Receives, delivery: Delivery) -> None:
 class FrontDoor:
     """The web server of this program."""
 
-    def __init__(self, address: Address, pushes: Pushes, rest: Rest) -> None:
-        self._address, self._pushes, self._rest = address.checked(), pushes, rest
+    def __init__(self, address: Address, pushes: Pushes, rest: Rest, most: int | None = None) -> None:
+        """`most` connections at once; None for what the limit of open files allows."""
+        self._address, self._pushes, self._rest, self._most = address.checked(), pushes, rest, most
         self._runner: web.ServerRunner | None = None
 
     async def open(self) -> int:
         """Listen, and return the port. Raises FatalError when it is taken."""
         # An idle connection, and one whose request head does not come to its end, is closed after `keepalive_timeout`.
-        server = web.Server(
+        self._reception = Reception(
             self._dispatch,
+            most=self._most,
             access_log=None,
             logger=_unheard,
             auto_decompress=False,
-            handler_cancellation=True,
             keepalive_timeout=HEAD_SECONDS,
             lingering_time=2.0,
             max_line_size=8190,
             max_field_size=8190,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=5.0)
+        self._runner = web.ServerRunner(self._reception, shutdown_timeout=5.0)
         await self._runner.setup()
         listening = _listen(self._address)
-        await web.SockSite(self._runner, listening, backlog=1024).start()
+        await web.SockSite(self._runner, listening, backlog=ACCEPTED).start()
+        listening.listen(WAITING)
         return int(listening.getsockname()[1])
 
     async def turn_away(self) -> None:
@@ -200,10 +210,18 @@ class FrontDoor:
 
     async def close(self) -> None:
         """Take no more, answer what is under way, and let go."""
+        self._pushes.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        with self._reception.answering(request):
+            answer = await self._answer(request)
+            if not answer.prepared:
+                answer.headers["Server"] = SERVER
+            return answer
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if request.path.startswith(PUSHES):
                 return self._last(await self._pushes.answer(request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from yarl import URL
 
 from connectors import answers
 from connectors.bodies import Bodies
+from connectors.connections import SERVER
 from hub.errors import RejectedError, text_of
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """Names that a browser may call us by. A foreign page could point a name of its own at 127.0.0.1; that one is refused."""
+HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?", re.ASCII)
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -31,6 +34,8 @@ HOP_BY_HOP = frozenset(
     }
 )
 _OURS = HOP_BY_HOP | {"content-length", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+_NEVER_HOP_BY_HOP = {"host", "origin", "cookie", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"}
+"""What tells the boards who asks: no sender may have it taken off on the way by naming it in `Connection`."""
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
@@ -87,9 +92,9 @@ class Passage:
             request.method, address, headers=_onward(request), data=body or None, allow_redirects=False
         )
         async with sent as upstream:
-            answer = web.StreamResponse(
-                status=upstream.status, reason=upstream.reason, headers=_kept(upstream.headers, HOP_BY_HOP)
-            )
+            headers = _kept(upstream.headers, HOP_BY_HOP)
+            headers["Server"] = SERVER
+            answer = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=headers)
             await answer.prepare(request)
             async for chunk in upstream.content.iter_any():
                 await answer.write(chunk)
@@ -99,9 +104,8 @@ class Passage:
 
 def check_host(request: web.BaseRequest) -> None:
     """Refuse a request that calls us by a name that is not ours, or that asks for an address elsewhere."""
-    host = request.headers.get("Host", "").lower()
-    name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-    if name not in HOSTS or not request.raw_path.startswith("/"):
+    found = HOST.fullmatch(request.headers.get("Host", "").lower())
+    if found is None or found["name"] not in HOSTS or not request.raw_path.startswith("/"):
         raise RejectedError("HUB-E7011")
 
 
@@ -139,6 +143,6 @@ def _onward(request: web.BaseRequest) -> CIMultiDict[str]:
 
 def _kept(headers: Mapping[str, str], dropped: frozenset[str]) -> CIMultiDict[str]:
     """The headers that go further: not those of one connection, nor those that it names itself."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")} - _NEVER_HOP_BY_HOP
     kept = ((name, value) for name, value in headers.items() if name.lower() not in dropped | named)
     return CIMultiDict(kept)

@@ -12,6 +12,7 @@ import faust
 import structlog
 
 from hub.errors import HubError
+from hub.file_limit import raise_file_limit
 from hub.garbage import collect_seldom
 from hub.heartbeat import Heart
 from hub.home import RULES_HISTORY, Home
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--looks", type=float, default=EVERY, help="seconds between two looks for what a sleeper says late"
     )
     chosen = parser.parse_args(arguments)
+    raise_file_limit()
     try:
         home = Home.load(chosen.home)
         configure("worker", home.secrets)

@@ -17,6 +17,7 @@ import uvicorn
 
 from hub.errors import FatalError, HubError
 from hub.event_log import EventLog
+from hub.file_limit import raise_file_limit
 from hub.heartbeat import Heart
 from hub.home import Home
 from hub.kafka_log import KafkaLog
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--socket", type=Path, help="serve on this Unix socket, behind the hub's front door")
     asked = parser.parse_args(arguments)
+    raise_file_limit()
     try:
         home = Home.load(asked.home)
         configure("projections", home.secrets)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka, ports, wire
 from hub.errors import FatalError, HubError, RetryableError
+from hub.file_limit import raise_file_limit
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.process import stands_still
@@ -64,6 +65,7 @@ class Supervisor:
         """Start the broker, make the topics, start the programs, wait until they are ready."""
         from hub.topics import ensure_topics
 
+        raise_file_limit()  # the broker and every program inherit it
         self._open_door()
         if self.home.config.kafka.embedded:
             self._start_broker()

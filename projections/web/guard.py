@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+import re
+from collections.abc import Callable, Collection, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +22,7 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?", re.ASCII)
 Refuse = Callable[[Scope, RejectedError], ASGIApp]
 SAFE = frozenset({"GET", "HEAD"})
 
@@ -49,21 +50,23 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        error = self._check(scope["method"], Headers(scope=scope))
+        error = self._check(scope["method"], scope["scheme"], Headers(scope=scope))
         await (self.app if error is None else self.refuse(scope, error))(scope, receive, with_headers)
 
-    def _check(self, method: str, headers: Headers) -> RejectedError | None:
+    def _check(self, method: str, scheme: str, headers: Headers) -> RejectedError | None:
         host = headers.get("host", "")
-        if _name(host) not in self.hosts:
+        if not _is_ours(host, self.hosts):
             return RejectedError("HUB-E7103", host=host[:100])
         if method in SAFE:
             return None
         origin = headers.get("origin")
-        own = urlsplit(origin).netloc == host if origin else headers.get("sec-fetch-site") == "same-origin"
+        own = (
+            origin.lower() == f"{scheme}://{host}".lower() if origin else headers.get("sec-fetch-site") == "same-origin"
+        )
         return None if own else RejectedError("HUB-E7104", origin=(origin or "")[:100])
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
-    bare = host.lower()
-    return bare.partition("]")[0] + "]" if bare.startswith("[") else bare.partition(":")[0]
+def _is_ours(host: str, names: Collection[str]) -> bool:
+    """Whether a Host header is one of the names, with or without a port."""
+    found = HOST.fullmatch(host.lower())
+    return found is not None and found["name"] in names

@@ -9,19 +9,20 @@ import hashlib
 import hmac
 import io
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
 import structlog
 from aiohttp import web
 
-from connectors import bodies, front_door
-from connectors.bodies import MAX_BODY, Bodies
+from connectors import front_door
+from connectors.bodies import MAX_BODY, Bodies, Caps
 from connectors.front_door import Address, FrontDoor, Pushes
 from connectors.intake import Intake
 from connectors.refusals import Refusals
@@ -35,6 +36,12 @@ from tests.pushing import SECRET, Staff, crm, deal, open_entries, signed
 Story = Callable[["World"], Coroutine[Any, Any, None]]
 
 
+class Tell(Protocol):
+    """Runs a story before an open front door."""
+
+    def __call__(self, story: Story, caps: Caps | None = None, most: int | None = None) -> None: ...
+
+
 @dataclass
 class World:
     """A front door that is open, and a client before it."""
@@ -44,6 +51,7 @@ class World:
     pushes: Pushes
     port: int
     refusals: Refusals
+    door: FrontDoor
 
     async def post(
         self, body: bytes, headers: dict[str, str], path: str = "crm", method: str = "POST"
@@ -86,35 +94,32 @@ async def _rest(_request: web.BaseRequest) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def opened(ledger: Ledger) -> AsyncIterator[World]:
+async def opened(ledger: Ledger, caps: Caps | None = None, most: int | None = None) -> AsyncIterator[World]:
     receiver = crm().receives
     assert receiver is not None
     github = crm("hub-like", scheme="x-hub-signature-256").receives
     assert github is not None
     refusals = Refusals(ledger, SystemClock())
     receivers = {"crm": receiver, "hub-like": github}
-    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), receivers, Bodies(), SystemClock(), refusals)
-    door = FrontDoor(Address(port=0), pushes, _rest)
+    pushes = Pushes(Intake(ledger, Staff(), SystemClock()), receivers, Bodies(caps), SystemClock(), refusals)
+    door = FrontDoor(Address(port=0), pushes, _rest, most)
     port = await door.open()
     async with aiohttp.ClientSession() as client:
-        yield World(ledger, client, pushes, port, refusals)
+        yield World(ledger, client, pushes, port, refusals, door)
     await door.close()
 
 
 @pytest.fixture
-def tell(tmp_path: Path) -> Iterator[Callable[[Story], None]]:
+def tell(tmp_path: Path) -> Iterator[Tell]:
     """Run a story before an open front door."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
 
-    async def run(story: Story) -> None:
-        async with opened(ledger) as world:
+    async def run(story: Story, caps: Caps | None, most: int | None) -> None:
+        async with opened(ledger, caps, most) as world:
             await story(world)
 
-    yield lambda story: asyncio.run(run(story))
+    yield lambda story, caps=None, most=None: asyncio.run(run(story, caps, most))
     ledger.close()
-
-
-Tell = Callable[[Story], None]
 
 
 def test_a_signed_push_is_durable_when_it_is_answered(tell: Tell) -> None:
@@ -405,15 +410,29 @@ def test_a_compressed_push_is_refused_unread(tell: Tell, encoding: str) -> None:
     tell(story)
 
 
-def test_a_body_that_does_not_come_gets_408(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "READ_SECONDS", 0.2)
-
+def test_a_body_that_does_not_come_gets_408(tell: Tell) -> None:
     async def story(world: World) -> None:
         head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf"
         assert (await world.raw(head)).startswith(b"HTTP/1.1 408")
         assert world.accepted() == 0
 
-    tell(story)
+    tell(story, Caps(grace=0.2))
+
+
+def test_a_body_that_comes_at_its_least_rate_may_take_longer_than_one_that_stands_still(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        body = deal(title="x" * 4000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        lines = [f"{name}: {value}" for name, value in _sign_bytes(body).items()]
+        head = ["POST /webhooks/crm HTTP/1.1", "host: localhost", f"content-length: {len(body)}", *lines, "", ""]
+        writer.write("\r\n".join(head).encode())
+        for at in range(0, len(body), 500):
+            writer.write(body[at : at + 500])
+            await asyncio.sleep(0.15)  # slower than the grace alone would allow, faster than the rate asks for
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 202")
+        writer.close()
+
+    tell(story, Caps(grace=0.6, rate=1000))
 
 
 def test_slow_heads_are_dropped_and_others_served_meanwhile(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,29 +486,120 @@ def test_a_ledger_that_is_away_gets_503_and_nothing_is_promised(tell: Tell) -> N
     tell(story)
 
 
-def test_pushes_beyond_what_memory_allows_are_told_to_come_again(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_WAITING", 100)
+async def unfinished(world: World, number: int, come: int, announced: int = MAX_BODY) -> list[asyncio.StreamWriter]:
+    """Strangers' connections whose bodies have come so far, and do not go on."""
+    head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % announced
+    writers = []
+    for _ in range(number):
+        _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(head + b"x" * come)
+        await writer.drain()
+        writers.append(writer)
+    return writers
+
+
+SMALL = Caps(total=1_000_000, free=4_000)
+
+
+def test_strangers_unfinished_bodies_keep_no_signed_push_out(tell: Tell) -> None:
+    """However many they are and however often they come again: what is small is not counted, what is large comes in time."""
 
     async def story(world: World) -> None:
-        assert (await world.push(deal()))[0] == 503
+        writers = []
+        for number in range(6):
+            writers += await unfinished(world, 10, 100_000)
+            assert (await world.push(deal(number), f"small_{number}"))[0] == 202
+            assert (await world.push(deal(number, version=8, title="x" * 200_000), f"large_{number}"))[0] == 202
+        for writer in writers:
+            writer.close()
+
+    tell(story, SMALL)
+
+
+def test_the_body_that_has_been_coming_for_longest_makes_room(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"
+        first, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(head + b"x" * 500_000)
+        await writer.drain()
+        others = await unfinished(world, 3, 300_000)
+        assert (await asyncio.wait_for(first.readline(), 5)).startswith(b"HTTP/1.1 503")
+        for each in (writer, *others):
+            each.close()
+
+    tell(story, SMALL)
+
+
+def test_senders_that_announce_much_and_send_little_keep_nobody_out(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        writers = await unfinished(world, 100, 1)
+        assert [(await world.push(deal(n)))[0] for n in range(5)] == [202] * 5
+        for writer in writers:
+            writer.close()
+
+    tell(story, Caps(total=2000, free=100))
+
+
+def test_one_connection_too_many_takes_the_place_of_the_oldest_that_says_nothing(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        silent = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(30)]
+        assert (await asyncio.wait_for(silent[0][0].read(), 5), silent[29][0].at_eof()) == (b"", False)
+        assert [(await world.push(deal(n), f"msg_{n}"))[0] for n in range(5)] == [202] * 5
+        for _, writer in silent:
+            writer.close()
+
+    tell(story, most=10)
+
+
+def test_where_all_ask_for_something_the_oldest_unfinished_body_gives_its_place(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        writers = await unfinished(world, 10, 5)
+        await asyncio.sleep(0)
+        while len(world.door._reception._busy) < 10:
+            await asyncio.sleep(0.01)
+        assert (await world.push(deal()))[0] == 202
+        for writer in writers:
+            writer.close()
+
+    tell(story, most=10)
+
+
+def test_an_expectation_that_nobody_knows_gets_417(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        lines = [f"{name}: {value}".encode() for name, value in signed(deal()).items()]
+        lines += [b"expect: nonsense", b"host: localhost", b"connection: close", b"content-length: %d" % len(deal())]
+        sent = b"POST /webhooks/crm HTTP/1.1\r\n" + b"\r\n".join(lines) + b"\r\n\r\n" + deal()
+        assert (await world.raw(sent)).startswith(b"HTTP/1.1 417")
         assert world.accepted() == 0
 
     tell(story)
 
 
-def test_senders_that_announce_much_and_send_little_keep_nobody_out(
-    tell: Tell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "MAX_WAITING", 2000)
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", b"nonsense\r\n\r\n"]
+)
+def test_no_answer_says_what_we_are_made_of(tell: Tell, sent: bytes) -> None:
+    async def story(world: World) -> None:
+        answer = await world.raw(sent)
+        assert b"server: hub\r\n" in answer.lower()
+        assert not [word for word in (b"aiohttp", b"python", b"nonsense") if word in answer.lower()]
+
+    tell(story)
+
+
+def test_one_senders_odd_json_makes_nobody_wait(tell: Tell) -> None:
+    """A megabyte takes a good part of a second to read; others are answered in between."""
+    odd = deal()[:-1] + b', "x": [' + b"1.0," * 12_000 + b"1], " + b'"y": "' + b"z" * 900_000 + b'"}'
 
     async def story(world: World) -> None:
-        head = b"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nx"
-        connections = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(100)]
-        for _, writer in connections:
-            writer.write(head)
-        assert [(await world.push(deal(n)))[0] for n in range(5)] == [202] * 5
-        for _, writer in connections:
-            writer.close()
+        done = asyncio.gather(*(world.post(odd, _sign_bytes(odd)) for _ in range(12)))
+        waits = []
+        while not done.done():
+            began = time.perf_counter()
+            assert (await world.post(b"{", {}))[0] == 401
+            waits.append(time.perf_counter() - began)
+        assert {status for status, _ in await done} == {202}
+        assert len(waits) > 20, "others are answered while it is read"
 
     tell(story)
 

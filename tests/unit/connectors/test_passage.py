@@ -121,7 +121,9 @@ def ledger(tmp_path: Path) -> Any:
 
 def test_a_request_arrives_as_it_was_asked(tell: Tell) -> None:
     async def story(world: World) -> None:
-        headers = {"Cookie": "x=1", "X-Forwarded-For": "6.6.6.6", "Connection": "close, X-Private", "X-Private": "1"}
+        headers = {"Cookie": "x=1", "X-Forwarded-For": "6.6.6.6", "X-Private": "1"}
+        headers["Connection"] = "close, X-Private, Cookie, Origin, Host"
+        headers["Origin"] = "http://elsewhere.example"
         async with world.client.post(
             URL(f"{world.url}/boards/%E4%BB%BB?q=a%2Fb&q=2", encoded=True),
             data=b"f=1",
@@ -134,6 +136,7 @@ def test_a_request_arrives_as_it_was_asked(tell: Tell) -> None:
         (asked,) = world.boards.asked
         assert asked.raw_path == "/boards/%E4%BB%BB?q=a%2Fb&q=2"
         assert (asked.method, world.boards.bodies) == ("POST", [b"f=1"])
+        assert asked.headers["Origin"] == "http://elsewhere.example", "no sender takes it off on the way"
         assert asked.headers["Host"] == world.url.removeprefix("http://")
         assert asked.headers["X-Forwarded-For"] == "127.0.0.1"
         assert (asked.headers["X-Forwarded-Proto"], asked.headers["Cookie"]) == ("http", "x=1")
@@ -208,7 +211,17 @@ def test_until_the_boards_are_there_people_get_a_page_and_programs_a_problem(tel
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil:80", "", "[::2]:80", "10.0.0.1"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil:80",
+        "",
+        "[::2]:80",
+        "10.0.0.1",
+        "127.0.0.1:80@evil",
+        "[::1]x",
+    ],
 )
 def test_a_foreign_host_is_refused(tell: Tell, host: str) -> None:
     async def story(world: World) -> None:

@@ -86,7 +86,18 @@ def test_what_is_large_is_compressed_and_what_is_static_is_kept(site: Site) -> N
     assert "immutable" in get(site, "/static/vendor/htmx.min.js").headers["cache-control"]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:80",
+        "",
+        "127.0.0.1:80@evil",
+        "[::1]x:1",
+        "localhost:",
+    ],
+)
 def test_a_foreign_host_is_refused(site: Site, host: str) -> None:
     answer = get(site, "/boards/tasks", Host=host)
     assert answer.status_code == 421
@@ -234,6 +245,8 @@ def test_who_is_not_known_cannot_act(site: Site, person: str) -> None:
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "https://127.0.0.1"},
+        {"Origin": "//127.0.0.1"},
         {"Origin": "", "Sec-Fetch-Site": "cross-site"},
         {"Origin": ""},
     ],

@@ -26,7 +26,7 @@ from connectors.news import News
 from hub.clock import Clock
 from hub.connector import Delivery, Fact, Receives, Unmapped
 from hub.errors import HubError, Place, RejectedError
-from hub.ledger import cursors, outbox, parked
+from hub.ledger import conflicts, cursors, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.ledger.subjects import ALL, Known, look
 from hub.rules.documents import BOM
@@ -152,15 +152,19 @@ class Intake:
         facts: Iterable[Fact | Unmapped],
         cursor: str,
         mine: Callable[[Connection], bool],
+        ahead: float | None = None,
     ) -> Future[bool]:
-        """Take in what a poll brought and move its cursor. False, and nothing kept, when `mine` says it is another's job."""
+        """Take in what a poll brought and move its cursor. False, and nothing kept, when `mine` says it is another's job.
+
+        `ahead` is what the page says of the source's clock.
+        """
         items = [self.polled(instance, fact) for fact in facts]
 
         def work(conn: Connection) -> bool:
             if not mine(conn):
                 return False
             self.take_in(conn, instance, items)
-            cursors.move(conn, instance, stream, cursor, stamp(self._clock.now()))
+            cursors.move(conn, instance, stream, cursor, stamp(self._clock.now()), ahead)
             return True
 
         return self._ledger.writer.submit(work)
@@ -207,9 +211,11 @@ class Intake:
     def _record(self, conn: Connection, instance: str, event: Event, known: Known) -> None:
         case = casing.case_of(conn, event, known, instance, self._creates.get(instance, _NOTHING))
         if case is None:
-            outbox.hold(conn, event, instance, stamp(self._clock.now() + MARGIN))
+            new = outbox.hold(conn, event, instance, stamp(self._clock.now() + MARGIN))
         else:
-            outbox.record(conn, [casing.under(event, case)], instance)
+            new = outbox.record(conn, [casing.under(event, case)], instance)
+        if not new:
+            conflicts.look(conn, [(event, instance)])
 
     def _door(self, instance: str, fallback: str) -> Door:
         return Door(instance, self._people, self._clock.now(), fallback)

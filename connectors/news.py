@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection
 
 from connectors import casing
-from hub.ledger import links, outbox
+from hub.ledger import conflicts, links, outbox
 from hub.ledger.subjects import look_all
 from schemas.event import Event
 
@@ -45,10 +45,11 @@ class News:
     def write(self) -> None:
         """Write what was added. An object that another program has linked since the look goes by what that one wrote."""
         linked = links.link_all(self._conn, self._linked)
-        outbox.record_all(
-            self._conn,
-            [(casing.under(event, linked.get(event.subject, event.case)), told) for event, told in self._told],
-        )
+        told = [
+            (casing.under(event, linked.get(event.subject, event.case)), instance) for event, instance in self._told
+        ]
+        if outbox.record_all(self._conn, told) < len(told):
+            conflicts.look(self._conn, told)
         self._linked, self._told = {}, []
 
     def changed(self, subject: str) -> None:

@@ -98,7 +98,9 @@ class Poller:
             # The cursor too: a database that went on from a copy meanwhile may lack the page before.
             return self._lease.mine(conn) and cursors.get(conn, self.stream.instance, self.stream.name) == cursor
 
-        return self._intake.page(self.stream.instance, self.stream.name, page.facts, page.cursor, mine).result()
+        return self._intake.page(
+            self.stream.instance, self.stream.name, page.facts, page.cursor, mine, page.ahead
+        ).result()
 
     def _away(self, error: HubError | None, wanted: float | None = None) -> float:
         self._failures += 1

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EVERY = 2.0
 """Seconds between two looks of `--watch`."""
+AHEAD = 60.0
+"""Seconds by which a source's clock may be ahead without a word."""
 NOTHING = {"accepted": 0, "held": 0, "unpublished": 0}
 
 
@@ -110,7 +112,7 @@ def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
 
 def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     from hub.cli.parked_refused import recent
-    from hub.ledger import commands, outbox, parked
+    from hub.ledger import commands, conflicts, outbox, parked
     from hub.ledger.halts import halted
 
     states = instance_states(hub.home.config.connectors, verdict)
@@ -118,7 +120,15 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
         name: {"use": entry.use, "state": states[name], "streams": {}}
         for name, entry in hub.home.config.connectors.items()
     }
-    nothing = {**NOTHING, "commands": {}, "parked": {}, "refused": [], "halted": [], "connectors": connected}
+    nothing = {
+        **NOTHING,
+        "commands": {},
+        "parked": {},
+        "refused": [],
+        "conflicts": {},
+        "halted": [],
+        "connectors": connected,
+    }
     try:
         with hub.look() as conn:
             if conn is None:
@@ -129,6 +139,7 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
                 "commands": {state.lower(): number for state, number in sorted(commands.states(conn).items())},
                 "parked": parked.count(conn),
                 "refused": recent(conn),
+                "conflicts": conflicts.counts(conn),
                 "halted": halted(conn),
                 "connectors": {name: {**told, "streams": streams.get(name, {})} for name, told in connected.items()},
             }
@@ -145,10 +156,16 @@ def _streams(hub: RunningHub, conn: Connection, verdict: Verdict) -> dict[str, d
 
     found: dict[str, dict[str, Any]] = {}
     limits, intervals = limits_of(hub.home), {each.instance: each.interval for each in verdict.facts.streams}
+    ahead = cursors.ahead(conn)
     for row in cursors.every(conn):
         age = round((verdict.facts.at - moment(row.moved_at)).total_seconds(), 1)
         late = is_late(age, intervals.get(row.instance, 0.0), limits)
-        told = {"cursor": row.cursor[:200], "age_seconds": max(0.0, age), "late": late}
+        told = {
+            "cursor": row.cursor[:200],
+            "age_seconds": max(0.0, age),
+            "late": late,
+            "ahead_seconds": ahead.get((row.instance, row.stream), 0.0),
+        }
         found.setdefault(row.instance, {})[row.stream] = told
     return found
 
@@ -227,14 +244,22 @@ def _work(told: Mapping[str, Any]) -> Iterator[str]:
 
         yield from count_lines(told["refused"])
         yield "    → hub parked --refused"
+    if told["conflicts"]:
+        counted = "  ".join(f"{name} {number}" for name, number in told["conflicts"].items())
+        yield f"  ! {text('同一版本又来了别的内容，以先到的为准', 'told again with other content, the first stands')}  {counted}"
+        yield f"    → {text('把 version 映射得更细，例如修改时间到秒；逐件：', 'map a finer version; each:')} hub why …"
     for name, connector in told["connectors"].items():
         state = connector.get("state", "ok")
         streams = "  ".join(
             f"{'✘ ' if each['late'] else ''}{stream} {_ago(each['age_seconds'])}"
             for stream, each in connector.get("streams", {}).items()
         )
+        ahead = max((each["ahead_seconds"] for each in connector.get("streams", {}).values()), default=0.0)
         mark = {"ok": "✔", "busy": "!", "down": "○"}.get(state, "✘")
         yield f"    {mark} {name} ({connector['use']})  {text(*CONNECTOR.get(state, (state, state)))}  {streams}".rstrip()
+        if ahead > AHEAD:
+            said = text("{} 的时钟比接力快 {:.0f} 分钟", "the clock of {} is {:.0f} minutes ahead of the hub's")
+            yield f"      ! {said.format(name, ahead / 60)}"
     for name, board in (told["boards"] or {}).items():
         yield f"    ▤ {name}  {_behind(board['behind'], told['running'])}"
 

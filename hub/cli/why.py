@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, text
@@ -49,6 +50,7 @@ def why(
         targets = story.about(found.ref) or list(story.roots)
         kept = story.around(targets)
         held = _held(conn, targets)
+        differing = list(_differing(conn, targets))
     unanswered = _unanswered(hub.home, story, targets)
     if json:
         from hub.cli.rules import told
@@ -61,13 +63,14 @@ def why(
                 "story": trees,
                 "parked": held,
                 "unanswered": [told(t) for t in unanswered],
+                "conflicts": differing,
             }
         )
         return
     say(f"{found.ref}" + (f"  ({text('链条', 'case')} {found.case})" if found.case != found.ref else ""))
     for line in lines(story, kept, {node.id for node in targets}):
         say(line)
-    for line in _not_done(held, unanswered):
+    for line in (*_differences(differing), *_not_done(held, unanswered)):
         say(line)
 
 
@@ -91,6 +94,41 @@ def _held(conn: Connection, targets: Sequence[Node]) -> list[dict[str, Any]]:
     refs = [f"{'event' if node.event is not None else 'command'}/{node.id}" for node in targets]
     rows = [parked.find(conn, ref) for ref in refs]
     return [as_value(row) for row in rows if row is not None and row.state == "open"]
+
+
+def _differing(conn: Connection, targets: Sequence[Node]) -> Iterator[dict[str, Any]]:
+    """What of it was told again under the same id with other content."""
+    from hub.ledger import conflicts
+
+    events = {node.event.id: node.event for node in targets if node.event is not None}
+    for row in conflicts.about(conn, list(events)):
+        try:
+            later = orjson.loads(row.body)["data"]
+        except orjson.JSONDecodeError:  # it was too long to be kept whole
+            later = {}
+        found = conflicts.changes(events[row.event_id].data, later) if later else {}
+        yield {
+            "event": row.event_id,
+            "type": row.type,
+            "subject": row.subject,
+            "times": row.times,
+            "last_at": row.last_at,
+            "changes": {name: {"first": one, "later": other} for name, (one, other) in found.items()},
+        }
+
+
+def _differences(differing: Sequence[dict[str, Any]]) -> Iterator[str]:
+    from hub.cli.parked_entries import local
+    from hub.rules.checking import short
+
+    for each in differing:
+        said = text(
+            "同一版本又来了别的内容（{} 次，最近 {}），以先到的为准",
+            "the same version was told with other content ({} times, last at {}); the first stands",
+        )
+        yield f"  ! [{each['event'][:8]}] {said.format(each['times'], local(each['last_at']))}"
+        for name, one in each["changes"].items():
+            yield f"    {name}: {short(one['first'])} → {short(one['later'])}"
 
 
 def _unanswered(home: Home, story: Story, targets: Sequence[Node]) -> list[Tried]:

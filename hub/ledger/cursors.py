@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Connection, Table, Text, select
+from sqlalchemy import Column, Connection, Float, Table, Text, delete, inspect, select
 
 from hub.ledger.dialect import put
 from hub.ledger.metadata import AnyRow, metadata
@@ -18,6 +18,16 @@ cursors = Table(
     Column("moved_at", Text, nullable=False),
 )
 
+clocks = Table(
+    "clocks",
+    metadata,
+    Column("instance", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),
+    Column("ahead", Float, nullable=False),  # seconds
+    Column("at", Text, nullable=False),
+)
+"""Streams whose source shows times that our clock has not reached."""
+
 
 def get(conn: Connection, instance: str, stream: str) -> str | None:
     """The stream's cursor, None before its first page."""
@@ -25,10 +35,21 @@ def get(conn: Connection, instance: str, stream: str) -> str | None:
     return conn.execute(found).scalar_one_or_none()
 
 
-def move(conn: Connection, instance: str, stream: str, cursor: str, at: str) -> None:
-    """Keep the stream's cursor."""
+def move(conn: Connection, instance: str, stream: str, cursor: str, at: str, ahead: float | None = None) -> None:
+    """Keep the stream's cursor. `ahead` stays as it was where the page could not tell (None)."""
     row = {"instance": instance, "stream": stream, "cursor": cursor, "moved_at": at}
     put(conn, cursors, [row], "instance", "stream")
+    if ahead:
+        put(conn, clocks, [{"instance": instance, "stream": stream, "ahead": ahead, "at": at}], "instance", "stream")
+    elif ahead is not None:
+        conn.execute(delete(clocks).where(clocks.c.instance == instance, clocks.c.stream == stream))
+
+
+def ahead(conn: Connection) -> dict[tuple[str, str], float]:
+    """Instance and stream → by how many seconds the source's clock is ahead of ours, where it is."""
+    if not inspect(conn).has_table(clocks.name):  # one that is only looked at may be of an older hub
+        return {}
+    return {(row.instance, row.stream): row.ahead for row in conn.execute(select(clocks))}
 
 
 def every(conn: Connection) -> Sequence[AnyRow]:

@@ -14,7 +14,7 @@ from hub.health import board_places
 from hub.health.facts import Facts, ProgramFact
 from hub.health.verdict import State, Trouble, Verdict
 from hub.home import Home
-from hub.ledger import commands, cursors, outbox, refused
+from hub.ledger import commands, conflicts, cursors, outbox, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.refused import Reason, Refusal
 from projections.folding import Place
@@ -137,3 +137,28 @@ def test_refused_pushes_are_told_signed_ones_first(home: Path, hub: Hub) -> None
     ]
     assert "refused 1 (signed)  HUB-E3130" in (out := hub("status", "--home", home).out)
     assert "hub parked --refused" in out
+
+
+def test_a_source_whose_clock_is_ahead_and_what_it_told_twice_are_shown(home: Path, hub: Hub) -> None:
+    ledger = Ledger(Home.load(home).ledger_url)
+    first = won().model_copy(update={"source": "/connectors/crm"})
+    later = first.model_copy(update={"data": {**first.data, "amount": "1880000"}})
+
+    def work(conn: Connection) -> None:
+        outbox.record(conn, [first], "crm")
+        conflicts.look(conn, [(later, "crm")])
+        cursors.move(conn, "crm", "deals", "17", AT, 3540.0)
+
+    ledger.writer.run(work)
+    ledger.close()
+    told = hub("status", "--home", home, "--json").json
+    assert told["conflicts"] == {"crm": 1}
+    assert told["connectors"]["crm"]["streams"]["deals"]["ahead_seconds"] == 3540.0
+    shown = "\n".join(lines(told))
+    assert "! told again with other content, the first stands  crm 1" in shown
+    assert "! the clock of crm is 59 minutes ahead of the hub's" in shown
+    ran = hub("why", first.subject, "--home", home)
+    assert "the same version was told with other content" in ran.out
+    assert "amount: '880000' → '1880000'" in ran.out
+    (found,) = hub("why", first.subject, "--home", home, "--json").json["conflicts"]
+    assert found["changes"] == {"amount": {"first": "880000", "later": "1880000"}}

@@ -111,11 +111,11 @@ def text_of(code: str, language: str | None = None) -> dict[str, str]:
 
 
 def _fill(template: str, seen: dict[str, Any], language: str | None) -> str:
-    """Facts stay in their line; only CEL's caret, under the row that it points at, has two of its own."""
-    facts = {key: _of_language(value, language) for key, value in seen.items()}
-    return template.format_map(
-        _Seen({key: _in_line(fact) if key != "pointed" else fact for key, fact in facts.items()})
-    )
+    """Facts stay in their line; only CEL's caret has one of its own, under the row that it points at."""
+    facts = {key: _in_line(_of_language(value, language)) for key, value in seen.items()}
+    if "pointed" in seen:
+        facts["pointed"] = str(seen["pointed"]).replace("\n", "\n  ")
+    return template.format_map(_Seen(facts))
 
 
 def _of_language(fact: Any, language: str | None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hub.connector import Instance
 from hub.errors import FatalError, HubError, Place
 from hub.rules.checking import check
-from hub.rules.places import Located, mask_facts, read_yaml
+from hub.rules.places import Located, decoded, mask_facts, read_yaml
 from hub.settings import Config
 
 if TYPE_CHECKING:
@@ -241,7 +242,8 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
     from hub.rules.people import unknown_instances
     from hub.rules.trial import check_trials
 
-    rules = home.rule_files(strict=True).read()
+    files = home.rule_files(strict=True)
+    rules = files.read()
     instances = home._instances()
     errors: list[HubError] = [*_deferred(home.located), *rules.errors]
     of_instances = list[HubError]()
@@ -254,6 +256,7 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
         *unknown_instances(rules.people, rules.people_file, instances),
         *rules.warnings,
         *renames.warnings(renames.kept(home.data / RULES_HISTORY), rules.files),
+        *files.unread(),
     ]
     errors += check_trials(home.path / "rules", home.environ)
     found = [*((error, True) for error in errors), *((error, False) for error in warnings)]
@@ -268,12 +271,12 @@ def _masked(error: HubError, secrets: set[str]) -> HubError:
 def _dotenv(file: Path) -> dict[str, str]:
     """`KEY=VALUE` lines; quotes round a value are taken off, lines that start with `#` are notes."""
     try:
-        lines = file.read_text("utf-8").splitlines()
+        raw = file.read_bytes()
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as error:  # in a container: `hub init` lets nobody but its caller read it
-        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise FatalError("HUB-E3008", place=Place(file.name), reason=reason) from error
+    except OSError as error:  # in a container: `hub init` lets nobody but its caller read it
+        raise FatalError("HUB-E3008", place=Place(file.name), reason=error.strerror or str(error)) from error
+    lines = re.split(r"\r\n|\n|\r", decoded(raw, file.name))
     pairs = [line.removeprefix("export ").partition("=") for line in map(str.strip, lines) if not line.startswith("#")]
     return {key.strip(): _unquoted(value.strip()) for key, sign, value in pairs if sign and key.strip()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from calendar import monthrange
 from collections.abc import Mapping
 from typing import NamedTuple, get_args
 
@@ -88,3 +89,19 @@ def of_choices(choices: list[str], got: object) -> Wanted:
         else (f"选其一：{named_zh}", f"choose one: {named_en}")
     )
     return Wanted(both(f"{named_zh} 之一", f"one of {named_en}"), both(*advice))
+
+
+def wanted_day(text: str) -> Wanted:
+    """A day of the calendar; of one that would be none, how far its month goes."""
+    found = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)", text)
+    if found is None or found[1] == "0000":
+        return of_kind("日期", "a day", "2027-02-14")
+    year, month, day = map(int, found.groups())
+    last = monthrange(year, month)[1]
+    return Wanted(
+        both(
+            f"日历上有的日子（{year} 年 {month} 月没有 {day} 日）",
+            f"a day that there is ({year}-{month:02} has no day {day})",
+        ),
+        both(f"改成 {year} 年 {month} 月 1 至 {last} 日中的一天", f"name a day of {year}-{month:02}, from 1 to {last}"),
+    )

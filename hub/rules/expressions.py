@@ -124,7 +124,7 @@ def _compile_error(reason: str, text: str, place: Place, names: frozenset[str]) 
         return FatalError("HUB-E3114", place=within(place, text, start), **seen)
     rows = text.split("\n")
     row = rows[line - 1] if line <= len(rows) else ""
-    pointed = f"{row}\n  {'.' * width(row[: column - 1])}^"
+    pointed = f"{row}\n{'.' * width(row[: column - 1])}^"
     return FatalError(
         "HUB-E3110", place=within(place, text, offset), expression=text, reason=in_words(said), pointed=pointed
     )

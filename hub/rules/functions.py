@@ -36,6 +36,16 @@ class Function:
     result: str
     call: Callable[..., Any]
 
+    def run(self, *arguments: Any) -> Any:
+        """Call it. Whatever it raises is a HubError: what nobody foresaw is an error of the values that it was given."""
+        try:
+            return self.call(*arguments)
+        except HubError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise RejectedError("HUB-E3128", function=self.name, reason=reason) from error
+
 
 def declare(function: Function) -> Any:
     """The function as CEL is told of it."""
@@ -44,18 +54,18 @@ def declare(function: Function) -> Any:
             f"{function.name}_{'_'.join(parameters)}",
             return_type=_TYPES[function.result],
             parameters=[_TYPES[name] for name in parameters],
-            impl=_guarded(function.call),
+            impl=_guarded(function),
         )
         for parameters in function.parameters
     ]
     return cel.FunctionDecl(function.name, overloads)
 
 
-def _guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(function: Function) -> Callable[..., Any]:
     def run(*arguments: Any) -> Any:
         scope = running()
         try:
-            return call(scope if call is _decimal else scope.context, *arguments)
+            return function.run(scope if function.call is _decimal else scope.context, *arguments)
         except HubError as error:
             scope.raised = error
             raise ValueError(error.code) from error

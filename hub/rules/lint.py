@@ -19,6 +19,7 @@ from hub.rules.language import World, expressions_of
 from hub.rules.people import PREFIX, People, person_fields
 from hub.rules.rule import Request, Rule
 from hub.rules.rule_set import RuleSet
+from hub.rules.templates import FULL_WIDTH, literals
 from schemas.catalog import COMMANDS, EVENTS, json_schema
 
 TYPED = {"HUB-E3121", "HUB-E3122", "HUB-E3125"}
@@ -54,8 +55,24 @@ def lint(rules: RuleSet, world: World) -> Lint:
         unknown = [error for error in _unknown_fields(rule, world) if not _tells_of(errors, error)]
         warnings = [error for error, sure in tried if error is not None and not sure]
         found.errors += _each_once(errors)
-        found.warnings += _each_once([*unknown, *(error for error in warnings if not _tells_of([error], *unknown))])
+        found.warnings += _each_once(
+            [*_full_width(rule), *unknown, *(error for error in warnings if not _tells_of([error], *unknown))]
+        )
     return found
+
+
+def _full_width(rule: Rule) -> Iterator[HubError]:
+    """Braces and dollars of an input method: they are no `${…}`, and hardly meant as text."""
+    arguments = [argument for request in rule.requests for argument in request.arguments.values()]
+    for argument in arguments:
+        for text in literals(argument.template.root):
+            for meant in FULL_WIDTH.finditer(text):
+                seen = {
+                    "text": meant[0],
+                    "meant": meant[0].translate(str.maketrans("＄｛｝", "${}")),
+                    "rule": rule.name,
+                }
+                yield FatalError("HUB-W3117", place=argument.place, **seen)
 
 
 def _each_once(errors: Iterable[HubError]) -> Iterable[HubError]:

@@ -19,6 +19,7 @@ import yaml
 
 from hub.errors import FatalError, Place
 from hub.rules.documents import is_whole
+from hub.rules.expecting import Words, both
 
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 50_000
@@ -86,12 +87,43 @@ def read_yaml(file: FilePath, name: str, environ: Mapping[str, str]) -> Located:
     """Read a file; `name` is how places call it. Never raises: what is wrong with it stands in `errors`."""
     try:
         raw = file.read_bytes()
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         return Located(name, errors=[FatalError("HUB-E3008", place=Place(name), reason=_reason(error))])
+    return read_bytes(raw, name, environ)
+
+
+def read_bytes(raw: bytes, name: str, environ: Mapping[str, str]) -> Located:
+    """As `read_yaml`, for a file's bytes."""
     if len(raw) > MAX_BYTES:
         return Located(name, errors=[FatalError("HUB-E3008", place=Place(name), reason=f"> {MAX_BYTES} bytes")])
-    return parse_yaml(text, name, environ)
+    try:
+        return parse_yaml(decoded(raw, name), name, environ)
+    except FatalError as error:
+        return Located(name, errors=[error])
+
+
+def decoded(raw: bytes, name: str) -> str:
+    """A file's text, without a byte order mark; raises FatalError that says which encoding it seems to have if not UTF-8."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FatalError("HUB-E3008", place=Place(name), reason=_encoding(raw, error)) from error
+    if "\0" in text:
+        raise FatalError("HUB-E3008", place=Place(name), reason=_encoding(raw, None))
+    return text
+
+
+def _encoding(raw: bytes, error: UnicodeDecodeError | None) -> Words:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or raw.count(0) > len(raw) // 4:
+        return both("它是 UTF-16，另存为 UTF-8", "it is UTF-16; save it as UTF-8")
+    if error is None:
+        return both("其中有空字符", "there is a NUL in it")
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return both(str(error), str(error))
+    line = raw[: error.start].count(b"\n") + 1
+    return both(f"它像是 GBK（第 {line} 行），另存为 UTF-8", f"it looks like GBK (line {line}); save it as UTF-8")
 
 
 def parse_yaml(text: str, name: str, environ: Mapping[str, str]) -> Located:
@@ -222,6 +254,9 @@ class _Builder:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode) or id(source) in self.open:
                         raise FatalError("HUB-E3002", place=self._at(source), reason="<< needs a map")
+                    self.left -= 1 + len(source.value)
+                    if self.left < 0:
+                        raise FatalError("HUB-E3002", place=self._at(source), reason="<< without end")
                     yield from (pair for pair in source.value if not _merges(pair[0]))
                     yield from self._brought(source)
 

@@ -10,14 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_RAW = r"""[bB]?[rR][bB]?(?:\"\"\".*?\"\"\"|\'\'\'.*?\'\'\'|"[^"\n]*"|'[^'\n]*')"""
+_ESCAPED = (
+    r"""[bB]?(?:\"\"\"(?:\\.|[^\\])*?\"\"\"|\'\'\'(?:\\.|[^\\])*?\'\'\'|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+)
+TEXT = f"(?:{_RAW}|{_ESCAPED})"
+"""A text of CEL's: in a raw one (`r"…"`) a backslash is a backslash; three quotes hold single ones and line breaks."""
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+|//[^\n]*)
-  | (?P<text>[rRbB]{0,2}(?:\"\"\".*?\"\"\"|'''.*?'''|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))
+  | (?P<text>TEXT)
   | (?P<number>0x[0-9a-fA-F]+u?|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?u?)
   | (?P<name>[A-Za-z_]\w*)
   | (?P<sign>.)
-    """,
+    """.replace("TEXT", TEXT),
     re.VERBOSE | re.DOTALL,
 )
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub.errors import FatalError, HubError
+from hub.errors import FatalError, HubError, Place
+from hub.rules.file_names import below, rule_files
 from hub.rules.language import World
 from hub.rules.lint import Lint, lint
 from hub.rules.people import People, read_people
-from hub.rules.places import Located, parse_yaml
+from hub.rules.places import Located, read_bytes
 from hub.rules.rule_set import RuleSet, engine_for, rule_set
 from hub.rules.working_time import WorkingTime, working_time
 from hub.settings import Config
 
-PEOPLE, CALENDAR, FOLDER, TEST = "people.yaml", "calendar.yaml", "rules", ".test.yaml"
+PEOPLE, CALENDAR, FOLDER = "people.yaml", "calendar.yaml", "rules"
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,23 @@ class RuleFiles:
     """Whether a rule that fails on every event of its type is an error: for those that would act on it."""
 
     def texts(self) -> dict[str, bytes]:
-        """The bytes of every file, by its name below the home."""
-        return {name: content for name in self.names() for content in [_bytes(self.home / name)] if content is not None}
+        """The bytes of every file, by its name below the home; raises FatalError for one that may not be read."""
+        return {
+            name: content
+            for name in self.names()
+            for content in [_bytes(self.home / name, name)]
+            if content is not None
+        }
 
     def names(self) -> list[str]:
         """Every file that counts, tests left out."""
-        rules = sorted(
-            f"{FOLDER}/{file.name}"
-            for pattern in ("*.yaml", "*.yml")
-            for file in (self.home / FOLDER).glob(pattern)
-            if not file.name.endswith((TEST, ".test.yml"))
-        )
-        return [PEOPLE, CALENDAR, *rules]
+        return [PEOPLE, CALENDAR, *(f"{FOLDER}/{file.name}" for file in rule_files(self.home / FOLDER))]
+
+    def unread(self) -> list[FatalError]:
+        """Files that look like rules and are none: those in a folder below."""
+        return [
+            FatalError("HUB-W1024", place=Place(f"{FOLDER}/{name}"), file=name) for name in below(self.home / FOLDER)
+        ]
 
     def read(self, texts: Mapping[str, bytes] | None = None) -> Rules:
         """Read them, or these texts in their place. Never raises for what they hold."""
@@ -96,12 +102,7 @@ class RuleFiles:
             return WorkingTime("CN", "Asia/Shanghai"), [error]
 
     def _located(self, found: Mapping[str, bytes], name: str) -> Located | None:
-        if name not in found:
-            return None
-        try:
-            return parse_yaml(found[name].decode("utf-8-sig"), name, self.environ)
-        except UnicodeDecodeError as error:
-            return Located(name, errors=[FatalError("HUB-E3008", place=Located(name).place(), reason=str(error))])
+        return read_bytes(found[name], name, self.environ) if name in found else None
 
 
 def declared(config_file: Located) -> dict[str, frozenset[str]]:
@@ -122,8 +123,10 @@ def _mappings(config: Any) -> list[dict[str, Any]]:
     return [entry for listed in events if isinstance(listed, list) for entry in listed if isinstance(entry, dict)]
 
 
-def _bytes(file: Path) -> bytes | None:
+def _bytes(file: Path, name: str) -> bytes | None:
     try:
         return file.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise FatalError("HUB-E3008", place=Place(name), reason=error.strerror or str(error)) from error

@@ -99,14 +99,14 @@ def _decimal(text: str, found: Sequence[Token], read: PathRead) -> Shortcut | No
 
     def run(scope: Scope) -> Json:
         value = path(scope.values)
-        return DECIMAL.call(scope, value, exact) if type(value) in (str, int, float) else None
+        return DECIMAL.run(scope, value, exact) if type(value) in (str, int, float) else None
 
     return run
 
 
 def _call(function: Function, arguments: Sequence[Fetch]) -> Shortcut:
     taken = {tuple(_KINDS.get(name) for name in parameters) for parameters in function.parameters}
-    call = function.call
+    call = function.run
 
     def run(scope: Scope) -> Json:
         values = scope.values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from hub.errors import FatalError, Place, RejectedError
 from hub.rules.documents import Json, Path
 from hub.rules.evaluation import Expression, Scope, kind, within
 from hub.rules.places import Filled
+from hub.rules.reading import TEXT
 
 
 @dataclass(frozen=True)
@@ -93,18 +95,38 @@ def _expression_end(text: str, at: int, place: Place) -> int | None:
     """Where the `}` of an expression that starts here stands; None where none starts."""
     if not text.startswith("${", at) or (isinstance(text, Filled) and text.is_filled(at)):
         return None
-    depth, quote = 0, ""
-    for here in range(at + 2, len(text)):
-        letter = text[here]
-        if quote:
-            quote = "" if letter == quote and text[here - 1] != "\\" else quote
-        elif letter in "\"'":
-            quote = letter
-        elif letter == "}" and depth == 0:
+    depth, here = 0, at + 2
+    while here < len(text):
+        quoted = _TEXT.match(text, here)
+        if quoted is not None and not _in_a_name(text, here):
+            here = quoted.end()
+            continue
+        if text[here] == "}" and depth == 0:
             return here
-        else:
-            depth += {"{": 1, "}": -1}.get(letter, 0)
+        depth += {"{": 1, "}": -1}.get(text[here], 0)
+        here += 1
     raise FatalError("HUB-E3115", place=within(place, text, at), text=text[:80])
+
+
+def _in_a_name(text: str, at: int) -> bool:
+    """Whether the letter here goes on with a name, so that it is no `r"…"` that begins."""
+    return text[at] not in "\"'" and (text[at - 1].isalnum() or text[at - 1] == "_")
+
+
+_TEXT = re.compile(TEXT, re.DOTALL)
+FULL_WIDTH = re.compile("[$＄](?:｛|(?<=＄){)[^}｝]{0,80}[}｝]?")
+"""What an input method made of `${…}`: a text like any other, and hardly meant so."""
+
+
+def literals(node: Node) -> Iterator[str]:
+    """Every literal text of a node."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Joined):
+        yield from (piece for piece in node.pieces if isinstance(piece, str))
+    elif isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from literals(inner)
 
 
 def _expressions(node: Node) -> Iterator[tuple[Expression, bool]]:

@@ -10,9 +10,11 @@ A file beside a rule tries that rule alone; another file tries all rules togethe
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +23,12 @@ from pydantic import Field, ValidationError
 from hub.case import Case
 from hub.errors import FatalError, HubError, Place, RejectedError
 from hub.outputs import Ask, Derive
-from hub.rules.checking import Strict, check, dotted, near, short
+from hub.rules.checking import Strict, check, dotted, near, short, wrong
 from hub.rules.documents import Json
+from hub.rules.expecting import Wanted, wanted_day
+from hub.rules.file_names import rule_of, trial_files
 from hub.rules.people import People
 from hub.rules.places import Located, read_yaml
-from hub.rules.rule_files import TEST
 from hub.rules.rule_set import RuleSet, make_rule_set
 from hub.step import step
 from schemas.catalog import COMMANDS, event_spec
@@ -98,16 +101,17 @@ def given_event(given: Given, people: People, at: int = 0) -> Event:
 
 def run_trials(folder: Path, rules: RuleSet, environ: Mapping[str, str]) -> list[Trial]:
     """Run every trial of a folder of rules; a file that cannot be read is one failed trial."""
-    return [trial for file in _files(folder) for trial in _run_file(file, rules, environ)]
+    return [trial for file in trial_files(folder) for trial in _run_file(file, rules, environ)]
 
 
 def check_trials(folder: Path, environ: Mapping[str, str]) -> list[HubError]:
     """The mistakes in the form of the trials, which are not run."""
-    return [error for file in _files(folder) for error in _read(file, environ)[2]]
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted((*folder.glob(f"*{TEST}"), *folder.glob("*.test.yml")))
+    read = [_read(file, environ) for file in trial_files(folder)]
+    return [
+        error
+        for located, told, errors in read
+        for error in (*errors, *(_impossible_times(told, located) if told is not None else ()))
+    ]
 
 
 def _run_file(file: Path, rules: RuleSet, environ: Mapping[str, str]) -> Iterator[Trial]:
@@ -128,6 +132,35 @@ def _read(file: Path, environ: Mapping[str, str]) -> tuple[Located, _File | None
     return located, told, [*errors, *(_unknown_commands(told, located) if told else ())]
 
 
+def _impossible_times(told: _File, located: Located) -> Iterator[FatalError]:
+    for at, test in enumerate(told.tests):
+        for index, given in enumerate(test.given):
+            try:
+                moment(given.time)
+            except ValueError:
+                yield FatalError(
+                    "HUB-E3150", place=located.place(("tests", at, "given", index, "time")), time=given.time
+                )
+        for index, (name, fields) in (
+            (index, each) for index, step_ in enumerate(test.then or ()) for each in step_.items()
+        ):
+            for field_, value in fields.items():
+                wrong_day = _wrong_day(value)
+                if wrong_day is not None:
+                    yield wrong(located, ("tests", at, "then", index, name, field_), wrong_day, value)
+
+
+def _wrong_day(value: object) -> Wanted | None:
+    """What a text that is written like a day should be; None for one that is a day, and for every other value."""
+    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        return None
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return wanted_day(value)
+    return None
+
+
 def _unknown_commands(told: _File, located: Located) -> Iterator[FatalError]:
     for at, test in enumerate(told.tests):
         steps = [(("tests", at, "then", index), name) for index, each in enumerate(test.then or ()) for name in each]
@@ -139,7 +172,7 @@ def _unknown_commands(told: _File, located: Located) -> Iterator[FatalError]:
 
 
 def _rules_for(file: Path, rules: RuleSet) -> RuleSet:
-    own = f"{file.parent.name}/{file.name.replace('.test.', '.')}"
+    own = f"{file.parent.name}/{rule_of(file)}"
     found = [rule for rule in rules.rules if rule.place.file == own] or rules.rules
     return make_rule_set((replace(rule, mode="live") for rule in found), rules.engine, rules.people)
 
@@ -167,6 +200,9 @@ class _Run:
         except (RejectedError, FatalError) as error:
             error.place = error.place or self.located.place(self.path)
             problems.append(error)
+        except Exception as error:  # a defect of ours in one trial is no reason to keep the others' results back
+            reason = f"{type(error).__name__}: {error}"
+            problems.append(FatalError("HUB-E3187", place=self.located.place(self.path), reason=reason))
         place = self.located.place((*self.path, "name"))
         return Trial(self.located.file, self.test.name, place, tuple(self.commands), tuple(problems))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
-from calendar import monthrange
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from holidays import HolidayBase
 
 from hub.errors import FatalError, RejectedError
-from hub.rules.expecting import Wanted, both, of_choices, of_kind
+from hub.rules.expecting import Wanted, of_choices, of_kind, wanted_day
 from hub.rules.places import Located
 from schemas.event import moment
 
@@ -41,7 +39,10 @@ class WorkingTime:
         """
         if abs(n) > MOST_DAYS:
             raise RejectedError("HUB-E3151", days=n, most=MOST_DAYS)
-        return self._counted(self.day(start), n)
+        try:
+            return self._counted(self.day(start), n)
+        except OverflowError as error:
+            raise RejectedError("HUB-E3154", time=str(start)[:60], days=n) from error
 
     @functools.cached_property
     def _counted(self) -> Callable[[date, int], str]:
@@ -104,24 +105,8 @@ def _date(text: str, calendar: Located) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         place = calendar.key_place(("days", text))
-        seen = {"setting": "days", "got": text[:60], **_wanted_day(text)._asdict()}
+        seen = {"setting": "days", "got": text[:60], **wanted_day(text)._asdict()}
         raise FatalError("HUB-E3001", place=place, **seen) from error
-
-
-def _wanted_day(text: str) -> Wanted:
-    """A day of the calendar; of one that would be none, how far its month goes."""
-    found = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)", text)
-    if found is None or found[1] == "0000":
-        return of_kind("日期", "a day", "2027-02-14")
-    year, month, day = map(int, found.groups())
-    last = monthrange(year, month)[1]
-    return Wanted(
-        both(
-            f"日历上有的日子（{year} 年 {month} 月没有 {day} 日）",
-            f"a day that there is ({year}-{month:02} has no day {day})",
-        ),
-        both(f"改成 {year} 年 {month} 月 1 至 {last} 日中的一天", f"name a day of {year}-{month:02}, from 1 to {last}"),
-    )
 
 
 def _is_work(value: object, key: str, calendar: Located) -> bool:

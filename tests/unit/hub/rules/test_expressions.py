@@ -350,3 +350,23 @@ def test_what_is_only_measured_has_the_answer_of_an_evaluation(left: str, sign: 
 @pytest.mark.parametrize("text", MORE)
 def test_what_is_more_than_that_is_evaluated(text: str) -> None:
     assert Engine().expression(text, ["body"], HERE)._shortcut is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'${"C:\\"}${event.a}', "C:\\x"),
+        ('${"""a"}b"""}', 'a"}b'),
+        ("${'''a'}b'''}", "a'}b"),
+        (r"${r'a\d}' + event.a}", "a\\d}x"),
+        (r"${'a\'}' + event.a}", "a'}x"),
+        ("${'}' + event.a}", "}x"),
+        ("${{'a': event.a}['a']}", "x"),
+        ("${event.a // }", "x"),
+        ("${event.a}'${event.a}'", "x'x'"),
+    ],
+)
+def test_the_texts_of_cel_decide_where_an_expression_ends(text: str, value: str) -> None:
+    engine = Engine()
+    template = engine.template(text, ["event"], lambda path: Place("rules/a.yaml", 1, 1))
+    assert template.render(engine.scope({"event": {"a": "x"}})) == value

@@ -146,3 +146,18 @@ def test_people_that_a_rule_names_have_accounts_where_they_are_named() -> None:
 @pytest.mark.parametrize("type_", sorted(EVENTS))
 def test_a_sample_is_an_event_that_may_come(type_: str) -> None:
     EVENTS[type_].model.model_validate(sample(type_, world()))
+
+
+@pytest.mark.parametrize(
+    "text", ["$｛event.data.name｝", "＄{event.data.name}", "＄｛event.data.name｝", "立项 $｛event.data.name}"]
+)
+def test_full_width_signs_get_a_hint(text: str) -> None:
+    found = linted(HEAD + TASK.replace("${event.data.name}", text))
+    (warning,) = found.warnings
+    assert (found.errors, warning.code) == ([], "HUB-W3117")
+    assert "${event.data.name}" in warning.fix("zh-CN")
+
+
+@pytest.mark.parametrize("text", ["$100 {a}", "｛a｝", "$ ｛a｝", "${event.data.name}"])
+def test_other_braces_get_none(text: str) -> None:
+    assert linted(HEAD + TASK.replace("${event.data.name}", text)).warnings == []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hub.errors import RejectedError
 from hub.rules.trial import Trial, check_trials, run_trials
-from tests.unit.hub.rules.homes import HEAD, read
+from hub.step import step
+from tests.unit.hub.rules.homes import HEAD, TASK, event, read, rules
 
 DO = """do:
   - project.create: {as: project, in: pm, name: "${event.data.name}"}
@@ -158,3 +161,73 @@ def test_a_stage_is_used_up_by_asking(tmp_path: Path, rule: str, given: list[str
     test = f"tests:\n  - name: t\n    given: [{', '.join(given)}]\n    then_count: {{project.create: {projects}}}\n"
     (trial,) = trials(folder, test, rule)
     assert trial.problems == ()
+
+
+UNTIL = "if: has(event.data.until)\n" + TASK.replace(
+    'title: "${event.data.name}"', 'title: a, due: "${workdays(event.data.until, 5)}"'
+)
+
+
+def until(name: str, day: str) -> str:
+    data = f"{{name: A, account: B, amount: '1', currency: CNY, until: '{day}'}}"
+    given = f"{{type: crm.opportunity.won, subject: opportunity/crm/{name}, time: 2026-11-20T02:00:00Z, data: {data}}}"
+    return f"  - {{name: {name}, given: [{given}], then: [{{task.create: {{}}}}]}}\n"
+
+
+@pytest.mark.parametrize("day", ["9999-12-31T23:59:59+08:00", "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize("call", ["workdays(event.data.until, 5)", "workdays(event.data.until, 1 + 4)"])
+def test_a_day_past_the_calendar_fails_its_own_trial_only(tmp_path: Path, day: str, call: str) -> None:
+    rule = (HEAD + UNTIL).replace("workdays(event.data.until, 5)", call)
+    (tmp_path / "won.yaml").write_text(rule, "utf-8")
+    (tmp_path / "won.test.yaml").write_text(
+        "tests:\n" + until("O-1", day) + until("O-2", "2026-12-31T00:00:00Z"), "utf-8"
+    )
+    first, second = run_trials(tmp_path, rules(rule), {})
+    assert second.passed
+    assert {problem.code for problem in first.problems} <= {"HUB-E3154", "HUB-E3150"}
+    assert all(problem.place and problem.place.line for problem in first.problems)
+    assert not first.passed or day.startswith("0001")
+
+
+@pytest.mark.parametrize("call", ["role(event.data.name)", "role(event.data.name + '')"])
+def test_what_nobody_foresaw_in_a_function_is_an_error_of_the_event(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("hub.rules.people.People.role", broken)
+    found = rules(HEAD + TASK.replace("event.data.name", call))
+    with pytest.raises(RejectedError) as caught:
+        step(None, event(), found)
+    assert (caught.value.code, str(caught.value.place)) == ("HUB-E3128", "rules/0.yaml:6:37")
+    assert "ZeroDivisionError: oh" in caught.value.message("en")
+
+
+def test_a_defect_ends_its_own_trial_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "won.test.yaml").write_text("tests:\n" + until("O-1", "x") + until("O-2", "y"), "utf-8")
+    real = step
+
+    def broken(case: object, event_: Any, rules_: Any) -> Any:
+        if event_.subject.endswith("O-1"):
+            raise ZeroDivisionError("oh")
+        return real(case, event_, rules_)  # type: ignore[arg-type]  # as it came
+
+    monkeypatch.setattr("hub.rules.trial.step", broken)
+    first, second = run_trials(tmp_path, rules(HEAD + TASK), {})
+    assert [problem.code for problem in first.problems] == ["HUB-E3187"]
+    assert second.passed
+
+
+@pytest.mark.parametrize(
+    ("time", "due", "code"),
+    [
+        ("2026-11-31T00:00:00Z", "2026-11-30", "HUB-E3150"),
+        ("2026-11-20", "2026-11-30", "HUB-E3150"),
+        ("2026-11-20T00:00:00Z", "2026-11-31", "HUB-E3001"),
+    ],
+)
+def test_impossible_dates_are_told_without_a_run(tmp_path: Path, time: str, due: str, code: str) -> None:
+    given = f"{{type: crm.opportunity.won, subject: opportunity/crm/O-1, data: {{}}, time: {time}}}"
+    (tmp_path / "won.test.yaml").write_text(
+        f"tests: [{{name: a, given: [{given}], then: [{{task.create: {{due: {due}}}}}]}}]", "utf-8"
+    )
+    assert [error.code for error in check_trials(tmp_path, {})] == [code]

@@ -13,6 +13,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from hub.log_limit import LimitedHandler
+
 MASK = "***"
 OURS = ("connectors", "hub", "projections")
 """Packages whose information is wanted; of others, only warnings are."""
@@ -37,7 +39,7 @@ def configure(program: str, secrets: Collection[str] = (), level: int = logging.
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LimitedHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from hub.heartbeat import Pulse
 from hub.process import Process, stands_still
 from hub.supervisor.restarts import BackOff
+from hub.supervisor.rotating_log import RotatingLog
 from hub.supervisor.stillness import Finding, Stillness
 
 GRACE = 20.0
 """Seconds between SIGTERM and SIGKILL."""
-LOG_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Program:
 
     def _run(self) -> tuple[int, list[str]]:
         with contextlib.ExitStack() as stack:
-            log = _opened(self.plan.log, stack)
+            log = stack.enter_context(contextlib.closing(RotatingLog(self.plan.log)))
             pulse = stack.enter_context(self._listening())
             process = Process(
                 self.plan.command,
@@ -119,8 +118,8 @@ class Program:
             self.finding = found
             return found
 
-    def _take(self, log: TextIO | None, line: str) -> None:
-        _write(log, line)
+    def _take(self, log: RotatingLog, line: str) -> None:
+        log.write(line)
         self.heard(line)
 
     def stop(self, grace: float = GRACE) -> None:
@@ -138,34 +137,3 @@ class Program:
     def pid(self) -> int | None:
         """Its process now, None between two runs."""
         return self.process.pid if self.process is not None and self.process.running else None
-
-
-def _opened(log: Path, stack: contextlib.ExitStack) -> TextIO | None:
-    """The program's log, to append to until `stack` closes it; None when the disk has no room for one."""
-    try:
-        rotate(log)
-        opened = log.open("a", encoding="utf-8", buffering=1)
-    except OSError:
-        return None
-    stack.callback(_close, opened)
-    return opened
-
-
-def _write(log: TextIO | None, line: str) -> None:
-    """A full disk must not take the program with its log."""
-    if log is not None:
-        with contextlib.suppress(OSError):
-            log.write(line + "\n")
-
-
-def _close(log: TextIO) -> None:
-    """What does not fit any more is lost with it, and only that."""
-    with contextlib.suppress(OSError):
-        log.close()
-
-
-def rotate(log: Path) -> None:
-    """Set a log aside that has grown large; one older one is kept."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".1.log"))

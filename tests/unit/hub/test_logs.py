@@ -69,3 +69,43 @@ def test_a_text_from_outside_that_is_no_text_can_be_logged() -> None:
     code = "from hub import logs; import structlog; logs.configure('x'); structlog.get_logger('hub').info('said', it='\\udccd')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert json.loads(done.stderr)["it"] == "\udccd"
+
+
+def test_a_flood_is_written_a_few_times_and_then_as_a_sum() -> None:
+    code = """
+import logging
+from hub import log_limit, logs
+import structlog
+logs.configure('x')
+(handler,) = logging.getLogger().handlers
+now = [0.0]
+handler._clock, handler._looked, handler._rate = (lambda: now[0]), 0.0, log_limit.Rate(lines=3, seconds=60)
+log = structlog.get_logger('hub')
+for minute in range(2):
+    for number in range(1000):
+        log.info('refused', number=number, code='A')
+        log.info('refused', number=number, code='B' if number == 500 else 'A')
+        logging.getLogger('asyncio').error('accept() failed on %s', number)
+    now[0] += 61
+log.info('another')
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    sums = [(line["what"], line.get("code"), line["times"]) for line in lines if line["event"] == "log.repeated"]
+    assert sums == [("refused", "A", 1996), ("accept() failed on %s", None, 997)] * 2
+    assert len([line for line in lines if line["event"] == "refused" and line["code"] == "A"]) == 6
+    assert len([line for line in lines if line.get("code") == "B"]) == 2, "what is rare is not hidden by what is not"
+    assert lines[-1]["event"] == "another"
+
+
+def test_the_last_sum_is_said_at_the_end() -> None:
+    code = """
+from hub import logs
+import structlog
+logs.configure('x')
+for number in range(150):
+    structlog.get_logger('hub').info('again')
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (len(lines), lines[-1]["event"], lines[-1]["times"]) == (101, "log.repeated", 50)

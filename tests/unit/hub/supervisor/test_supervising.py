@@ -17,7 +17,7 @@ from hub.heartbeat import VARIABLE, Heart, Pulse
 from hub.home import Home
 from hub.process import stands_still
 from hub.ready import is_ready, say_ready
-from hub.supervisor.programs import Plan, Program, rotate
+from hub.supervisor.programs import Plan, Program
 from hub.supervisor.restarts import FIRST, MOST, STEADY, BackOff
 from hub.supervisor.run_folder import RunFolder
 from hub.supervisor.supervisor import Supervisor
@@ -142,16 +142,6 @@ def test_notes_of_a_supervisor_that_was_killed_count_for_nothing(tmp_path: Path)
     run.note(pid=4711)
     assert run.notes() == {}
     assert run.stop(1.0)
-
-
-def test_a_long_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.supervisor.programs.LOG_BYTES", 10)
-    log = tmp_path / "logs" / "worker.log"
-    rotate(log)
-    log.write_text("more than ten bytes", "utf-8")
-    rotate(log)
-    assert not log.exists()
-    assert log.with_suffix(".1.log").read_text("utf-8") == "more than ten bytes"
 
 
 def test_many_keepers_may_note_at_once(tmp_path: Path) -> None:

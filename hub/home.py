@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.connector import Instance
+from hub.embedded_kafka import sign_in
 from hub.errors import FatalError, HubError, Place
 from hub.rules.checking import check
 from hub.rules.places import Located, decoded, mask_facts, read_yaml
@@ -154,12 +155,14 @@ class Home:
     def kafka_client(self, bootstrap: str | None = None) -> dict[str, Any]:
         """librdkafka's settings. The address is `bootstrap`, else HUB_KAFKA's, else that of `hub.yaml`.
 
+        At the address of the embedded broker of this home they sign in with its secret, unless `hub.yaml` has a sign-in.
         Raises FatalError when there is none: the embedded broker has an address only while it runs.
         """
         address = bootstrap or self.config.kafka.bootstrap
         if address is None:
             raise FatalError("HUB-E3010", home=self.path)
-        return self.config.kafka.client(address, self.path)
+        client = self.config.kafka.client(address, self.path)
+        return client if self.config.kafka.sasl else {**client, **sign_in.of_folder(self.data / "kafka", address)}
 
     @property
     def copy(self) -> str:

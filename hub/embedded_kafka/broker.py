@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.embedded_kafka import diagnosis, ports, server, wire
+from hub.embedded_kafka import diagnosis, ports, server, sign_in, wire
 from hub.embedded_kafka.class_archive import ClassArchive, publish
 from hub.embedded_kafka.classpath import KAFKA, cache, jars
 from hub.embedded_kafka.folder import Folder, unusable
@@ -57,6 +57,7 @@ class EmbeddedKafka:
         self._hold: ports.Hold | None = None
         self._was_up = False
         self._archive: ClassArchive | None = None
+        self._password = sign_in.StartPassword.fresh()
 
     def start(self) -> str:
         """Block until the broker answers; its bootstrap address, `127.0.0.1:PORT`. Nothing to do while it runs.
@@ -109,7 +110,11 @@ class EmbeddedKafka:
         elif not ports.is_free(self._port):
             raise _taken(self._port)
         controller = ports.any_free([self._port + 1], avoid=[self._port])
-        (self._folder.path / "server.properties").write_text(server.properties(self._port, controller), "ascii")
+        self._password = sign_in.StartPassword.fresh()
+        self._folder.write_private("server.properties", self._settings(controller))
+
+    def _settings(self, controller: int) -> str:
+        return server.properties(self._port, controller, self._password)
 
     def _wanted(self) -> ports.Hold:
         hold = ports.Hold.of(self.plan.port) if ports.is_free(self.plan.port) else None
@@ -173,15 +178,31 @@ class EmbeddedKafka:
 
     def _until_it_answers(self, process: Process) -> None:
         deadline = time.monotonic() + PATIENCE
-        cluster = self._folder.cluster()
         while process.wait(0.05) is None:
-            answer = wire.ask(self._port)
-            if answer is not None and answer.cluster == cluster and self._port in answer.ports:
+            if self._is_up():
+                self._admit()
                 return
             if time.monotonic() > deadline:
                 cause = diagnosis.cause_in(list(process.tail))
                 raise RetryableError("HUB-E2010", seconds=int(PATIENCE), cause=cause, log=self._folder.logs)
         raise self._death()
+
+    def _is_up(self) -> bool:
+        """Whether what listens is this folder's broker, and in service."""
+        answer = wire.ask(self._port, sign_in.BROKER, self._password.text)
+        return answer is not None and answer.cluster == self._folder.cluster() and self._port in answer.ports
+
+    def _admit(self) -> None:
+        """Let the hub in by the secret of today: it was made just now, is another than last time's, or the same."""
+        from confluent_kafka import KafkaException
+
+        try:
+            sign_in.admit(self.bootstrap, self._password, self._folder.secret())
+        except KafkaException as error:
+            cause = str(error.args[0])
+            raise RetryableError(
+                "HUB-E2010", seconds=int(sign_in.PATIENCE), cause=cause, log=self._folder.logs
+            ) from error
 
     def _death(self) -> FatalError:
         """The error for a Java that ended by itself."""

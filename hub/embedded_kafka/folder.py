@@ -6,6 +6,7 @@ import base64
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -22,12 +23,13 @@ STOP_GRACE = 20.0
 
 
 class Folder:
-    """`<home>/.hub/kafka`: log/ (Kafka's), logs/ (what it said), and lock, pid, port, cluster."""
+    """`<home>/.hub/kafka`: log/ (Kafka's), logs/ (what it said), and lock, pid, port, cluster, secret."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.log, self.logs, self.tmp = self.path / "log", self.path / "logs", self.path / "tmp"
         self._pid, self._port, self._cluster = self.path / "pid", self.path / "port", self.path / "cluster"
+        self._secret = self.path / "secret"
         self._lock: int | None = None
 
     @property
@@ -92,6 +94,28 @@ class Folder:
             partial.write_text(fresh + "\n")
             partial.replace(self._cluster)
         return self._cluster.read_text().strip()
+
+    def secret(self) -> str:
+        """What the hub signs in with at this folder's broker: random, made when there is none, and readable by its owner alone."""
+        if self.noted_secret() is None:
+            self.write_private("secret", secrets.token_urlsafe(32) + "\n")
+        self._secret.chmod(0o600)
+        return self._secret.read_text("ascii").strip()
+
+    def noted_secret(self) -> str | None:
+        """The secret that is there."""
+        try:
+            return self._secret.read_text("ascii").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def write_private(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all, that only its owner can read."""
+        partial = self.path / f"{name}.new"
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(text)
+        partial.replace(self.path / name)
 
     @property
     def is_formatted(self) -> bool:

@@ -73,7 +73,7 @@ def any_free(wanted: Iterable[int], avoid: Iterable[int] = ()) -> int:
 def occupant(port: int) -> str:
     """What listens on a taken port, as far as this user can see: `Kafka: java 4711`, `nginx 312`, `?`."""
     program = next((_program(pid) for inode in _listeners(port) for pid in _owners(inode)), "?")
-    return f"Kafka: {program}" if wire.ask(port) is not None else program
+    return f"Kafka: {program}" if wire.is_kafka(port) else program
 
 
 def _listeners(port: int) -> list[str]:

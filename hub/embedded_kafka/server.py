@@ -10,12 +10,23 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hub.embedded_kafka.sign_in import BROKER, MECHANISM, USER, StartPassword
 from hub.embedded_kafka.wire import HOST
 
 SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": 1,
-    "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+    "listener.name.client.sasl.enabled.mechanisms": f"{MECHANISM},PLAIN",
+    "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "sasl.mechanism.controller.protocol": "PLAIN",
+    f"listener.name.client.{MECHANISM.lower()}.sasl.jaas.config": (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    ),
+    # Whoever is not one of these two may do nothing.
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": f"User:{USER};User:{BROKER}",
     "inter.broker.listener.name": "CLIENT",
     "controller.listener.names": "CONTROLLER",
     "log.dirs": "log",
@@ -71,15 +82,23 @@ QUICKLY_COMPILED = "-XX:TieredStopAtLevel=1"
 KEPT_ENVIRONMENT = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH")
 
 
-def properties(port: int, controller_port: int) -> str:
-    """The text of `server.properties`. Nothing listens but on this machine's loopback."""
+def properties(port: int, controller_port: int, password: StartPassword) -> str:
+    """The text of `server.properties`, with the secret in it. Nothing listens but on this machine's loopback."""
     client = f"CLIENT://{HOST}:{port}"
     listeners = {
         "listeners": f"{client},CONTROLLER://{HOST}:{controller_port}",
         "advertised.listeners": client,
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
     }
+    for name in ("client", "controller"):
+        listeners[f"listener.name.{name}.plain.sasl.jaas.config"] = _plain(password)
     return "".join(f"{name}={value}\n" for name, value in {**SETTINGS, **listeners}.items())
+
+
+def _plain(password: StartPassword) -> str:
+    module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    text = password.text
+    return f'{module} required username="{BROKER}" password="{text}" user_{BROKER}="{text}";'
 
 
 def broker_command(java: Path, jars: Sequence[Path], heap: str, options: Sequence[str], mark: str) -> list[str]:

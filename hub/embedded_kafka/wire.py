@@ -1,4 +1,4 @@
-"""The one question the broker must answer before it counts as up, asked in Kafka's own protocol over a plain socket.
+"""What the broker must answer before it counts as up, asked in Kafka's own protocol over a plain socket.
 
 A client library would do it too, but brings threads, log lines about refused connections, and a tenth of a second of import.
 """
@@ -10,9 +10,7 @@ import struct
 from dataclasses import dataclass
 
 HOST = "127.0.0.1"
-METADATA, VERSION = 3, 4
-# api key, version, correlation id, client id "hub", no topics, don't create any
-REQUEST = struct.pack(">hhih3siB", METADATA, VERSION, 1, 3, b"hub", 0, 0)
+METADATA, HANDSHAKE, API_VERSIONS, AUTHENTICATE = 3, 17, 18, 36
 LARGEST_ANSWER = 1 << 20
 
 
@@ -33,15 +31,45 @@ def listens(port: int) -> bool:
     return True
 
 
-def ask(port: int, timeout: float = 1.0) -> Answer | None:
-    """The metadata of the Kafka broker on that port; None when there is none, or what is there speaks something else."""
+def is_kafka(port: int, timeout: float = 1.0) -> bool:
+    """Does a Kafka broker listen there? Asked by the one question that it answers before anyone has signed in."""
     try:
         with socket.create_connection((HOST, port), timeout=timeout) as connection:
-            connection.sendall(struct.pack(">i", len(REQUEST)) + REQUEST)
-            (size,) = struct.unpack(">i", _read(connection, 4))
-            return parse(_read(connection, size)) if 0 < size <= LARGEST_ANSWER else None
+            correlation, error = struct.unpack_from(">ih", _call(connection, API_VERSIONS, 0, b""))
+    except (OSError, EOFError, struct.error):
+        return False
+    return bool((correlation, error) == (1, 0))
+
+
+def ask(port: int, user: str, password: str, timeout: float = 1.0) -> Answer | None:
+    """The metadata of the Kafka broker on that port, to who signs in by PLAIN.
+
+    None when there is none, what is there speaks something else, or it does not let that user in.
+    """
+    try:
+        with socket.create_connection((HOST, port), timeout=timeout) as connection:
+            _call(connection, HANDSHAKE, 1, _sized(">h", b"PLAIN"))
+            said = _call(connection, AUTHENTICATE, 0, _sized(">i", f"\0{user}\0{password}".encode()))
+            if struct.unpack_from(">ih", said)[1] != 0:
+                return None
+            # no topics, and don't create any
+            return parse(_call(connection, METADATA, 4, struct.pack(">iB", 0, 0)))
     except (OSError, EOFError, struct.error, UnicodeDecodeError):
         return None
+
+
+def _call(connection: socket.socket, api: int, version: int, body: bytes) -> bytes:
+    """Ask one thing, as client `hub` with 1 as correlation id; the answer."""
+    request = struct.pack(">hhi", api, version, 1) + _sized(">h", b"hub") + body
+    connection.sendall(_sized(">i", request))
+    (size,) = struct.unpack(">i", _read(connection, 4))
+    if not 0 < size <= LARGEST_ANSWER:
+        raise EOFError
+    return _read(connection, size)
+
+
+def _sized(length: str, content: bytes) -> bytes:
+    return struct.pack(length, len(content)) + content
 
 
 def parse(body: bytes) -> Answer:

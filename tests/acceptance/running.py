@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from hub.home import Home
 from tests.ports import free_port
 
 HUB = [sys.executable, "-m", "hub.cli.main"]
@@ -72,6 +73,12 @@ class RunningHub:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0, self.last_words()
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """librdkafka's settings for its broker, with the hub's own sign-in."""
+        notes = orjson.loads((self.data / "run" / "notes.json").read_bytes())
+        return Home.load(self.home, self.environment).kafka_client(str(notes["kafka"]))
 
     def kill(self, program: str) -> bool:
         """kill -9 a program (`worker`, `connectors`, `projections`, `broker`); False when it is not running just now."""

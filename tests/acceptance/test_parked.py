@@ -153,8 +153,7 @@ def test_parked_work_is_corrected_previewed_and_goes_on(hub: RunningHub, outside
 
 def foreign_record(hub: RunningHub) -> None:
     """Somebody else writes to the log, under a key that can be no case."""
-    notes = orjson.loads((hub.data / "run" / "notes.json").read_bytes())
-    writer = KafkaLog({"bootstrap.servers": str(notes["kafka"])}).writer()
+    writer = KafkaLog(hub.client).writer()
     writer.append([Outgoing("hub.events", b"no reference", b"{", 0)])
     writer.close()
 

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import orjson
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.embedded_kafka import BrokerPlan
 from hub.errors import HubError
 from tests.bench.contender import Contender, contenders
 from tests.bench.environments import MissingToolError
 from tests.bench.running import Result, run
 from tests.bench.tables import Results, against_peers, summary, table
 from tests.bench.won2task import load
+from tests.open_broker import OpenBroker
 
 KNOWN = contenders()
 
@@ -42,7 +43,7 @@ def main() -> int:
         return 1
     racing = [replace(each, deals=max(10, int(each.deals * chosen.share))) for each in racing]
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
-        broker = EmbeddedKafka(BrokerPlan(Path(folder) / "kafka", port=0, at_its_limits=True))
+        broker = OpenBroker(BrokerPlan(Path(folder) / "kafka", port=0, at_its_limits=True))
         try:
             results = race(broker.start(), racing, chosen.rounds, Path(folder))
         finally:

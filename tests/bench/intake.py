@@ -21,10 +21,10 @@ from pathlib import Path
 
 import orjson
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from tests.bench.programs import cpu_seconds
 from tests.broker.connectors_stage import Stage
 from tests.broker.program import Program
+from tests.kafka_fixture import embedded
 from tests.ports import free_port
 from tests.postgres_fixture import NewDatabase
 from tests.postgres_server import PostgresServer
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--pushes", type=int, default=10_000, help="in one round")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
-        broker = EmbeddedKafka(BrokerPlan(Path(name) / "kafka", port=0))
+        broker = embedded(Path(name) / "kafka")
         try:
             with _databases(asked.store, Path(name)) as new:
                 results = _race(broker.start(), new, Path(name), asked.rounds, asked.pushes)

@@ -18,7 +18,6 @@ from typing import Any
 
 import orjson
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from hub.event_log import Record, read_to_end
 from hub.kafka_log import KafkaLog
 from hub.topics import ensure_topics
@@ -31,6 +30,7 @@ from schemas.topics import EVENTS, PARTITIONS
 from tests.bench.boards import cpu_seconds
 from tests.bench.deal_log import append_deals
 from tests.bench.won2task import EVENTS_OF_A_DEAL
+from tests.kafka_fixture import client_of, embedded
 from tests.postgres_server import PostgresServer
 
 Costs = dict[str, tuple[float, float]]
@@ -47,10 +47,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as parent:
         folder = Path(parent) / "a" / "b"  # what lies above is opened to the server's user
         folder.mkdir(parents=True)
-        broker = EmbeddedKafka(BrokerPlan(Path(parent) / "kafka", port=0))
+        broker = embedded(Path(parent) / "kafka")
         server = PostgresServer(folder, durable=True) if asked.store == "postgresql" else None
         try:
-            log = KafkaLog({"bootstrap.servers": broker.start()})
+            log = KafkaLog(client_of(broker.start()))
             ensure_topics(log.client)
             append_deals(log, asked.events // EVENTS_OF_A_DEAL)
             if server is not None:

@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from hub.case import Case, to_json
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.embedded_kafka import BrokerPlan
 from hub.event_log import Outgoing
 from hub.kafka_log import KafkaLog
 from hub.step import opened_by
@@ -36,6 +36,7 @@ from schemas.topics import PARTITIONS, STATE
 from tests.bench import faust_table
 from tests.bench.programs import cpu_seconds
 from tests.bench.won2task import story
+from tests.open_broker import OpenBroker
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
 NUMBER = 4_711_471
@@ -87,7 +88,7 @@ def main() -> int:
     names = [asked.only] if asked.only else list(SIDES)
     starts: dict[str, list[Start]] = {f"{name}{kind}": [] for name in names for kind in ("", "-empty")}
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as parent:
-        broker = EmbeddedKafka(BrokerPlan(Path(parent) / "kafka", port=0))
+        broker = OpenBroker(BrokerPlan(Path(parent) / "kafka", port=0))
         try:
             bootstrap = broker.start()
             for number in range(asked.rounds):

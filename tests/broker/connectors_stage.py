@@ -21,6 +21,7 @@ from hub.topics import ensure_topics
 from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS
 from tests.broker.program import Program, until
+from tests.kafka_fixture import client_of, let_in
 from tests.ports import free_port
 from tests.pushing import SECRET, deal, signed
 from tests.remade_topics import make_anew
@@ -64,14 +65,15 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        ensure_topics({"bootstrap.servers": self.kafka})
+        ensure_topics(client_of(self.kafka))
+        let_in(self.data, self.kafka)
         self.people("wang.fang")
         self.settings()
 
     @classmethod
     def anew(cls, folder: Path, kafka: str, ledger_url: str = "sqlite") -> Stage:
         """A stage whose log is its own: a new ledger takes the place of the one that wrote the log before."""
-        client = {"bootstrap.servers": kafka}
+        client = client_of(kafka)
         ensure_topics(client)
         make_anew(client, EVENTS.name, COMMANDS.name)
         return cls(folder, kafka, ledger_url)
@@ -151,7 +153,7 @@ class Stage:
         ledger = Ledger(self.url)
         mine = ledger.outbox_id
         ledger.close()
-        log = KafkaLog({"bootstrap.servers": self.kafka})
+        log = KafkaLog(client_of(self.kafka))
         told = defaultdict[int, list[Event]](list)
         for batch in read_to_end(log, "hub.events", log.starts("hub.events")):
             for record in batch:

@@ -22,8 +22,10 @@ from faust.types import StreamT
 from hub.event_log import Outgoing
 from hub.kafka_log import KafkaLog
 from hub.worker.app import SETTINGS
+from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkTransport
 from hub.worker.guard import guard
+from tests.kafka_fixture import client_of
 
 OUTPUTS = 50
 """Of one event, in P5; together more than a producer sends in one request."""
@@ -45,7 +47,8 @@ class Story:
         self.bootstrap, self.well = bootstrap, well
         settings: dict[str, Any] = {**(SETTINGS if ours else BARE), "broker_commit_interval": 0.1}
         settings |= {"datadir": tempfile.mkdtemp(), "consumer_group_instance_id": "one"}
-        self.app = faust.App(f"group-{topic}", broker=f"kafka://{bootstrap}", **settings)
+        url, credentials = faust_broker(client_of(bootstrap))
+        self.app = faust.App(f"group-{topic}", broker=url, broker_credentials=credentials, **settings)
         if ours:
             self.app.transport = ChunkTransport(self.app.conf.broker, self.app, loop=self.app.loop)
         self.input = self.app.topic(topic, key_serializer="raw", value_serializer="raw")
@@ -156,7 +159,7 @@ def p5_bare(story: Story) -> None:
 
 
 def p5_ours(story: Story) -> None:
-    writer = KafkaLog({"bootstrap.servers": story.bootstrap}).writer()
+    writer = KafkaLog(client_of(story.bootstrap)).writer()
 
     @story.app.agent(story.input)
     async def handle(stream: StreamT[Chunk]) -> None:

@@ -21,6 +21,7 @@ from hub.embedded_kafka import EmbeddedKafka
 from hub.kafka_log import KafkaLog
 from hub.topics import ensure_topics
 from tests.board_events import Deal, Relay, eventually
+from tests.kafka_fixture import client_of, let_in
 
 pytestmark = pytest.mark.broker
 HOME = """
@@ -75,8 +76,9 @@ def running(home: Path, environment: dict[str, str], path: Path) -> Iterator[sub
 
 
 def test_the_program(broker: EmbeddedKafka, tmp_path: Path) -> None:
-    client = {"bootstrap.servers": str(broker.bootstrap)}
+    client = client_of(broker.bootstrap)
     ensure_topics(client)
+    let_in(tmp_path / ".hub", broker.bootstrap)
     (tmp_path / "hub.yaml").write_text(HOME, "utf-8")
     relay = Relay(KafkaLog(client))
     environment = {**os.environ, "HUB_KAFKA": str(broker.bootstrap), "HUB_LANG": "en"}

@@ -14,11 +14,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
 from tests.broker.connectors_stage import Stage, check_log
 from tests.broker.program import Program, until
+from tests.kafka_fixture import embedded
 from tests.ports import free_port
 from tests.postgres_fixture import NewDatabase
 
@@ -150,7 +150,7 @@ def test_a_relay_that_sleeps_on_what_it_took_is_replaced_and_does_no_harm_when_i
 
 
 def test_while_the_broker_is_away_pushes_are_taken_and_then_relayed(tmp_path: Path) -> None:
-    broker = EmbeddedKafka(BrokerPlan(tmp_path / "kafka", port=free_port()))
+    broker = embedded(tmp_path / "kafka", free_port())
     stage = Stage(tmp_path / "home", broker.start())
     try:
         program = stage.start()

@@ -18,6 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from hub.errors import FatalError
+from tests.kafka_fixture import client_of
 from tests.process_state import is_running
 
 pytestmark = pytest.mark.broker
@@ -29,7 +30,7 @@ FOREGROUND = [sys.executable, "-W", "error", "-m", "hub.embedded_kafka"]
 def keep(bootstrap: str, topic: str, values: list[bytes]) -> None:
     """Write `values`; return once the broker has acknowledged every one."""
     lost: list[object] = []
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": 20_000})
+    producer = Producer({**client_of(bootstrap), "acks": "all", "message.timeout.ms": 20_000})
     for value in values:
         producer.produce(topic, value, on_delivery=lambda error, _: lost.append(error) if error else None)
     assert producer.flush(30) == 0
@@ -38,7 +39,7 @@ def keep(bootstrap: str, topic: str, values: list[bytes]) -> None:
 
 def kept(bootstrap: str, topic: str) -> list[bytes]:
     """Everything that partition 0 of a topic holds, in order."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False})
+    consumer = Consumer({**client_of(bootstrap), "group.id": "test", "enable.auto.commit": False})
     try:
         start, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=20)
         consumer.assign([TopicPartition(topic, 0, start)])
@@ -53,7 +54,7 @@ def _value(record: object) -> bytes:
 
 
 def make_topic(bootstrap: str, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient(client_of(bootstrap))
     for made in admin.create_topics([NewTopic(topic, 1, 1)]).values():
         made.result(timeout=20)
 
@@ -99,11 +100,11 @@ def bootstrap_of(program: subprocess.Popen[str]) -> str:
 
 
 def test_answers_a_client(kafka: str) -> None:
-    assert list(AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=10).brokers) == [1]
+    assert list(AdminClient(client_of(kafka)).list_topics(timeout=10).brokers) == [1]
 
 
 def test_makes_no_topic_that_nobody_asked_for(kafka: str) -> None:
-    admin = AdminClient({"bootstrap.servers": kafka})
+    admin = AdminClient(client_of(kafka))
     admin.list_topics("never-made", timeout=10)
     assert "never-made" not in admin.list_topics(timeout=10).topics
 
@@ -389,7 +390,7 @@ def fill(file: Path) -> None:
 def write_until_it_dies(broker: EmbeddedKafka) -> list[bytes]:
     """Write one record after another; those that were acknowledged."""
     acknowledged: list[bytes] = []
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "linger.ms": 0, "retries": 0})
+    producer = Producer({**client_of(broker.bootstrap), "acks": "all", "linger.ms": 0, "retries": 0})
     deadline = time.monotonic() + 60
     number = 0
     while broker.running:

@@ -22,10 +22,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.embedded_kafka import EmbeddedKafka
 from hub.worker.guard import EXIT_FAILED
 from tests.broker.faust_story import OUTPUTS
 from tests.broker.program import Program, until
+from tests.kafka_fixture import client_of, embedded
 
 pytestmark = pytest.mark.broker
 
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.broker
 @pytest.fixture(scope="module")
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """A broker of this module's own, which a story may stop and let go on."""
-    broker = EmbeddedKafka(BrokerPlan(tmp_path_factory.mktemp("traps") / "data", port=0))
+    broker = embedded(tmp_path_factory.mktemp("traps") / "data")
     broker.start()
     yield broker
     broker.stop()
@@ -50,7 +51,7 @@ class Stage:
     programs: list[Program] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
+        admin = AdminClient(client_of(self.kafka.bootstrap))
         for made in admin.create_topics([NewTopic(name, 1, 1) for name in (self.topic, f"{self.topic}-out")]).values():
             made.result(timeout=20)
 
@@ -61,14 +62,14 @@ class Stage:
         return self.programs[-1]
 
     def append(self, *values: bytes) -> None:
-        producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all"})
+        producer = Producer({**client_of(self.kafka.bootstrap), "acks": "all"})
         for value in values:
             producer.produce(self.topic, value, b"k")
         assert producer.flush(20) == 0
 
     def committed(self) -> int:
         """Where the group would go on; 0 when it has committed nothing."""
-        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": f"group-{self.topic}"})
+        consumer = Consumer({**client_of(self.kafka.bootstrap), "group.id": f"group-{self.topic}"})
         try:
             return max(0, consumer.committed([TopicPartition(self.topic, 0)], timeout=20)[0].offset)
         finally:
@@ -100,7 +101,7 @@ class Stage:
 
     def outputs(self) -> set[int]:
         """Which outputs lie in the output topic."""
-        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": "reader"})
+        consumer = Consumer({**client_of(self.kafka.bootstrap), "group.id": "reader"})
         try:
             _, end = consumer.get_watermark_offsets(TopicPartition(f"{self.topic}-out", 0), timeout=20)
             consumer.assign([TopicPartition(f"{self.topic}-out", 0, 0)])

@@ -21,6 +21,7 @@ from hub.kafka_log import KafkaLog
 from hub.kafka_writers import MANY, FlushedWriter, GatheringWriter, KafkaWriter, producer
 from schemas.topics import PARTITIONS
 from tests.broker.program import until
+from tests.kafka_fixture import client_of
 
 
 @dataclass(eq=False)
@@ -100,7 +101,7 @@ def test_one_that_has_failed_is_closed_and_not_used_again() -> None:
 
 def new_topic(bootstrap: str, **settings: str) -> str:
     name = f"writers-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient(client_of(bootstrap))
     asked = NewTopic(name, PARTITIONS, 1, config={key.replace("_", "."): value for key, value in settings.items()})
     admin.create_topics([asked], operation_timeout=20)[name].result(timeout=20)
     return name
@@ -117,7 +118,7 @@ def held(log: KafkaLog, topic: str) -> dict[int, list[int]]:
 
 @pytest.mark.broker
 def test_threads_keep_their_order_over_small_and_large_appends(kafka: str) -> None:
-    log, topic = KafkaLog({"bootstrap.servers": kafka}), new_topic(kafka)
+    log, topic = KafkaLog(client_of(kafka)), new_topic(kafka)
     writer = log.gathering_writer()
     sizes = (1, 300, 2, MANY, MANY - 1, 1000, 1)
 
@@ -136,7 +137,7 @@ def test_threads_keep_their_order_over_small_and_large_appends(kafka: str) -> No
 
 @pytest.mark.broker
 def test_a_record_that_no_log_takes_is_refused(kafka: str) -> None:
-    topic, writer = new_topic(kafka), KafkaLog({"bootstrap.servers": kafka}).gathering_writer()
+    topic, writer = new_topic(kafka), KafkaLog(client_of(kafka)).gathering_writer()
     with pytest.raises(RejectedError) as caught:
         writer.append([*records(topic, MANY), Outgoing(topic, b"k", b"x" * (LARGEST + 1))])
     assert caught.value.code == "HUB-E2102"
@@ -147,7 +148,7 @@ def test_a_record_that_no_log_takes_is_refused(kafka: str) -> None:
 @pytest.mark.broker
 @pytest.mark.parametrize("flushed", [True, False])
 def test_records_that_the_broker_refuses_are_told_of(kafka: str, flushed: bool) -> None:
-    client = {"bootstrap.servers": kafka}
+    client = client_of(kafka)
     topic = new_topic(kafka, max_message_bytes="1000")
     writer = FlushedWriter(client) if flushed else KafkaWriter(producer(client))
     with pytest.raises(RejectedError) as caught:
@@ -158,7 +159,7 @@ def test_records_that_the_broker_refuses_are_told_of(kafka: str, flushed: bool) 
 
 @pytest.mark.broker
 def test_what_was_appended_is_there_though_the_broker_is_killed_amid_it(broker: EmbeddedKafka) -> None:
-    client = {"bootstrap.servers": broker.bootstrap}
+    client = client_of(broker.bootstrap)
     log, topic = KafkaLog(client), new_topic(broker.bootstrap)
     writer, told = FlushedWriter(client), list[int]()
 
@@ -182,7 +183,7 @@ def test_what_was_appended_is_there_though_the_broker_is_killed_amid_it(broker: 
 
 @pytest.mark.broker
 def test_an_append_that_is_closed_or_out_of_time_does_not_say_that_all_is_there(broker: EmbeddedKafka) -> None:
-    topic, writer = new_topic(broker.bootstrap), FlushedWriter({"bootstrap.servers": broker.bootstrap})
+    topic, writer = new_topic(broker.bootstrap), FlushedWriter(client_of(broker.bootstrap))
     writer.append(records(topic, MANY))
     os.kill(broker.pid, signal.SIGSTOP)
     try:

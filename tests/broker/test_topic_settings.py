@@ -9,12 +9,13 @@ from hub.embedded_kafka import EmbeddedKafka
 from hub.topic_settings import Topics, Wrong, examined, set_right
 from hub.topics import ensure_topics
 from tests.broker.program import until
+from tests.kafka_fixture import client_of
 
 pytestmark = pytest.mark.broker
 
 
 def test_what_was_changed_is_found_and_set_right_and_nothing_else(broker: EmbeddedKafka) -> None:
-    client = {"bootstrap.servers": str(broker.bootstrap)}
+    client = client_of(broker.bootstrap)
     ensure_topics(client)
     assert examined(client) == Topics([], [])
     changed = [

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.embedded_kafka import EmbeddedKafka
 from hub.event_log import Outgoing
 from hub.worker.guard import EXIT_STALLED
 from schemas.event import Event
@@ -25,6 +25,7 @@ from schemas.topics import COMMANDS, EVENTS, STATE
 from tests.broker.program import Program, until
 from tests.broker.worker_stage import VIEW, WorkerStage, lines, restored
 from tests.events import DEAL, event, won
+from tests.kafka_fixture import client_of, embedded
 
 pytestmark = pytest.mark.broker
 
@@ -36,7 +37,7 @@ STOPS_WITHIN = 15.0
 @pytest.fixture(scope="module")
 def kafka_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """A broker of this module's own, which a test may stop and let go on."""
-    broker = EmbeddedKafka(BrokerPlan(tmp_path_factory.mktemp("worker") / "data", port=0))
+    broker = embedded(tmp_path_factory.mktemp("worker") / "data")
     broker.start()
     yield broker
     broker.stop()
@@ -204,7 +205,7 @@ def poison(deals: str) -> list[tuple[bytes | None, bytes | None]]:
 def put_raw(stage: WorkerStage, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
     """Append records as no program of ours would."""
     producer = Producer(
-        {"bootstrap.servers": stage.kafka.bootstrap, "partitioner": "murmur2_random", "message.max.bytes": 4_000_000}
+        {**client_of(stage.kafka.bootstrap), "partitioner": "murmur2_random", "message.max.bytes": 4_000_000}
     )
     for key, value in records:
         producer.produce(EVENTS.name, value, key)

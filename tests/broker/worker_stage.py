@@ -27,6 +27,7 @@ from hub.worker import GROUP
 from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS, STATE, VIEWS
 from tests.broker.program import Program, until
+from tests.kafka_fixture import client_of, let_in
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
 VIEW = VIEWS["opportunity"]
@@ -48,7 +49,8 @@ class WorkerStage:
     def __init__(self, kafka: EmbeddedKafka, folder: Path) -> None:
         self.kafka, self.home, self.data = kafka, folder / "home", folder / "data"
         shutil.copytree(ACME, self.home)
-        self.client = {"bootstrap.servers": kafka.bootstrap}
+        let_in(self.data, kafka.bootstrap)
+        self.client = client_of(kafka.bootstrap)
         ensure_topics(self.client)
         self.log = KafkaLog(self.client)
         self.writer = self.log.writer()
@@ -102,7 +104,7 @@ class WorkerStage:
 
     def forget_positions(self) -> None:
         """Delete the group's committed offsets; it must have no member, which takes a session's time."""
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
+        admin = AdminClient(self.client)
         until(lambda: admin.delete_consumer_groups([GROUP])[GROUP].exception() is None, "the group can be deleted")
 
     def records(self, topic: str) -> Iterator[Record]:

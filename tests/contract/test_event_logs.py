@@ -20,6 +20,7 @@ from hub.kafka_log import KafkaLog
 from hub.memory_log import MemoryLog
 from hub.partitioner import partition_of
 from schemas.topics import PARTITIONS
+from tests.kafka_fixture import client_of
 
 
 @dataclass
@@ -55,8 +56,8 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 
 def on_broker(bootstrap: str) -> Bench:
-    made = Bench(KafkaLog({"bootstrap.servers": bootstrap}))
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    made = Bench(KafkaLog(client_of(bootstrap)))
+    admin = AdminClient(client_of(bootstrap))
     for topic in admin.create_topics([NewTopic(made.topic, PARTITIONS, 1)], operation_timeout=20).values():
         topic.result(timeout=20)
     return made
@@ -213,7 +214,7 @@ def test_reading_to_the_end_from_the_end_gives_nothing(bench: Bench) -> None:
 def test_an_offset_that_is_no_longer_kept_stops_the_reader(kafka: str) -> None:
     bench = on_broker(kafka)
     bench.append(b"a", b"b", b"c")
-    admin = AdminClient({"bootstrap.servers": kafka})
+    admin = AdminClient(client_of(kafka))
     for trimmed in admin.delete_records([TopicPartition(bench.topic, 0, 2)]).values():
         trimmed.result(timeout=20)
     assert bench.log.starts(bench.topic)[0] == 2

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from hub.event_log import read_to_end
 from hub.kafka_log import KafkaLog
 from schemas import topics
 
 
-def leaks(folder: Path, bootstrap: str, secrets: Iterable[str]) -> list[str]:
+def leaks(folder: Path, client: Mapping[str, Any], secrets: Iterable[str]) -> list[str]:
     """Where one of these stands in clear: in a file below the folder, or in a record of any topic."""
     wanted = [secret.encode() for secret in secrets]
-    found = [name for name, text in (*_files(folder), *_records(bootstrap)) if any(secret in text for secret in wanted)]
+    found = [name for name, text in (*_files(folder), *_records(client)) if any(secret in text for secret in wanted)]
     return [f"a secret stands in {name}" for name in sorted(set(found))]
 
 
@@ -23,8 +24,8 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield file.relative_to(folder).as_posix(), file.read_bytes()
 
 
-def _records(bootstrap: str) -> Iterator[tuple[str, bytes]]:
-    log = KafkaLog({"bootstrap.servers": bootstrap})
+def _records(client: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    log = KafkaLog(client)
     for topic in topics.ALL:
         for batch in read_to_end(log, topic.name, log.starts(topic.name)):
             for record in batch:

@@ -82,7 +82,7 @@ def _settle(made: Stage, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> No
         wrong.append(f"{error}; audit: {made.hub.run('audit', timeout=AUDIT).stdout[-800:]}")
     lost, doubled = _counts(made, events)
     wrong += [what for row in rows for what in row.checks(made)]
-    wrong += leaks(made.folder / "data", made.environment_of("worker")["HUB_KAFKA"], SECRETS.values())
+    wrong += leaks(made.folder / "data", made.hub.client, SECRETS.values())
     for outcome in outcomes:
         outcome.lost, outcome.doubled = lost, doubled
         outcome.wrong += wrong

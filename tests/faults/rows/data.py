@@ -25,7 +25,7 @@ def for_a_while(stage: Stage, chosen: random.Random) -> None:
 
 def nothing_from_the_future(stage: Stage) -> list[str]:
     """No event of the log may be of a time much later than it was recorded; what was claimed stands beside it."""
-    log = KafkaLog({"bootstrap.servers": stage.environment_of("worker")["HUB_KAFKA"]})
+    log = KafkaLog(stage.hub.client)
     late, claimed = list[str](), 0
     for batch in read_to_end(log, EVENTS.name, log.starts(EVENTS.name)):
         for event in filter(None, map(_event, batch)):

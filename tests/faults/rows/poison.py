@@ -57,7 +57,7 @@ def records(chosen: random.Random, first: int) -> list[tuple[bytes | None, bytes
 
 def poison(stage: Stage, chosen: random.Random) -> None:
     """Write a batch of them."""
-    writer = producer({"bootstrap.servers": stage.environment_of("worker")["HUB_KAFKA"]})
+    writer = producer(stage.hub.client)
     written = records(chosen, stage.poisoned)
     for key, value in written:
         writer.produce(EVENTS.name, value, key)

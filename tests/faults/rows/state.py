@@ -20,7 +20,7 @@ CODES = ("HUB-E6020", "HUB-E6023")
 
 def spoiled(stage: Stage, chosen: random.Random) -> None:
     """Its records are overwritten or deleted; the processor meets that when it starts next, and ends rather than go on."""
-    client = {"bootstrap.servers": stage.environment_of("worker")["HUB_KAFKA"]}
+    client = stage.hub.client
     said = stage.hub.data / "up.log"
     before = _alarms(said)
     with stage.without("worker"):

@@ -82,6 +82,7 @@ def listener() -> socket.socket:
 def foreground(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `python -m hub.embedded_kafka` on `tmp_path/data`; whatever still runs at the end is killed."""
     begun: list[subprocess.Popen[str]] = []
+    embedded(tmp_path / "data")
 
     def begin(*prefix: str) -> subprocess.Popen[str]:
         command = [*prefix, *FOREGROUND, "--data", str(tmp_path / "data"), "--port", "0"]
@@ -360,7 +361,7 @@ def test_a_disk_with_no_room_at_all(small_disk: Callable[[int], Path]) -> None:
 def test_a_disk_that_runs_full(small_disk: Callable[[int], Path]) -> None:
     """The broker stops, says so, and has every acknowledged record once there is room again."""
     disk = small_disk(320)
-    broker = EmbeddedKafka(BrokerPlan(disk / "data", port=0))
+    broker = embedded(disk / "data")
     try:
         make_topic(broker.start(), "facts")
         keep(broker.bootstrap, "facts", [b"1", b"2"])

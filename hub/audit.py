@@ -6,8 +6,9 @@ still on its way is counted as such, and is a finding only when it has been on i
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,16 +17,17 @@ from sqlalchemy import Connection, select
 
 from hub.auditing import views
 from hub.auditing.boards import Boards
-from hub.auditing.cases import Cases, Told
-from hub.auditing.report import PATIENCE, Report
+from hub.auditing.cases import Cases, IsForeign, Told
+from hub.auditing.report import MOST, PATIENCE, Report
+from hub.auditing.runs import Runs
 from hub.event_log import EventLog, read_to_end
 from hub.ledger import positions
 from hub.ledger.commands import commands
 from hub.ledger.metadata import AnyRow
-from hub.ledger.outbox import outbox
+from hub.ledger.outbox import outbox, sequence_ends
 from hub.ledger.parked import parked
 from hub.losses import told_repaired
-from schemas.event import derived_id, stamp
+from schemas.event import Event, derived_id, stamp
 from schemas.topics import COMMANDS, EVENTS
 
 
@@ -35,14 +37,16 @@ class _Log:
 
     ids: dict[str, int] = field(default_factory=dict)
     """Event id → how often it lies there."""
-    sequences: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    settled: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    sequences: dict[int, Runs] = field(default_factory=lambda: defaultdict(Runs))
+    settled: dict[int, Runs] = field(default_factory=lambda: defaultdict(Runs))
     """Sequences that were missing and were dealt with: published again, or given up with a reason."""
     ignored: int = 0
     unreadable: int = 0
     records: int = 0
 
 
+MOST_DIGITS = 19
+"""Of a sequence: a longer one is nobody's."""
 Given = Callable[[], Mapping[int, int]]
 """Partition → the last sequence that the ledger has given by the time of the call."""
 
@@ -63,7 +67,7 @@ def audit(
     _intake(report, ledger, held, late)
     _sequences(report, given(), held)
     overdue = (now - PATIENCE).timestamp()
-    told = Cases(report, log, _discarded(conn), shown, overdue).look()
+    told = Cases(report, log, _discarded(conn), shown, overdue, _foreign(conn, ledger, outbox_id)).look()
     views.compare(report, log, told, overdue)
     shown.compare(report)
     _commands(report, log, conn, late)
@@ -91,9 +95,9 @@ def _read_log(log: EventLog, outbox_id: str) -> _Log:
             held.ignored += event.get("type") == "hub.delivery.ignored"
             news = told_repaired(record)
             if news is not None and news.get("outbox") == outbox_id:
-                held.settled[record.partition] |= set(range(news["last"] + 1, news["found"]))
+                held.settled[record.partition].add(int(news["last"]) + 1, int(news["found"]) - 1)
             if event.get("outbox") == outbox_id and str(event.get("sequence", "")).isdigit():
-                held.sequences[record.partition].add(int(event["sequence"]))
+                held.sequences[record.partition].add(int(event["sequence"][:MOST_DIGITS]))
     return held
 
 
@@ -118,15 +122,35 @@ def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], held: _Lo
     report.find("not in the log after too long", slow, "ledger: outbox")
 
 
+def _foreign(conn: Connection, known: Container[str], outbox_id: str) -> IsForeign:
+    """Tells events that no outbox of this ledger wrote; one with a number that was given since the look may be known by now."""
+    ends = sequence_ends(conn)
+
+    def is_foreign(partition: int, event: Event) -> bool:
+        if event.outbox is None or event.sequence is None:
+            return True
+        since = event.outbox == outbox_id and int(event.sequence) > ends.get(partition, 0)
+        return not since and event.id not in known
+
+    return is_foreign
+
+
 def _sequences(report: Report, given: Mapping[int, int], held: _Log) -> None:
-    """Every partition holds the sequences from 1 on without a gap."""
-    for partition, numbers in sorted(held.sequences.items()):
-        missing = sorted(set(range(1, max(numbers) + 1)) - numbers - held.settled[partition])
-        report.find(
-            f"gaps in the sequence of partition {partition}", [f"{n:012}" for n in missing], f"hub.events/{partition}"
-        )
-    beyond = [str(p) for p, numbers in sorted(held.sequences.items()) if max(numbers) > given.get(p, 0)]
+    """Every partition holds the sequences from 1 to the last that the ledger gave, without a gap, and none beyond."""
+    beyond = [str(p) for p, numbers in sorted(held.sequences.items()) if numbers.largest > given.get(p, 0)]
     report.find("partitions with sequences that the ledger never gave", beyond, "hub.events")
+    for partition, numbers in sorted(held.sequences.items()):
+        last = min(numbers.largest, given.get(partition, 0))
+        for start, end in zip(held.settled[partition].starts, held.settled[partition].ends, strict=True):
+            numbers.add(start, end)
+        gaps = list(numbers.missing(last))
+        examples = (f"{n:012}" for start, end in gaps for n in range(start, end + 1))
+        report.find(
+            f"gaps in the sequence of partition {partition}",
+            itertools.islice(examples, MOST),
+            f"hub.events/{partition}",
+            sum(end - start + 1 for start, end in gaps),
+        )
 
 
 def _discarded(conn: Connection) -> set[str]:

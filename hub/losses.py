@@ -9,7 +9,7 @@ from typing import Any
 
 from hub.event_log import EventLog, Stored, read_to_end
 from hub.partitioner import partition_of
-from hub.sequences import Loss
+from hub.sequences import Dealt, Loss
 from schemas.catalog import event_spec
 from schemas.event import Event, derived_id, stamp
 from schemas.topics import EVENTS, PARTITIONS
@@ -24,9 +24,9 @@ class Settled:
     log: EventLog
     partition: int
     position: int
-    offsets: set[int] = field(default_factory=set)
+    offsets: Dealt = field(default_factory=dict)
 
-    def look(self) -> set[int]:
+    def look(self) -> Dealt:
         """Read what has come since the last look. Blocks; raises RetryableError while the log is away."""
         for batch in read_to_end(self.log, EVENTS.name, {self.partition: self.position}):
             self.offsets.update(settled_by(batch))
@@ -34,13 +34,13 @@ class Settled:
         return self.offsets
 
 
-def settled_by(records: Iterable[Stored]) -> set[int]:
+def settled_by(records: Iterable[Stored]) -> Dealt:
     """The offsets that these records of one partition declare to be dealt with."""
-    found = set()
+    found: Dealt = {}
     for record in records:
         told = told_repaired(record)
         if told is not None and isinstance(told.get("offset"), int):
-            found.add(told["offset"])
+            found[told["offset"]] = told.get("foreign") is True
     return found
 
 
@@ -62,9 +62,22 @@ def halted(loss: Loss, now: datetime) -> Event:
     return _event(HALTED, loss.partition, derived_id(HALTED, *map(str, loss)), data, now)
 
 
-def repaired(loss: Loss, now: datetime, *, published: int, accepted: int, reason: str | None, by: str | None) -> Event:
-    """The fact that a loss was dealt with: so many events were published again, so many are given up for `reason`."""
-    data = {**loss._asdict(), "published": published, "accepted": accepted, "reason": reason, "by": by}
+def repaired(
+    loss: Loss,
+    now: datetime,
+    *,
+    published: int,
+    accepted: int,
+    reason: str | None,
+    by: str | None,
+    foreign: bool = False,
+) -> Event:
+    """The fact that a loss was dealt with: so many events were published again, so many are given up for `reason`.
+
+    `foreign`: nothing was lost, as the number there was never given.
+    """
+    data: dict[str, Any] = {**loss._asdict(), "published": published, "accepted": accepted, "reason": reason, "by": by}
+    data |= {"foreign": True} if foreign else {}
     return _event(REPAIRED, loss.partition, derived_id(REPAIRED, *map(str, loss)), data, now)
 
 

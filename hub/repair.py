@@ -6,18 +6,19 @@ a new sequence, and versions decide what its news still change. An event of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from hub.errors import FatalError
 from hub.event_log import EventLog, Record, read_to_end
 from hub.ledger import outbox
 from hub.ledger.metadata import AnyRow
 from hub.losses import repaired, settled_by
-from hub.sequences import Loss, Place, follow, numbered, passed_over
+from hub.sequences import Dealt, Loss, Place, follow, numbered, passed_over
 from hub.worker.state import PLACE, read_place
 from schemas.topics import EVENTS, STATE
 
@@ -34,6 +35,15 @@ class Gap:
     rows: Sequence[AnyRow] = ()
     numbers: Loss | None = None
     """Of offsets that are gone: the same loss, as the sequence of the first record behind them tells it."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether nothing is missing: the ledger never gave the number to which it leaps."""
+        return self.loss.kind == "gap" and self.missing == 0
+
+    def error(self) -> FatalError:
+        """What is wrong here."""
+        return FatalError("HUB-E2121", **self.loss._asdict()) if self.foreign else self.loss.error()
 
     @property
     def lost(self) -> int:
@@ -61,14 +71,16 @@ class _Partition:
     place: Place
     learning: bool
     """Whether the first sequence of an outbox is taken as it comes: what was before it is kept no more, and was folded."""
+    never: Callable[[Loss], bool]
+    """Whether a loss leaps to a number that was never given: then it counts for nothing."""
     losses: list[Loss] = field(default_factory=list)
-    settled: set[int] = field(default_factory=set)
+    settled: Dealt = field(default_factory=dict)
 
     def read(self, records: Sequence[Record]) -> None:
         self.settled |= settled_by(records)
         while records:
             self._learn(records)
-            found = follow(self.place, records, {loss.offset for loss in self.losses})
+            found = follow(self.place, records, {loss.offset: self.never(loss) for loss in self.losses})
             self.place = found.place
             if found.loss is None:
                 return
@@ -85,23 +97,29 @@ class _Partition:
 def find(log: EventLog, conn: Connection, outbox_id: str) -> Findings:
     """Read the log and compare. `conn` must be one look at the ledger, taken before the log is read."""
     given = outbox.sequence_ends(conn)
+
+    def never(loss: Loss) -> bool:
+        return loss.kind == "gap" and loss.outbox == outbox_id and loss.found > given.get(loss.partition, 0)
+
     starts, ends, places = log.starts(EVENTS.name), log.ends(EVENTS.name), _places(log)
     findings = Findings()
     for partition in sorted(ends):
         gone = passed_over(partition, places.get(partition, Place()), starts[partition], ends[partition])
-        read = _read(log, partition, starts[partition], places.get(partition, Place()) if gone else None)
+        read = _read(log, partition, starts[partition], places.get(partition, Place()) if gone else None, never)
         losses = [gone, *read.losses] if gone else read.losses
         open_ = [loss for loss in losses if loss.offset not in read.settled]
         double = next((loss for loss in read.losses if gone and loss.offset == gone.offset), None)
-        findings.gaps += [_gap(conn, loss, outbox_id, double) for loss in open_ if loss is not double]
+        findings.gaps += [
+            Gap(loss, 0) if never(loss) else _gap(conn, loss, outbox_id, double) for loss in open_ if loss is not double
+        ]
         last = read.place.sequences.get(outbox_id, 0)
         if given.get(partition, 0) > last:
             findings.tails[partition] = (last, given[partition])
     return findings
 
 
-def _read(log: EventLog, partition: int, start: int, known: Place | None) -> _Partition:
-    read = _Partition(Place(start, known.sequences if known else {}), learning=start > 0 and known is None)
+def _read(log: EventLog, partition: int, start: int, known: Place | None, never: Callable[[Loss], bool]) -> _Partition:
+    read = _Partition(Place(start, known.sequences if known else {}), start > 0 and known is None, never)
     for batch in read_to_end(log, EVENTS.name, {partition: start}):
         read.read(batch)
     return read
@@ -149,6 +167,7 @@ def mend(conn: Connection, findings: Findings, now: datetime, by: str, reason: s
             continue
         losses = [gap.loss] if gap.numbers is None else [gap.loss, gap.numbers]
         told: dict[str, Any] = {"published": len(gap.rows), "accepted": gap.lost, "reason": reason, "by": by}
+        told["foreign"] = gap.foreign
         outbox.record(conn, [repaired(loss, now, **told) for loss in losses], HUB)
         outbox.publish_again(conn, [row.id for row in gap.rows])
         done.published += len(gap.rows)

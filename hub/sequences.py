@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import orjson
@@ -17,6 +18,9 @@ from hub.errors import FatalError
 from hub.event_log import EventLog, Stored, read_to_end
 from schemas.topics import EVENTS
 
+Dealt = dict[int, bool]
+"""Offsets before which a loss was dealt with; True where the record itself is foreign, so that its number counts for nothing."""
+NONE: Mapping[int, bool] = MappingProxyType({})
 Kind = Literal["gap", "gone", "replaced"]
 CODES: Mapping[Kind, str] = {"gap": "HUB-E2110", "gone": "HUB-E2111", "replaced": "HUB-E2112"}
 # As the relay writes it: behind the event's own bytes.
@@ -83,7 +87,7 @@ def _looked_up(raw: bytes) -> tuple[str, int] | None:
     return None
 
 
-def follow(place: Place, records: Sequence[Stored], settled: Container[int] = ()) -> Followed:
+def follow(place: Place, records: Sequence[Stored], settled: Mapping[int, bool] = NONE) -> Followed:
     """Go through records of one partition, up to the first loss. One at an offset that is `settled` is none."""
     sequences, next_offset = dict(place.sequences), place.next_offset
     latest, tail, due = "", b"", 0
@@ -102,6 +106,9 @@ def follow(place: Place, records: Sequence[Stored], settled: Container[int] = ()
             if kind is not None:
                 loss = Loss(kind, record.partition, offset, outbox, last, sequence)
                 return Followed(count, Place(next_offset, sequences), loss)
+            if settled.get(offset):
+                next_offset = offset + 1
+                continue
             sequences[outbox] = max(last, sequence)
             latest, tail, due = outbox, b'","outbox":%b}' % orjson.dumps(outbox), sequences[outbox] + 1
         next_offset = max(next_offset, offset + 1)

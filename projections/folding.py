@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from hub.errors import FatalError
 from hub.event_log import Record
 from hub.projection import Projection, Row
-from hub.sequences import numbered
+from hub.sequences import NONE, numbered
 from projections.reading import corrected, read_event
 from schemas.event import Event
 
@@ -37,11 +37,12 @@ def take(
     records: Sequence[Record],
     places: Mapping[int, Place],
     board: str,
-    settled: Mapping[int, Container[int]] = MappingProxyType({}),
+    settled: Mapping[int, Mapping[int, bool]] = MappingProxyType({}),
 ) -> Taken:
     """Check each record against its partition's place: repeats are passed over, and a gap stops everything before it.
 
-    `settled` are the offsets by partition before which a gap was dealt with. What is no good event has its number all the same.
+    `settled` are the offsets by partition before which a gap was dealt with; the number of one that is foreign counts for nothing.
+    What is no good event has its number all the same.
     """
     taken = Taken(dict(places))
     moving: dict[int, _Moving] = {}
@@ -54,7 +55,8 @@ def take(
         event = read_event(record)
         outbox, sequence = numbered(record.value) or ("", 0)
         last = place.sequences.get(outbox, 0)
-        if sequence > last + 1 and record.offset not in settled.get(record.partition, ()):
+        foreign = settled.get(record.partition, NONE).get(record.offset)
+        if sequence > last + 1 and foreign is None:
             taken.loss = _loss(board, record, outbox, last, sequence)
             break
         if event is None:
@@ -63,7 +65,7 @@ def take(
             mended = corrected(event)
             taken.events += [event] if mended is None else [event, mended]
             place.as_of = max(place.as_of, event.recordedtime)
-        if sequence > last:
+        if sequence > last and not foreign:
             place.sequences[outbox] = sequence
         place.next_offset = record.offset + 1
     taken.places.update({partition: place.reached() for partition, place in moving.items()})

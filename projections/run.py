@@ -21,6 +21,7 @@ from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Reader, Record, read_to_end
 from hub.losses import Settled
 from hub.projection import Projection
+from hub.sequences import Dealt
 from projections.folding import Change, Place, fold, keys_of, take
 from projections.store import Batch, BoardStore, Claim, FencedError, Owner
 from schemas.event import moment, stamp
@@ -100,7 +101,7 @@ class Runner:
     holder: str = field(default_factory=holder_id)
     every: float = BEAT
     _seen: tuple[Owner, float] | None = None
-    _settled: dict[int, set[int]] = field(default_factory=dict)
+    _settled: dict[int, Dealt] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`: stand by, take over, write. Raises FatalError; what is away is waited for."""
@@ -209,7 +210,7 @@ class Runner:
     def _is_settled(self, loss: FatalError) -> bool:
         """Whether the log says further on that what is missing here was dealt with. Rare: a person has done that."""
         partition, offset = loss.seen["partition"], loss.seen["offset"]
-        self._settled[partition] = Settled(self.log, partition, offset).look() | self._settled.get(partition, set())
+        self._settled[partition] = self._settled.get(partition, {}) | Settled(self.log, partition, offset).look()
         return offset in self._settled[partition]
 
     def fold(self, lease: Lease, records: Sequence[Record]) -> int:

@@ -6,7 +6,7 @@ One partition at a time, so that memory holds no more than one of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hub.auditing.boards import Boards
@@ -20,6 +20,8 @@ from schemas.topics import EVENTS
 NOTES = frozenset({"hub.parked.retried", "hub.parked.discarded", EDITED})
 """Events about parked work: they move it, and tell of no object."""
 IGNORED = "hub.delivery.ignored"
+IsForeign = Callable[[int, Event], bool]
+"""Whether an event in a partition came from no outbox of this hub."""
 CHOICES = 256
 """Ways to read the corrections of one case that are tried."""
 
@@ -49,6 +51,7 @@ class Cases:
     """What the ledger says was given up."""
     boards: Boards
     late: float
+    is_foreign: IsForeign
     told: Told = field(default_factory=Told)
 
     def look(self) -> Told:
@@ -66,7 +69,7 @@ class Cases:
         self.report.find("events that came twice, under two sequences", found.doubled, place)
         self.report.count(events_repeated=found.repeats, records_of_no_case=len(found.loose))
         self.told.parked |= {filed.ref: filed.time for filed in found.loose}
-        stuck, wrong, early, odd = list[str](), list[str](), list[str](), list[str]()
+        stuck, wrong, early, odd, foreign = list[str](), list[str](), list[str](), list[str](), list[str]()
         for key, filed in found.cases.items():
             name, state = key.decode(), known.get(key, State())
             if filed[-1].offset > state.offset:
@@ -78,14 +81,24 @@ class Cases:
             wrong += [f"{name}: {ref}" for ref in case.differing()]
             early += [f"{name}: {event}" for event in case.out_of_turn()]
             odd += case.unaccounted()
+            foreign += self._foreign(found.number, case)
             self._note(case)
         where = f"hub.state/{found.number}"
         self.report.find("cases whose last event the processor has not folded", stuck, where)
         self.report.find("objects of cases that are not the fold of the log", wrong, where)
         self.report.find("events that were folded before what is parked in front of them", early, where)
         self.report.find("records that are neither folded, parked nor given up", odd, place)
+        self.report.find("events that were acted on, and that this hub never took in", foreign, place)
         lost = [key.decode(errors="replace") for key in known if key not in found.cases]
         self.report.find("cases that the log does not tell of", lost, where)
+
+    def _foreign(self, number: int, case: Case) -> list[str]:
+        """The events that were acted on, and that the hub never took in. What is parked waits for a person anyhow."""
+        return [
+            f"{each.offset}: {each.event.type} {each.event.id}"
+            for each in case.rest
+            if each.event is not None and self.is_foreign(number, each.event)
+        ]
 
     def _is_gone(self, filed: Filed, state: State, gone: set[str]) -> bool:
         return filed.offset not in state.held and (filed.ref in gone or filed.ref in self.discarded)

@@ -35,11 +35,11 @@ class Report:
         """Whether every promise holds."""
         return not self.findings
 
-    def find(self, what: str, examples: Iterable[str], place: str = "") -> None:
-        """Note a finding, if there is one."""
+    def find(self, what: str, examples: Iterable[str], place: str = "", count: int | None = None) -> None:
+        """Note a finding, if there is one; `count` of them where `examples` are not all."""
         found = sorted(examples)
         if found:
-            self.findings.append(Finding(what, len(found), tuple(found[:MOST]), place))
+            self.findings.append(Finding(what, len(found) if count is None else count, tuple(found[:MOST]), place))
 
     def count(self, **numbers: int) -> None:
         """Add to the balance."""

@@ -48,6 +48,12 @@ FINDINGS = {
         "账本比日志旧，或有别的程序写入日志：核对备份与写权限",
         "the ledger is older than the log, or somebody else writes to it: check backups and the right to write",
     ),
+    "events that were acted on, and that this hub never took in": Words(
+        "hub 从未收下、却已照办的事件（偏移：类型 id）",
+        "有别的程序写入日志：收回它的写权限（内置 Kafka：停机，删掉 .hub/kafka/secret，再启动），用 hub why 查看由此办了什么",
+        "another program writes to the log: take its right to write away (embedded broker: stop, delete .hub/kafka/secret, start),"
+        " and see with hub why what was done because of it",
+    ),
     "events that came twice, under two sequences": Words(
         "同一事件以两个序号写入了日志",
         "账本可能从备份恢复过：对照 hub why，必要时放弃多出的任务",

@@ -107,9 +107,11 @@ def lines(found: Findings, done: Mended, *, dry_run: bool) -> Iterator[str]:
 
 
 def _gap(gap: Gap) -> Iterator[str]:
-    error = gap.loss.error()
+    error = gap.error()
     told = {"code": error.code, "message": error.message(), "missing": gap.missing, "there": len(gap.rows)}
     yield "  ✘ {code} {message}".format_map(told)
+    if gap.foreign:
+        return
     yield text(
         "      缺少 {missing} 条，发件箱中有 {there} 条", "      {missing} missing, {there} in the outbox"
     ).format_map(told)

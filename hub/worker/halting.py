@@ -19,7 +19,7 @@ from hub.errors import RetryableError
 from hub.event_log import EventLog, Writer
 from hub.losses import Settled, halted
 from hub.outputs import Derive
-from hub.sequences import Loss
+from hub.sequences import Dealt, Loss
 from hub.worker.chunks import Chunk
 from hub.worker.guard import ending
 
@@ -57,10 +57,10 @@ class Halts:
         """Which stand still now."""
         return set(self._halts)
 
-    def offsets(self, partition: int) -> set[int]:
+    def offsets(self, partition: int) -> Dealt:
         """The offsets of a partition that are known to be settled."""
         found = self.settled.get(partition)
-        return found.offsets if found else set()
+        return found.offsets if found else {}
 
     def set_aside(self, chunk: Chunk) -> bool:
         """Keep a chunk for later if its partition stands still."""

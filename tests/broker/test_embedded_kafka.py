@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from hub.errors import FatalError
-from tests.kafka_fixture import client_of
+from tests.kafka_fixture import client_of, embedded
 from tests.process_state import is_running
 
 pytestmark = pytest.mark.broker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,10 @@ from hub.case import Case, Held, to_json
 from hub.event_log import Outgoing
 from hub.ledger import commands, outbox, parked, positions
 from hub.ledger.ledger import Ledger
+from hub.losses import repaired
 from hub.memory_log import MemoryLog
+from hub.partitioner import partition_of
+from hub.sequences import Loss
 from hub.worker.chunks import Chunk
 from hub.worker.folding import fold_chunk
 from hub.worker.state import PartitionState
@@ -152,6 +156,58 @@ def test_a_sequence_that_was_never_given(stage: Stage) -> None:
     stage.log.writer().append([Outgoing("hub.events", foreign.case.encode(), foreign.to_json())])
     stage.fold()
     assert found(stage.audit()) == ["partitions with sequences that the ledger never gave"]
+
+
+def number(stage: Stage, told: Event, **more: str) -> int:
+    """Write an event as a foreign hand does; its partition."""
+    raw = told.model_copy(update=more).to_json()
+    stage.log.writer().append([Outgoing("hub.events", told.case.encode(), raw)])
+    return partition_of(told.case.encode(), PARTITIONS)
+
+
+def test_a_huge_sequence_takes_no_memory_and_is_no_gap(stage: Stage) -> None:
+    stage.accept(won())
+    stage.relay()
+    forged = event("crm.opportunity.changed", won().subject, version="8")
+    number(stage, forged, sequence="9" * 19, outbox=stage.ledger.outbox_id)
+    stage.fold()
+    tracemalloc.start()
+    assert found(stage.audit()) == ["partitions with sequences that the ledger never gave"]
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_a_repair_that_claims_a_huge_gap_takes_no_memory(stage: Stage) -> None:
+    stage.accept(won())
+    stage.relay()
+    loss = Loss("gap", partition_of(won().case.encode(), PARTITIONS), 7, stage.ledger.outbox_id, 1, 10**18)
+    stage.accept(repaired(loss, NOW, published=0, accepted=0, reason=None, by=None))
+    stage.relay()
+    stage.fold()
+    assert found(stage.audit()) == []
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {},
+        {"sequence": "1"},
+        {"outbox": "mine"},
+        {"sequence": "1", "outbox": "another"},
+    ],
+)
+def test_an_event_that_was_acted_on_and_never_taken_in(stage: Stage, mark: dict[str, str]) -> None:
+    stage.accept(won())
+    stage.relay()
+    if "outbox" in mark:
+        mark = {**mark, "outbox": mark["outbox"].replace("mine", stage.ledger.outbox_id)}
+    partition = number(stage, event("crm.opportunity.changed", won().subject, version="8", id="forged"), **mark)
+    assert "events that were acted on, and that this hub never took in" not in found(stage.audit()), "not yet"
+    stage.fold()
+    assert found(stage.audit()) == ["events that were acted on, and that this hub never took in"]
+    (one,) = stage.audit().findings
+    assert (one.what, one.count) == ("events that were acted on, and that this hub never took in", 1)
+    assert (one.place, one.examples) == (f"hub.events/{partition}", ("1: crm.opportunity.changed forged",))
 
 
 def test_a_case_that_the_processor_left_behind(stage: Stage) -> None:

@@ -98,6 +98,30 @@ def test_a_whole_log_has_nothing_to_repair(stage: Stage) -> None:
     assert stage.mend() == Mended()
 
 
+def test_a_number_that_was_never_given_is_a_foreign_record_and_no_loss(stage: Stage) -> None:
+    """Readers stop before it; a repair, without a word of a person, lets them go on, and they count on from the true ones."""
+    stage.accept("a", "b")
+    stage.relay()
+    forged = in_one_partition("forged").model_copy(update={"sequence": str(10**9), "outbox": stage.ledger.outbox_id})
+    stage.log.writer().append([Outgoing("hub.events", forged.case.encode(), forged.to_json())])
+    assert stage.reads_all() == ["a", "b"]
+    stage.accept("c")
+    stage.relay()
+    (gap,) = stage.find().gaps
+    assert (gap.foreign, gap.missing, gap.lost, gap.error().code) == (True, 0, 0, "HUB-E2121")
+    assert stage.mend() == Mended()
+    stage.relay()
+    assert stage.find() == Findings()
+    assert [deal for deal in stage.reads_all() if len(deal) < 8] == ["a", "b", "forged", "c"]
+    stage.accept("d")
+    stage.relay(lose=True)
+    stage.accept("e")
+    stage.relay()
+    assert [(gap.foreign, gap.missing) for gap in stage.find().gaps] == [(False, 1)], (
+        "a true loss behind it is still seen"
+    )
+
+
 def test_what_the_outbox_has_is_published_behind_the_others_and_the_gap_is_passed(stage: Stage) -> None:
     lose_two(stage)
     assert stage.reads_all() == ["a", "b"]

@@ -84,8 +84,15 @@ def test_an_outbox_may_be_called_as_it_likes(outbox: str) -> None:
 
 def test_a_gap_that_was_dealt_with_is_passed_and_only_that_one() -> None:
     told = records(1, 5, 6, 9)
-    found = follow(Place(), told, {1})
+    found = follow(Place(), told, {1: False})
     assert found.loss == Loss("gap", 3, 3, "o1", 6, 9)
+
+
+def test_the_number_of_a_foreign_record_that_was_dealt_with_counts_for_nothing() -> None:
+    told = records(1, 2, 10**18, 3, 4, 9)
+    assert follow(Place(), told).loss == Loss("gap", 3, 2, "o1", 2, 10**18)
+    assert follow(Place(), told, {2: True}).loss == Loss("gap", 3, 5, "o1", 4, 9)
+    assert follow(Place(), told[:5], {2: True}) == Followed(5, Place(5, {"o1": 4}))
 
 
 def test_new_numbers_at_offsets_that_were_read_are_another_log() -> None:
@@ -136,19 +143,19 @@ def test_no_loss_before_the_last_record_goes_unseen(lost: set[int], again: list[
 def test_the_news_of_a_repair_lies_in_the_partition_that_waits_for_it() -> None:
     log, loss = MemoryLog(), Loss("gap", 7, 41, "o1", 3, 5)
     known = Settled(log, 7, 0)
-    assert known.look() == set()
+    assert known.look() == {}
     news = repaired(loss, NOW, published=0, accepted=1, reason="told", by="me")
     log.writer().append([Outgoing("hub.events", news.case.encode(), news.to_json())])
-    assert known.look() == {41}
+    assert known.look() == {41: False}
     assert known.position == 1
     assert halted(loss, NOW).id == halted(loss, datetime(2026, 12, 1, tzinfo=UTC)).id
 
 
 def test_only_news_of_its_own_partition_count() -> None:
     news = repaired(Loss("gap", 7, 41, "o1", 3, 5), NOW, published=0, accepted=1, reason="told", by="me")
-    assert settled_by([Record("hub.events", 7, 0, b"k", news.to_json())]) == {41}
-    assert settled_by([Record("hub.events", 6, 0, b"k", news.to_json())]) == set()
-    assert settled_by([Record("hub.events", 7, 0, b"k", b"hub.partition.repaired")]) == set()
+    assert settled_by([Record("hub.events", 7, 0, b"k", news.to_json())]) == {41: False}
+    assert settled_by([Record("hub.events", 6, 0, b"k", news.to_json())]) == {}
+    assert settled_by([Record("hub.events", 7, 0, b"k", b"hub.partition.repaired")]) == {}
 
 
 def test_every_partition_has_a_case_of_its_own() -> None:

@@ -107,6 +107,29 @@ def test_a_gap_that_was_dealt_with_is_passed_also_by_a_board_that_is_made_anew(r
     assert rebuilt.equal
 
 
+def test_a_number_that_was_never_given_is_passed_once_that_was_said_and_counts_for_nothing(
+    relay: Relay, store: BoardStore
+) -> None:
+    first = relay.send(Deal(1).story())
+    (at,) = {partition for partition, last in relay.last.items() if last}
+    true = dict(relay.last)
+    relay.last[at] = 10**18
+    relay.send([Deal(1).step(1, "started", 8)])
+    with pytest.raises(FatalError, match="HUB-E5101"):
+        runner(relay, store).catch_up()
+    relay.last = true
+    loss = Loss("gap", at, len(first), "o1", len(first), 10**18 + 1)
+    relay.append([repaired(loss, START, published=0, accepted=0, reason=None, by="me", foreign=True)])
+    relay.send([Deal(1).step(0, "completed", 9)])
+    runner(relay, store).catch_up()
+    assert cards(store)["task/pm/100"] == "completed"
+    assert rebuild(relay.log, store, PROJECTION, verify=True).equal
+    relay.last[at] += 1  # a true loss is still seen
+    relay.send([Deal(1).step(0, "reopened", 10)])
+    with pytest.raises(FatalError, match="HUB-E5101"):
+        runner(relay, store).catch_up()
+
+
 def test_an_event_that_no_board_can_read_has_its_number_all_the_same(relay: Relay, store: BoardStore) -> None:
     """An old event that a later version refuses is parked by the processor; nothing was lost."""
     deal = Deal(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from hub import logs
+from hub.begin import begin, keep_private
 from hub.errors import HubError
 from hub.file_limit import raise_file_limit
 from hub.home import Home
@@ -17,12 +18,14 @@ from hub.home import Home
 
 def main() -> int:
     """Run until told to stop; 0 then, 1 after saying in one line why it cannot go on."""
+    begin()
     asked = _arguments()
     raise_file_limit()
     logs.configure("connectors")
     try:
         home = Home.load(asked.home)
         logs.configure("connectors", home.secrets)
+        keep_private(home.data)
         boards = asked.boards_socket or home.data / "run" / "boards.sock"
         from connectors.program import Program  # what it needs takes a second to import
 

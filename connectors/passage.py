@@ -16,6 +16,7 @@ from connectors import answers
 from connectors.bodies import Bodies
 from connectors.connections import SERVER
 from hub.errors import RejectedError, text_of
+from hub.unix_socket import name_of
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """Names that a browser may call us by. A foreign page could point a name of its own at 127.0.0.1; that one is refused."""
@@ -49,7 +50,7 @@ class Passage:
     async def open(self) -> None:
         """Get ready; opens no connection."""
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(self._boards), limit=0),
+            connector=aiohttp.UnixConnector(name_of(self._boards), limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=2.0),  # a live board's stream never ends
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -11,6 +11,7 @@ from pathlib import Path
 import faust
 import structlog
 
+from hub.begin import begin, keep_private
 from hub.errors import HubError
 from hub.file_limit import raise_file_limit
 from hub.garbage import collect_seldom
@@ -34,6 +35,7 @@ log = structlog.get_logger("hub.worker")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one worker; its exit code."""
+    begin()
     parser = argparse.ArgumentParser(prog="python -m hub", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--copy", help="which copy of the worker this is, where a hub runs several; else HUB_COPY's")
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = Home.load(chosen.home)
         configure("worker", home.secrets)
+        keep_private(home.data)
         return asyncio.run(serve(home, chosen.copy or home.copy, chosen.patience, chosen.looks))
     except HubError as error:
         sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CONFIG = "hub.yaml"
 RULES_HISTORY = "rules-history.json"
 """In the data folder: what the worker has read of the rules' history."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Where pages and pushes are served. No other machine gets there: nobody can sign in yet."""
 CheckInstance = Callable[[Instance], list[HubError]]
 
 
@@ -152,6 +154,12 @@ class Home:
         port = self.environ.get("HUB_WEB_PORT") or self.config.web.port
         return self.config.web.host, int(port)
 
+    @property
+    def web_url(self) -> str:
+        """The address of the pages, as a browser takes it."""
+        host, port = self.web_address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
     def kafka_client(self, bootstrap: str | None = None) -> dict[str, Any]:
         """librdkafka's settings. The address is `bootstrap`, else HUB_KAFKA's, else that of `hub.yaml`.
 
@@ -227,6 +235,8 @@ def _config(located: Located) -> tuple[Config | None, list[FatalError]]:
     """The settings, and what is wrong with them; None when nothing can be made of them."""
     config, errors = check(Config, located, (), CONFIG)
     deferred = _deferred(located)
+    if config is not None and config.web.host not in LOOPBACK:
+        errors = [*errors, FatalError("HUB-E7001", place=located.place(("web", "host")), host=config.web.host)]
     return config, [*(error for error in located.errors if error not in deferred), *errors]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Sink = Callable[[str], None]
+STREAMS = 3
 TAIL = 400
 """So many of its last lines are remembered: the disk may be what failed, so they are kept in memory."""
 
@@ -30,6 +31,8 @@ class Process:
     ) -> None:
         """`sink` is given each line of its output, from a thread of its own; `inherits` are open files that it gets, too."""
         self.inherits = tuple(inherits)
+        if any(number < STREAMS for number in self.inherits):
+            raise ValueError("a child's own streams have the descriptors 0 to 2: hub.begin.begin was not called")
         self.command, self.directory, self.environment, self._sink = list(command), directory, environment, sink
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._popen: subprocess.Popen[str] | None = None

@@ -15,6 +15,8 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from hub import unix_socket
+from hub.begin import begin, keep_private
 from hub.errors import FatalError, HubError
 from hub.event_log import EventLog
 from hub.file_limit import raise_file_limit
@@ -39,6 +41,7 @@ log = structlog.get_logger("projections")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the boards of one home; the exit code."""
+    begin()
     parser = argparse.ArgumentParser(prog="python -m projections", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--socket", type=Path, help="serve on this Unix socket, behind the hub's front door")
@@ -47,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = Home.load(asked.home)
         configure("projections", home.secrets)
+        keep_private(home.data)
         return serve(home, asked.socket)
     except HubError as error:
         return say(error)
@@ -82,7 +86,8 @@ def serve(home: Home, path: Path | None) -> int:
 
 def _serve(home: Home, path: Path | None) -> int:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
-    server = Server(_config(home, path, store, ledger, live), live, lambda: say_ready(home.data, "projections"))
+    address = home.web_address if path is None else None
+    server = Server(_config(home, address, store, ledger, live), live, lambda: say_ready(home.data, "projections"))
     events, stop = KafkaLog(home.kafka_client()), threading.Event()
     crew = Crew(events, store, PROJECTIONS.values(), live.told, failed=server.end)
 
@@ -95,7 +100,8 @@ def _serve(home: Home, path: Path | None) -> int:
     try:
         _recognise(store, events, ledger, stop, end)
         crew.start()
-        server.run()
+        # Not earlier: who asks before anyone answers hears at once that the boards are starting.
+        server.run(None if path is None else [unix_socket.listening(path)])
     finally:
         stop.set()
         crew.stop()
@@ -121,16 +127,15 @@ def _recognise(
     threading.Thread(target=history.watch, args=(store, known, end, stop), name="history", daemon=True).start()
 
 
-def _config(home: Home, path: Path | None, store: BoardStore, ledger: Ledger, live: Live) -> uvicorn.Config:
-    host, port = home.web_address
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # one that a killed program left behind
+def _config(
+    home: Home, address: tuple[str, int] | None, store: BoardStore, ledger: Ledger, live: Live
+) -> uvicorn.Config:
+    """Without an address it serves on sockets that it is given."""
+    host, port = address or ("", 0)
     return uvicorn.Config(
         make_app(settings_of(home), store, ledger, live),
         host=host,
         port=port,
-        uds=str(path) if path else None,
         log_config=None,
         access_log=False,
         server_header=False,

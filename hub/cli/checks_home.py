@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from hub.begin import open_to_others
 from hub.cli.checks_machine import Check, Level
 from hub.cli.terminal import speech, text
 from hub.errors import FatalError, HubError
@@ -62,9 +64,19 @@ def secrets(hub: RunningHub) -> Check:
 
 
 def writable(hub: RunningHub) -> Check:
-    """Whether data can be written."""
+    """Whether data can be written, nobody else can read them, and their path is not too long for a socket."""
+    from hub.supervisor.run_folder import RunFolder
+    from hub.unix_socket import check
+
     data = hub.home.data
     existing = next(each for each in (data, *data.parents) if each.exists())
+    try:
+        check(RunFolder(data / "run").socket)
+    except HubError as error:
+        return of_error("data folder", error)
+    if open_to_others(data):
+        said = text("别的账号也能读 {}", "other accounts may read {}").format(data)
+        return Check("data folder", "WARN", said, f"chmod -R go= {shlex.quote(str(data))}")
     if os.access(existing, os.W_OK):
         return Check("data folder", "PASS", str(data))
     return Check(

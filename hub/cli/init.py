@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from hub.begin import users_umask
 from hub.cli.terminal import JsonOption, answer, say, speech, text
 from hub.errors import FatalError
 
@@ -44,7 +45,8 @@ def init(
         raise typer.BadParameter(f"{template}: {', '.join(templates())}")
     if folder.exists() and (not folder.is_dir() or any(entry.name != ".git" for entry in folder.iterdir())):
         raise FatalError("HUB-E1021", home=folder)
-    values = make(folder, template)
+    with users_umask():
+        values = make(folder, template)
     missing = [name for name in values if not name.endswith(SECRET)]
     if json:
         answer({"home": str(folder.resolve()), "template": template, "to_be_set": missing})

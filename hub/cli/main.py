@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hub import __version__
+from hub.begin import begin
 from hub.cli import (
     audit,
     config,
@@ -89,6 +90,7 @@ def options(
 
 def run() -> None:
     """The entry point: a command's error becomes words and an exit code, never a bare traceback."""
+    begin()
     any_encoding()
     try:
         app()

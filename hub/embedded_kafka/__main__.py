@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from hub.begin import begin
 from hub.embedded_kafka.broker import BrokerPlan, EmbeddedKafka
 from hub.errors import HubError
 
@@ -28,6 +29,7 @@ class ToldToStop(BaseException):
 
 def main(arguments: list[str]) -> int:
     """Run the broker until it ends or a signal ends it; the exit code."""
+    begin()
     options = _options(arguments)
     plan = BrokerPlan(options.data, options.port, options.heap, options.required)
     broker = EmbeddedKafka(plan, lambda line, _done: _say(line))

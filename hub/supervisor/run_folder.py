@@ -25,7 +25,7 @@ class RunFolder:
 
     @property
     def socket(self) -> Path:
-        """Where the boards' server listens, behind the front door. Short, since the system limits its length."""
+        """Where the boards' server listens, behind the front door. See `hub.unix_socket` for what the system limits."""
         return self.path / "boards.sock"
 
     @contextlib.contextmanager

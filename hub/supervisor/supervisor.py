@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hub import unix_socket
+from hub.begin import keep_private
 from hub.embedded_kafka import BrokerPlan, EmbeddedKafka, ports, wire
 from hub.errors import FatalError, HubError, RetryableError
 from hub.file_limit import raise_file_limit
@@ -28,7 +30,6 @@ from hub.supervisor.stillness import BROKER, LOOK, Finding, Stillness
 
 PROGRAMS = ("worker", "connectors", "projections")
 READY_SECONDS = 90.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 WAITING = 1024
 """Connections that may wait while the program which takes them in restarts."""
 NOTE_AGAIN = 1.0
@@ -66,6 +67,8 @@ class Supervisor:
         from hub.topics import ensure_topics
 
         raise_file_limit()  # the broker and every program inherit it
+        keep_private(self.home.data)
+        unix_socket.check(self.run.socket)
         self._open_door()
         if self.home.config.kafka.embedded:
             self._start_broker()
@@ -98,11 +101,10 @@ class Supervisor:
             return
         if not ports.is_free(port):
             raise FatalError("HUB-E1016", port=port, by=ports.occupant(port))
-        if host in LOOPBACK:  # on any other address the program itself refuses to listen
-            self._door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-            self._door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._door.bind((host, port))
-            self._door.listen(WAITING)
+        self._door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._door.bind((host, port))
+        self._door.listen(WAITING)
 
     def log(self) -> KafkaLog:
         """The log of the running hub."""
@@ -165,7 +167,7 @@ class Supervisor:
         pid = broker.pid
         if self._broker_run is None or self._broker_run[0] != pid:
             self._broker_run = (pid, Stillness(BROKER))
-        answered = wire.ask(int(self.bootstrap.rpartition(":")[2])) is not None
+        answered = wire.is_kafka(int(self.bootstrap.rpartition(":")[2]))
         found = self._broker_run[1].look(time.monotonic(), beaten=answered, is_stopped=stands_still(pid))
         if found == "dead" and broker.running and not self._stopping.is_set():
             with contextlib.suppress(ProcessLookupError):
@@ -232,8 +234,7 @@ class Supervisor:
     @property
     def url(self) -> str:
         """Where its pages are."""
-        host, port = self.home.web_address
-        return f"http://{host}:{port}"
+        return self.home.web_url
 
     def _until_ready(self) -> None:
         """Wait for the programs' ready notes; raises RetryableError with the last lines of one that does not come up."""

@@ -18,4 +18,6 @@ def another_account(stage: Stage, _chosen: random.Random) -> None:
     stage.faults += 1
 
 
-ROWS = [Row("S18", "another account of the machine tries the broker and its files", 1, 10, another_account, any_store=True)]
+ROWS = [
+    Row("S18", "another account of the machine tries the broker and its files", 1, 10, another_account, any_store=True)
+]

@@ -311,3 +311,25 @@ def test_one_sqlite_file_for_ledger_and_boards_is_refused_by_every_command(tmp_p
 def test_one_postgresql_database_may_hold_both(tmp_path: Path) -> None:
     url = "postgresql+psycopg://hub@db/hub"
     assert told(check_home(small(tmp_path, f'name: small\nledger: "{url}"\nboards: "{url}"\n'), {})) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.2", "hub.example.com", ""])
+def test_an_address_that_others_could_reach_is_a_mistake_with_its_place(tmp_path: Path, host: str) -> None:
+    """Found by `hub validate`, and before anything is started; the boards' program alone refuses it, too."""
+    home = small(tmp_path, f"web: {{host: '{host}'}}\n")
+    with pytest.raises(FatalError, match="HUB-E7001"):
+        Home.load(home, {})
+    (found,) = check_home(home, {})
+    assert (found.error.code, str(found.error.place), found.is_error) == ("HUB-E7001", "hub.yaml:1:14", True)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8600"),
+        ("localhost", "http://localhost:8600"),
+        ("::1", "http://[::1]:8600"),
+    ],
+)
+def test_the_address_of_the_pages_is_one_that_a_browser_opens(tmp_path: Path, host: str, url: str) -> None:
+    assert Home.load(small(tmp_path, f"web: {{host: '{host}'}}\n"), {}).web_url == url

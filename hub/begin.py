@@ -1,0 +1,78 @@
+"""What every program of the hub does first: open descriptors 0 to 2, and make files that nobody but their owner can read."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+PRIVATE = 0o077
+"""What is taken from everybody but the owner."""
+_users: list[int] = []
+
+
+def begin() -> None:
+    """Call it before anything is opened. What is called twice is the same.
+
+    A program that was started with its standard streams closed would give their numbers to the next socket or file; a child's
+    own streams then take their place there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    sys.stdin = sys.stdin or _stream(0, "r")
+    sys.stdout = sys.stdout or _stream(1, "w")
+    sys.stderr = sys.stderr or _stream(2, "w")
+    before = os.umask(PRIVATE)
+    if before != PRIVATE:
+        _users.append(before)
+
+
+def _stream(number: int, mode: str) -> TextIO:
+    return io.TextIOWrapper(io.FileIO(number, mode, closefd=False), "utf-8", "replace", write_through=True)
+
+
+@contextlib.contextmanager
+def users_umask() -> Iterator[None]:
+    """Make files as the user's other programs do: for what is meant to be kept in git and shared, and is no secret."""
+    ours = os.umask(_users[-1]) if _users else os.umask(PRIVATE)
+    if not _users:
+        os.umask(ours)
+    try:
+        yield
+    finally:
+        os.umask(ours)
+
+
+def keep_private(data: Path) -> None:
+    """Take the hub's data from everybody but their owner: what older versions made, too. The folder is made if it is not there.
+
+    A folder that is another's, or that all may write to, is left as it is; what cannot be changed is, too.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    known = data.stat()
+    if known.st_uid != os.geteuid() or known.st_mode & stat.S_ISVTX:
+        return
+    _tighten(data)
+    for pattern in ("*", "run/*", "logs/*"):
+        for path in data.glob(pattern):
+            _tighten(path)
+
+
+def open_to_others(data: Path) -> bool:
+    """Whether other accounts may look into the folder."""
+    return data.is_dir() and bool(data.stat().st_mode & PRIVATE)
+
+
+def _tighten(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        mode = path.lstat().st_mode
+        if mode & PRIVATE and not stat.S_ISLNK(mode):
+            path.chmod(stat.S_IMODE(mode) & ~PRIVATE)

@@ -15,12 +15,12 @@ import orjson
 from sqlalchemy import Connection, select
 
 from hub.auditing.report import Report
-from hub.event_log import EventLog, Outgoing, Record, read_to_end, record_at
+from hub.event_log import EventLog, Outgoing, Stored, read_to_end, record_at
 from hub.ledger import positions
 from hub.ledger.commands import commands
 from hub.ledger.parked import parked
 from hub.rules.book import RuleBook
-from hub.rules.history import Sets, Span
+from hub.rules.history import Sets, cut
 from hub.step import Rules
 from hub.worker.chunks import Chunk
 from hub.worker.folding import fold_chunk
@@ -140,8 +140,8 @@ class Judging:
         state, spans = PartitionState(number_), self.book.history.spans(number_)
         start = self.log.starts(EVENTS.name)[number_]
         for batch in read_to_end(self.log, EVENTS.name, {number_: start}):
-            for at, span, records in cut(spans, batch):
-                rules = self.book.rules_of(span.sets)
+            for at, records in cut(spans, batch):
+                span, rules = spans[at], self.book.rules_of(spans[at].sets)
                 self._note_lost(span.sets)
                 before = spans[at - 1].sets if at else None
                 doubtful = [r for r in records if r.offset < (span.doubt_to or 0)]
@@ -149,21 +149,21 @@ class Judging:
                     self._allow(state, record, self.book.rules_of(before))
                 self._fold(state, records, rules)
 
-    def _fold(self, state: PartitionState, records: Sequence[Record], rules: Rules) -> None:
+    def _fold(self, state: PartitionState, records: Sequence[Stored], rules: Rules) -> None:
         sure = self.folded.get(state.partition, 0)
         for group, is_sure in _split(records, sure):
             for id_ in self._given(state, group, rules):
                 if not self.recorded.has(id_) and is_sure and id_ not in self.excused:
                     self.missing.append(id_)
 
-    def _allow(self, state: PartitionState, record: Record, rules: Rules) -> None:
+    def _allow(self, state: PartitionState, record: Stored, rules: Rules) -> None:
         """A record that two sets may have judged: what either gives may have been asked for."""
         key = record.key or b""
         aside = PartitionState(state.partition, {key: state.cases[key]} if key in state.cases else {})
         for id_ in self._given(aside, [record], rules):
             self.recorded.has(id_)
 
-    def _given(self, state: PartitionState, records: Sequence[Record], rules: Rules) -> Iterator[str]:
+    def _given(self, state: PartitionState, records: Sequence[Stored], rules: Rules) -> Iterator[str]:
         if not records:
             return
         chunk = Chunk(state.partition, records, records[-1].offset + 1)
@@ -188,24 +188,15 @@ class Judging:
         starts = self.log.starts(EVENTS.name)
         for partition in starts if causes else ():
             spans = self.book.history.spans(partition)
-            unknown = {span for span in spans if span.sets is None or self.book.made(span.sets) is None}
+            unknown = {at for at, span in enumerate(spans) if span.sets is None or self.book.made(span.sets) is None}
             for batch in read_to_end(self.log, EVENTS.name, {partition: starts[partition]}) if unknown else ():
-                for _, span, records in cut(spans, batch):
-                    for record in records if span in unknown else ():
+                for at, records in cut(spans, batch):
+                    for record in records if at in unknown else ():
                         found.update(causes.get(_event_id(record), ()))
         return found
 
 
-def cut(spans: Sequence[Span], records: Sequence[Record]) -> Iterator[tuple[int, Span, Sequence[Record]]]:
-    """Records of one partition by the spans that they lie in, each with its number."""
-    offsets = [record.offset for record in records]
-    starts = [*(bisect_left(offsets, span.from_offset) for span in spans), len(records)]
-    for at, span in enumerate(spans):
-        if starts[at] < starts[at + 1]:
-            yield at, span, records[starts[at] : starts[at + 1]]
-
-
-def _split(records: Sequence[Record], offset: int) -> Iterable[tuple[Sequence[Record], bool]]:
+def _split(records: Sequence[Stored], offset: int) -> Iterable[tuple[Sequence[Stored], bool]]:
     at = bisect_left([record.offset for record in records], offset)
     return [(part, is_sure) for part, is_sure in ((records[:at], True), (records[at:], False)) if part]
 
@@ -222,7 +213,7 @@ def _ids(sent: Outgoing) -> Iterator[str]:
         yield told["id"]
 
 
-def _event_id(record: Record) -> str:
+def _event_id(record: Stored) -> str:
     try:
         told = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError:

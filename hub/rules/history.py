@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import orjson
 from pydantic import ValidationError
 
+from hub.event_log import Stored
+from hub.sequences import numbered
 from schemas.catalog import event_spec
 from schemas.event import Event
 from schemas.hub import RULES_CASE, RuleChange, RulesAnnounced, RulesInForce, WorldChange
@@ -73,11 +76,38 @@ class Text(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of a partition, to the next span's first offset. `sets` None: nobody knows its rules any more."""
+    """A stretch of a partition, to the next span's begin. `sets` None: nobody knows its rules any more."""
 
     from_offset: int
     sets: Sets | None
     doubt_to: int | None = None
+    after: Mapping[str, int] = MappingProxyType({})
+    """Each outbox's last sequence before it. In a log that was made anew from the ledger, offsets are others; sequences are not."""
+
+    def reached_by(self, record: Stored) -> bool:
+        """Whether a record lies in it, or behind it."""
+        told = numbered(record.value) if self.after else None
+        if told is None or told[0] not in self.after:
+            return record.offset >= self.from_offset
+        return told[1] > self.after[told[0]]
+
+
+def cut(spans: Sequence[Span], records: Sequence[Stored]) -> Iterator[tuple[int, Sequence[Stored]]]:
+    """Records of one partition by the spans that they lie in: the number of the span, and those.
+
+    It only goes forward: a record that came again behind a span's begin is in that span, and comes to nothing there.
+    """
+    at, begin = 0, 0
+    for index, record in enumerate(records):
+        now = at
+        while now + 1 < len(spans) and spans[now + 1].reached_by(record):
+            now += 1
+        if now != at:
+            if begin < index:
+                yield at, records[begin:index]
+            at, begin = now, index
+    if begin < len(records):
+        yield at, records[begin:]
 
 
 class History:
@@ -181,7 +211,7 @@ def spans(entries: Sequence[InForce]) -> list[Span]:
     for entry in entries:
         while found and found[-1].from_offset >= entry.from_offset:
             found.pop()
-        found.append(Span(entry.from_offset, entry.sets, entry.doubt_to))
+        found.append(Span(entry.from_offset, entry.sets, entry.doubt_to, entry.after))
     return found
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from hub.event_log import Stored
 from hub.rules.book import RuleBook
-from hub.rules.history import IN_FORCE, InForce, Sets, Span, rule_event, spans
+from hub.rules.history import IN_FORCE, InForce, Sets, Span, cut, rule_event, spans
 from hub.step import Rules
 from schemas.event import Event, derived_id, stamp
 from schemas.hub import RULES_CASE
@@ -103,16 +103,10 @@ class InForceRules:
 
     def _cut(self, known: _Partition, records: Sequence[Stored]) -> list[Part]:
         """By the spans of history, and what is new by the target."""
-        offsets = [record.offset for record in records]
-        old = [span for span in known.history if span.from_offset < known.free_from]
-        starts = [*(bisect_left(offsets, span.from_offset) for span in old), bisect_left(offsets, known.free_from)]
-        found = []
-        for span, start, end in zip(old, starts, starts[1:], strict=False):
-            if start < end:
-                found.append(Part(records[start:end], self.book.rules_of(span.sets), False))
-        if starts[-1] < len(records):
-            found.append(Part(records[starts[-1] :], self.target.rules, True))
-        return found
+        old = [span for span in known.history if span.from_offset < known.free_from or span.after]
+        new = bisect_left(records, known.free_from, key=lambda record: record.offset)
+        found = [Part(part, self.book.rules_of(old[at].sets), False) for at, part in cut(old, records[:new])]
+        return [*found, Part(records[new:], self.target.rules, True)] if new < len(records) else found
 
     def news(self, partition: int, records: Sequence[Stored], after: Mapping[str, int]) -> Event | None:
         known, target = self._partitions[partition], self.target
@@ -154,7 +148,10 @@ class InForceRules:
     def _told(self, partition: int, known: _Partition, begins: int, sets: Sets, after: Mapping[str, int]) -> Event:
         doubt = known.doubt_to if begins < known.doubt_to and known.sets not in (None, sets) else None
         event = in_force(partition, begins, sets, known.last, doubt, after, stamp(datetime.now(UTC)))
-        known.history = [*(span for span in known.history if span.from_offset < begins), Span(begins, sets, doubt)]
+        known.history = [
+            *(span for span in known.history if span.from_offset < begins),
+            Span(begins, sets, doubt, after),
+        ]
         known.sets, known.last = sets, event.id
         self._ours.add(event.id)
         return event

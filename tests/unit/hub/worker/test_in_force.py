@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub import failpoints
-from hub.event_log import Outgoing
+from hub.event_log import Outgoing, Record
 from hub.partitioner import partition_of
 from hub.rules.history import KEY
 from schemas.catalog import COMMANDS as TYPES
@@ -401,3 +401,40 @@ def told(type_: str, subject: str, command: str, data: dict[str, object]) -> Eve
 
 def derived(stage: Stage, type_: str) -> list[str]:
     return [note["event"]["subject"] for note in stage.notes("event") if note["event"]["type"] == type_]
+
+
+def test_in_a_log_made_anew_from_the_ledger_sequences_tell_where_a_set_began(stage: Stage) -> None:
+    """It lacks what was written twice, so its offsets are others."""
+    home = stage.home(won=TASK % "a")
+    worker = stage.worker(home)
+    last: dict[int, int] = {}
+    stage.append(numbered(deals(), last) * 2)  # written again by a relay that had died
+    worker.fold()
+    stage.home(more=TASK % "b")
+    worker.look()
+    stage.append(numbered(deals(100), last))
+    worker.fold()
+    stage.relay()
+    before = asked(stage)
+    assert len(before) == 3 * N
+    for partition in range(12):
+        seen: dict[bytes, Record] = {}
+        for record in stage.log.records[EVENTS.name, partition]:
+            seen.setdefault(record.value or b"", record)
+        stage.log.records[EVENTS.name, partition] = [r._replace(offset=at) for at, r in enumerate(seen.values())]
+    stage.forget()
+    (home / ".hub" / "rules-history.json").unlink(missing_ok=True)
+    for log in [key for key in stage.log.records if key[0] == COMMANDS.name]:
+        stage.log.records[log] = [Record(*log, 0, b"x/y", b'{"record":"settled"}')]
+    stage.worker(home).fold(5)
+    assert asked(stage) == before, "no more, and no less"
+
+
+def numbered(events: list[Event], last: dict[int, int]) -> list[Event]:
+    """With sequences of one outbox, gapless per partition, behind the `last` ones."""
+    made = []
+    for told in events:
+        partition = partition_of(told.case.encode(), 12)
+        last[partition] = last.get(partition, 0) + 1
+        made.append(told.model_copy(update={"sequence": str(last[partition]), "outbox": "box"}))
+    return made

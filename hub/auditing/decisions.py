@@ -27,9 +27,6 @@ from hub.worker.folding import fold_chunk
 from hub.worker.state import PLACE, PartitionState, read_place
 from schemas.topics import COMMANDS, EVENTS, STATE
 
-EXTRA = "requests that the log's own rules do not give"
-MISSING = "requests that the log's own rules give, and the ledger lacks"
-
 
 @dataclass
 class Recorded:
@@ -79,11 +76,13 @@ def compare(report: Report, log: EventLog, conn: Connection, book: RuleBook) -> 
     judged = Judging(log, book, recorded, folded, waiting | aside)
     for partition in sorted(log.ends(EVENTS.name)):
         judged.partition(partition)
-    report.find(MISSING, judged.missing, "ledger: commands")
+    report.find("requests that the log's own rules give, and the ledger lacks", judged.missing, "ledger: commands")
     extra = _too_many(conn, recorded, judged.lost)
     unknown = judged.of_unknown(extra)
     report.find(
-        EXTRA, [f"{case}: {rule} {id_}" for id_, (case, rule, _) in extra.items() if id_ not in unknown], "hub.events"
+        "requests that the log's own rules do not give",
+        [f"{case}: {rule} {id_}" for id_, (case, rule, _) in extra.items() if id_ not in unknown],
+        "hub.events",
     )
     report.count(
         requests_recorded=len(recorded.numbers),

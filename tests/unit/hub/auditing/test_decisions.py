@@ -9,7 +9,7 @@ import orjson
 import pytest
 from sqlalchemy import delete
 
-from hub.auditing.decisions import EXTRA, MISSING, compare
+from hub.auditing.decisions import compare
 from hub.auditing.report import Report
 from hub.ledger import commands, positions
 from hub.ledger.ledger import Ledger
@@ -19,6 +19,9 @@ from schemas.topics import COMMANDS
 from tests.events import AT, command, event, won
 from tests.unit.hub.worker.rule_stage import TASK, Stage
 from tests.unit.hub.worker.test_in_force import crashing, deals
+
+EXTRA = "requests that the log's own rules do not give"
+MISSING = "requests that the log's own rules give, and the ledger lacks"
 
 
 class Audited(Stage):

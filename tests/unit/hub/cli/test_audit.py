@@ -70,7 +70,7 @@ def test_what_outside_systems_say_is_part_of_the_balance(monkeypatch: pytest.Mon
 
     balance = {**REPORT, "findings": []}
     monkeypatch.setattr("hub.cli.other_programs.ask", ask)
-    monkeypatch.setattr(audit, "_of_log_and_ledger", lambda *_: balance)
+    monkeypatch.setattr(audit, "_of_log_and_ledger", lambda *_, **_more: balance)
     monkeypatch.setattr(audit, "_boards", lambda *_: iter([EQUAL]))
     report = audit.full_audit(Home.load(home), "127.0.0.1:1", "2026-11-21T00:00:00Z")
     assert asked == ["connectors.reconciling 2026-11-21T00:00:00Z"]

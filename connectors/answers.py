@@ -21,10 +21,13 @@ STATUS = {
     "HUB-E7011": 421,
     "HUB-E7012": 503,
     "HUB-E7013": 500,
+    "HUB-E7014": 503,
     "HUB-E7015": 417,
 }
 MORE = {405: {"Allow": "POST"}, 503: {"Retry-After": "2"}}
 """Headers of an answer besides, by status."""
+LATER = {"HUB-E7014": {"Retry-After": "60"}}
+"""Those of some codes: a person has to do something first."""
 
 
 def problem(request: web.BaseRequest, code: str) -> web.Response:
@@ -34,7 +37,7 @@ def problem(request: web.BaseRequest, code: str) -> web.Response:
         status=status,
         body=_body(code, language_of(request)),
         content_type="application/problem+json",
-        headers={"Cache-Control": "no-store", **MORE.get(status, {})},
+        headers={"Cache-Control": "no-store", **MORE.get(status, {}), **LATER.get(code, {})},
     )
     if status in (408, 413):
         answer.force_close()  # the rest of the body is not waited for

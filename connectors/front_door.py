@@ -23,7 +23,7 @@ from aiohttp import web
 from connectors import answers
 from connectors.bodies import Bodies
 from connectors.connections import SERVER, Reception
-from connectors.intake import Intake, delivery_ref, public
+from connectors.intake import Intake, QuotaError, delivery_ref, public
 from connectors.readers import Readers, UnavailableError
 from connectors.refusals import ELSEWHERE, KeptRefusalError, Refusals
 from hub.clock import Clock
@@ -134,6 +134,9 @@ class Pushes:
         try:
             push = functools.partial(self._intake.push, instance, receiver, delivery)
             accepted = await self._durable(await self._readers.run(instance, delivery.body, push))
+        except QuotaError as error:
+            self._refusals.count_signed(instance, error.code)
+            raise
         except RejectedError as error:
             await self._keep(instance, receiver, delivery, error)
             raise KeptRefusalError("HUB-E7009") from error

@@ -23,16 +23,19 @@ from sqlalchemy import Connection
 from connectors import casing
 from connectors.facts import OUTSIDE, Door, People, event_of
 from connectors.news import News
+from connectors.readers import UnavailableError
 from hub.clock import Clock
 from hub.connector import Delivery, Fact, Receives, Unmapped
 from hub.errors import HubError, Place, RejectedError
 from hub.ledger import conflicts, cursors, outbox, parked
 from hub.ledger.ledger import Ledger
+from hub.ledger.parked_quota import Quota, Quotas
 from hub.ledger.subjects import ALL, Known, look
 from hub.rules.documents import BOM
 from schemas.event import MAX_BYTES, Event, derived_id, stamp
 
 WAITS, UNFORESEEN = "HUB-E6104", "HUB-E6105"
+QUOTA = "HUB-E7014"
 MARGIN = timedelta(seconds=10)
 """News of an object that may be ours are not held for calls that were asked for later than this: clocks may differ by less."""
 FACT, RAW = "application/vnd.hub.fact+json", "application/vnd.hub.polled"
@@ -87,15 +90,29 @@ class _Push:
     accepted: Accepted
 
 
+class QuotaError(UnavailableError):
+    """So much of this instance is parked that no more can be: a person has to look at it first."""
+
+
 class Intake:
     """The door for every instance. For any thread; `push` and `page` return at once with a future of the commit."""
 
-    def __init__(self, ledger: Ledger, people: People, clock: Clock, creates: casing.Creates | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        people: People,
+        clock: Clock,
+        creates: casing.Creates | None = None,
+        quotas: Mapping[str, Quota] | None = None,
+    ) -> None:
         self._ledger, self._people, self._clock = ledger, people, clock
-        self._creates = creates or {}
+        self._creates, self._quotas = creates or {}, Quotas(quotas)
 
     def push(self, instance: str, receiver: Receives, delivery: Delivery) -> Future[Accepted]:
-        """Take in a verified push. Raises RejectedError for no JSON; everything else is kept, one way or another."""
+        """Take in a verified push. Raises RejectedError for no JSON; everything else is kept, one way or another.
+
+        The future raises QuotaError for a push that would be parked where too much of its instance is.
+        """
         name = delivery_ref(instance, receiver, delivery)
         items = self.items(instance, receiver, delivery)
         events = tuple([told.id for told, _ in items if isinstance(told, Event)])
@@ -111,11 +128,17 @@ class Intake:
                     news.add(event, push.instance)
                 continue
             news.write()
-            self.take_in(conn, push.instance, push.items)
+            self._allow(conn, push, self.take_in(conn, push.instance, push.items))
             for told, _ in push.items:
                 news.changed(told.subject or "")
         news.write()
         return [push.accepted for push in pushes]
+
+    def _allow(self, conn: Connection, push: _Push, refused: frozenset[str]) -> None:
+        """Raises QuotaError, and so takes the push back, when what it has parked is more than its instance may have parked."""
+        sizes = [len(kept.body) for _, kept in push.items if kept.ref in refused]
+        if sizes and not self._quotas.allow(conn, push.instance, len(sizes), sum(sizes)):
+            raise QuotaError(QUOTA)
 
     def _is_plain(self, news: News, event: Event, push: _Push) -> bool:
         return news.is_plain(event, self._creates.get(push.instance, _NOTHING))

@@ -38,6 +38,7 @@ from hub.heartbeat import Heart
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger.ledger import Ledger
+from hub.ledger.parked_quota import Quota
 from hub.ready import say_ready
 
 NAME = "connectors"
@@ -165,7 +166,7 @@ class Parts:
     ) -> None:
         self.connectors, self.staff = connectors, staff
         events: EventLog = KafkaLog({**home.kafka_client(), "reconnect.backoff.max.ms": 1000})
-        intake = Intake(ledger, staff, clock, casing.creates(connectors))
+        intake = Intake(ledger, staff, clock, casing.creates(connectors), _quotas(connectors))
         bodies = Bodies()
         self.refusals = Refusals(ledger, clock)
         self.threads = Threads(failed)
@@ -247,6 +248,10 @@ def _prefer_short_waits() -> None:
     """Set the interpreter for many threads that each have little to do, and others that wait for it."""
     sys.setswitchinterval(TURN)
     collect_seldom()
+
+
+def _quotas(connectors: Mapping[str, Connector]) -> Mapping[str, Quota]:
+    return {name: connector.quota for name, connector in connectors.items()}
 
 
 def _streams(connectors: Mapping[str, Connector]) -> list[Stream]:

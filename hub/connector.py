@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hub.errors import HubError, Place
+from hub.ledger.parked_quota import Quota
 from schemas.event import Command
 
 
@@ -190,6 +191,8 @@ class Connector:
     """Whether its system knows people as the hub does: then persons in commands stay persons, and need no account there."""
     check: Callable[[], str] | None = None
     """Ask the system who we are, changing nothing: a line for people. Raises as `send` does."""
+    quota: Quota = field(default_factory=Quota)
+    """What of its deliveries may be parked at once."""
     remarks: tuple[HubError, ...] = ()
     """What in its settings is probably not meant, as warnings of `hub validate`."""
     reread: Callable[[bytes], tuple[Fact | Unmapped, ...]] | None = None

@@ -16,6 +16,7 @@ from connectors.http.signatures import Verifier
 from connectors.outbound import Answer, Outbound, Request
 from hub.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Unmapped
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UnreadableError
+from hub.ledger.parked_quota import Quota
 from hub.rules.documents import Document, read_json
 from hub.rules.evaluation import Scope
 from hub.rules.expressions import Engine
@@ -189,6 +190,7 @@ def connect(instance: Instance) -> Connector:
     return Connector(
         instance,
         receives=receiver,
+        quota=settings.receive.quota.quota if settings.receive else Quota(),
         sends=target,
         check=_check(settings, instance, engine, outbound, target),
         remarks=(*_blind(settings, instance), *(receiver.remarks() if receiver is not None else ())),

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from connectors.settings import LimitSettings, Settings, closest, dotted, read, wrong
 from hub.connector import Instance
 from hub.errors import FatalError
+from hub.ledger.parked_quota import Quota
 from schemas.event import CommandType, EventType
 
 METHODS = ("post", "put", "patch", "get")
@@ -62,12 +63,25 @@ class EventMap(Settings):
     origin: Text | None = None
 
 
+class QuotaSettings(Settings):
+    """What of its pushes may be parked at once, with the defaults of `hub.ledger.parked_quota`."""
+
+    entries: int = Field(default=Quota.entries, ge=1, le=10_000_000)
+    bytes: int = Field(default=Quota.bytes, ge=1024)
+
+    @property
+    def quota(self) -> Quota:
+        """As intake wants it."""
+        return Quota(self.entries, self.bytes)
+
+
 class Receive(Settings):
     """What is pushed to the hub. `timezone` is that of times that name none; else the hub's own."""
 
     verify: Verify
     events: Annotated[tuple[EventMap, ...], Field(min_length=1)]
     timezone: Annotated[str, PlainValidator(_zone)] | None = None
+    quota: QuotaSettings = QuotaSettings()
 
 
 class Key(Settings):

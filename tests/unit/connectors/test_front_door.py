@@ -31,6 +31,7 @@ from hub.errors import FatalError
 from hub.ledger import outbox, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.metadata import AnyRow
+from hub.ledger.parked_quota import Quota, Quotas
 from tests.pushing import SECRET, Staff, crm, deal, open_entries, signed
 
 Story = Callable[["World"], Coroutine[Any, Any, None]]
@@ -315,6 +316,21 @@ def test_a_refusal_that_cannot_be_kept_is_not_final(tell: Tell) -> None:
     async def story(world: World) -> None:
         world.ledger.writer.close()
         assert (await world.post(b"{", _sign_bytes(b"{")))[0] == 503
+
+    tell(story)
+
+
+def test_a_full_quota_is_told_with_when_to_come_again_and_counted(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        monkeypatch.setattr(world.pushes._intake, "_quotas", Quotas({"crm": Quota(entries=1)}))
+        assert (await world.push(deal(1, amount="abc"), "msg_1"))[0] == 202
+        address = f"http://127.0.0.1:{world.port}/webhooks/crm"
+        body = deal(2, amount="abc")
+        async with world.client.post(address, data=body, headers=signed(body, "msg_2")) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
+            assert (await answer.json(content_type=None))["code"] == "HUB-E7014"
+        assert (await world.push(deal(3), "msg_3"))[0] == 202
+        assert world.counts() == {("crm", "HUB-E7014", True): 1}
 
     tell(story)
 

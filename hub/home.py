@@ -252,6 +252,7 @@ def _deferred(located: Located) -> list[FatalError]:
 
 def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]:
     from hub.rules import renames
+    from hub.rules.history import kept
     from hub.rules.people import unknown_instances
     from hub.rules.trial import check_trials
 
@@ -268,7 +269,7 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
         *(error for error in of_instances if error.code.startswith("HUB-W")),
         *unknown_instances(rules.people, rules.people_file, instances),
         *rules.warnings,
-        *renames.warnings(renames.kept(home.data / RULES_HISTORY), rules.files),
+        *renames.warnings(kept(home.data / RULES_HISTORY), rules.files),
         *files.unread(),
     ]
     errors += check_trials(home.path / "rules", home.environ)

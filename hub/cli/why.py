@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import typer
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.home import Home
+    from hub.rules.history import Sets
+    from hub.rules.rule_set import RuleSet
     from hub.rules.what_if import Tried
     from hub.story import Node, Story
+    from schemas.event import Event
 
 UNANSWERED = 5
 """Events that nothing followed, for which the rules are asked why."""
@@ -50,8 +54,8 @@ def why(
         targets = story.about(found.ref) or list(story.roots)
         kept = story.around(targets)
         held = _held(conn, targets)
+        unanswered = _unanswered(hub.home, conn, story, targets)
         differing = list(_differing(conn, targets))
-    unanswered = _unanswered(hub.home, story, targets)
     if json:
         from hub.cli.rules import told
 
@@ -62,7 +66,10 @@ def why(
                 "case": found.case,
                 "story": trees,
                 "parked": held,
-                "unanswered": [told(t) for t in unanswered],
+                "unanswered": [
+                    {**told(each.tried), "judged_by": each.sets._asdict() if each.sets is not None else None}
+                    for each in unanswered
+                ],
                 "conflicts": differing,
             }
         )
@@ -131,21 +138,49 @@ def _differences(differing: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"    {name}: {short(one['first'])} → {short(one['later'])}"
 
 
-def _unanswered(home: Home, story: Story, targets: Sequence[Node]) -> list[Tried]:
-    """What the rules of now say of events that asked for nothing; none when anything followed from one of them."""
+class Answer(NamedTuple):
+    """What rules say of an event; `sets` are those that judged it then, None: those of now."""
+
+    tried: Tried
+    sets: Sets | None
+
+
+def _unanswered(home: Home, conn: Connection, story: Story, targets: Sequence[Node]) -> list[Answer]:
+    """What the rules say of events that asked for nothing; none when anything followed from one of them.
+
+    Those that judged it then, where the log's history tells it and they can be made here; else those of now.
+    """
     from hub.rules.what_if import folded, try_events
 
     events = [node.event for node in targets if node.event is not None]
     if not events or any(below.command for node in targets for below in node.walk()) or _is_ours(events):
         return []
-    rules, before = home.rules, [node.event for node in story.nodes() if node.event is not None]
+    before = [node.event for node in story.nodes() if node.event is not None]
     before.sort(key=lambda event: event.recordedtime)
     asked = [event for event in events if not event.type.startswith("hub.")][-UNANSWERED:]
-    return [
-        tried
-        for event in asked
-        for tried in try_events(rules, [event], folded(rules, before[: before.index(event)]))[:1]
-    ]
+    found = []
+    for event, (sets, rules) in zip(asked, _judges(home, conn, asked), strict=True):
+        case = folded(rules, before[: before.index(event)])
+        found += [Answer(tried, sets) for tried in try_events(rules, [event], case)[:1]]
+    return found
+
+
+def _judges(home: Home, conn: Connection, events: Sequence[Event]) -> Iterator[tuple[Sets | None, RuleSet]]:
+    """For each event the rules that judged it, if they are known."""
+    from hub.home import RULES_HISTORY
+    from hub.ledger import outbox
+    from hub.ledger.identity import known
+    from hub.rules.book import RuleBook
+    from hub.rules.history import kept
+
+    history = kept(home.data / RULES_HISTORY)
+    book, own = RuleBook(history, home.environ), known(conn, "outbox") or ""
+    for event in events:
+        row = outbox.find(conn, event.id)
+        numbered = row is not None and row.sequence is not None
+        sets = history.judged(row.partition, own, row.sequence) if row is not None and numbered else None
+        made = book.made(sets) if sets is not None else None
+        yield (sets, made.rules) if made is not None and not made.lost else (None, home.rules)
 
 
 def _is_ours(events: Sequence[Any]) -> bool:
@@ -217,14 +252,21 @@ STATES = {
 }
 
 
-def _not_done(held: Sequence[dict[str, Any]], unanswered: Sequence[Tried]) -> Iterator[str]:
+def _not_done(held: Sequence[dict[str, Any]], unanswered: Sequence[Answer]) -> Iterator[str]:
     """What stands in the way, and what the rules say."""
     from hub.cli.rules import verdict_lines
 
     for entry in held:
         yield f"  ✘ {text('停放', 'parked')} #{entry['id']}  {entry['code']} {entry['place'] or ''}  {entry['message']}"
         yield f"    → {entry['fix']}"
-    if unanswered:
-        yield text("没有规则为它要求过什么。按现在的规则：", "No rule has asked for anything. By the rules of now:")
-    for tried in unanswered:
-        yield from (f"  {line}" for line in verdict_lines(tried))
+    for sets, answers in groupby(unanswered, key=lambda answer: answer.sets):
+        if sets is None:
+            yield text("没有规则为它要求过什么。按现在的规则：", "No rule has asked for anything. By the rules of now:")
+        else:
+            said = text(
+                "没有规则为它要求过什么。按当时生效的规则（{}）：",
+                "No rule has asked for anything. By the rules in force then ({}):",
+            )
+            yield said.format(sets.ruleset[:12])
+        for each in answers:
+            yield from (f"  {line}" for line in verdict_lines(each.tried))

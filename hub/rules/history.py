@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -195,6 +196,14 @@ class History:
         """The announcement that says what these are."""
         return next((entry for entry in self.announcements() if entry.sets == sets), None)
 
+    def judged(self, partition: int, outbox: str, sequence: int) -> Sets | None:
+        """Which sets judged the event that has this place in an outbox; None where that cannot be told."""
+        found = None
+        for entry in self.in_force(partition):
+            if entry.from_offset == 0 or entry.after.get(outbox, sequence) < sequence:
+                found = entry.sets
+        return found
+
     def before(self, partition: int) -> int:
         """The offset before which rules may have judged that nobody knows any more."""
         first = self.announcements()[:1]
@@ -213,6 +222,18 @@ def spans(entries: Sequence[InForce]) -> list[Span]:
             found.pop()
         found.append(Span(entry.from_offset, entry.sets, entry.doubt_to, entry.after))
     return found
+
+
+def kept(cache: Path) -> History:
+    """The history as this home's worker has noted it last, for who cannot ask the log; empty where there is no sound note."""
+    history = History()
+    try:
+        told = orjson.loads(cache.read_bytes())
+        history.take([Event.model_validate(each) for each in told["events"]], logged=True)
+        history.take([Event.model_validate(each) for each in told.get("waiting", ())], logged=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return History()
+    return history
 
 
 def _announced(event: Event) -> Announced:

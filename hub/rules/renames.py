@@ -7,7 +7,6 @@ under new ids; `renamed_from:` and `id:` keep the old ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,7 +14,6 @@ import orjson
 from hub.errors import FatalError
 from hub.rules.history import History
 from hub.rules.places import Located, parse_yaml
-from schemas.event import Event
 
 
 class Entry(NamedTuple):
@@ -25,18 +23,6 @@ class Entry(NamedTuple):
     at: int
     type: str
     said: bytes
-
-
-def kept(cache: Path) -> History:
-    """The history as this home's worker has noted it last; empty where there is no sound note."""
-    history = History()
-    try:
-        told = orjson.loads(cache.read_bytes())
-        history.take([Event.model_validate(each) for each in told["events"]], logged=True)
-        history.take([Event.model_validate(each) for each in told.get("waiting", ())], logged=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return History()
-    return history
 
 
 def warnings(history: History, files: Iterable[Located]) -> Iterator[FatalError]:

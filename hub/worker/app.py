@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,10 @@ from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
 from hub.errors import FatalError, RetryableError
-from hub.event_log import EventLog, Outgoing, Writer, record_at
+from hub.event_log import EventLog, Outgoing, Writer, read_to_end, record_at
 from hub.failpoints import reach
 from hub.outputs import Derive
-from hub.sequences import Loss, Place, follow, history, passed_over
+from hub.sequences import Loss, Place, follow, history, numbered, passed_over
 from hub.worker import GROUP
 from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
@@ -224,9 +225,17 @@ class Processor:
         for partition, state in states.items():
             if state.place is not None:
                 losses.append(passed_over(partition, state.place, starts[partition], ends[partition]))
-            news.append(self.judged.assigned(partition, state.folded, ends[partition]))
+            after = functools.partial(self._numbers_before, partition, ends[partition])
+            news.append(self.judged.assigned(partition, state.folded, ends[partition], after))
         told = [Derive(event).record() for event in news if event is not None]
         return [loss for loss in losses if loss is not None], told
+
+    def _numbers_before(self, partition: int, offset: int) -> dict[str, int]:
+        """The outbox and the sequence of the record before an offset; nothing where it has none."""
+        for batch in read_to_end(self.events, EVENTS.name, {partition: max(0, offset - 1)}, limit=1):
+            told = numbered(batch[0].value)
+            return {} if told is None else {told[0]: told[1]}
+        return {}
 
 
 def make_app(

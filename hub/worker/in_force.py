@@ -8,7 +8,7 @@ which offset on it does.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
@@ -19,6 +19,8 @@ from hub.rules.history import IN_FORCE, InForce, Sets, Span, cut, rule_event, sp
 from hub.step import Rules
 from schemas.event import Event, derived_id, stamp
 from schemas.hub import RULES_CASE
+
+After = Callable[[], Mapping[str, int]]
 
 
 class Part(NamedTuple):
@@ -41,8 +43,11 @@ class Judged(Protocol):
         `after` are each outbox's last sequences before them.
         """
 
-    def assigned(self, partition: int, folded: int | None, end: int) -> Event | None:
-        """Take a partition over, `folded` up to there (None: nobody knows); what the log must be told first."""
+    def assigned(self, partition: int, folded: int | None, end: int, after: After) -> Event | None:
+        """Take a partition over, `folded` up to there (None: nobody knows); what the log must be told first.
+
+        `after` tells, if it is asked, each outbox's last sequence before the end.
+        """
 
 
 @dataclass
@@ -57,7 +62,7 @@ class Always:
     def news(self, partition: int, records: Sequence[Stored], after: Mapping[str, int]) -> Event | None:
         return None
 
-    def assigned(self, partition: int, folded: int | None, end: int) -> Event | None:
+    def assigned(self, partition: int, folded: int | None, end: int, after: After) -> Event | None:
         return None
 
 
@@ -118,7 +123,7 @@ class InForceRules:
         known.said_again = None
         return told
 
-    def assigned(self, partition: int, folded: int | None, end: int) -> Event | None:
+    def assigned(self, partition: int, folded: int | None, end: int, after: After) -> Event | None:
         entries = self.book.history.in_force(partition)
         last = entries[-1] if entries else None
         free = self._free_from(partition, folded, end, last)
@@ -128,7 +133,7 @@ class InForceRules:
         begins = last.from_offset if last else 0
         if folded is None and free > begins:
             # Should this worker end before all is folded anew, the next one must not take what is left for new.
-            return self._told(partition, known, free, self.target.sets, {})
+            return self._told(partition, known, free, self.target.sets, after() if free == end else {})
         return None
 
     def _free_from(self, partition: int, folded: int | None, end: int, last: InForce | None) -> int:

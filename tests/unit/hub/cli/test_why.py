@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from sqlalchemy import Connection
 
-from hub.home import Home
+from hub.home import RULES_HISTORY, Home
 from hub.ledger import commands, outbox, parked
 from hub.ledger.ledger import Ledger
+from hub.partitioner import partition_of
+from hub.rules.announcing import Files, announcement
+from hub.rules.history import History
+from hub.worker.in_force import in_force
+from schemas.topics import PARTITIONS
 from tests.events import AT, DEAL, command, result, won
 from tests.unit.hub.cli.conftest import Hub
 
@@ -80,6 +86,25 @@ def test_where_nothing_followed_each_rule_says_why(home: Path, hub: Hub) -> None
     assert "No rule has asked for anything" in told
     assert "✘ double(event.data.amount) >= 10000.0   event.data.amount = 5" in told
     assert "No rule has asked" not in hub("why", BIG.id, "--home", home).out
+
+
+def test_the_rules_of_then_say_why_nothing_followed(home: Path, hub: Hub, ledger: Ledger) -> None:
+    loaded = Home.load(home)
+    store = loaded.rule_store()
+    files = Files.of(store.current, store.texts)
+    events = announcement(files, History(), AT, {})
+    partition = partition_of(SMALL.case.encode(), PARTITIONS)
+    events.append(in_force(partition, 0, files.sets, None, None, {}, AT))
+    loaded.data.mkdir(parents=True, exist_ok=True)
+    (loaded.data / RULES_HISTORY).write_bytes(orjson.dumps({"events": [told.model_dump() for told in events]}))
+    ledger.writer.run(lambda conn: outbox.take(conn, 100, PARTITIONS))
+    for file in (home / "rules").glob("*.yaml"):
+        file.write_text(file.read_text("utf-8").replace("10000.0", "1.0"), "utf-8")
+    told = hub("why", SMALL.id, "--home", home).out
+    assert f"By the rules in force then ({files.sets.ruleset[:12]})" in told
+    assert "✘ double(event.data.amount) >= 10000.0   event.data.amount = 5" in told
+    (answer,) = hub("why", SMALL.id, "--home", home, "--json").json["unanswered"]
+    assert answer["judged_by"] == files.sets._asdict()
 
 
 def test_machines_get_the_tree(home: Path, hub: Hub) -> None:

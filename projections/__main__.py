@@ -20,6 +20,7 @@ from hub.begin import begin, keep_private
 from hub.errors import FatalError, HubError
 from hub.event_log import EventLog
 from hub.file_limit import raise_file_limit
+from hub.health.watch import Watch, watch_of
 from hub.heartbeat import Heart
 from hub.home import Home
 from hub.kafka_log import KafkaLog
@@ -86,8 +87,9 @@ def serve(home: Home, path: Path | None) -> int:
 
 def _serve(home: Home, path: Path | None) -> int:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
-    address = home.web_address if path is None else None
-    server = Server(_config(home, address, store, ledger, live), live, lambda: say_ready(home.data, "projections"))
+    address, watch = home.web_address if path is None else None, watch_of(home, ledger)
+    config = _config(home, address, store, ledger, live, watch)
+    server = Server(config, live, lambda: say_ready(home.data, "projections"))
     events, stop = KafkaLog(home.kafka_client()), threading.Event()
     crew = Crew(events, store, PROJECTIONS.values(), live.told, failed=server.end)
 
@@ -100,10 +102,12 @@ def _serve(home: Home, path: Path | None) -> int:
     try:
         _recognise(store, events, ledger, stop, end)
         crew.start()
+        watch.start()
         # Not earlier: who asks before anyone answers hears at once that the boards are starting.
         server.run(None if path is None else [unix_socket.listening(path)])
     finally:
         stop.set()
+        watch.stop()
         crew.stop()
         store.close()
         ledger.close()
@@ -128,12 +132,12 @@ def _recognise(
 
 
 def _config(
-    home: Home, address: tuple[str, int] | None, store: BoardStore, ledger: Ledger, live: Live
+    home: Home, address: tuple[str, int] | None, store: BoardStore, ledger: Ledger, live: Live, watch: Watch
 ) -> uvicorn.Config:
     """Without an address it serves on sockets that it is given."""
     host, port = address or ("", 0)
     return uvicorn.Config(
-        make_app(settings_of(home), store, ledger, live),
+        make_app(settings_of(home), store, ledger, live, watch.verdict, watch.rhythm),
         host=host,
         port=port,
         log_config=None,

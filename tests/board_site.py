@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 
+from hub.health.rhythm import Rhythm
+from hub.health.verdict import Verdict
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
 from projections.crew import Crew
@@ -43,7 +45,14 @@ SETTINGS = WebSettings(name="acme", people=PEOPLE, builtin=frozenset({"own"}))
 
 
 @contextmanager
-def serve(folder: Path, relay: Relay | None = None, *, runners: bool = True) -> Iterator[Site]:
+def serve(
+    folder: Path,
+    relay: Relay | None = None,
+    *,
+    runners: bool = True,
+    verdict: Callable[[], Verdict | None] = lambda: None,
+    rhythm: Rhythm | None = None,
+) -> Iterator[Site]:
     """Run it until the end of the block; without runners, as a web that others fold for."""
     store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(BOARDS)
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
@@ -54,7 +63,9 @@ def serve(folder: Path, relay: Relay | None = None, *, runners: bool = True) -> 
     else:
         store.prepare(projection.table for projection in PROJECTIONS.values())
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(make_app(SETTINGS, store, ledger, live), log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        make_app(SETTINGS, store, ledger, live, verdict, rhythm), log_level="warning", timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

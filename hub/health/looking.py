@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.health.ledger_look import LedgerLook
+    from hub.health.rhythm import Rhythm
 
 T = TypeVar("T")
 LIVED = 30.0
@@ -36,6 +37,8 @@ class Looker:
     programs: Callable[[], tuple[bool | None, tuple[ProgramFact, ...]]]
     """Whether a supervisor lives here (None: none is expected), and its programs."""
     intervals: Mapping[str, float]
+    rhythm: Rhythm | None = None
+    """Counts what has come, with each look."""
     clock: Clock = field(default_factory=SystemClock)
 
     def look(self) -> Facts:
@@ -64,7 +67,11 @@ class Looker:
         from hub.health.ledger_look import LedgerLook, look
 
         with self.ledger() as conn:
-            return look(conn, now, self.intervals) if conn is not None else LedgerLook()
+            if conn is None:
+                return LedgerLook()
+            if self.rhythm is not None:
+                self.rhythm.look(conn, now)
+            return look(conn, now, self.intervals)
 
     def _log(self, asked: Mapping[int, int], places: Mapping[str, BoardPlace]) -> tuple[Queue, ...]:
         log = self.log()

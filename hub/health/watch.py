@@ -17,6 +17,7 @@ from hub.health.facts import Facts
 from hub.health.log_look import KafkaLook
 from hub.health.looking import Looker
 from hub.health.programs import programs_here
+from hub.health.rhythm import Rhythm
 from hub.health.verdict import Headway, Limits, State, Trouble, Verdict, judge
 from hub.ledger.looking import look_at
 
@@ -47,6 +48,8 @@ class Watch:
     clock: Clock = field(default_factory=SystemClock)
     every: float = EVERY
     close: Callable[[], None] = lambda: None
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    """How busy the hub is, for those that show it."""
     _headway: Headway = field(default_factory=Headway)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -112,15 +115,16 @@ def watch_of(home: Home, ledger: Ledger) -> Watch:
         with ledger.reading() as conn:
             yield conn
 
-    kafka = KafkaLook(home.kafka_client())
+    kafka, rhythm = KafkaLook(home.kafka_client()), Rhythm()
     looker = Looker(
+        rhythm=rhythm,
         ledger=reading,
         boards=lambda: board_places(home.boards_url),
         log=lambda: kafka,
         programs=lambda: programs_here(home.data, expected=False),
         intervals=intervals_of(home),
     )
-    return Watch(looker.look, limits_of(home), close=kafka.close)
+    return Watch(looker.look, limits_of(home), close=kafka.close, rhythm=rhythm)
 
 
 def verdict_now(home: Home, client: Callable[[], dict[str, object]], *, supervised: bool) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,27 @@ def say(text: str, language: str, **facts: Any) -> str:
     return texts()[text][language].format(**facts)
 
 
-def sentence(verdict: Verdict, language: str) -> str:
-    """The verdict in one sentence: what is wrong and what waits for it, or that all moves."""
+Age = Callable[[float, str], str]
+"""Writes a duration in a language."""
+
+
+def sentence(verdict: Verdict, language: str, age: Age | None = None) -> str:
+    """The verdict in one sentence: what is wrong and what waits for it, or that all moves. `age` may write durations otherwise."""
     worst = verdict.worst
     if worst is None:
         return say("ok.parked", language, count=verdict.parked) if verdict.parked else say("ok", language)
-    first = told(worst, language)
+    first = told(worst, language, age)
     count = len(verdict.troubles) - 1
     # With its log, ledger or worker away, much else stands still too: that follows from it, and says nothing new.
     said = say("more", language, first=first, count=count) if count and worst.state is State.DEGRADED else first
     return say("ok.but", language, what=said) if verdict.ok else said
 
 
-def told(trouble: Trouble, language: str) -> str:
+def told(trouble: Trouble, language: str, age: Age | None = None) -> str:
     """One trouble in words."""
     facts = dict(trouble.facts)
     if "seconds" in facts:
-        facts["age"] = duration(facts.pop("seconds"), language)
+        facts["age"] = (age or duration)(facts.pop("seconds"), language)
     match trouble.kind:
         case "away":
             return say(f"away.{facts['store']}", language, reason=facts["reasons"][language])

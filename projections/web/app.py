@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,39 +17,55 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from hub.errors import HubError, RetryableError
+from hub.health.rhythm import Rhythm
+from hub.health.verdict import Verdict
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
 from projections.registry import BOARDS
 from projections.store import BoardStore
-from projections.web import actions, api, boards, faults, state, why
+from projections.web import actions, api, boards, faults, home, state, why
 from projections.web.guard import Guard
-from projections.web.live import Live, heads_of
+from projections.web.live import Live, fresh_event, heads_of
 from projections.web.pages import Pages
 from projections.web.settings import WebSettings
 
 STATIC = Path(__file__).parent / "static"
+FLOW = 5
+"""Looks after which the picture of the flow is drawn again."""
 LOOK = 1.0
 """Seconds between two looks at what other programs wrote, and at which boards are late."""
 
 
 def make_app(
-    settings: WebSettings, store: BoardStore, ledger: Ledger | None = None, live: Live | None = None
+    settings: WebSettings,
+    store: BoardStore,
+    ledger: Ledger | None = None,
+    live: Live | None = None,
+    verdict: Callable[[], Verdict | None] = lambda: None,
+    rhythm: Rhythm | None = None,
 ) -> FastAPI:
-    """The web of one hub. `live` is told by the runners of this program; without one, changes show within a second."""
+    """The web of one hub. `live` is told by the runners of this program; without one, changes show within a second.
+
+    `verdict` says how the hub is, `rhythm` how busy.
+    """
     waiting = partial(_parked, ledger) if ledger is not None else lambda: 0
-    pages = Pages(settings, store, live or Live(BOARDS), BOARDS, parked=waiting)
+    pages = Pages(
+        settings, store, live or Live(BOARDS), BOARDS, parked=waiting, verdict=verdict, rhythm=rhythm or Rhythm()
+    )
     pages.env.globals.update(asset=assets(), infinity=float("inf"))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         pages.live.bind(asyncio.get_running_loop(), await asyncio.to_thread(heads_of, store, tuple(BOARDS)))
-        looking = asyncio.create_task(_look(pages))
+        looking = [asyncio.create_task(each) for each in (_look(pages), _feel(pages))]
         yield
-        looking.cancel()
+        for each in looking:
+            each.cancel()
 
     app = FastAPI(title=f"{settings.name} · hub", version="1", docs_url=None, redoc_url=None, lifespan=life)
     app.state.pages = pages
     for router in (
+        home.router(pages, ledger),
         boards.router(pages),
         why.router(pages, ledger),
         actions.router(pages, ledger),
@@ -97,6 +113,26 @@ async def _look(pages: Pages) -> None:
             continue  # the database is away: pages grow late by themselves once it is back
         pages.live.freshness([name for name, is_late in now.items() if late.get(name, is_late) != is_late])
         late = now
+
+
+async def _feel(pages: Pages) -> None:
+    """See how the hub is: a change is told at once, the flow every few seconds."""
+    known, told = object(), 0
+    while True:
+        await asyncio.sleep(LOOK)
+        found, told = _mark(pages.verdict()), told + 1
+        if found != known:
+            pages.live.tell({"verdict", "home", *(fresh_event(name) for name in pages.boards)})
+        elif told % FLOW == 0:
+            pages.live.tell({"home"})
+        known = found
+
+
+def _mark(verdict: Verdict | None) -> object:
+    """What of a verdict is news: not that time goes on."""
+    if verdict is None:
+        return None
+    return verdict.state, verdict.parked, [(each.kind, each.state, each.where) for each in verdict.troubles]
 
 
 def assets() -> Mapping[str, str]:

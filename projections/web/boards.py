@@ -19,16 +19,6 @@ def router(pages: Pages) -> APIRouter:
     """Their routes."""
     routes = APIRouter(include_in_schema=False)
 
-    @routes.get("/")
-    @routes.get("/boards")
-    def home(request: Request) -> Response:
-        counts = {}
-        with pages.store.reading() as conn:
-            for name, board in pages.boards.items():
-                counts[name] = {part: rows.part_size(conn, board, part, {}) for part in board.parts}
-        fresh = {name: pages.fresh(name) for name in pages.boards}
-        return pages.render(request, "home.html", counts=counts, fresh=fresh)
-
     @routes.get("/inbox")
     def inbox(request: Request, person: str | None = None) -> Response:
         whose = person or pages.person(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -16,6 +16,9 @@ from babel.numbers import format_currency, format_decimal, get_currency_symbol
 from markupsafe import Markup, escape
 
 from hub.errors import LANGUAGES, read_texts
+from hub.health import words
+from hub.health.verdict import Trouble, Verdict
+from hub.health.words import duration
 from projections.web.settings import PersonName
 from schemas.event import moment
 
@@ -137,6 +140,31 @@ class Words:
             if seconds >= size:
                 return self(text, count=int(seconds // size))
         return self("ago.seconds", count=f"{max(0.0, seconds):.1f}" if seconds < 10 else int(seconds))
+
+    def ticking(self, seconds: float) -> Markup:
+        """A duration to the second, which open pages count on by themselves."""
+        span = '<span class="ticks" data-age="{}">{}</span>'
+        return Markup(span).format(int(seconds), duration(seconds, self.language))  # noqa: S704  # our own text
+
+    def sentence(self, verdict: Verdict) -> Markup:
+        """A verdict in one sentence, whose durations go on."""
+        return self._with_ticks(lambda age: words.sentence(verdict, self.language, age))
+
+    def trouble(self, trouble: Trouble) -> Markup:
+        """One trouble in words, as `sentence`."""
+        return self._with_ticks(lambda age: words.told(trouble, self.language, age))
+
+    def _with_ticks(self, say: Callable[[words.Age], str]) -> Markup:
+        ages: list[float] = []
+
+        def mark(seconds: float, _language: str) -> str:
+            ages.append(seconds)
+            return "\0"
+
+        first, *rest = str(say(mark)).split("\0")
+        return escape(first) + Markup("").join(
+            self.ticking(age) + escape(part) for age, part in zip(ages, rest, strict=False)
+        )
 
     def number(self, value: float) -> str:
         """A count."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from projections.store import BoardStore
 GAP = 0.1
 """Seconds between two messages of one stream: what changes meanwhile goes out together."""
 REFRESH = "refresh"
+BEAT = 5.0
+"""Seconds of silence after which a stream says that it lives: a page whose stream falls silent takes it for lost."""
 
 
 def part_event(board: str, part: str) -> str:
@@ -81,6 +84,10 @@ class Live:
         parts = {part_event(name, part) for name in moved for part in self.boards[name].parts}
         self._announce(parts | {fresh_event(name) for name in moved})
 
+    def tell(self, events: set[str]) -> None:
+        """Parts that are no board's are stale."""
+        self._announce(events)
+
     def freshness(self, names: Sequence[str]) -> None:
         """These boards became late, or are no longer."""
         self._announce({fresh_event(name) for name in names})
@@ -110,7 +117,11 @@ class Live:
         try:
             yield _message(REFRESH if after != self.head else None, self.head)
             while not self.closed:
-                await listener.woken.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(listener.woken.wait(), BEAT)
+                if not listener.woken.is_set():
+                    yield _message("beat", self.head)
+                    continue
                 listener.woken.clear()
                 stale, listener.stale = sorted(listener.stale), set()
                 head = self.head

@@ -14,6 +14,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hub.clock import Clock, SystemClock
+from hub.health.rhythm import Rhythm
+from hub.health.verdict import State, Verdict
 from projections.board import Board
 from projections.store import BoardStore, Owner
 from projections.web.language import Words, chosen, seconds_since
@@ -62,6 +64,9 @@ class Pages:
     clock: Clock = field(default_factory=SystemClock)
     parked: Callable[[], int] = lambda: 0
     """How much work is parked. Pages ask; parts of pages do not."""
+    verdict: Callable[[], Verdict | None] = lambda: None
+    """How the hub is; None before the first look."""
+    rhythm: Rhythm = field(default_factory=Rhythm)
 
     def __post_init__(self) -> None:
         loader = FileSystemLoader([HERE / "templates", HERE.parent])
@@ -90,6 +95,8 @@ class Pages:
             "head": self.live.head,
             "me": self.person(request),
             "parked": self.parked,
+            "verdict": self.verdict,
+            "behind": self.behind,
         }
         response = HTMLResponse(self.env.get_template(template).render(**common, **facts), status)
         response.headers["vary"] = "accept-language, cookie"
@@ -105,6 +112,13 @@ class Pages:
     def fresh(self, board: str) -> Freshness:
         """How true a board is now."""
         return freshness(self.store, board, self.clock)
+
+    def behind(self) -> bool:
+        """Whether events that were taken in are late on their way to the boards, so that what these show is not all there is."""
+        found = self.verdict()
+        return found is not None and any(
+            stage.state > State.OK for stage in found.stages if stage.stage in ("held", "relay", "rules")
+        )
 
     def _in_other_language(self, request: Request, language: str) -> str:
         rest = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hub.health.gauges import VerdictGauges
 from projections.web.api import Health
 from projections.web.language import seconds_since
 from projections.web.pages import LATE, Pages
@@ -20,6 +21,7 @@ def router(pages: Pages) -> APIRouter:
     routes = APIRouter(tags=["state"])
     boards = CollectorRegistry()
     boards.register(Boards(pages))
+    boards.register(VerdictGauges(pages.verdict))
 
     @routes.get("/health", response_model=Health)
     def health() -> Response:

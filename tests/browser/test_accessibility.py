@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from hub.health.facts import Facts, Queue
+from hub.health.rhythm import Rhythm
+from hub.health.verdict import Limits, judge
+from hub.ledger import outbox, parked
+from schemas.event import stamp
 from tests.board_events import Deal, event, eventually
 from tests.board_site import Site, serve
 from tests.browser_fixture import OpenPage
 
 pytestmark = pytest.mark.browser
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-PAGES = ("/", "/boards/tasks", "/boards/deals", "/boards/inbox", "/why/task/own/100", "/why/opportunity/crm/O-1")
+PAGES = (
+    "/",
+    "/parked",
+    "/boards/tasks",
+    "/boards/deals",
+    "/boards/inbox",
+    "/why/task/own/100",
+    "/why/opportunity/crm/O-1",
+)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with serve(tmp_path_factory.mktemp("site")) as running:
+    now, rhythm = datetime.now(UTC), Rhythm()
+    rules = Queue("rules", "3", 1, now - timedelta(seconds=100), "17", {"crm.opportunity.won": 1})
+    calls = Queue("calls", "pm", 4, now - timedelta(seconds=240), "1", code="HUB-E4001")
+    facts = Facts(now, queues=(rules, calls), instances={"crm": "ok", "pm": "ok", "desk": "paused"})
+    found = judge(facts, Limits(), {})
+    with serve(tmp_path_factory.mktemp("site"), verdict=lambda: found, rhythm=rhythm) as running:
+        row = {"ref": "event/e1", "kind": "event", "subject": "opportunity/crm/O-1", "instance": "pm"}
+        seen = {"role": "chief", "near": "lead"}
+        why = {"code": "HUB-E3140", "seen": seen, "body": b"{}", "parked_at": stamp(now)}
+        running.ledger.writer.run(lambda conn: parked.park(conn, {**row, **why}))
+        won = Deal(3).won().model_copy(update={"recordedtime": stamp(now)})
+        running.ledger.writer.run(lambda conn: outbox.record(conn, [won], "crm"))
+        with running.ledger.reading() as conn:
+            rhythm.look(conn, now)
         own, other = Deal(1, instance="own"), Deal(2, minutes=20)
         said = {"type": "message.send", "arguments": {"to": "person/li.lei", "text": "赢单"}, "why": own.why(0)}
         message = event("hub.command.done", "command/own/m1", said, case=own.case)

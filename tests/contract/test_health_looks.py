@@ -151,7 +151,7 @@ class Scene:
         return self.places
 
     def look(self) -> Facts:
-        looker = Looker(self.reading, self.boards, lambda: self.log, lambda: (True, ()), {}, self.clock)
+        looker = Looker(self.reading, self.boards, lambda: self.log, lambda: (True, ()), {}, clock=self.clock)
         return looker.look()
 
     def all_folded(self) -> None:

@@ -50,6 +50,55 @@
     else return;
     event.preventDefault();
   });
-  document.addEventListener("htmx:sse:error", () => { offline.hidden = false; });
-  document.addEventListener("htmx:sse:after:connection", () => { offline.hidden = true; });
+  // The stream says something every few seconds. When it ends, fails or falls silent, all that is shown is of the past: said at
+  // once, and counted on by the page itself, as nobody else is there to do it.
+  const SILENT = 12000;
+  const zh = document.documentElement.lang.startsWith("zh");
+  const began = new WeakMap(); // a text that counts → the age it was given, and when
+  let heard = performance.now(), lost = null;
+
+  function lose() {
+    if (!live || document.hidden || lost !== null) return;
+    lost = performance.now();
+    offline.hidden = false;
+    document.documentElement.classList.add("offline");
+    tick();
+  }
+
+  function hear() {
+    heard = performance.now();
+    if (lost === null) return;
+    lost = null;
+    offline.hidden = true;
+    document.documentElement.classList.remove("offline");
+  }
+
+  function written(seconds) {
+    const s = Math.floor(seconds), m = Math.floor(s / 60), h = Math.floor(m / 60), d = Math.floor(h / 24);
+    if (d) return zh ? `${d} 天 ${h % 24} 小时` : `${d} d ${h % 24} h`;
+    if (h) return zh ? `${h} 小时 ${m % 60} 分` : `${h} h ${m % 60} min`;
+    if (m) return zh ? `${m} 分 ${s % 60} 秒` : `${m} min ${s % 60} s`;
+    return zh ? `${s} 秒` : `${s} s`;
+  }
+
+  function tick() {
+    const now = performance.now();
+    if (live && lost === null && !document.hidden && now - heard > SILENT) lose();
+    for (const text of document.querySelectorAll(".ticks")) {
+      if (text.closest(".lost")) {
+        if (lost !== null) text.textContent = written((now - heard) / 1000);
+        continue;
+      }
+      let since = began.get(text);
+      if (!since || since.age !== text.dataset.age) began.set(text, since = { age: text.dataset.age, at: now });
+      text.textContent = written(Number(since.age) + (now - since.at) / 1000);
+    }
+  }
+
+  setInterval(tick, 1000);
+  document.addEventListener("visibilitychange", () => { heard = performance.now(); });
+  document.addEventListener("htmx:sse:error", lose);
+  document.addEventListener("htmx:sse:before:connection", (event) => { if (event.detail?.connection?.attempt > 0) lose(); });
+  document.addEventListener("htmx:sse:after:connection", hear);
+  document.addEventListener("htmx:sse:after:message", hear);
 })();

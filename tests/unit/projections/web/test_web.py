@@ -17,7 +17,15 @@ from tests.board_events import Deal, eventually
 from tests.board_site import Site, serve
 
 DEAL, OWN = Deal(1), Deal(2, minutes=5, instance="own")
-PAGES = ("/", "/boards/tasks", "/boards/deals", "/boards/inbox", "/why/task/pm/100", "/why/opportunity/crm/O-1")
+PAGES = (
+    "/",
+    "/parked",
+    "/boards/tasks",
+    "/boards/deals",
+    "/boards/inbox",
+    "/why/task/pm/100",
+    "/why/opportunity/crm/O-1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -332,10 +340,10 @@ def test_parked_work_is_told_of_on_every_page(tmp_path: Path) -> None:
         "parked_at": DEAL.won().time,
     }
     with serve(tmp_path, runners=False) as quiet:
-        assert "hub parked list" not in get(quiet, "/", Accept="text/html").text
+        assert 'href="/parked"' not in get(quiet, "/", Accept="text/html").text
         quiet.ledger.writer.run(lambda conn: parked.park(conn, row))
         page = get(quiet, "/boards/tasks", **{"Accept": "text/html", "Accept-Language": "zh-CN"}).text
-        assert "有 1 项已搁置，运行 <code>hub parked list</code> 查看" in page
+        assert '有 1 项已搁置，<a href="/parked">查看</a>' in page
 
 
 def test_what_no_one_foresaw_is_a_page_with_an_id_and_no_traceback(tmp_path: Path) -> None:

@@ -214,9 +214,9 @@ def _first(told: Mapping[str, Any]) -> Iterator[str]:
         yield text("  ○ {name} 没有在运行 → hub up", "  ○ {name} is not running → hub up").format_map(told)
     else:
         mark = "✘" if health["status"] != "ok" else "!" if health["troubles"] else "✔"
-        yield f"  {mark} {told['name']}  {health['sentence']}"
-    if told["running"] and told["url"]:
-        yield text("    进程 {pid}  {url}", "    process {pid}  {url}").format_map(told)
+        where = f"  {told['url']}" if told["url"] else ""
+        yield f"  {mark} {told['name']}{where}  {health['sentence']}"
+        yield text("    进程 {pid}", "    process {pid}").format_map(told)
     yield from (f"    ✘ {trouble['sentence']}" for trouble in health["troubles"][1:])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -195,23 +195,24 @@ def holds_replacement(value: Json) -> bool:
     return REPLACEMENT in json.dumps(value, ensure_ascii=False, default=str)
 
 
-def sizes(values: list[Json]) -> tuple[int, int]:
-    """The most entries that any list or map in these values has, and the length of their longest text."""
+def sizes(values: Iterable[Json]) -> tuple[int, int, list[int]]:
+    """The most entries that any list or map in these values has, the length of their longest text, and each value's entries in all.
+
+    What several of them share is looked at once.
+    """
     entries = longest = 0
-    for value in _walk(list(values)):
+    known: dict[int, int] = {}
+
+    def within(value: Json) -> int:
+        nonlocal entries, longest
         if isinstance(value, str):
             longest = max(longest, len(value))
-        elif isinstance(value, dict | list):
+        if not isinstance(value, dict | list):
+            return 0
+        if id(value) not in known:
             entries = max(entries, len(value))
-    return entries, longest
+            known[id(value)] = len(value) + sum(map(within, value.values() if isinstance(value, dict) else value))
+        return known[id(value)]
 
-
-def _walk(values: list[Json]) -> Iterator[Json]:
-    waiting = values
-    while waiting:
-        value = waiting.pop()
-        yield value
-        if isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
+    totals = [within(value) for value in values]
+    return entries, longest, totals

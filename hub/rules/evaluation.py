@@ -161,7 +161,9 @@ class Expression:
         if self._effort.small:
             return
         read = [follow(path, scope.values) for path in self.reads]
-        estimate = self._effort.estimate(*sizes(read))
+        entries, longest, totals = sizes(read)
+        mentions = zip([path.at for path in self.reads], totals, strict=True)
+        estimate = self._effort.estimate(entries, longest, mentions)
         if estimate > LIMIT:
             raise self._too_much(f"{estimate // 1_000_000} ms > {LIMIT // 1_000_000} ms")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping
@@ -22,12 +23,14 @@ import urllib3
 from connectors import transport
 from hub.connector import Limits
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
+from hub.masking import LEAST, forms
 
 MAX_ANSWER = 1024 * 1024
 """The longest answer that is read, in bytes; no answer to a command is as long."""
 MAX_WAIT = 3600.0
 """The longest that a system may ask us to wait, in seconds."""
 _EXCERPT = 300
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "baton-hub"}
 
 
@@ -64,7 +67,7 @@ class Outbound:
         """`secrets` are masked in errors, `login` is shown in them as whom the system refused."""
         self._instance, self._login = instance, login
         self._limits = limits
-        self._secrets = sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
+        self._secrets = sorted((form for form in forms(secrets) if len(form) >= LEAST), key=len, reverse=True)
         self._pools = transport.pools(limits.at_once, ca)
         self._timeout = urllib3.Timeout(connect=limits.timeout, read=limits.timeout)
 
@@ -76,11 +79,14 @@ class Outbound:
         been, RejectedError when it never will be, FatalError for refused credentials.
         """
         with self._told(request):
+            headers = _headers(request)
+            if any(_CONTROL.search(text) for pair in headers.items() for text in pair):
+                raise ValueError("a control character in a header")  # a folded line would be sent as it is
             response = self._pools.urlopen(
                 request.method,
                 request.url,
                 body=request.body,
-                headers={name: value.encode() for name, value in _headers(request).items()},
+                headers={name: value.encode() for name, value in headers.items()},
                 timeout=self._timeout,
                 redirect=False,
                 preload_content=False,

@@ -16,6 +16,7 @@ from connectors.outbound import Request
 from connectors.settings import dotted, short
 from hub.connector import Instance, Once
 from hub.errors import FatalError, Place, RejectedError
+from hub.masking import login_secrets
 from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression, Scope, kind
 from hub.rules.expressions import Engine
@@ -180,7 +181,18 @@ def secrets(settings: HttpSettings, instance: Instance) -> set[str]:
     if settings.auth and settings.auth.basic:
         words.add(settings.auth.basic.password.get_secret_value())
     filled = {text for text in _filled(instance.settings) if not text.startswith(("http://", "https://"))}
-    return words | filled
+    return words | filled | {secret for text in _texts(instance.settings) for secret in login_secrets(text)}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _filled(value: Any) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from hub.errors import FatalError, Place
+from hub.masking import forms, login_secrets
 from hub.rules.documents import is_whole
 from hub.rules.expecting import Words, both
 
@@ -276,7 +277,9 @@ class _Builder:
         if kind in ("int", "float"):
             return self._number(node, path)
         self._core_tag(node, "str")
-        return self._filled(node, str(node.value), path) if "${env:" in node.value else str(node.value)
+        text = self._filled(node, str(node.value), path) if "${env:" in node.value else str(node.value)
+        self.located.secrets |= forms(login_secrets(text))
+        return text
 
     def _number(self, node: yaml.ScalarNode, path: Path) -> int | float | str:
         """A number as it is written, or a mistake: a digit less may be another person."""
@@ -312,7 +315,7 @@ class _Builder:
             self.located.errors.append(self.located.lacking[path])
             return ""
         if value and (_SECRET.search(name) or (path and _SECRET.search(str(path[-1])))):
-            self.located.secrets.add(value)
+            self.located.secrets |= forms([value])
         return value
 
     def _core_tag(self, node: yaml.Node, kind: str) -> None:

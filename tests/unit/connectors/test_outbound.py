@@ -274,3 +274,15 @@ def test_an_address_is_shown_without_its_secrets() -> None:
 )
 def test_retry_after_is_read(header: str | None, seconds: float | None) -> None:
     assert retry_after(header, datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)) == seconds
+
+
+@pytest.mark.parametrize("control", ["\r\n ", "\n\t", "\r", "\n", "\t", "\x00", "\x0b", "\x7f", "\x85", "\x1b[2J"])
+@pytest.mark.parametrize("where", ["name", "value"])
+def test_no_control_character_leaves_in_a_header(control: str, where: str) -> None:
+    """A folded line (`a CR LF blank X-Evil: 1`) was sent: some read it as a header of its own (A18)."""
+    text = f"a{control}X-Evil: 1"
+    headers = {"X-Note": text} if where == "value" else {text: "x"}
+    with Misbehaving(answer("200 OK")) as server, pytest.raises(RejectedError) as refused:
+        Outbound("pm", QUICK).call(Request("POST", server.url, headers, b"{}"))
+    assert refused.value.code == "HUB-E4209"
+    assert server.received == []

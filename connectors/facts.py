@@ -63,7 +63,9 @@ def event_of(fact: Fact, door: Door) -> Event:
     than MAX_BYTES.
     """
     spec = event_spec(fact.type)
-    data = _checked(spec, fact, _with_persons(fact.data, spec.model, door))
+    named = _with_persons(fact.data, spec.model, door)
+    clears = [name for name in dict.fromkeys(fact.clears) if named.get(name) is None]
+    data = _checked(spec, fact, {**named, **dict.fromkeys(clears)})
     anchor = fact.belongs_to or fact.subject
     latest = door.now + AHEAD
     try:
@@ -84,6 +86,7 @@ def event_of(fact: Fact, door: Door) -> Event:
             subjectversion=fact.version or None,
             actor=door.person(fact.actor) if fact.actor else None,
             origin=fact.origin,
+            clears=clears or None,
             data=data,
         )
         size = _size(event)

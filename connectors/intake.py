@@ -275,7 +275,7 @@ def delivery_ref(instance: str, receiver: Receives, delivery: Delivery) -> str:
 
 def fact_json(fact: Fact) -> bytes:
     """A fact as bytes, the same for the same fact; `connectors.redelivery` reads it back."""
-    told = {
+    told: dict[str, Any] = {
         "type": fact.type,
         "subject": fact.subject,
         "version": fact.version,
@@ -285,6 +285,8 @@ def fact_json(fact: Fact) -> bytes:
         "actor": fact.actor,
         "origin": fact.origin,
     }
+    if fact.clears:
+        told["clears"] = list(fact.clears)
     return orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
 
 

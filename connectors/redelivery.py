@@ -127,4 +127,4 @@ def _behind(conn: Connection, entry: AnyRow) -> AnyRow | None:
 
 def _fact(body: bytes) -> Fact:
     told = orjson.loads(body)
-    return Fact(**{**told, "time": datetime.fromisoformat(told["time"])})
+    return Fact(**{**told, "time": datetime.fromisoformat(told["time"]), "clears": tuple(told.get("clears", ()))})

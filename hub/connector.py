@@ -37,6 +37,8 @@ class Fact:
     actor: str | None = None
     origin: str | None = None
     """Our mark on the object, when this change is the echo of a command of ours."""
+    clears: tuple[str, ...] = ()
+    """Fields that are empty now over there, those without a value in `data`: what was known of them counts no more."""
 
 
 @dataclass(frozen=True)

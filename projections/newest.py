@@ -6,7 +6,7 @@ lets a rebuild be compared byte by byte.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hub.projection import Row
@@ -58,6 +58,13 @@ class Registers:
                 self.values[name] = value
                 self.marks[name] = order
 
+    def clear(self, order: str, names: Iterable[str]) -> None:
+        """Empty what an event empties, where nothing newer is known."""
+        for name in names:
+            if is_newer(order, self.marks.get(name, "")):
+                self.values[name] = None
+                self.marks[name] = order
+
     def step(self, order: str, name: str, time: str) -> None:
         """Note that a step was reached."""
         if is_newer(order, self.reached(name)):
@@ -69,6 +76,8 @@ class Registers:
         for mark, order in other["marks"].items():
             if mark.startswith("@"):
                 self.step(order, mark[1:], other["times"][mark[1:]])
+            elif other[mark] is None:
+                self.clear(order, [mark])
             else:
                 self.tell(order, {mark: other[mark]})
 
@@ -79,6 +88,11 @@ class Registers:
     def after(self, name: str, other: str) -> bool:
         """Whether a step was reached, and not before another was."""
         return bool(self.reached(name)) and is_newer(self.reached(name), self.reached(other))
+
+    def is_last(self, name: str, others: Iterable[str]) -> bool:
+        """Whether a step was reached, and nothing was told of these marks since."""
+        reached = self.reached(name)
+        return bool(reached) and all(is_newer(reached, self.marks.get(other, "")) for other in others)
 
     def row(self, **derived: Any) -> dict[str, Any]:
         """The row as it stands, with the columns that follow from the rest."""

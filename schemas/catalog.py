@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import crm, desk, erp, hub, im, work
-from schemas.data import Data
+from schemas.data import Data, Deleted
 
 Model = type[Data]
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -66,6 +66,14 @@ def _events(prefix: str, model: Model, *names: str, **stages: str) -> list[Event
 
 _TEXTS = frozenset({"why", "text"})
 
+_DELETED = (
+    *("crm.opportunity", "crm.account", "crm.complaint"),
+    *("erp.order", "erp.stock", "erp.invoice", "erp.expense"),
+    *("im.message", "im.card", "work.project", "work.task"),
+    *("desk.demand", "desk.change", "desk.approval"),
+)
+"""Every kind of object that its system can delete."""
+
 _ALL = [
     *_events("crm.opportunity", crm.Opportunity, "changed", created="open", won="won", lost="lost", reopened="open"),
     *_events("crm.account", crm.Account, "changed"),
@@ -86,6 +94,7 @@ _ALL = [
     *_events("desk.change", desk.Change, "changed", filed="filed", done="done", declined="declined"),
     *_events("desk.approval", desk.Approval, requested="requested", granted="granted", rejected="rejected"),
     *_events("desk.feedback", desk.Feedback, "given"),
+    *(EventSpec(f"{prefix}.deleted", Deleted, "deleted") for prefix in _DELETED),
     *_events("hub.timer", hub.TimerFired, "fired"),
     EventSpec("hub.rule.changed", hub.RuleChange, version=2, upcasters={1: dict}, untold=_TEXTS),
     *_events("hub.rule", hub.RuleChange, "suspended"),

@@ -36,3 +36,9 @@ Person = Annotated[
 nobody has stays `account/<instance>/<account>`."""
 Object = Annotated[str, "object"]
 """An object of the system that is asked: its id over there, or its reference, of which the executor sends the id."""
+
+
+class Deleted(Data):
+    """The subject is gone from its system. What was known of it stays known."""
+
+    by: Person | None = Field(default=None, description="who deleted it")

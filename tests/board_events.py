@@ -49,6 +49,7 @@ def event(
     minutes: float = 0.0,
     version: str | None = None,
     cause: str | None = None,
+    clears: list[str] | None = None,
 ) -> Event:
     """An event that happened so many minutes after the start, and was recorded a second later."""
     at = START + timedelta(minutes=minutes)
@@ -64,6 +65,7 @@ def event(
         correlationid=case or subject,
         causationid=cause,
         subjectversion=version,
+        clears=clears,
         data=dict(data),
     )
 

@@ -39,6 +39,7 @@ class Entry:
     condition: Condition
     fields: Mapping[str, Template]
     data: Template
+    clears: tuple[str, ...]
     place: PlaceOf
 
     @property
@@ -78,7 +79,8 @@ def compiled(event: EventMap, place: PlaceOf, engine: Engine) -> Entry:
         name: engine.template(value, NAMES, _under(place, name)) for name, value in given.items() if value is not None
     }
     condition = engine.condition(event.condition, NAMES, place(("if",)))
-    return Entry(event.type, condition, fields, engine.template(event.data, NAMES, _under(place, "data")), place)
+    data = engine.template(event.data, NAMES, _under(place, "data"))
+    return Entry(event.type, condition, fields, data, event.clears, place)
 
 
 def _under(place: PlaceOf, name: str) -> PlaceOf:
@@ -131,15 +133,17 @@ def _unmapped(entry: Entry, delivery: Delivery, instance: str, subject: str | No
 def _fact(entry: Entry, subject: str | None, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> Fact:
     if subject is None:
         raise entry.wrong("subject", "opportunity/crm/1024", None)
+    data = _data(entry, scope)
     return Fact(
         type=entry.type,
         subject=subject,
         version=_version(entry, scope),
         time=_time(entry, delivery, scope, zone),
-        data=_data(entry, scope),
+        data=data,
         belongs_to=entry.reference("belongs_to", scope),
         actor=entry.text("actor", scope),
         origin=entry.text("origin", scope),
+        clears=tuple(name for name in entry.clears if data.get(name) is None),
     )
 
 
@@ -180,6 +184,9 @@ def _data(entry: Entry, scope: Scope) -> Mapping[str, Any]:
     data: dict[str, Any] = entry.data.render(scope)
     for name in person_fields(model) & data.keys():
         data[name] = _account(data[name])
+    for name in entry.clears:
+        if data.get(name) in (None, ""):
+            data[name] = None
     try:
         model.model_validate(data)
     except ValidationError as error:

@@ -61,6 +61,8 @@ class EventMap(Settings):
     actor: Text | None = None
     belongs_to: Text | None = None
     origin: Text | None = None
+    clears: tuple[Annotated[str, Field(pattern=r"^\S+$")], ...] = ()
+    """Fields of `data` that are empty over there when they are null or missing here."""
 
 
 class QuotaSettings(Settings):

@@ -20,6 +20,8 @@ NOTE = re.compile(r"\bbaton:(\S+)")
 IDENTIFIER = re.compile(r"[a-z0-9_-]{1,80}")
 OPEN, STARTED, COMPLETED, CANCELLED = "open", "started", "completed", "cancelled"
 CLOSED = (COMPLETED, CANCELLED)
+CLEARED = ("assignee", "due")
+"""What an issue may have no more: a fact that tells none of it says that it is empty."""
 CREATION = 0
 """The version of what an issue was born with; journal entries count from 1."""
 
@@ -119,6 +121,8 @@ class Teller:
             yield "created"  # our own are told by the command that made them
         if before is not None and then.assigned_to_id and then.assigned_to_id != before.assigned_to_id:
             yield "assigned"
+        if before is not None and _has_lost(before, then):
+            yield "changed"
         yield from self.stages.happenings(before.status_id if before else None, then.status_id)
 
     def _fact(self, name: str, issue: Row, entry: Row, state: State) -> Fact:
@@ -142,7 +146,13 @@ class Teller:
             belongs_to=None if ours else f"project/{self.instance}/{state.project_id}",
             actor=by,
             origin=note[1] if note else None,
+            clears=tuple(name for name in CLEARED if data[name] is None),
         )
+
+
+def _has_lost(before: State, then: State) -> bool:
+    pairs = ((before.assigned_to_id, then.assigned_to_id), (before.due_date, then.due_date))
+    return any(had and not has for had, has in pairs)
 
 
 def replay(sample: bytes, instance: str) -> tuple[Fact | Unmapped, ...]:

@@ -83,6 +83,7 @@ def _revision_facts(instance: str, before: Row | None, row: Row, logins: Mapping
             time=changed_at(row).replace(tzinfo=UTC),
             data=_opportunity(row, logins),
             actor=_author(row),
+            clears=() if row["employee"] else ("owner",),
         )
 
 

@@ -60,7 +60,8 @@ conflicts = Table(
 
 def content(event: Event) -> bytes:
     """What an event says, without what the hub adds: the same news has the same content, whenever and however often it comes."""
-    return orjson.dumps({"data": event.data, "clears": sorted(event.clears or ())}, option=orjson.OPT_SORT_KEYS)
+    told = {name: value for name, value in event.data.items() if value is not None}
+    return orjson.dumps({"data": told}, option=orjson.OPT_SORT_KEYS)
 
 
 def digest(event: Event) -> str:
@@ -76,7 +77,7 @@ def look(conn: Connection, told: Sequence[tuple[Event, str]]) -> int:
         rows = select(outbox.c.event_id, outbox.c.body).where(outbox.c.event_id.in_(ids[start : start + _MANY]))
         for id_, body in conn.execute(rows).all():
             event, instance = ours[id_]
-            if body and _differ(first := Event.from_json(body), event):
+            if body and changes((first := Event.from_json(body)).data, event.data):
                 _note(conn, instance, first, event)
                 found += 1
     return found
@@ -124,10 +125,6 @@ def _make_room(conn: Connection, instance: str) -> None:
     oldest = conn.execute(last).scalar_one_or_none()
     if oldest is not None:
         conn.execute(delete(conflicts).where(ours, conflicts.c.id <= oldest))
-
-
-def _differ(first: Event, later: Event) -> bool:
-    return bool(changes(first.data, later.data)) or set(first.clears or ()) != set(later.clears or ())
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import true
-
 from projections.board import Board
-from projections.deals.rows import PROJECTION, STAGES
+from projections.deals.rows import DELETED, PROJECTION, STAGES
 from projections.deals.table import deals
 
 BOARD = Board(
@@ -13,7 +11,7 @@ BOARD = Board(
     template="deals/page.html",
     parts=STAGES,
     part=deals.c.stage,
-    shown=true(),
+    shown=deals.c.stage != DELETED,
     newest=(deals.c.changed_at.desc(),),
     filters=("stage", "owner", "account"),
     fields=(

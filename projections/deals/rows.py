@@ -13,8 +13,9 @@ from schemas.catalog import EVENTS, event_spec
 from schemas.event import Event
 
 STAGES = ("won", "open", "lost")
+DELETED = "deleted"
 _OPPORTUNITY = frozenset(type_ for type_ in EVENTS if type_.startswith("crm.opportunity."))
-_PROJECT = ("work.project.created", "work.project.completed")
+_PROJECT = ("work.project.created", "work.project.completed", "work.project.deleted")
 _FIELDS = ("name", "account", "amount", "currency", "owner")
 
 
@@ -39,15 +40,30 @@ def next_deal(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row
 def _opportunity(row: Row | None, event: Event) -> Row:
     deal = Registers(row, {**EMPTY, "case_id": event.case})
     order, stage = order_of(event), event_spec(event.type).stage
-    fields = {name: event.data.get(name) for name in _FIELDS}
-    deal.tell(order, {**fields, "stage": stage, "changed_at": event.time})
+    if stage != DELETED:
+        deal.tell(order, {name: event.data.get(name) for name in _FIELDS} | {"changed_at": event.time})
+        deal.clear(order, [name for name in event.clears or () if name in _FIELDS and event.data.get(name) is None])
     if stage is not None:
         deal.step(order, stage, event.time)
-    return deal.row()
+    return deal.row(stage=_stage(deal))
+
+
+def _stage(deal: Registers) -> str:
+    """The newest that it entered. What was deleted is there again when its source tells of it later."""
+    if deal.is_last(DELETED, ("changed_at",)):
+        return DELETED
+    newest = EMPTY["stage"]
+    for stage in STAGES:
+        if deal.after(stage, newest):
+            newest = stage
+    return str(newest)
 
 
 def _project(row: Row, event: Event) -> Row:
     deal, order = Registers(row, EMPTY), order_of(event)
+    if event.type == "work.project.deleted":
+        deal.clear(order, ("project", "project_name"))
+        return deal.row()
     deal.tell(order, {"project": event.subject, "project_name": event.data.get("name")})
     if event.type == "work.project.completed":
         deal.step(order, "delivered", event.time)
@@ -77,7 +93,7 @@ def _counted(tasks: Mapping[str, Any]) -> dict[str, int]:
         if isinstance(task, dict)
     ]
     return {
-        "tasks_total": sum(state != "cancelled" for state in states),
+        "tasks_total": sum(state not in ("cancelled", DELETED) for state in states),
         "tasks_done": states.count("completed"),
         "tasks_parked": states.count("parked"),
     }
@@ -86,7 +102,7 @@ def _counted(tasks: Mapping[str, Any]) -> dict[str, int]:
 PROJECTION = Projection(
     name="deals",
     title={"zh-CN": "商机", "en": "Deals"},
-    version=1,
+    version=2,
     table=deals,
     keys=keys_of,
     fold=next_deal,

@@ -46,9 +46,14 @@ def _new(event: Event) -> dict[str, Any]:
 
 def _tell(card: Registers, event: Event) -> None:
     order = order_of(event)
+    if event.type == "work.task.deleted":
+        card.step(order, "deleted", event.time)
+        return
     told = event.data.get("arguments") or {} if event.type in OF_COMMANDS else event.data
     fields: dict[str, Any] = {name: value for name in _FIELDS if isinstance(value := told.get(name), str)}
     card.tell(order, {**fields, "changed_at": event.time, "why": _why(event)})
+    if event.type in TOLD:
+        card.clear(order, [name for name in event.clears or () if name in _FIELDS and event.data.get(name) is None])
     if event.type in STEPS:
         card.step(order, STEPS[event.type], event.time)
     if event.type in ("hub.command.parked", "hub.command.failed"):
@@ -64,7 +69,7 @@ def _why(event: Event) -> dict[str, Any] | None:
 PROJECTION = Projection(
     name="tasks",
     title={"zh-CN": "任务", "en": "Tasks"},
-    version=1,
+    version=2,
     table=cards,
     keys=keys_of,
     fold=next_cards,

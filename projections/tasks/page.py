@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from hub.projection import Row
 from projections.board import Board
+from projections.deals.rows import DELETED
 from projections.deals.table import deals
 from projections.entities.state import names
 from projections.tasks.cards import PROJECTION
@@ -25,8 +26,11 @@ def derive(key: str, row: Row, today: str) -> Mapping[str, Any]:
 def enrich(conn: Connection, items: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The deal and the project that the cards belong to, by case."""
     cases = sorted({item["case_id"] for item in items})
-    found = select(deals.c.case_id, deals.c.name, deals.c.account).where(deals.c.case_id.in_(cases))
-    named = {row.case_id: {"name": row.name, "account": row.account} for row in conn.execute(found)}
+    found = select(deals.c.case_id, deals.c.name, deals.c.account, deals.c.stage).where(deals.c.case_id.in_(cases))
+    named = {
+        row.case_id: {"name": row.name, "account": row.account, "deleted": row.stage == DELETED}
+        for row in conn.execute(found)
+    }
     return {"deals": named, "projects": names(conn, "project", cases)}
 
 
@@ -35,7 +39,7 @@ BOARD = Board(
     template="tasks/page.html",
     parts=STATES,
     part=cards.c.state,
-    shown=cards.c.became.is_(None),
+    shown=and_(cards.c.became.is_(None), cards.c.state != "deleted"),
     newest=(cards.c.changed_at.desc(),),
     filters=("state", "assignee", "project", "case_id", "instance"),
     fields=(

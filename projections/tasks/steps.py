@@ -20,6 +20,7 @@ STEPS = {
     "work.task.completed": "completed",
     "work.task.reopened": "reopened",
     "work.task.cancelled": "cancelled",
+    "work.task.deleted": "deleted",
     "hub.command.parked": "parked",
     "hub.command.failed": "parked",
     "hub.parked.retried": "retried",
@@ -53,7 +54,11 @@ def _request(event: Event, command: str) -> str:
 
 
 def state_of(card: Registers, *, exists: bool) -> str:
-    """The column it stands in. A system may tell steps late or leave some out: the newest end counts, then the farthest step."""
+    """The column it stands in, `deleted` for none. A system may tell steps late or leave some out: the newest end counts,
+    then the farthest step.
+    """
+    if card.is_last("deleted", [mark for mark in card.marks if mark != "@deleted"]):
+        return "deleted"
     end = "cancelled" if card.after("cancelled", "completed") else "completed"
     if card.after(end, "reopened"):
         return end

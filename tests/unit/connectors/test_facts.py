@@ -13,6 +13,7 @@ from connectors.facts import Door, event_of, person_fields
 from hub.connector import Fact
 from hub.errors import RejectedError
 from schemas import crm, work
+from schemas.catalog import EVENTS, event_spec
 from schemas.event import MAX_BYTES, Event, derived_id, stamp
 from tests.pushing import NOON, Staff, fact
 
@@ -174,3 +175,23 @@ def test_whatever_is_told_becomes_an_event_or_is_refused(data: dict[str, Any], s
     except RejectedError:
         return
     assert Event.from_json(made.to_json()) == made
+
+
+def test_a_source_can_empty_a_field_and_only_one_without_a_value() -> None:
+    told = event(data={**fact().data, "owner": None, "note": None}, clears=("owner", "name", "gone", "owner"))
+    assert told.clears == ["owner", "gone"]
+    assert (told.data["owner"], told.data["gone"], told.data["note"]) == (None, None, None)
+    assert event(data={**fact().data, "owner": ""}, clears=("owner",)).clears == ["owner"]
+    assert event().clears is None
+
+
+def test_a_field_that_must_be_there_cannot_be_emptied() -> None:
+    with pytest.raises(RejectedError) as refused:
+        event(data={**fact().data, "name": None}, clears=("name",))
+    assert (refused.value.code, refused.value.seen["field"]) == ("HUB-E6101", "name")
+
+
+@pytest.mark.parametrize("type_", sorted(name for name in EVENTS if name.endswith(".deleted")))
+def test_a_thing_can_be_deleted_with_nothing_said_of_it(type_: str) -> None:
+    told = event_of(Fact(type_, "thing/crm/1", "1", NOON, {}), DOOR)
+    assert (told.type, told.data, event_spec(type_).stage) == (type_, {}, "deleted")

@@ -129,3 +129,24 @@ def test_any_interleaving_of_steps_gives_the_same_card() -> None:
 
 def test_other_events_concern_no_card() -> None:
     assert keys_of(PROJECTION, [DEAL.won(), DEAL.project()]) == set()
+
+
+def test_a_task_that_is_deleted_has_no_column_until_its_source_tells_of_it_again() -> None:
+    made = [DEAL.requested(0), DEAL.created(0), DEAL.step(0, "started", 5)]
+    gone = DEAL.step(0, "deleted", 6)
+    for order in permutations([*made, gone]):
+        assert card_of(order)["state"] == "deleted"
+    card = card_of([*made, gone])
+    assert (card["title"], card["assignee"]) == ("启动会", "person/li.lei")
+    assert card_of([*made, gone, DEAL.step(0, "assigned", 7)])["state"] == "started"
+    assert card_of([*made, gone, DEAL.step(0, "completed", 7)])["state"] == "completed"
+
+
+def test_a_field_that_its_source_empties_is_empty_on_the_card() -> None:
+    made = [DEAL.requested(0), DEAL.created(0)]
+    ref = DEAL.task(0)
+    data = {"assignee": None, "title": None}
+    cleared = event("work.task.changed", ref, data, case=DEAL.case, minutes=8, clears=["assignee", "due"])
+    for order in permutations([*made, cleared]):
+        card = card_of(order)
+        assert (card["assignee"], card["due"], card["title"]) == (None, None, "启动会")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 from projections.deals.rows import PROJECTION
@@ -64,3 +65,36 @@ def test_work_of_other_cases_makes_no_deal() -> None:
     other = event("work.task.created", "task/pm/1", {"title": "a"}, case="complaint/desk/C-1")
     orphan = event("work.task.created", "task/pm/1", {"title": "a"}, case="opportunity/crm/O-9")
     assert fold(PROJECTION, [other, orphan], {}) == {}
+
+
+def told(name: str, minutes: float, version: str, **more: Any) -> Event:
+    clears = more.pop("clears", None)
+    data = {} if name == "deleted" else {**DATA, **more}
+    return event(f"crm.opportunity.{name}", DEAL.case, data, minutes=minutes, version=version, clears=clears)
+
+
+def test_a_field_that_its_source_empties_is_empty_whatever_comes_late() -> None:
+    cleared = told("changed", 3, "3", owner=None, clears=["owner", "note"])
+    story = [told("won", 1, "1"), cleared, told("changed", 2, "2", owner="person/li.lei")]
+    for order in permutations(story):
+        assert deal_of(order)["owner"] is None
+    assert deal_of([*story, told("changed", 4, "4")])["owner"] == "person/wang.fang"
+    nothing = told("changed", 5, "5", owner=None)
+    assert deal_of([told("won", 1, "1"), nothing])["owner"] == "person/wang.fang"
+
+
+def test_a_deal_that_is_deleted_leaves_the_board_until_its_source_tells_of_it_again() -> None:
+    story = [told("created", 0, "1"), told("won", 1, "2"), told("changed", 2, "3"), told("deleted", 3, "4")]
+    for order in permutations(story):
+        assert deal_of(order)["stage"] == "deleted"
+    assert deal_of([*story, told("changed", 4, "5")])["stage"] == "won"
+    assert deal_of([*story, *DEAL.story()[1:]])["stage"] == "deleted"
+    assert deal_of(story)["name"] == DATA["name"]
+    assert deal_of([told("deleted", 3, "4"), *story])["times"].keys() == {"open", "won", "deleted"}
+
+
+def test_a_task_or_a_project_that_is_deleted_counts_no_more() -> None:
+    story = [*DEAL.story(), DEAL.step(0, "deleted", 9)]
+    assert counts(story) == (2, 0, 0)
+    gone = event("work.project.deleted", "project/pm/P-1", {}, case=DEAL.case, minutes=9)
+    assert deal_of([*story, gone])["project"] is None

@@ -278,3 +278,20 @@ def test_the_facts_of_an_error_are_its_own() -> None:
     (told,) = _told(PUSH, SETTINGS.replace('body.type == "deal.won"', "body.type"))
     assert isinstance(told, Unmapped)
     assert (told.code, told.seen["type"]) == ("HUB-E3122", "string")
+
+
+def test_a_mapping_says_which_fields_null_empties() -> None:
+    clearing = SETTINGS.replace("      data:", "      clears: [owner, due]\n      data:")
+    assert _fact(clearing, owner=None).clears == ("owner", "due")
+    assert _fact(clearing, owner="").clears == ("owner", "due")
+    assert _fact(clearing).clears == ("due",)
+    assert _fact(owner=None).clears == ()
+    required = SETTINGS.replace("      data:", "      clears: [name]\n      data:")
+    unmapped = _unmapped(required, title=None)
+    assert (unmapped.code, str(unmapped.place)) == ("HUB-E4222", "receive.events[0].data.name")
+
+
+def test_a_mapping_can_tell_that_a_thing_was_deleted() -> None:
+    gone = SETTINGS.replace("crm.opportunity.won", "crm.opportunity.deleted")
+    gone = gone[: gone.index("      data:")]
+    assert _fact(gone).type == "crm.opportunity.deleted"

@@ -126,13 +126,15 @@ def test_each_transition_is_told_as_the_issue_stood_then() -> None:
         ("3", "assigned"),
         ("3", "started"),
         ("9", "completed"),
+        ("12", "changed"),
         ("14", "assigned"),
     ]
-    assert [fact.data["title"] for fact in told] == [*["启动会"] * 3, *["启动会（已开）"] * 2]
-    assert [fact.data.get("due") for fact in told] == ["2026-02-01", *["2026-03-01"] * 4]
-    assert [fact.data.get("assignee") for fact in told] == [None, "li.lei", "li.lei", "li.lei", "lin.tao"]
-    assert [fact.data["project"] for fact in told] == ["2", "2", "2", "2", "8"]
-    assert [fact.actor for fact in told] == ["admin", "admin", "admin", "lin.tao", "li.lei"]
+    assert [fact.data["title"] for fact in told] == [*["启动会"] * 3, *["启动会（已开）"] * 3]
+    assert [fact.data.get("due") for fact in told] == ["2026-02-01", *["2026-03-01"] * 5]
+    assert [fact.data.get("assignee") for fact in told] == [None, "li.lei", "li.lei", "li.lei", None, "lin.tao"]
+    assert [fact.data["project"] for fact in told] == ["2", "2", "2", "2", "8", "8"]
+    assert [fact.actor for fact in told] == ["admin", "admin", "admin", "lin.tao", "li.lei", "li.lei"]
+    assert [fact.clears for fact in told] == [("assignee",), (), (), (), ("assignee",), ()]
 
 
 def test_a_later_change_does_not_change_what_is_told_of_an_earlier_one() -> None:

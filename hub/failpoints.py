@@ -15,6 +15,7 @@ from pathlib import Path
 
 NAMES = frozenset(
     {
+        "recovery.appended",
         "log.before-append",
         "log.sent",
         "log.appended",

@@ -17,10 +17,11 @@ from hub.errors import FatalError
 from hub.event_log import EventLog, Record, read_to_end
 from hub.ledger import outbox
 from hub.ledger.metadata import AnyRow
-from hub.losses import repaired, settled_by
+from hub.losses import REPAIRED, repaired, settled_by, subject_of
 from hub.sequences import Dealt, Loss, Place, follow, numbered, passed_over
 from hub.worker.state import PLACE, read_place
-from schemas.topics import EVENTS, STATE
+from schemas.event import Event
+from schemas.topics import EVENTS, PARTITIONS, STATE
 
 HUB = "hub"
 
@@ -101,7 +102,7 @@ def find(log: EventLog, conn: Connection, outbox_id: str) -> Findings:
     def never(loss: Loss) -> bool:
         return loss.kind == "gap" and loss.outbox == outbox_id and loss.found > given.get(loss.partition, 0)
 
-    starts, ends, places = log.starts(EVENTS.name), log.ends(EVENTS.name), _places(log)
+    starts, ends, places = log.starts(EVENTS.name), log.ends(EVENTS.name), folded_places(log)
     findings = Findings()
     for partition in sorted(ends):
         gone = passed_over(partition, places.get(partition, Place()), starts[partition], ends[partition])
@@ -135,7 +136,7 @@ def _gap(conn: Connection, loss: Loss, outbox_id: str, double: Loss | None = Non
     return Gap(loss, loss.found - loss.last - 1, rows)
 
 
-def _places(log: EventLog) -> Mapping[int, Place]:
+def folded_places(log: EventLog) -> Mapping[int, Place]:
     """How far the processor has folded each partition."""
     places: dict[int, Place] = {}
     for batch in read_to_end(log, STATE.name, log.starts(STATE.name)):
@@ -144,6 +145,18 @@ def _places(log: EventLog) -> Mapping[int, Place]:
             if place is not None and place.next_offset >= places.get(record.partition, place).next_offset:
                 places[record.partition] = place
     return places
+
+
+def _dealt_with(conn: Connection) -> dict[int, dict[tuple[str, int, int], str]]:
+    """Partition → (outbox, last, found) → why that gap was settled, by the facts of all repairs so far."""
+    found: dict[int, dict[tuple[str, int, int], str]] = {}
+    for partition in range(PARTITIONS):
+        for row in outbox.of_subject(conn, subject_of(partition)):
+            if row.type == REPAIRED:
+                data = Event.from_json(row.body).data
+                gap = (str(data["outbox"]), int(data["last"]), int(data["found"]))
+                found.setdefault(partition, {})[gap] = str(data["reason"] or "published again")
+    return found
 
 
 @dataclass
@@ -157,16 +170,20 @@ class Mended:
 
 
 def mend(conn: Connection, findings: Findings, now: datetime, by: str, reason: str | None = None) -> Mended:
-    """Publish again what the outbox has and settle each gap; with a `reason`, also those of which events are lost for good."""
-    done = Mended()
+    """Publish again what the outbox has and settle each gap; with a `reason`, also those of which events are lost for good.
+
+    What was dealt with in a log that is gone stays so in the one that was published anew.
+    """
+    done, before = Mended(), _dealt_with(conn) if findings.gaps else {}
     for partition, (last, given) in findings.tails.items():
         done.published += outbox.send_again(conn, partition, last, given)
     for gap in findings.gaps:
-        if gap.loss.kind == "replaced" or (gap.lost and reason is None):
+        why = before.get(gap.loss.partition, {}).get((gap.loss.outbox, gap.loss.last, gap.loss.found), reason)
+        if gap.loss.kind == "replaced" or (gap.lost and why is None):
             done.left.append(gap)
             continue
         losses = [gap.loss] if gap.numbers is None else [gap.loss, gap.numbers]
-        told: dict[str, Any] = {"published": len(gap.rows), "accepted": gap.lost, "reason": reason, "by": by}
+        told: dict[str, Any] = {"published": len(gap.rows), "accepted": gap.lost, "reason": why, "by": by}
         told["foreign"] = gap.foreign
         outbox.record(conn, [repaired(loss, now, **told) for loss in losses], HUB)
         outbox.publish_again(conn, [row.id for row in gap.rows])

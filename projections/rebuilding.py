@@ -1,5 +1,7 @@
 """Rebuilds or verifies boards: `python -m projections.rebuilding --home DIR [--all | NAME …] [--verify]`, for `hub rebuild`.
 
+With `--begin-anew` they are emptied, for `hub repair`.
+
 Says JSON lines: `{"progress": {"board", "done", "total"}}` on the way, `{"board": {…}}` for each that is done, `{"error": …}` for
 one that could not be. Exit 0 once all is said; who asked decides what it means.
 """
@@ -40,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         home = Home.load(asked.home)
         log, store = KafkaLog(home.kafka_client()), BoardStore(home.boards_url)
         store.prepare()
+        if asked.begin_anew:
+            store.begin_anew(PROJECTIONS.values(), {})
+            tell({"begun_anew": sorted(PROJECTIONS)})
+            return 0
     except HubError as error:
         tell({"error": as_value(error)})
         return 0
@@ -100,6 +106,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--verify", action="store_true")
+    parser.add_argument("--begin-anew", action="store_true", help="empty them all, and forget which log they are of")
     return parser.parse_args(arguments)
 
 

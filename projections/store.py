@@ -167,6 +167,7 @@ class BoardStore:
                 forget(conn, board.name)
                 board.table.drop(conn, checkfirst=True)
                 board.table.create(conn)
+            conn.execute(delete(histories))
             _note_history(conn, told)
 
     def owner(self, name: str) -> Owner | None:

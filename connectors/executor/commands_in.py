@@ -15,7 +15,7 @@ from hub.clock import Clock
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Reader, Record
 from hub.failpoints import reach
-from hub.ledger import commands, outbox, parked, positions
+from hub.ledger import commands, identity, outbox, parked, positions
 from hub.ledger.ledger import Ledger
 from hub.ledger.positions import Position
 from schemas.event import Command, Event, stamp
@@ -47,6 +47,7 @@ class CommandsIn:
     _reader: Reader | None = None
     _held: dict[int, Position] = field(default_factory=dict)
     _renewed: float = float("-inf")
+    _doubt: str | None = None
 
     def __post_init__(self) -> None:
         self._lease = Lease(JOB, self.clock, LEASE, self.owner)
@@ -98,6 +99,8 @@ class CommandsIn:
         if self._reader is None:
             ends, starts = self.log.ends(COMMANDS.name), self.log.starts(COMMANDS.name)
             self._held = self.ledger.writer.run(lambda conn: self._claim(conn, ends, starts))
+            with self.ledger.reading() as conn:
+                self._doubt = identity.known(conn, identity.DOUBT)
             self._reader = self.log.reader(COMMANDS.name, {p: held.next_offset for p, held in self._held.items()})
         return self._reader
 
@@ -144,7 +147,7 @@ class CommandsIn:
         """Commands in their order, then the events in theirs, then what is noted of parked events."""
         now = self.clock.now()
         asked = [(message, record.value or b"") for record, message in told if isinstance(message, Command)]
-        new = commands.accept_all(conn, asked, stamp(now))
+        new = commands.accept_all(conn, asked, stamp(now), self._doubt)
         said = [_event(message, new, now) for _, message in told]
         outbox.record(conn, [event for event in said if event is not None], results.HUB)
         for record, message in told:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli.progress import bar
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, text, warn
 from hub.errors import HubError
 
@@ -59,12 +58,12 @@ def _asked(hub: RunningHub, arguments: list[str], quiet: bool) -> Iterator[dict[
     """Each board's comparison, or why there is none."""
     from hub.cli.other_programs import ask_of, error_of
 
-    with _bar(quiet) as bar:
+    with bar(quiet) as shown:
         for told in ask_of(hub.home, hub.bootstrap, "projections.rebuilding", *arguments):
             if "unknown" in told:
                 raise typer.BadParameter(f"{', '.join(told['unknown'])}: {', '.join(told['known'])}")
             if "progress" in told:
-                bar.show(**told["progress"])
+                shown.show(**told["progress"])
             else:
                 yield told["board"] if "board" in told else error_of(told["error"])
 
@@ -85,43 +84,3 @@ def lines(told: Mapping[str, Any], verify: bool) -> Iterator[str]:
             "  ✘ {board}: {differing_count} rows of it were not as the log says",
         ).format_map(told)
         yield from (f"      {key}" for key in told["differing"][:SHOWN])
-
-
-class Bar(Protocol):
-    """Shows how far a board is."""
-
-    def show(self, board: str, done: int, total: int) -> None:
-        """So many of so many records are folded."""
-
-
-class Silent:
-    """For output that is no terminal."""
-
-    def show(self, board: str, done: int, total: int) -> None:
-        """Nothing."""
-
-
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[Bar]:
-    if quiet or not sys.stderr.isatty():
-        yield Silent()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Rich(progress)
-
-
-class _Rich:
-    """A bar for each board."""
-
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
-        self._tasks: dict[str, Any] = {}
-
-    def show(self, board: str, done: int, total: int) -> None:
-        if board not in self._tasks:
-            self._tasks[board] = self._progress.add_task(board, total=total)
-        self._progress.update(self._tasks[board], completed=done, total=total)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,9 +15,11 @@ from hub.errors import FatalError, RejectedError
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
+    from hub.event_log import EventLog
     from hub.home import Home
     from hub.repair import Findings, Gap, Mended
 
+Keep = Literal["log", "ledger"]
 SHOWN = 20
 """Missing events that are named for one gap."""
 
@@ -37,6 +40,12 @@ def repair(
     home: HomeOption = HERE,
     json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="只看，不动 · only show what is missing")] = False,
+    keep: Annotated[
+        Keep | None,
+        typer.Option(
+            "--keep", help="日志与台账不是一家时，以谁为准 · of a log and a ledger of two hubs, go on with this one"
+        ),
+    ] = None,
     accept_gap: Annotated[
         bool, typer.Option("--accept-gap", help="找不回的也算了结 · give up what the outbox does not have")
     ] = False,
@@ -45,28 +54,40 @@ def repair(
         str | None, typer.Option("--by", help="谁 · who does it", show_default="系统用户 · the system's user")
     ] = None,
 ) -> None:
-    """Show what `hub.events` lacks and publish it again from the outbox. Exit 1 when something stays missing."""
+    """Bring back what log, ledger and boards lack of each other, also while the hub is stopped.
+
+    Exit 1 when something stays missing.
+    """
     if context.invoked_subcommand is not None:
         return
     if accept_gap and not (reason or "").strip():
         raise typer.BadParameter(text("放弃要写明原因", "say why it may be given up"), param_hint="--reason")
+    from hub.cli import recovering
     from hub.cli.running_hub import RunningHub
+    from hub.cli.stopped_hub import opened_log
 
-    found, done = mended(RunningHub.of(home), by or getpass.getuser(), reason if accept_gap else None, dry_run=dry_run)
+    hub, who, why = RunningHub.of(home), by or getpass.getuser(), reason if accept_gap else None
+    aside = recovering.kept(hub, keep) if keep is not None and not dry_run else []
+    with opened_log(hub) as log:
+        first = recovering.recovered(hub, log, who, why, dry_run=dry_run, quiet=json)
+        first = replace(first, set_aside=aside)
+        if not json:
+            for line in recovering.lines(first, dry_run=dry_run):
+                say(line)
+        found, done = mended(hub, log, who, why, dry_run=dry_run)
     if json:
-        answer(as_value(found, done, dry_run=dry_run))
+        answer({**as_value(found, done, dry_run=dry_run), "stores": first.as_value()})
     else:
         for line in lines(found, done, dry_run=dry_run):
             say(line)
     refuse_what_is_left(done)
 
 
-def mended(hub: RunningHub, by: str, reason: str | None, *, dry_run: bool) -> tuple[Findings, Mended]:
+def mended(hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dry_run: bool) -> tuple[Findings, Mended]:
     """Find, and unless it is a dry run, mend."""
     from hub.repair import Mended, find, mend
 
     with hub.ledger() as ledger:
-        log = hub.log()
         with ledger.reading() as conn:
             found = find(log, conn, ledger.outbox_id)
         if dry_run:

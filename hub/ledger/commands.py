@@ -92,10 +92,19 @@ def accept(conn: Connection, command: Command, raw: bytes, at: str) -> int:
     return len(accept_all(conn, [(command, raw)], at))
 
 
-def accept_all(conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str) -> frozenset[str]:
-    """Take commands in, in their order, each once by its id; the ids of those that are new."""
-    rows = [(c.id, c.case, c.instance, c.type, raw, "NEW", 0, at, at) for c, raw in asked]
+def accept_all(
+    conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str, doubt: str | None = None
+) -> frozenset[str]:
+    """Take commands in, in their order, each once by its id; the ids of those that are new.
+
+    Those that events from up to `doubt` ask for are looked up before they are done: a ledger that is gone may have done them.
+    """
+    rows = [(c.id, c.case, c.instance, c.type, raw, _begins(c, doubt), 0, at, at) for c, raw in asked]
     return frozenset(insert_all_new(conn, commands, _GIVEN, rows, "id"))
+
+
+def _begins(command: Command, doubt: str | None) -> str:
+    return "UNKNOWN" if doubt is not None and command.time <= doubt else "NEW"
 
 
 def _ready() -> Select[Any]:

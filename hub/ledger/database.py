@@ -120,13 +120,13 @@ def is_damage(error: DBAPIError) -> bool:
     return str(getattr(error.orig, "sqlite_errorname", "")).startswith(_DAMAGE)
 
 
-def set_aside(url: str) -> Path | None:
-    """Rename a damaged SQLite file, so that a new one is made in its place; its new name, None where there is no such file."""
+def set_aside(url: str, why: str = "damaged") -> Path | None:
+    """Rename a SQLite file, so that a new one is made in its place; its new name, None where there is no such file."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or not Path(parsed.database).exists():
         return None
     file = Path(parsed.database)
-    aside = file.with_name(f"{file.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+    aside = file.with_name(f"{file.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S}")
     for suffix in ("-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)  # of no use without it, and taken for the new one's
     return file.rename(aside)

@@ -12,6 +12,8 @@ from hub.ledger.metadata import metadata
 LOG, COMMANDS_LOG, CUT = "log", "log.commands", "log.cut"
 """The log that this ledger belongs to (`EventLog.identity` of `hub.events`), that of `hub.commands`, and a mark of the last time
 that the log was found cut."""
+DOUBT = "doubt"
+"""A moment: what is asked for by events from before it may have been done by a ledger that is gone."""
 
 identity = Table("identity", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 

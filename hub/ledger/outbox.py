@@ -5,7 +5,7 @@ A row passes through: *held* (no case yet), *waiting* (no sequence), *sequenced*
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,6 +232,19 @@ def published_ends(conn: Connection) -> dict[int, int]:
     for partition, sequence in open_:
         firsts[partition] = min(sequence, firsts.get(partition, sequence))
     return {partition: firsts.get(partition, last + 1) - 1 for partition, last in sequence_ends(conn).items()}
+
+
+def in_sequence(conn: Connection) -> Iterator[AnyRow]:
+    """id, partition and sequence of every row that was given one, partition by partition in the order of sequences."""
+    columns = (outbox.c.id, outbox.c.partition, outbox.c.sequence)
+    given = select(*columns).where(outbox.c.sequence.is_not(None)).order_by(outbox.c.partition, outbox.c.sequence)
+    return iter(conn.execution_options(yield_per=5000).execute(given))
+
+
+def bodies(conn: Connection, rows: Sequence[int]) -> dict[int, tuple[str, bytes]]:
+    """Row → its case and its body."""
+    found = select(outbox.c.id, outbox.c.case_id, outbox.c.body).where(outbox.c.id.in_(rows))
+    return {row.id: (row.case_id, row.body) for row in conn.execute(found)}
 
 
 def find(conn: Connection, event_id: str) -> AnyRow | None:

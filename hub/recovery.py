@@ -1,0 +1,151 @@
+"""Bringing a hub back after the loss of its log, its ledger, its boards, or any two of them, while nothing of it runs.
+
+The ledger holds every event with its sequence, the log holds every event that was sent, and boards and the processor's state are
+folds of the log. So what is missing in one is taken from another; each step may be broken off and done again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from hub.errors import FatalError, RejectedError
+from hub.event_log import EventLog, Outgoing, Writer
+from hub.failpoints import reach
+from hub.ledger import identity, outbox, positions
+from hub.ledger.database import reading
+from hub.ledger.ledger import Ledger
+from hub.outbox_in_log import tails_at_least
+from hub.repair import folded_places
+from hub.sequences import Place, with_number
+from hub.stores import Ends, Survey
+from schemas.event import stamp
+from schemas.topics import COMMANDS, EVENTS
+
+READER = "executor"
+AT_ONCE = 2000
+"""Events in one append."""
+PATIENCE = 120.0
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many are done."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What must be done so that log, ledger, state and boards are those of one hub again."""
+
+    publish: int = 0
+    """How many events the log lacks of what the ledger has as sent."""
+    gone: Ends = field(default_factory=dict)
+    """Partition → events that were folded, and that neither log nor ledger has."""
+    state: bool = False
+    """The processor's state is of another log, or of more than there is: it is folded anew."""
+    boards: bool = False
+    """So are the boards."""
+    requests: bool = False
+    """Requests are read from their first one again; those that are known are passed over."""
+    doubt: bool = False
+    """Nothing proves that the ledger knows all that was done: what is asked for by old events is looked up before it is done."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is wrong."""
+        return self == Plan()
+
+
+def plan(log: EventLog, conn: Connection | None, found: Survey) -> Plan:
+    """Judge by the survey, by how far the processor has folded, and by how far requests were read."""
+    folded = folded_places(log)
+    ends = log.ends(EVENTS.name)  # after it: what is folded meanwhile is no more than there is
+    kind = found.match.kind if found.match is not None else "same"
+    given = outbox.sequence_ends(conn) if conn is not None else {}
+    name = found.match.outbox if found.match is not None else None
+    ahead = {p for p, place in folded.items() if place.next_offset > ends.get(p, 0)}
+    gone = {**_folded_and_gone(folded, name, given, ahead), **found.gone}
+    is_cut = kind in ("lost", "behind")
+    return Plan(
+        publish=found.match.missing if found.match is not None else 0,
+        gone=gone,
+        state=bool(ahead) or (kind == "lost" and bool(folded)),
+        boards=is_cut or found.boards_ahead or found.boards_foreign or bool(gone),
+        requests=is_cut or (conn is not None and _are_beyond(log, conn)),
+        doubt=bool(gone) or (kind == "lost" and not found.is_proved),
+    )
+
+
+def _folded_and_gone(folded: Mapping[int, Place], name: str | None, given: Ends, ahead: set[int]) -> dict[int, int]:
+    """Events that the processor has folded from a log that is gone, and that the ledger does not have."""
+    if name is None:
+        return {}
+    lasts = {partition: folded[partition].sequences.get(name, 0) for partition in ahead}
+    return {p: last - given.get(p, 0) for p, last in sorted(lasts.items()) if last > given.get(p, 0)}
+
+
+def _are_beyond(log: EventLog, conn: Connection) -> bool:
+    """Whether requests were read to where there are none, or are no longer kept from there on."""
+    read = positions.of_reader(conn, READER, COMMANDS.name)
+    starts, ends = log.starts(COMMANDS.name), log.ends(COMMANDS.name)
+    return any(not starts.get(p, 0) <= offset <= ends.get(p, 0) for p, offset in read.items())
+
+
+def prepare(conn: Connection, log: EventLog, wanted: Plan, now: datetime) -> None:
+    """Note in the ledger what must hold before the first program starts again."""
+    if wanted.requests:
+        positions.restart(conn, READER, COMMANDS.name, log.starts(COMMANDS.name))
+    if wanted.doubt:
+        identity.note(conn, identity.DOUBT, stamp(now))
+    if wanted.boards:
+        identity.note_cut(conn)
+
+
+def settle(conn: Connection, log: EventLog) -> None:
+    """Note that this is the ledger's log. To be done last: until then a repair that was broken off goes on."""
+    identity.note(conn, identity.LOG, log.identity(EVENTS.name))
+    identity.note(conn, identity.COMMANDS_LOG, log.identity(COMMANDS.name))
+
+
+def publish(log: EventLog, ledger: Ledger, progress: Progress = lambda done, total: None) -> int:
+    """Send what the log lacks of the ledger's numbered events, in their order and under their sequences; how many.
+
+    Nobody else may write meanwhile. Broken off, it goes on where the log ends.
+    """
+    with ledger.reading() as conn:
+        given = outbox.sequence_ends(conn)
+    above = tails_at_least(log, ledger.outbox_id, given)
+    total = sum(max(0, last - above.get(partition, 0)) for partition, last in given.items())
+    if not total:
+        return 0
+    writer, done = log.writer(), 0
+    try:
+        for records in _missing(ledger.engine, ledger.outbox_id, above):
+            _append(writer, records)
+            done += len(records)
+            progress(done, max(total, done))
+            reach("recovery.appended")
+    finally:
+        writer.close()
+    return done
+
+
+def _missing(engine: Engine, name: str, above: Ends) -> Iterator[list[Outgoing]]:
+    with reading(engine) as order, reading(engine) as bodies:
+        rows = (row for row in outbox.in_sequence(order) if row.sequence > above.get(row.partition, 0))
+        while page := list(itertools.islice(rows, AT_ONCE)):
+            found = outbox.bodies(bodies, [row.id for row in page])
+            yield [
+                Outgoing(EVENTS.name, case.encode(), with_number(body, row.sequence, name), row.partition)
+                for row in page
+                for case, body in (found[row.id],)
+            ]
+
+
+def _append(writer: Writer, records: list[Outgoing]) -> None:
+    try:
+        writer.append(records, PATIENCE)
+    except RejectedError as error:
+        raise FatalError(error.code, **error.seen) from error

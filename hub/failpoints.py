@@ -15,7 +15,6 @@ from pathlib import Path
 
 NAMES = frozenset(
     {
-        "recovery.appended",
         "log.before-append",
         "log.sent",
         "log.appended",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,7 +16,6 @@ from sqlalchemy import Connection, Engine
 
 from hub.errors import FatalError, RejectedError
 from hub.event_log import EventLog, Outgoing, Writer
-from hub.failpoints import reach
 from hub.ledger import identity, outbox, positions
 from hub.ledger.database import reading
 from hub.ledger.ledger import Ledger
@@ -126,15 +126,14 @@ def publish(log: EventLog, ledger: Ledger, progress: Progress = lambda done, tot
             _append(writer, records)
             done += len(records)
             progress(done, max(total, done))
-            reach("recovery.appended")
     finally:
         writer.close()
     return done
 
 
 def _missing(engine: Engine, name: str, above: Ends) -> Iterator[list[Outgoing]]:
-    with reading(engine) as order, reading(engine) as bodies:
-        rows = (row for row in outbox.in_sequence(order) if row.sequence > above.get(row.partition, 0))
+    with reading(engine) as order, reading(engine) as bodies, closing(outbox.in_sequence(order)) as given:
+        rows = (row for row in given if row.sequence > above.get(row.partition, 0))
         while page := list(itertools.islice(rows, AT_ONCE)):
             found = outbox.bodies(bodies, [row.id for row in page])
             yield [

@@ -5,7 +5,7 @@ A row passes through: *held* (no case yet), *waiting* (no sequence), *sequenced*
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Result,
     Table,
     Text,
     and_,
@@ -234,11 +235,14 @@ def published_ends(conn: Connection) -> dict[int, int]:
     return {partition: firsts.get(partition, last + 1) - 1 for partition, last in sequence_ends(conn).items()}
 
 
-def in_sequence(conn: Connection) -> Iterator[AnyRow]:
-    """id, partition and sequence of every row that was given one, partition by partition in the order of sequences."""
+def in_sequence(conn: Connection) -> Result[Any]:
+    """id, partition and sequence of every row that was given one, partition by partition in the order of sequences.
+
+    To be closed by who reads it.
+    """
     columns = (outbox.c.id, outbox.c.partition, outbox.c.sequence)
     given = select(*columns).where(outbox.c.sequence.is_not(None)).order_by(outbox.c.partition, outbox.c.sequence)
-    return iter(conn.execution_options(yield_per=5000).execute(given))
+    return conn.execution_options(yield_per=5000).execute(given)
 
 
 def bodies(conn: Connection, rows: Sequence[int]) -> dict[int, tuple[str, bytes]]:

@@ -11,6 +11,7 @@ from hub import __version__
 from hub.begin import begin
 from hub.cli import (
     audit,
+    backup,
     config,
     connectors,
     demo,
@@ -63,6 +64,7 @@ for group in (
     parked,
     rebuild,
     repair,
+    backup,
     audit,
     config,
 ):

@@ -84,7 +84,7 @@ def _done(hub: RunningHub, log: EventLog, wanted: Plan, by: str, reason: str | N
         if wanted.boards:
             empty_boards(hub, log)
         if wanted.state:
-            forget(_client(log), hub.home.config.kafka.replication)
+            forget(client_of(log), hub.home.config.kafka.replication)
         with shown() as bar_:
             label = text("重新发布", "publishing again")
             published = publish(log, ledger, lambda done, total: bar_.show(label, done, total)) if wanted.publish else 0
@@ -108,7 +108,8 @@ def _given_up(
     return repaired(loss, now, published=0, accepted=count, reason=reason, by=by)
 
 
-def _client(log: EventLog) -> Any:
+def client_of(log: EventLog) -> Any:
+    """librdkafka's settings of a log on a broker."""
     from hub.kafka_log import KafkaLog
 
     assert isinstance(log, KafkaLog)  # commands have no other
@@ -119,7 +120,7 @@ def empty_boards(hub: RunningHub, log: EventLog) -> None:
     """Have the boards folded from the log anew at their next start; raises what their program tells."""
     from hub.cli.other_programs import ask_of, error_of
 
-    for told in ask_of(hub.home, str(_client(log)["bootstrap.servers"]), "projections.rebuilding", "--begin-anew"):
+    for told in ask_of(hub.home, str(client_of(log)["bootstrap.servers"]), "projections.rebuilding", "--begin-anew"):
         if "error" in told:
             raise error_of(told["error"])
 
@@ -141,9 +142,9 @@ def kept(hub: RunningHub, keep: Literal["log", "ledger"]) -> list[str]:
 
 
 def _set_ledger_aside(hub: RunningHub) -> str:
-    from hub.ledger.database import set_aside
+    from hub.ledger.database import set_aside_whole
 
-    aside = set_aside(hub.home.ledger_url, "foreign")
+    aside = set_aside_whole(hub.home.ledger_url, "foreign")
     if aside is None:
         raise FatalError("HUB-E5010", url=_shown(hub.home.ledger_url))
     return str(aside)

@@ -181,3 +181,29 @@ def test_stores_of_another_hub_are_named_and_one_of_them_is_kept_by_choice(stage
     assert isinstance(aside, list)
     assert Path(aside[0]).is_dir()
     one.whole()
+
+
+def test_a_backup_made_while_the_hub_runs_brings_back_all_but_what_came_later(stage: Callable[..., Stage]) -> None:
+    one = stage()
+    folder = str(one.copies / "backup")
+    one.hub.start()
+    first = one.hub.json("backup", folder)
+    one.win(2)
+    second = one.hub.json("backup", folder)
+    assert 0 < second["new"] < second["events"] == first["events"] + second["new"]
+    one.win(2)  # these the backup does not have, and the other systems do
+    one.hub.stop()
+    refused = one.hub.run("restore", folder)
+    assert refused.returncode != 0
+    assert "HUB-E5204" in refused.stderr
+    assert "hub repair" in refused.stderr
+    one.lose("ledger.sqlite", "boards.sqlite")
+    told = one.hub.json("restore", folder, "--replace")
+    assert told["ok"]
+    assert told["home_differs"] == []
+    assert [Path(name).is_dir() for name in told["set_aside"]] == [True]
+    one.hub.start()
+    for number in (one.deals - 1, one.deals):
+        Sender(one.hub.url, "crm", SECRETS["CRM_SECRET"]).push(deal(number))  # their sender tells them once more
+    one.hub.stop()
+    one.whole()

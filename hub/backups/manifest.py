@@ -1,0 +1,127 @@
+"""What lies in a folder of backups, in `manifest.json`: replaced whole after each step, so that what it names is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hub.errors import FatalError
+
+FORMAT = 1
+NAME = "manifest.json"
+
+
+class Piece(BaseModel):
+    """A file of the backup, by its path below the folder."""
+
+    model_config = ConfigDict(frozen=True)
+    file: str
+    bytes: int
+    sha256: str
+
+
+class Segment(Piece):
+    """Records of one partition, from offset `first` to before `next`."""
+
+    partition: int
+    first: int
+    next: int
+    records: int
+
+
+class Ledger(BaseModel):
+    """The ledger's snapshot: of which kind of database and revision of its tables, and what it had given."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: str
+    revision: str
+    at: str
+    outbox: str
+    given: dict[int, int]
+    pieces: list[Piece]
+
+
+class Manifest(BaseModel):
+    """All of a backup. `log` and `cut` say of which log its segments are."""
+
+    format: int = FORMAT
+    hub: str = ""
+    log: str = ""
+    cut: str = ""
+    begun: str = ""
+    finished: str = ""
+    """When the last backup that was whole ended; empty before the first."""
+    segments: list[Segment] = Field(default_factory=list)
+    ledger: Ledger | None = None
+    home: list[Piece] = Field(default_factory=list)
+
+    def next_offsets(self) -> dict[int, int]:
+        """Partition → the first offset that is not in the backup."""
+        ends: dict[int, int] = {}
+        for segment in self.segments:
+            ends[segment.partition] = max(segment.next, ends.get(segment.partition, 0))
+        return ends
+
+    @property
+    def records(self) -> int:
+        """How many records of the log it holds."""
+        return sum(segment.records for segment in self.segments)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Every file."""
+        return [*self.segments, *(self.ledger.pieces if self.ledger else []), *self.home]
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of a folder; None where there is none. Raises FatalError HUB-E5201 for one that cannot be read."""
+    try:
+        found = Manifest.model_validate_json((folder / NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise FatalError("HUB-E5201", folder=folder, reason=str(error).splitlines()[0]) from error
+    if found.format != FORMAT:
+        raise FatalError("HUB-E5201", folder=folder, reason=f"format {found.format}")
+    return found
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Replace it, durably."""
+    save(
+        folder / NAME,
+        orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS),
+    )
+
+
+def save(file: Path, raw: bytes) -> None:
+    """Write a file whole or not at all; nobody but its owner may read it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(raw)
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(file)
+
+
+def piece(folder: Path, file: Path) -> Piece:
+    """What the manifest says of a file that lies there."""
+    return Piece(file=str(file.relative_to(folder)), bytes=file.stat().st_size, sha256=digest(file))
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file."""
+    with file.open("rb") as raw:
+        return hashlib.file_digest(raw, "sha256").hexdigest()
+
+
+def check(folder: Path, piece_: Piece) -> None:
+    """Raise FatalError HUB-E5202 unless a file is as the manifest says."""
+    file = folder / piece_.file
+    if not file.is_file() or file.stat().st_size != piece_.bytes or digest(file) != piece_.sha256:
+        raise FatalError("HUB-E5202", file=file)

@@ -1,21 +1,24 @@
 """Where the broker's jars come from: Maven Central, once, then the user's cache.
 
 `jars.lock` names every jar with its size and SHA-256, so that fetching needs no search through POMs, a mirror need not be
-trusted, and what runs is what was tested. After a change of `ROOTS`, `python -m hub.embedded_kafka.pin_jars` has `jgo` resolve
-them and prints a fresh one.
+trusted, and what runs is what was tested: each start looks whether a jar of the cache was changed, and reads it if so. After a
+change of `ROOTS`, `python -m hub.embedded_kafka.pin_jars` has `jgo` resolve them and prints a fresh one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import json
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hub.embedded_kafka.folder import unusable
 from hub.embedded_kafka.wording import Progress, say
@@ -29,6 +32,8 @@ ATTEMPTS = 4
 AT_ONCE = 6
 FETCHED = 1_700_000_000
 """The time that every jar in the cache bears."""
+VERIFIED = "verified.json"
+"""In the cache: of each jar, its digest and the marks of the file that had it."""
 TIMEOUT = (10, 30)
 """Seconds to connect, and between two pieces of an answer."""
 
@@ -83,18 +88,51 @@ def fetched(wanted: Sequence[Jar], folder: Path, progress: Progress) -> list[Pat
     folder whole or not at all. Raises RetryableError HUB-E2001 (not reachable), FatalError HUB-E2002 (not the jar we know),
     HUB-E2006 and HUB-E2009 (the folder can't be written).
     """
-    missing = [jar for jar in wanted if not _is_there(folder / jar.file, jar)]
+    missing = _missing(wanted, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if missing:
             _fetch_all(missing, folder, progress)
+            _missing(missing, folder)  # so that the next start need not read them
     except OSError as error:
         raise unusable(folder, error) from error
     return [folder / jar.file for jar in wanted]
 
 
-def _is_there(path: Path, jar: Jar) -> bool:
-    return path.is_file() and path.stat().st_size == jar.size
+def _missing(wanted: Sequence[Jar], folder: Path) -> list[Jar]:
+    """Those that are not there, or are not what the lock says. A jar is read once, and again when it was changed in any way."""
+    known = _known(folder / VERIFIED)
+    found = {jar.file: [jar.sha256, *_mark(folder / jar.file)] for jar in wanted if (folder / jar.file).is_file()}
+    unread = [jar for jar in wanted if jar.file in found and known.get(jar.file) != found[jar.file]]
+    for jar in unread:
+        with (folder / jar.file).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != jar.sha256:
+                del found[jar.file]
+    if unread:
+        _note(folder / VERIFIED, {**known, **found})
+    return [jar for jar in wanted if jar.file not in found]
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """What differs once a file was written to; the time of its last change cannot be set back."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _known(record: Path) -> dict[str, list[Any]]:
+    try:
+        told = json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _note(record: Path, known: Mapping[str, list[Any]]) -> None:
+    """Without a note the jars are read again at the next start."""
+    draft = record.with_name(f".{record.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        draft.write_text(json.dumps(known), "ascii")
+        draft.replace(record)
 
 
 def _fetch_all(missing: list[Jar], folder: Path, progress: Progress) -> None:

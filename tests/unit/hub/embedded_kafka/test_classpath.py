@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +72,61 @@ def repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Repo
     server.server_close()
 
 
+def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are read from now on."""
+    read, digest = list[str](), hashlib.file_digest
+
+    def noted(file: Any, name: str) -> Any:
+        read.append(Path(file.name).name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    return read
+
+
+def test_a_jar_of_the_cache_is_read_once_and_again_when_it_was_changed(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bit turned over in the cache was not noticed: jars were known by their size (A16)."""
+    first, _second = classpath.jars(quiet)
+    read = digests(monkeypatch)
+    repository.asked.clear()
+    classpath.jars(quiet)
+    assert (read, repository.asked) == ([], [])
+    before, flipped = first.stat(), bytearray(first.read_bytes())
+    flipped[7] ^= 1
+    first.write_bytes(flipped)
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    classpath.jars(quiet)
+    assert first.read_bytes() == CONTENT["a-1.jar"]
+    assert repository.asked == ["a-1.jar"]
+    assert set(read) == {"a-1.jar"}
+
+
+def test_a_changed_jar_is_refused_where_no_other_can_be_had(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _second = classpath.jars(quiet)
+    first.write_bytes(b"F" + CONTENT["a-1.jar"][1:])
+    monkeypatch.setattr(classpath, "ATTEMPTS", 1)
+    repository.files["a-1.jar"] = first.read_bytes()
+    with pytest.raises(FatalError, match="HUB-E2002"):
+        classpath.jars(quiet)
+
+
+@pytest.mark.parametrize("note", [b"", b"[]", b'{"a-1.jar": 7}', None])
+def test_without_a_sound_note_all_are_read(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, note: bytes | None
+) -> None:
+    first, _second = classpath.jars(quiet)
+    record = first.with_name(classpath.VERIFIED)
+    record.unlink() if note is None else record.write_bytes(note)
+    read = digests(monkeypatch)
+    repository.asked.clear()
+    classpath.jars(quiet)
+    assert (sorted(read), repository.asked) == (["a-1.jar", "b-2.jar"], [])
+
+
 def test_fetches_once_and_then_asks_nobody(repository: Repository) -> None:
     said: list[tuple[str, float | None]] = []
     first = classpath.jars(lambda line, done: said.append((line, done)))
@@ -81,9 +138,10 @@ def test_fetches_once_and_then_asks_nobody(repository: Repository) -> None:
     assert repository.asked == []
 
 
-def test_leaves_only_jars_in_the_cache(repository: Repository) -> None:
+def test_leaves_only_jars_and_its_note_of_them_in_the_cache(repository: Repository) -> None:
     found = classpath.jars(quiet)
-    assert sorted(found[0].parent.iterdir()) == sorted(found)
+    note = found[0].with_name(classpath.VERIFIED)
+    assert sorted(found[0].parent.iterdir()) == sorted([*found, note])
 
 
 def test_fetches_what_is_missing(repository: Repository) -> None:

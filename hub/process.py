@@ -126,6 +126,11 @@ def stands_still(pid: int) -> bool:
     return _state_of(pid) == "T"
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended: one that nobody has waited for yet has."""
+    return _state_of(pid) not in ("", "Z")
+
+
 def _state_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]

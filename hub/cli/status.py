@@ -99,9 +99,8 @@ def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     nothing: dict[str, Any] = {"kafka": None, "processor": None, "ends": None}
     if not hub.runs and hub.home.config.kafka.embedded:
         return {**nothing, "away": []}
-    away = [gone.reasons[speech.language] for gone in verdict.facts.away if gone.store == "broker"]
-    if away:
-        return {**nothing, "away": away}
+    if any(gone.store == "broker" for gone in verdict.facts.away):
+        return {**nothing, "away": [gone.reasons[speech.language] for gone in verdict.facts.away]}
     try:
         bootstrap, found = hub.bootstrap, progress(hub.client)
     except HubError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hub.health.facts import ProgramFact
-from hub.process import stands_still
+from hub.process import is_running, stands_still
 from hub.ready import is_ready
 from hub.supervisor.run_folder import RunFolder
 
@@ -26,7 +26,7 @@ def programs_here(data: Path, *, expected: bool) -> tuple[bool | None, tuple[Pro
 
 
 def _state(data: Path, name: str, pid: int | None, deaf: bool) -> str:
-    if pid is None:
+    if pid is None or not is_running(pid):  # the notes of a supervisor that hangs name who has gone
         return "down"
     if deaf or stands_still(pid):
         return "frozen"

@@ -48,7 +48,7 @@ def told(trouble: Trouble, language: str, age: Age | None = None) -> str:
         facts["age"] = (age or duration)(facts.pop("seconds"), language)
     match trouble.kind:
         case "away":
-            return say(f"away.{facts['store']}", language, reason=facts["reasons"][language])
+            return say(f"away.{facts['store']}", language, code=facts["code"])  # its reason names addresses
         case "program":
             named = f"program.{facts['program']}"
             name = say(named, language) if named in texts() else facts["program"]

@@ -60,7 +60,7 @@ def test_a_hub_that_does_not_run_and_stores_that_are_away_are_down() -> None:
     assert [trouble.kind for trouble in down.troubles] == ["stopped"]
     gone = Away("broker", "HUB-E2104", {"zh-CN": "没有回答", "en": "no answer"})
     found = judge(Facts(NOW, away=(gone,), queues=(queue("boards", 60.0),)), LIMITS, {})
-    assert (found.state, sentence(found, "en")) == (State.DOWN, "Kafka does not answer: no answer")
+    assert (found.state, sentence(found, "en")) == (State.DOWN, "Kafka does not answer (HUB-E2104)")
 
 
 def test_a_system_that_fails_needs_a_person_and_does_not_make_the_hub_unwell() -> None:

@@ -1,9 +1,14 @@
-"""What the processor remembers of one case: its entities, the commands it asked for, and what is parked in it."""
+"""What the processor remembers of one case: its entities, the commands it asked for, and what is parked in it.
+
+A small case is one value that holds all of it. Of a large one the value holds what changed last; the rest is `Apart`, in records
+of its own, and is read where it is looked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,8 +17,12 @@ from schemas.recorded import AnyEvent
 
 RECENT = 16
 """How many ids of unsequenced events a case keeps, to know a repeat by."""
+CLOSED = frozenset({"completed", "cancelled", "deleted"})
+"""The stages in which nobody waits for a task."""
 DELETED = "deleted"
 """The stage of what its source has deleted. News of a later version revive it in the stage it had before."""
+HELD = 20
+"""Parked events in the case's own record; those behind them have records of their own."""
 FIRED = 200
 """Names of rules that an entity keeps for one stage."""
 UNKNOWN = "*"
@@ -40,6 +49,8 @@ class Entity(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Stage → the rules that have asked since it was entered last; of the stage it is in, and of `was`."""
     was: str | None = None
     """The stage before it was deleted."""
+    tasks_of: Mapping[str, int] = {}
+    """The projects whose task it is, by the command that asked for each, and how often."""
 
     @property
     def kind(self) -> str:
@@ -47,7 +58,7 @@ class Entity(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.ref.partition("/")[0]
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
+class Asked(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A project or a project's task that the case asked for: what its completion is told by."""
 
     type: str
@@ -56,6 +67,11 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """The id of the command that makes its project."""
     made: str | None = None
     """The entity that came of it."""
+    tasks: int = 0
+    """Of a project: how many tasks were asked for; of these, how many exist, are closed, and are completed."""
+    existing: int = 0
+    closed: int = 0
+    completed: int = 0
 
 
 class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -68,7 +84,23 @@ class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where the event lies that corrects it; the next try reads that."""
 
 
-class Case(msgspec.Struct, frozen=True, gc=False):
+class Apart(Protocol):
+    """What of a case has records of its own: as it was when the case's own record was written that no longer has it."""
+
+    def entity(self, ref: str) -> Entity | None:
+        """An entity."""
+
+    def asked(self, command: str) -> Asked | None:
+        """What was asked for by this command."""
+
+    def held(self, number: int) -> Held | None:
+        """The parked event of this number; None when it was discarded."""
+
+    def refs(self) -> Iterable[str]:
+        """The references of its entities."""
+
+
+class Case(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One case. A pure value: `hub.step` makes the next one of it."""
 
     id: str
@@ -76,9 +108,78 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     entities: Mapping[str, Entity] = {}
     asked: Mapping[str, Asked] = {}
     held: tuple[Held, ...] = ()
+    """What is parked, the first of it."""
     outbox: str | None = None
     sequence: int = 0
     recent: tuple[str, ...] = ()
+    behind: Mapping[int, Held | None] = {}
+    """Number → what is parked behind `held`; None where it was discarded."""
+    numbers: tuple[int, int] = (0, 0)
+    """The first number behind `held`, and the one that the next gets."""
+    count: int = 0
+    """Entities, wherever they are."""
+    is_apart: bool = False
+    apart: Apart | msgspec.UnsetType = msgspec.UNSET
+
+    def entity(self, ref: str) -> Entity | None:
+        """An entity of the case; None for one that it never heard of."""
+        known = self.entities.get(ref)
+        return self.apart.entity(ref) if known is None and self.apart is not msgspec.UNSET else known
+
+    def asked_for(self, command: str) -> Asked | None:
+        """What was asked for by this command; None for what no completion waits for."""
+        known = self.asked.get(command)
+        return self.apart.asked(command) if known is None and self.apart is not msgspec.UNSET else known
+
+    def refs(self) -> set[str]:
+        """The references of all entities."""
+        return {*self.entities, *(() if self.apart is msgspec.UNSET else self.apart.refs())}
+
+    def waiting(self) -> Iterator[Held]:
+        """All that is parked, in order."""
+        yield from self.held
+        yield from (entry for _, entry in self._behind())
+
+    def _behind(self) -> Iterator[tuple[int, Held]]:
+        for number in range(*self.numbers):
+            known = self.behind.get(number)
+            if known is None and number not in self.behind and self.apart is not msgspec.UNSET:
+                known = self.apart.held(number)
+            if known is not None:
+                yield number, known
+
+    def with_held(self, entry: Held) -> Case:
+        """The case, with one more event parked."""
+        first, last = self.numbers
+        if first == last and len(self.held) < HELD:
+            return altered(self, held=(*self.held, entry))
+        return altered(self, behind={**self.behind, last: entry}, numbers=(first, last + 1))
+
+    def without_first(self) -> Case:
+        """The case, with the first that is parked taken up."""
+        return altered(self, held=self.held[1:])._moved_up()
+
+    def without_held(self, event: str) -> Case:
+        """The case, with what is parked of this event left out."""
+        gone = {number: None for number, entry in self._behind() if entry.event == event}
+        held = tuple(entry for entry in self.held if entry.event != event)
+        return altered(self, held=held, behind={**self.behind, **gone})._moved_up()
+
+    def with_edit(self, event: str, offset: int) -> Case:
+        """The case, knowing where the correction of what is parked lies."""
+        behind = {number: altered(entry, edit=offset) for number, entry in self._behind() if entry.event == event}
+        held = tuple(altered(entry, edit=offset) if entry.event == event else entry for entry in self.held)
+        return altered(self, held=held, behind={**self.behind, **behind})
+
+    def _moved_up(self) -> Case:
+        """Fill `held` again once it is empty: it is, only if nothing is parked."""
+        first, last = self.numbers
+        if self.held or first == last:
+            return self
+        moved = list(islice(self._behind(), HELD))
+        first = moved[-1][0] + 1 if len(moved) == HELD else last
+        behind = {number: entry for number, entry in self.behind.items() if number >= first}
+        return altered(self, held=tuple(entry for _, entry in moved), behind=behind, numbers=(first, last))
 
     def has_seen(self, event: AnyEvent) -> bool:
         """Whether this record repeats one that was folded: by its sequence, else by its id."""
@@ -100,32 +201,44 @@ class Case(msgspec.Struct, frozen=True, gc=False):
 
     def with_entity(self, event: AnyEvent) -> Case:
         """The case, with what the event tells of its subject."""
-        return altered(self, entities=self._entities(event))
+        entities, count = self._entities(event)
+        return altered(self, entities=entities, count=count)
 
     def after(self, event: AnyEvent) -> Case:
         """As `remember` and `with_entity`, with one copy of the case instead of two."""
-        return Case(self.id, self.opened_by, self._entities(event), self.asked, self.held, *self._seen(event))
+        entities, count = self._entities(event)
+        return Case(
+            self.id, self.opened_by, entities, self.asked, self.held, *self._seen(event),
+            self.behind, self.numbers, count, self.is_apart, self.apart,
+        )  # fmt: skip
 
-    def _entities(self, event: AnyEvent) -> Mapping[str, Entity]:
-        known = self.entities.get(event.subject) or Entity(ref=event.subject)
-        return {**self.entities, event.subject: _told(known, event)}
+    def _entities(self, event: AnyEvent) -> tuple[Mapping[str, Entity], int]:
+        """The entities, with what the event tells of its subject, and how many there are."""
+        known = self.entity(event.subject)
+        told = _told(known or Entity(ref=event.subject), event)
+        return {**self.entities, event.subject: told}, self.count + (known is None)
+
+    def with_known(self, entity: Entity) -> Case:
+        """The case, with an entity that it knows in another state."""
+        return altered(self, entities={**self.entities, entity.ref: entity})
 
     def with_fired(self, event: AnyEvent, rules: Sequence[str]) -> Case:
         """The case, knowing that these rules have asked in the stage that the event's entity is in."""
         entity = self.entities[event.subject]
         stage = entity.stage or ""
         names = tuple(dict.fromkeys((*entity.fired.get(stage, ()), *rules)))[-FIRED:]
-        known = altered(entity, fired={**entity.fired, stage: names})
-        return altered(self, entities={**self.entities, event.subject: known})
+        return self.with_known(altered(entity, fired={**entity.fired, stage: names}))
 
-    def as_value(self) -> dict[str, Any]:
-        """What rules see as `case`."""
+    def as_value(self, refs: Iterable[str] | None = None) -> dict[str, Any]:
+        """What rules see as `case`, with these of its entities, else with all."""
+        found = ((ref, self.entity(ref)) for ref in (self.refs() if refs is None else refs))
         return {
             "id": self.id,
             "opened_by": self.opened_by,
             "entities": {
                 ref: {"kind": entity.kind, "stage": entity.stage or "", "data": dict(entity.data)}
-                for ref, entity in self.entities.items()
+                for ref, entity in found
+                if entity is not None
             },
         }
 
@@ -150,6 +263,7 @@ def _told(known: Entity, event: AnyEvent) -> Entity:
         entered,
         _still_fired(known, entered, {stage, was}) if known.fired else known.fired,
         was,
+        known.tasks_of,
     )
 
 
@@ -232,10 +346,58 @@ def from_json(raw: bytes) -> tuple[Case, int]:
 
 
 def _lifted(case: Case) -> Case:
-    """A case of the first form, which did not say which rules had asked."""
+    """A case of the first form, which did not say which rules had asked, and counted no tasks."""
     entities = {ref: altered(entity, fired=_any_rule(entity)) for ref, entity in case.entities.items()}
-    return altered(case, entities=entities)
+    asked = dict(case.asked)
+    for each in case.asked.values():
+        project = asked.get(each.project or "")
+        if project is None:
+            continue
+        made = entities.get(each.made or "")
+        if made is not None:
+            links = {**made.tasks_of, str(each.project): made.tasks_of.get(str(each.project), 0) + 1}
+            entities[made.ref] = altered(made, tasks_of=links)
+        asked[str(each.project)] = counted(altered(project, tasks=project.tasks + 1), None, made, each.made is not None)
+    return altered(case, entities=entities, asked=asked, count=len(entities))
+
+
+def counted(project: Asked, before: Entity | None, after: Entity | None, existing: int = 0, times: int = 1) -> Asked:
+    """A project, when one of its tasks was in one state and is in another. `existing`: how many more there are now."""
+    was, now = _closing(before), _closing(after)
+    return altered(
+        project,
+        existing=project.existing + existing,
+        closed=project.closed + times * (now[0] - was[0]),
+        completed=project.completed + times * (now[1] - was[1]),
+    )
+
+
+def _closing(task: Entity | None) -> tuple[bool, bool]:
+    """Whether a task is closed, and whether by being completed."""
+    return (task.stage in CLOSED, task.stage == "completed") if task is not None else (False, False)
 
 
 def _any_rule(entity: Entity) -> Mapping[str, tuple[str, ...]]:
     return {} if entity.stage is None else {entity.stage: (UNKNOWN,)}
+
+
+class Part(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A state record of what is apart: one of the three, as it was at this log offset, which stands first."""
+
+    offset: int
+    entity: Entity | None = None
+    asked: Asked | None = None
+    held: Held | None = None
+
+
+_read_part = msgspec.json.Decoder(Part).decode
+
+
+def part_to_json(part: Part) -> bytes:
+    """The part as its state record."""
+    return _written(part)
+
+
+def part_from_json(raw: bytes) -> Part:
+    """Read it back; raises as `from_json`."""
+    return _read_part(raw)

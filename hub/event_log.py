@@ -137,13 +137,45 @@ def read_to_end(
 
 
 def record_at(log: EventLog, topic: str, partition: int, offset: int) -> bytes:
-    """The bytes of one record. Raises FatalError HUB-E6022 when they do not come within half a minute."""
-    reader = log.reader(topic, {partition: offset})
+    """The bytes of one record; raises as `records_at`."""
+    return records_at(log, topic, partition, [offset])[0]
+
+
+NEAR = 1000
+"""Offsets that are read past rather than that a reader is made for what lies behind them."""
+
+
+def records_at(log: EventLog, topic: str, partition: int, offsets: Sequence[int]) -> list[bytes]:
+    """The bytes of these records, in this order. Raises FatalError HUB-E6022 when one does not come within half a minute."""
+    found = dict[int, bytes]()
+    for wanted in _runs(sorted(set(offsets))):
+        found |= _read_run(log, topic, partition, wanted)
+    return [found[offset] for offset in offsets]
+
+
+def _runs(offsets: Sequence[int]) -> Iterable[list[int]]:
+    run = list[int]()
+    for offset in offsets:
+        if run and offset - run[-1] > NEAR:
+            yield run
+            run = []
+        run.append(offset)
+    if run:
+        yield run
+
+
+def _read_run(log: EventLog, topic: str, partition: int, offsets: Sequence[int]) -> dict[int, bytes]:
+    reader, wanted, found = log.reader(topic, {partition: offsets[0]}), set(offsets), dict[int, bytes]()
+    silent = 0
     try:
-        for _ in range(30):
-            for record in reader.read(1, 1.0):
-                if record.offset == offset:
-                    return record.value or b""
+        while silent < SILENT // 2:
+            batch = reader.read(NEAR, 1.0)
+            silent = 0 if batch else silent + 1
+            found |= {record.offset: record.value or b"" for record in batch if record.offset in wanted}
+            if len(found) == len(wanted):
+                return found
+            if batch and batch[-1].offset > offsets[-1]:
+                break
     finally:
         reader.close()
-    raise FatalError("HUB-E6022", partition=partition, offset=offset)
+    raise FatalError("HUB-E6022", partition=partition, offset=min(wanted - found.keys()))

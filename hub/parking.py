@@ -8,23 +8,33 @@ A correction is an event of the case: the next try reads it in the place of what
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 from pydantic import ValidationError
 
-from hub.case import Case, Held, altered
+from hub.case import Case, Held, Part, altered, part_to_json
 from hub.errors import FatalError, HubError, RejectedError, RetryableError
 from hub.event_log import Record, Stored
-from hub.outputs import Output, Parked, Settled
-from hub.step import Rules, Step, decide, opened_by
+from hub.outputs import Derive, Output, Parked, Settled, View
+from hub.step import Rules, Step, decide, derived, opened_by
 from schemas.catalog import event_spec
-from schemas.event import MAX_BYTES, is_reference
+from schemas.event import MAX_BYTES, Event, derived_id, is_reference
 from schemas.recorded import AnyEvent, Recorded, read
 
 WAITS = "HUB-E6010"
+IGNORED = "hub.delivery.ignored"
+RETRIES = 200
+"""Parked events that one retry takes up; where more wait, an event of the hub's own retries the next ones."""
+RETRIED_BYTES = 128 * 1024
+"""Of the entities that one retry changes: they are kept in one record."""
+LARGEST_ENTITY = 1 << 20
+"""Bytes of an entity's state. An event that would make it larger is parked."""
+SMALL = 0
+"""Bytes that everything may have that a fold touches, for its size not to be measured: none, so each is measured."""
 RETRIED, DISCARDED, EDITED = "hub.parked.retried", "hub.parked.discarded", "hub.parked.edited"
 
 Reread = Callable[[Sequence[int]], Sequence[bytes]]
@@ -32,17 +42,20 @@ Reread = Callable[[Sequence[int]], Sequence[bytes]]
 
 
 class Folded(msgspec.Struct, frozen=True, gc=False):
-    """The case after a record (None: the record names no case), and what to send before that case is kept."""
+    """The case after a record (None: the record names no case, or opens none), and what to send before that case is kept."""
 
     case: Case | None
     outputs: tuple[Output, ...] = ()
     failed: bool = False
+    weight: int = 0
+    """Bytes that it has added to the case at most, or nearly so."""
 
 
-def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread) -> Folded:
+def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread, small: int = SMALL) -> Folded:
     """Fold one record of `hub.events` into its case. Never raises for what the record holds.
 
-    Raises what `reread` raises, and FatalError and RetryableError of the shell's own making.
+    An entity is measured where the record brings more than `small` bytes. Raises what `reread` raises, and FatalError and
+    RetryableError of the shell's own making.
     """
     try:
         event = read_event(record)
@@ -50,15 +63,34 @@ def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread) -> Fol
         return _unreadable(case, record, error)
     if case is not None and case.has_seen(event):
         return Folded(case)
-    before = case or opened_by(event)
+    before, weight = case or opened_by(event), weight_of(event, record.value or b"")
     if event.type in (RETRIED, DISCARDED):
         return _settle(before.remember(event), record.offset, event, rules, reread)
     if event.type == EDITED:
         return Folded(_edited(before.remember(event), record.offset, event))
     if before.held:
-        return _park(before, record, event, RejectedError(WAITS, behind=before.held[0].event))
-    done = _tried(before, event, rules)
-    return _park(before, record, event, done) if isinstance(done, HubError) else Folded(done.case, done.outputs)
+        return _park(before, record, event, RejectedError(WAITS, behind=before.held[0].event), weight)
+    done = _tried(before, event, rules, measured=weight > small)
+    if isinstance(done, HubError):
+        return _park(before, record, event, done, weight)
+    # What matched nothing is kept by the log alone, unless a rule has begun something with it.
+    kept = None if case is None and event.type == IGNORED and not done.case.asked else done.case
+    return Folded(kept, done.outputs, weight=weight + ASKED * len(done.outputs))
+
+
+ASKED = 150
+"""Bytes that a case keeps of a command, at most: its id, what it was, and for which project."""
+
+
+def weight_of(event: AnyEvent, raw: bytes) -> int:
+    """How many bytes an event may add to its case: what it tells, and source and time of each field."""
+    return len(raw) + len(event.data) * (len(event.source) + 48)
+
+
+def park_instead(case: Case | None, record: Stored, error: HubError) -> Folded:
+    """Park a record that was folded, and of which something cannot be sent or kept."""
+    event = read_event(record)
+    return _park(case or opened_by(event), record, event, error, len(record.value or b""))
 
 
 def read_event(record: Stored) -> Recorded:
@@ -92,16 +124,31 @@ def lifted(event: Recorded) -> Recorded:
         raise RejectedError("HUB-E6004", type=event.type, version=version, reason=_said(error)) from error
 
 
-def _tried(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False) -> Step | HubError:
+def _tried(
+    case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False, measured: bool = True
+) -> Step | HubError:
     """The step, or why it failed. What no one foresaw parks the event too: it must not take the partition with it."""
     try:
-        return decide(case, event, rules, remembered=remembered)
+        done = decide(case, event, rules, remembered=remembered)
+        if measured:
+            _measure(done.case, event.subject)
     except (FatalError, RetryableError):
         raise
     except HubError as error:
         return error
     except Exception as error:
         return RejectedError("HUB-E6005", reason=_said(error))
+    return done
+
+
+def _size(case: Case, ref: str) -> int:
+    return len(part_to_json(Part(0, entity=case.entities[ref])))
+
+
+def _measure(case: Case, ref: str) -> None:
+    size = _size(case, ref)
+    if size > LARGEST_ENTITY:
+        raise RejectedError("HUB-E6025", subject=ref, size=size, most=LARGEST_ENTITY)
 
 
 def _said(error: Exception) -> str:
@@ -109,17 +156,17 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"[:500]
 
 
-def _park(case: Case, record: Stored, event: AnyEvent, error: HubError) -> Folded:
+def _park(case: Case, record: Stored, event: AnyEvent, error: HubError, weight: int) -> Folded:
     held = Held(record.offset, event.id, error.code)
     parked = _parked(f"event/{event.id}", event, error, record.value or b"", record.offset)
-    return Folded(altered(case.remember(event), held=(*case.held, held)), (parked,), failed=error.code != WAITS)
+    waits = case.remember(event).with_held(held)
+    return Folded(waits, (parked,), failed=error.code != WAITS, weight=weight)
 
 
 def _parked(ref: str, event: AnyEvent, error: HubError, body: bytes, mark: int | None) -> Parked:
     place = str(error.place) if error.place else None
-    return Parked(
-        ref, event.case, event.subject, error.code, dict(error.seen), place, error.seen.get("rule"), body, mark
-    )
+    seen, rule = _short(error.seen), error.seen.get("rule")
+    return Parked(ref, event.case, event.subject, error.code, seen, place, rule, body[: 2 * MAX_BYTES], mark)
 
 
 def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Folded:
@@ -128,22 +175,44 @@ def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Fold
     Of one that is too large only the beginning travels on, or the log would refuse that too; it has the record whole.
     """
     where = f"record/{record.topic}/{record.partition}/{record.offset}"
-    key = record.key.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}") if record.key else None
-    body = (record.value or b"")[: 2 * MAX_BYTES]
-    parked = Parked(where, key, None, error.code, dict(error.seen), None, None, body, record.offset)
-    if key is None or not is_reference(key):
+    key, body = _key(record), (record.value or b"")[: 2 * MAX_BYTES]
+    names_case = key is not None and is_reference(key)
+    where_from = key if names_case or key is None else key[:LONGEST_KEY]
+    parked = Parked(where, where_from, None, error.code, _short(error.seen), None, None, body, record.offset)
+    if key is None or not names_case:
         return Folded(None, (parked,), failed=True)
     known = case or Case(id=key, opened_by=key)
-    return Folded(altered(known, held=(*known.held, Held(record.offset, where, error.code))), (parked,), failed=True)
+    held = Held(record.offset, where, error.code)
+    return Folded(known.with_held(held), (parked,), failed=True, weight=len(key))
+
+
+LONGEST_KEY = 400
+
+
+def _key(record: Stored) -> str | None:
+    """The key as a text. One that is no UTF-8 is no case's: it could be taken for another's."""
+    if record.key is None:
+        return None
+    try:
+        key = record.key.decode()
+    except UnicodeDecodeError:
+        return repr(record.key[:LONGEST_KEY])
+    return key.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _short(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of an error, none longer than people read."""
+    return {name: str(fact)[:MOST_SAID] if len(str(fact)) > MOST_SAID else fact for name, fact in seen.items()}
+
+
+MOST_SAID = 2000
 
 
 def _edited(case: Case, offset: int, event: AnyEvent) -> Case:
     """Remember where the correction of what is parked stands; the next try reads it there."""
     if not isinstance(event.data.get("event"), dict):
         return case
-    wanted = event.data.get("parked")
-    held = tuple(altered(entry, edit=offset) if entry.event == wanted else entry for entry in case.held)
-    return altered(case, held=held)
+    return case.with_edit(str(event.data.get("parked") or ""), offset)
 
 
 class Again(NamedTuple):
@@ -161,15 +230,29 @@ class Again(NamedTuple):
 def try_again(case: Case, rules: Rules, reread: Reread, mark: int | None = None) -> Iterator[Again]:
     """Try what waits in a case, in its order, until one fails again. Pure: this is what a retry does, and what it would do.
 
-    `mark` is where the retry stands in the log.
+    `mark` is where the retry stands in the log. No more than `RETRIES` are tried, and none behind `RETRIED_BYTES` of entities.
     """
-    places = [entry.offset if entry.edit is None else entry.edit for entry in case.held]
-    for entry, raw in zip(case.held, reread(places) if places else (), strict=True):
+    spent, entries = 0, list(islice(case.waiting(), RETRIES))
+    for entry, raw in zip(entries, _bodies(entries, reread), strict=True):
         again = _again(case, entry, raw, rules, mark)
-        yield again
         if isinstance(again.done, Parked):
+            yield again
             return
-        case = again.done.case
+        case = again.done.case.without_first()
+        yield Again(entry, Step(case, again.done.outputs))
+        spent += max(_size(case, output.entity.ref) for output in again.done.outputs if isinstance(output, View))
+        if spent > RETRIED_BYTES:
+            return
+
+
+AT_ONCE = 50
+"""Parked records that are read again together."""
+
+
+def _bodies(entries: Sequence[Held], reread: Reread) -> Iterator[bytes]:
+    for at in range(0, len(entries), AT_ONCE):
+        some = entries[at : at + AT_ONCE]
+        yield from reread([entry.offset if entry.edit is None else entry.edit for entry in some])
 
 
 def _settle(case: Case, offset: int, event: AnyEvent, rules: Rules, reread: Reread) -> Folded:
@@ -181,15 +264,24 @@ def _settle(case: Case, offset: int, event: AnyEvent, rules: Rules, reread: Rere
     wanted = str(event.data.get("parked") or "")
     outputs = list[Output](() if _holds(case, wanted) else [Settled(_ref(wanted), case.id, "done")])
     if event.type == DISCARDED:
-        outputs += [Settled(_ref(entry.event), case.id, "discarded") for entry in case.held if entry.event == wanted]
-        case = altered(case, held=tuple(entry for entry in case.held if entry.event != wanted))
-    held = case.held
+        gone = [entry for entry in case.waiting() if entry.event == wanted]
+        outputs += [Settled(_ref(entry.event), case.id, "discarded") for entry in gone]
+        case = case.without_held(wanted) if gone else case
     for again in try_again(case, rules, reread, offset):
         if isinstance(again.done, Parked):
-            return Folded(altered(case, held=_blamed(held, again.done.code)), (*outputs, again.done))
-        case, held = again.done.case, held[1:]
+            return Folded(_blamed(case, again.done.code), (*outputs, again.done), weight=LARGEST_ENTITY)
+        case = again.done.case
         outputs += [*again.done.outputs, Settled(again.ref, case.id, "done")]
-    return Folded(altered(case, held=()), tuple(outputs))
+    if case.held:
+        outputs.append(Derive(_go_on(case, event)))
+    # Nobody has counted what was taken up: as much as may be, so that the case is kept at once.
+    return Folded(case, tuple(outputs), weight=LARGEST_ENTITY)
+
+
+def _go_on(case: Case, event: AnyEvent) -> Event:
+    """The retry of what waits behind what was taken up: one event must not hold a partition for as long as all of it takes."""
+    data = {"parked": case.held[0].event}
+    return derived(event, RETRIED, case.id, derived_id("go on", event.id), data)
 
 
 def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) -> Again:
@@ -199,7 +291,7 @@ def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) 
         event = read_event(Record("", 0, entry.offset, case.id.encode(), body))
     except RejectedError as error:
         cut = body[: 2 * MAX_BYTES]
-        return Again(entry, Parked(ref, case.id, None, error.code, dict(error.seen), None, None, cut, mark))
+        return Again(entry, Parked(ref, case.id, None, error.code, _short(error.seen), None, None, cut, mark))
     if not entry.event.startswith("record/"):
         # Whatever was corrected: its commands are those of this event.
         event = altered(event, id=entry.event)
@@ -220,5 +312,5 @@ def _holds(case: Case, event: str) -> bool:
     return not event or any(entry.event == event for entry in case.held)
 
 
-def _blamed(held: Sequence[Held], code: str) -> tuple[Held, ...]:
-    return (altered(held[0], code=code), *held[1:])
+def _blamed(case: Case, code: str) -> Case:
+    return altered(case, held=(altered(case.held[0], code=code), *case.held[1:]))

@@ -10,14 +10,18 @@ from typing import Any, Protocol
 
 import msgspec
 
-from hub.case import DELETED, Asked, Case, altered, is_newer
+from hub.case import DELETED, Asked, Case, Entity, altered, counted, is_newer
+from hub.errors import RejectedError
 from hub.outputs import Ask, Derive, Output, View
 from schemas.catalog import COMMANDS, event_spec
 from schemas.event import Command, Event, derived_id, promised
 from schemas.recorded import AnyEvent
 from schemas.work import Cause
 
-CLOSED = {"completed", "cancelled", DELETED}
+OBJECTS = 500_000
+"""Of one case. An event that tells of one more is parked, and the case waits."""
+MOST_COMMANDS = 5_000
+"""Of all rules together, for one event."""
 
 
 class Decided(Protocol):
@@ -71,18 +75,23 @@ def opened_by(event: AnyEvent) -> Case:
 
 def decide(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False) -> Step:
     """As `step`, for an event that is known to be new to the case, or that was parked and is `remembered` since."""
-    after = _made(case.with_entity(event) if remembered else case.after(event), event)
+    folded = case.with_entity(event) if remembered else case.after(event)
+    if folded.count > case.count and folded.count > OBJECTS:
+        raise RejectedError("HUB-E6024", case=case.id, most=OBJECTS)
+    after, completed = _counted(case, folded, event)
     view = View(after.entities[event.subject], case.id, event.id)
     occurrence = occurrence_of(case, after, event)
     if occurrence is None:
-        return Step(after, (view, *_completed(after, event)))
+        return Step(after, (view, *completed))
     decided = rules.commands_for(after, event, occurrence)
     if not decided.live and not decided.shadow and not decided.fired:
-        return Step(after, (view, *_completed(after, event)))
+        return Step(after, (view, *completed))
+    if len(decided.live) + len(decided.shadow) > MOST_COMMANDS:
+        raise RejectedError("HUB-E6026", most=MOST_COMMANDS)
     asked = [Ask(command) for command in decided.live]
     shadowed = [Derive(_shadow(command, event)) for command in decided.shadow]
     done = after.with_fired(event, decided.fired) if decided.fired else after
-    return Step(_asking(done, decided.live), (view, *asked, *shadowed, *_completed(after, event)))
+    return Step(_asking(done, decided.live), (view, *asked, *shadowed, *completed))
 
 
 def occurrence_of(before: Case, after: Case, event: AnyEvent) -> str | None:
@@ -94,7 +103,7 @@ def occurrence_of(before: Case, after: Case, event: AnyEvent) -> str | None:
     stage = event_spec(event.type).stage
     if stage is None:
         return event.id
-    known, entity = before.entities.get(event.subject), after.entities[event.subject]
+    known, entity = before.entity(event.subject), after.entities[event.subject]
     times = entity.entered.get(stage, 0)
     if known is not None and known.entered.get(stage, 0) == times:
         of_now = entity.stage == stage and is_newer(known, event)
@@ -104,24 +113,57 @@ def occurrence_of(before: Case, after: Case, event: AnyEvent) -> str | None:
 
 def _asking(case: Case, commands: Sequence[Command]) -> Case:
     """Remember the projects and their tasks that were asked for: a project is completed when all of these are."""
-    new = {}
+    new = dict[str, Asked]()
     for command in commands:
         project = promised(command.arguments.get("project"))
-        if command.type == "project.create" or (command.type == "task.create" and project):
-            new[command.id] = Asked(command.type, command.instance, project)
+        is_task = command.type == "task.create" and project is not None
+        if not (is_task or command.type == "project.create") or command.id in new or case.asked_for(command.id):
+            continue
+        new[command.id] = Asked(command.type, command.instance, project)
+        owner = (new.get(project) or case.asked_for(project)) if project is not None else None
+        if project is not None and owner is not None:
+            new[project] = altered(owner, tasks=owner.tasks + 1)
     return altered(case, asked={**case.asked, **new}) if new else case
 
 
-def _made(case: Case, event: AnyEvent) -> Case:
-    """Note which entity came of a command that the case asked for."""
+def _counted(case: Case, after: Case, event: AnyEvent) -> tuple[Case, Sequence[Derive]]:
+    """The case, with what the event changes in the projects that it asked for, and those that are completed by it.
+
+    An event changes some that tells of one of their tasks, or that what the case asked for exists now.
+    """
+    entity, asked = after.entities[event.subject], _asked_by(after, event)
+    if not entity.tasks_of and asked is None:
+        return after, ()
+    changed, before = dict[str, Asked](), case.entity(event.subject)
+    for one, times in entity.tasks_of.items():
+        owner = after.asked_for(one)
+        if owner is not None:
+            changed[one] = counted(owner, before, entity, times=times)
+    if asked is not None:
+        command, project = str(event.causationid), asked.project
+        is_made = event.type != REQUESTED
+        changed[command] = altered(changed.get(command, asked), made=event.subject) if is_made else asked
+        owner = (changed.get(project) or after.asked_for(project)) if project else None
+        if project and not is_made:
+            owner = owner or Asked("project.create", asked.instance)  # the news of it are on their way
+            changed[project] = altered(owner, tasks=owner.tasks + 1)
+        elif project and owner is not None:
+            changed[project] = counted(owner, None, entity, existing=1)
+            links = {**entity.tasks_of, project: entity.tasks_of.get(project, 0) + 1}
+            after = after.with_known(altered(entity, tasks_of=links))
+    after = altered(after, asked={**after.asked, **changed})
+    projects = [command for command, each in changed.items() if each.type == "project.create"]
+    return after, [Derive(told) for each in projects if (told := _completion(after, each, event))]
+
+
+def _asked_by(case: Case, event: AnyEvent) -> Asked | None:
+    """What the case asked for by the command of whose effect the event tells, if that is news."""
     if event.causationid is None or event.type not in _EFFECTS:
-        return case
-    known = case.asked.get(event.causationid)
-    asked = known or _told_of(event)
-    if asked is None or asked.made or (known is not None and event.type == REQUESTED):
-        return case
-    made = None if event.type == REQUESTED else event.subject
-    return altered(case, asked={**case.asked, event.causationid: altered(asked, made=made)})
+        return None
+    known = case.asked_for(event.causationid)
+    if known is None:
+        return _told_of(event)
+    return None if known.made or event.type == REQUESTED else known
 
 
 REQUESTED = "work.task.requested"
@@ -141,28 +183,17 @@ def _told_of(event: AnyEvent) -> Asked | None:
     return None
 
 
-def _completed(case: Case, event: AnyEvent) -> tuple[Derive, ...]:
-    """`work.project.completed`, when this event closes the last open task of a project of the case."""
-    if event_spec(event.type).stage not in {*CLOSED, "open"} or event.kind not in {"task", "project"}:
-        return ()
-    projects = [key for key, asked in case.asked.items() if asked.type == "project.create"]
-    return tuple(Derive(_completion(case, project, event)) for project in projects if _is_complete(case, project))
-
-
-def _is_complete(case: Case, project: str) -> bool:
-    made = case.asked[project].made
-    if made is None or (made in case.entities and case.entities[made].entered.get("completed")):
-        return False
-    tasks = [asked.made for asked in case.asked.values() if asked.project == project]
-    stages = [case.entities[task].stage if task in case.entities else None for task in tasks if task]
-    return len(stages) == len(tasks) and "completed" in stages and all(stage in CLOSED for stage in stages)
-
-
-def _completion(case: Case, project: str, event: AnyEvent) -> Event:
-    ref = str(case.asked[project].made)
-    told = case.entities[ref].data
+def _completion(case: Case, command: str, event: AnyEvent) -> Event | None:
+    """`work.project.completed`, when the project's tasks all exist and are closed, and at least one of them was completed."""
+    asked = case.asked[command]
+    project = case.entity(asked.made) if asked.made else None
+    if asked.made is None or (project is not None and (project.entered.get("completed") or project.stage == DELETED)):
+        return None
+    if not asked.completed or not asked.tasks == asked.existing == asked.closed:
+        return None
+    told = project.data if project is not None else {}
     data = {key: told[key] for key in ("name", "customer") if key in told}
-    return derived(event, "work.project.completed", ref, derived_id("completed", ref), data)
+    return derived(event, "work.project.completed", asked.made, derived_id("completed", asked.made), data)
 
 
 def _shadow(command: Command, event: AnyEvent) -> Event:

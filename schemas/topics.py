@@ -26,7 +26,12 @@ class Topic:
 
 EVENTS = Topic("hub.events", "case id", "every fact")
 COMMANDS = Topic("hub.commands", "case id", "requests", retention_days=30)
-STATE = Topic("hub.state", "case id", "the processor's state, with the log offset it reflects", compacted=True)
+STATE = Topic(
+    "hub.state",
+    "case id, or that and the name of a part",
+    "the processor's state, with the log offset it reflects",
+    compacted=True,
+)
 VIEWS = {kind: Topic(f"hub.view.{kind}", "entity id", "its current state", compacted=True) for kind in VIEW_KINDS}
 ALL = (EVENTS, COMMANDS, STATE, *VIEWS.values())
 

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 
 from hub.auditing.boards import Boards
 from hub.auditing.fold import VIEWED, Thing, digest, things
-from hub.auditing.reading import EDITED, Filed, Partition, State, corrected, given_up, partition, states
+from hub.auditing.reading import (
+    EDITED,
+    IGNORED,
+    Filed,
+    Partition,
+    State,
+    States,
+    corrected,
+    given_up,
+    partition,
+    states,
+)
 from hub.auditing.report import Report
 from hub.event_log import EventLog
 from schemas.event import Event
@@ -19,7 +30,6 @@ from schemas.topics import EVENTS
 
 NOTES = frozenset({"hub.parked.retried", "hub.parked.discarded", EDITED})
 """Events about parked work: they move it, and tell of no object."""
-IGNORED = "hub.delivery.ignored"
 IsForeign = Callable[[int, Event], bool]
 """Whether an event in a partition came from no outbox of this hub."""
 CHOICES = 256
@@ -64,14 +74,14 @@ class Cases:
             self._partition(found, known, gone)
         return self.told
 
-    def _partition(self, found: Partition, known: Mapping[bytes, State], gone: set[str]) -> None:
+    def _partition(self, found: Partition, known: States, gone: set[str]) -> None:
         place = f"hub.events/{found.number}"
         self.report.find("events that came twice, under two sequences", found.doubled, place)
         self.report.count(events_repeated=found.repeats, records_of_no_case=len(found.loose))
         self.told.parked |= {filed.ref: filed.time for filed in found.loose}
         stuck, wrong, early, odd, foreign = list[str](), list[str](), list[str](), list[str](), list[str]()
         for key, filed in found.cases.items():
-            name, state = key.decode(), known.get(key, State())
+            name, state = key.decode(), known.cases.get(key) or _stateless(filed, known.next_offset)
             if filed[-1].offset > state.offset:
                 self.report.count(cases_behind=1)
                 self.told.behind += 1
@@ -89,7 +99,7 @@ class Cases:
         self.report.find("events that were folded before what is parked in front of them", early, where)
         self.report.find("records that are neither folded, parked nor given up", odd, place)
         self.report.find("events that were acted on, and that this hub never took in", foreign, place)
-        lost = [key.decode(errors="replace") for key in known if key not in found.cases]
+        lost = [key.decode(errors="replace") for key in known.cases if key not in found.cases]
         self.report.find("cases that the log does not tell of", lost, where)
 
     def _foreign(self, number: int, case: Case) -> list[str]:
@@ -119,6 +129,12 @@ class Cases:
         told.known |= {filed.event.id for filed in case.filed if filed.event}
         for ref, thing in case.things.items():
             told.views.setdefault(ref, {})[case.name] = digest(thing, VIEWED)
+
+
+def _stateless(filed: Sequence[Filed], next_offset: int) -> State:
+    """The state of a case that has none: of pushes that matched nothing the processor keeps nothing."""
+    ignored = all(each.event is not None and each.event.type == IGNORED for each in filed)
+    return State(next_offset - 1, None) if ignored else State()
 
 
 class Case:
@@ -151,6 +167,8 @@ class Case:
     def differing(self) -> list[str]:
         """The objects of which the processor remembers something else."""
         has = self.state.entities
+        if has is None:
+            return []
         refs = self.things.keys() | has.keys()
         return [ref for ref in refs if digest(self.things.get(ref, {})) != digest(has.get(ref, {}))]
 

@@ -15,6 +15,9 @@ from schemas.event import MAX_BYTES, Event, is_reference
 from schemas.topics import COMMANDS, EVENTS, STATE
 
 EDITED = "hub.parked.edited"
+IGNORED = "hub.delivery.ignored"
+PLACE, APART = b"\x00place", b"\xff"
+"""The key of how far the partition is folded; what stands in a key between a case and the name of a part of it."""
 NOTHING: Mapping[str, Any] = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}}
 """What a state record leaves out of an object."""
 
@@ -47,8 +50,17 @@ class State:
     """What the processor remembers of a case, and the offset that this reflects."""
 
     offset: int = -1
-    entities: dict[str, Any] = field(default_factory=dict)
+    entities: dict[str, Any] | None = field(default_factory=dict)
+    """None: none are kept."""
     held: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class States:
+    """What the processor keeps of a partition: its cases, and the next offset that it will fold."""
+
+    cases: Mapping[bytes, State]
+    next_offset: int
 
 
 def partition(log: EventLog, number: int) -> Partition:
@@ -79,7 +91,10 @@ def _file(found: Partition, record: Record, event: Event | None) -> None:
 
 def _is_case(key: bytes) -> bool:
     """What lies under another key belongs to nobody, and the processor keeps nothing of it."""
-    return is_reference(key.decode(errors="replace"))
+    try:
+        return is_reference(key.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _event(record: Record) -> Event | None:
@@ -114,29 +129,67 @@ def corrected(event: Event) -> Event | None:
     return told if told.case == event.case else None
 
 
-def states(log: EventLog, number: int) -> dict[bytes, State]:
-    """Key → the newest state of a case, by the offset that it reflects; what is no state of a case is passed over."""
-    found: dict[bytes, State] = {}
+def states(log: EventLog, number: int) -> States:
+    """The newest state of each case, by the offset that it reflects; what is no state of a case is passed over."""
+    newest, next_offset = dict[bytes, tuple[int, dict[str, Any]]](), 0
     for record in _records(log, STATE.name, number):
-        if record.key is None or not _is_case(record.key):
+        if record.key is None:
             continue
         if record.value is None:
-            found.pop(record.key, None)
+            newest.pop(record.key, None)
             continue
-        state = _state(record.value)
-        if state is not None and state.offset >= found.get(record.key, State()).offset:
-            found[record.key] = state
-    return found
+        told = _read(record.value)
+        if record.key == PLACE:
+            next_offset = max(next_offset, told.get("place", 0) if isinstance(told.get("place"), int) else 0)
+        elif _is_case(record.key.partition(APART)[0]) and _offset(told) >= newest.get(record.key, (0, {}))[0]:
+            newest[record.key] = (_offset(told), told)
+    return States(_joined(newest), next_offset)
 
 
-def _state(raw: bytes) -> State | None:
+def _offset(told: Mapping[str, Any]) -> int:
+    offset = told.get("offset")
+    return offset if isinstance(offset, int) else -1
+
+
+def _joined(newest: Mapping[bytes, tuple[int, dict[str, Any]]]) -> dict[bytes, State]:
+    """Each case of its own record and of those of what is apart; what both have, the case's own has."""
+    apart = dict[bytes, dict[str, dict[str, Any]]]()
+    for key, (_, told) in newest.items():
+        case, found, name = key.partition(APART)
+        if found:
+            apart.setdefault(case, {})[name.decode(errors="replace")] = told
+    cases = dict[bytes, State]()
+    for key, (offset, told) in newest.items():
+        state = _state(offset, told, apart.get(key, {})) if APART not in key else None
+        if state is not None:
+            cases[key] = state
+    return cases
+
+
+def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str, Any]]) -> State | None:
     try:
-        told = orjson.loads(raw)
         case = told["case"]
-        entities = {ref: {**NOTHING, **entity} for ref, entity in case.get("entities", {}).items()}
-        return State(int(told["offset"]), entities, frozenset(held["offset"] for held in case.get("held", ())))
+        entities = {name: part["entity"] for name, part in apart.items() if name[:1] not in "#!"}
+        entities |= case.get("entities", {})
+        first, last = case.get("numbers", (0, 0))
+        behind = {name[1:]: part.get("held") for name, part in apart.items() if name[:1] == "!"}
+        behind |= case.get("behind", {})
+        held = [*case.get("held", ()), *(behind.get(str(number)) for number in range(first, last))]
+        return State(
+            offset,
+            {ref: {**NOTHING, **entity} for ref, entity in entities.items()},
+            frozenset(entry["offset"] for entry in held if entry is not None),
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _read(raw: bytes) -> dict[str, Any]:
+    try:
+        told = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def given_up(log: EventLog, number: int) -> set[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hub.cli.terminal import speech, text
@@ -32,7 +34,7 @@ def preview(hub: RunningHub, entries: Sequence[AnyRow]) -> list[dict[str, Any]]:
 
 def of_case(log: EventLog, name: str, rules: Rules) -> Iterator[dict[str, Any]]:
     """What a retry of a case would come to, entry by entry, up to the first that fails again; the rest waits behind it."""
-    from hub.event_log import record_at
+    from hub.event_log import records_at
     from hub.parking import try_again
     from hub.partitioner import partition_of
     from schemas.topics import EVENTS, PARTITIONS
@@ -42,28 +44,24 @@ def of_case(log: EventLog, name: str, rules: Rules) -> Iterator[dict[str, Any]]:
     if case is None:
         return
     reached = 0
-    places = lambda offsets: [record_at(log, EVENTS.name, partition, offset) for offset in offsets]  # noqa: E731
-    for again in try_again(case, rules, places):
+    for again in try_again(case, rules, functools.partial(records_at, log, EVENTS.name, partition)):
         reached += 1
         yield _of_event(again, name)
-    for held in case.held[reached:]:
+    for held in islice(case.waiting(), reached, None):
         ref = held.event if held.event.startswith("record/") else f"event/{held.event}"
         yield {"ref": ref, "case": name, "outcome": "waits"}
 
 
 def case_now(log: EventLog, name: str, partition: int) -> Case | None:
     """The case as the processor keeps it; None when it knows none of that name."""
-    from hub.case import from_json
     from hub.event_log import read_to_end
-    from hub.worker.state import offset_of
+    from hub.worker.state import APART, PartitionState
     from schemas.topics import STATE
 
-    newest, raw = -1, None
+    key, state = name.encode(), PartitionState(partition)
     for batch in read_to_end(log, STATE.name, {partition: log.starts(STATE.name)[partition]}):
-        for record in batch:
-            if record.key == name.encode() and record.value and offset_of(record.value) >= newest:
-                newest, raw = offset_of(record.value), record.value
-    return from_json(raw)[0] if raw is not None else None
+        state.take(r for r in batch if r.key is not None and r.key.partition(APART)[0] == key)
+    return state.get(key)
 
 
 def _of_event(again: Again, case: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from hub.case import Case, Entity
 from hub.errors import HubError, RejectedError
+from hub.rules.case_reading import case_value
 from hub.rules.documents import Json
 from hub.rules.evaluation import Scope
 from hub.rules.reading import tokens
@@ -48,9 +49,9 @@ def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[Verdict]
     before = case or opened_by(event)
     after = before.with_entity(event)
     occurrence = occurrence_of(before, after, event)
-    scope = Scope({"event": event_value(event), "case": after.as_value()}, after.id)
+    waiting, happened = [rule for rule in rules.rules if event.type in rule.when], event_value(event)
+    scope = Scope({"event": happened, "case": case_value(after, waiting, happened)}, after.id)
     occasion = Occasion(event, occurrence or "", scope)
-    waiting = [rule for rule in rules.rules if event.type in rule.when]
     entity = after.entities[event.subject]
     return [_verdict(rules, rule, occasion, entity, occurrence is None) for rule in waiting]
 

@@ -121,7 +121,7 @@ class _Reader:
         requests = self._requests()
         read = [
             *([condition.expression] if condition else []),
-            *([for_each.items] if for_each else []),
+            *([for_each.items, *(for_each.key.expressions if for_each.key else ())] if for_each else []),
             *(expression for request in requests for expression in expressions_of(request)),
         ]
         return Rule(
@@ -136,7 +136,7 @@ class _Reader:
             requests=requests,
             digest=digest_of(self.located.value),
             place=self.located.place(("rule",)),
-            reads_case=any(path.root == "case" for expression in read for path in expression.reads),
+            case_reads=tuple(path for expression in read for path in expression.reads if path.root == "case"),
             renamed_from=(told.renamed_from,) if isinstance(told.renamed_from, str) else told.renamed_from,
         )
 

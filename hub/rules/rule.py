@@ -17,6 +17,7 @@ from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression, Scope
 from hub.rules.expecting import Words
 from hub.rules.people import PREFIX, People
+from hub.rules.reading import PathRead
 from hub.rules.templates import Template
 from schemas.catalog import event_spec
 from schemas.event import Command, derived_ids, promise, promised
@@ -119,7 +120,8 @@ class Rule:
     requests: tuple[Request, ...]
     digest: str
     place: Place
-    reads_case: bool
+    case_reads: tuple[PathRead, ...]
+    """What it reads of the case."""
     renamed_from: tuple[str, ...] = ()
     """Its names of before; the first stands in the ids of its commands."""
 

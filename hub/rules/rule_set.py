@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from hub.case import Case
 from hub.errors import FatalError, HubError, RejectedError
+from hub.rules.case_reading import case_value
 from hub.rules.evaluation import Scope
 from hub.rules.expressions import Engine
 from hub.rules.functions import Function
@@ -56,8 +57,9 @@ class RuleSet:
         rules = self._by_type.get(event.type)
         if not rules:
             return NOTHING
-        seen = case.as_value() if event.type in self._reading_case else {"id": case.id}
-        occasion = Occasion(event, occurrence, Scope({"event": event_value(event), "case": seen}, case.id))
+        happened = event_value(event)
+        seen = case_value(case, rules, happened) if event.type in self._reading_case else {"id": case.id}
+        occasion = Occasion(event, occurrence, Scope({"event": happened, "case": seen}, case.id))
         entity = case.entities[event.subject]
         live, shadow, failed, fired = list[Command](), list[Command](), list[RejectedError](), list[str]()
         for rule in rules:
@@ -75,7 +77,7 @@ class RuleSet:
     @functools.cached_property
     def _reading_case(self) -> frozenset[str]:
         """Types with a rule that reads the case."""
-        return frozenset(type_ for type_, rules in self._by_type.items() if any(rule.reads_case for rule in rules))
+        return frozenset(type_ for type_, rules in self._by_type.items() if any(rule.case_reads for rule in rules))
 
     def digests(self) -> dict[str, str]:
         """The digest of each rule by its name."""

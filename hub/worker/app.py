@@ -16,8 +16,8 @@ import structlog
 from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
-from hub.errors import FatalError, RetryableError
-from hub.event_log import EventLog, Outgoing, Writer, read_to_end, record_at
+from hub.errors import FatalError, RejectedError, RetryableError
+from hub.event_log import EventLog, Outgoing, Writer, read_to_end, records_at
 from hub.failpoints import reach
 from hub.outputs import Derive
 from hub.sequences import Loss, Place, follow, history, numbered, passed_over
@@ -128,8 +128,8 @@ class Processor:
         for records, rules, live in self.judged.parts(chunk.partition, chunk.records):
             part = Chunk(chunk.partition, records, chunk.next_offset)
             folding = fold_chunk(part, state, rules, lambda offsets: self._reread(chunk.partition, offsets))
-            if live:
-                self.failures.note(folding.applied, folding.failed)
+            if live and self.failures.note(folding.applied, folding.failed):
+                log.error("worker.all-fail", **RejectedError("HUB-E6021", count=self.failures.length).fields())
             found = folding if found is None else found.and_then(folding)
         assert found is not None  # there is a record, and somebody judges it
         return found
@@ -180,7 +180,7 @@ class Processor:
 
     def _reread(self, partition: int, offsets: Sequence[int]) -> list[bytes]:
         """The bytes of parked events, from the log. Rare, and blocking: it is a person who asked for it."""
-        return [record_at(self.events, EVENTS.name, partition, offset) for offset in offsets]
+        return records_at(self.events, EVENTS.name, partition, offsets)
 
     async def leave_off(self) -> None:
         """Let the chunks in hand come to their end, if they do soon: what they send must not come after the next owner's.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hub.case import Case
-from hub.event_log import Outgoing
+from hub.errors import RejectedError
+from hub.event_log import LARGEST, Outgoing, Stored
 from hub.outputs import Parked
-from hub.parking import Reread, fold
+from hub.parking import Folded, Reread, fold, park_instead
 from hub.step import Rules
 from hub.worker.chunks import Chunk
-from hub.worker.state import PartitionState
+from hub.worker.state import PartitionState, Parts
 
 
 @dataclass
@@ -37,33 +38,93 @@ class Folding:
         )
 
 
+ROOM = 128 * 1024
+"""Bytes that a case may gather in a chunk before it is kept, so that none of its records is too large for the log."""
+
+
+class Hand:
+    """A case that a chunk is at work on: as it is, as it was read, and up to which offset."""
+
+    __slots__ = ("before", "case", "kept", "offset", "weight")
+
+    def __init__(self, case: Case | None, weight: int, offset: int) -> None:
+        self.case = self.before = case
+        self.weight, self.kept, self.offset = weight, offset, offset
+
+    def take(self, case: Case, offset: int, weight: int) -> None:
+        """The case after a record."""
+        self.case, self.offset = case, offset
+        self.weight += weight
+
+    def small(self) -> int:
+        """How much more may come, for it to be surely not too much."""
+        parts = self.case.apart if self.case is not None else None
+        return ROOM - self.weight - (parts.read if isinstance(parts, Parts) else 0)
+
+
 def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread) -> Folding:
     """Fold a chunk over a partition's state. A record that a case's state reflects already changes nothing.
 
     `state` is changed as it goes: if what is returned cannot be sent, the partition's state is to be read anew.
     """
     folding = Folding()
-    outputs = folding.outputs
-    touched: dict[bytes, tuple[Case, int]] = {}
+    hands: dict[bytes, Hand] = {}
     for record in chunk.records:
         key = record.key or b""
-        if key in touched:
-            case: Case | None = touched[key][0]
-        elif record.offset <= state.reflects(key):
-            folding.repeated += 1
+        hand = hands.get(key)
+        if hand is None:
+            offset = state.reflects(key)
+            if record.offset <= offset:
+                folding.repeated += 1
+                continue
+            hand = hands[key] = Hand(*state.read(key), offset)
+        folded = _folded(hand, record, rules, reread, folding)
+        if folded.case is None:
             continue
-        else:
-            case = state.get(key)
-        folded = fold(case, record, rules, reread)
-        folding.applied += 1
-        folding.failed += folded.failed
-        for output in folded.outputs:
-            if folded.failed and isinstance(output, Parked):
-                folding.parked.setdefault((output.code, output.rule), output)
-            sent = output.record()
-            if sent is not None:
-                outputs.append(sent)
-        if folded.case is not None:
-            touched[key] = (folded.case, record.offset)
-    folding.states = [state.keep(key, case, offset) for key, (case, offset) in touched.items()]
+        hand.take(folded.case, record.offset, folded.weight)
+        if hand.small() < 0:
+            folding.states += _kept(state, key, hand)
+            hands[key] = Hand(*state.read(key), record.offset)
+    for key, hand in hands.items():
+        folding.states += _kept(state, key, hand)
     return folding
+
+
+def _kept(state: PartitionState, key: bytes, hand: Hand) -> list[Outgoing]:
+    if hand.case is None or hand.offset == hand.kept:
+        return []
+    return state.keep(key, hand.case, hand.offset, hand.before)
+
+
+def _folded(hand: Hand, record: Stored, rules: Rules, reread: Reread, folding: Folding) -> Folded:
+    """Fold one record, and take its outputs in. One of which something cannot be written is parked."""
+    folded = fold(hand.case, record, rules, reread, hand.small())
+    try:
+        sent = _records(folded)
+    except RejectedError as error:
+        folded = park_instead(hand.case, record, error)
+        sent = _records(folded)
+    folding.applied += 1
+    folding.failed += folded.failed
+    for output in folded.outputs if folded.failed else ():
+        if isinstance(output, Parked):
+            folding.parked.setdefault((output.code, output.rule), output)
+    folding.outputs += sent
+    return folded
+
+
+def _records(folded: Folded) -> list[Outgoing]:
+    """What is to be sent; raises RejectedError for what the log would not take."""
+    try:
+        sent = [record for output in folded.outputs if (record := output.record()) is not None]
+    except Exception as error:
+        raise RejectedError("HUB-E6005", reason=f"{type(error).__name__}: {error}"[:500]) from error
+    for record in sent:
+        size = len(record.key) + len(record.value or b"")
+        if size > LARGEST_SENT:
+            raise RejectedError("HUB-E6027", size=size, most=LARGEST_SENT, topic=record.topic)
+    return sent
+
+
+LARGEST_SENT = LARGEST - 64 * 1024
+"""Bytes of a record that the log still takes, with what it adds."""

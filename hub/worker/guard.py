@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from hub.errors import FatalError, HubError
+from hub.errors import HubError
 from hub.worker.chunks import Chunk
 
 EXIT_FAILED, EXIT_STALLED = 70, 71
 MOST_FAILURES = 200
-"""Failed events in a row, over all cases, after which a release or a rule is taken to be bad and the worker stops."""
+"""Failed events in a row, over all cases, after which a release or a rule is taken to be bad and an alarm is logged."""
 BEAT = 1.0
 LOOP_PATIENCE = 15.0
 """Seconds that the event loop may stand still at least; a machine under load makes it wait for a few."""
@@ -64,15 +64,14 @@ def ending(partition: int, first: int, leaving: Callable[[int], None] = leave) -
 
 @dataclass
 class FailureRun:
-    """Counts failed events in a row: a bad release should stop, not divert the whole stream."""
+    """Counts failed events in a row. What fails is parked and can be retried, so that it is no reason to stop for the others."""
 
     length: int = 0
 
-    def note(self, applied: int, failed: int) -> None:
-        """Count a chunk in; raises FatalError when too many failed without one that went well."""
-        self.length = self.length + failed if failed == applied and failed else 0
-        if self.length > MOST_FAILURES:
-            raise FatalError("HUB-E6021", count=self.length)
+    def note(self, applied: int, failed: int) -> bool:
+        """Count a chunk in; True when too many have failed since one went well, once for each such run."""
+        before, self.length = self.length, self.length + failed if failed == applied and failed else 0
+        return before <= MOST_FAILURES < self.length
 
 
 @dataclass

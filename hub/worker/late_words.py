@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hub.event_log import EventLog, Outgoing, read_to_end
 from hub.outputs import View
-from hub.worker.state import PartitionState, said_of
+from hub.worker.state import APART, PLACE, PartitionState, said_of
 from schemas.topics import STATE
 
 EVERY = 60.0
@@ -57,11 +57,12 @@ class LateWords:
 
 
 def _views(state: PartitionState, record: Outgoing) -> list[Outgoing]:
-    """The views of a case, as of its last event: who was late with its state was late with them."""
-    case = state.get(record.key or b"")
+    """The views of what a record holds, as of its case's last event: who was late with the state was late with them."""
+    key = record.key.partition(APART)[0]
+    case = state.get(key) if key != PLACE else None
     if case is None:
         return []
-    views = (
-        View(entity, case.id, case.recent[-1] if case.recent else "").record() for entity in case.entities.values()
-    )
+    part = state.part(record.key) if record.key != key else None
+    entities = case.entities.values() if part is None else [part.entity] if part.entity is not None else []
+    views = (View(entity, case.id, case.recent[-1] if case.recent else "").record() for entity in entities)
     return [view for view in views if view is not None]

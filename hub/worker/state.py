@@ -1,5 +1,9 @@
 """Where the processor keeps its cases: in the compacted topic `hub.state`, beside the events they were folded from.
 
+A small case is one record. A large one has one that holds what its last events have changed, and beside it a record of each
+entity, under the case's key and the entity's name. What an event changes stands in the case's own record first, and is put apart
+with the next one; so that record alone says how far the case is, and a crash between two records leaves nothing halfway.
+
 A state record carries the log offset that it reflects. A partition is taken over by reading its state to the end; a worker that
 had it before reads only what has come since. Of two records of a case the one with the higher offset holds, so a stale
 writer's late word does not take a case back.
@@ -7,7 +11,7 @@ writer's late word does not take a case back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -16,7 +20,7 @@ import cramjam
 import msgspec
 import orjson
 
-from hub.case import Case, from_json, to_json
+from hub.case import Asked, Case, Entity, Held, Part, altered, from_json, part_from_json, part_to_json, to_json
 from hub.errors import FatalError
 from hub.event_log import EventLog, Outgoing, Record, read_to_end
 from hub.sequences import Place
@@ -28,6 +32,11 @@ UNPACKED = 1 << 20
 """Bytes of a partition's cases that are kept as they are when they were touched: what is at work now costs no packing."""
 AT_ONCE = 10_000
 """State records in one reading."""
+LARGE = 16 * 1024
+"""Bytes of a case's record, from which on it is put apart."""
+APART = b"\xff"
+"""Between a case's key and the name of what is apart; no key that is a text has it. Names: an entity's reference, `#` and the id of
+a command, `!` and the number of what is parked."""
 PLACE = b"\x00place"
 """The key under which a partition's own place lies beside its cases; no case is called so."""
 
@@ -38,7 +47,9 @@ class PartitionState:
 
     partition: int
     cases: dict[bytes, bytes] = field(default_factory=dict)
-    """Key → a state record as it lies in the topic, or packed."""
+    """Key → a state record as it lies in the topic, or packed; also of what is apart."""
+    names: dict[bytes, set[bytes]] = field(default_factory=dict)
+    """A case's key → the names of what is apart."""
     read_to: int = 0
     """The next offset of `hub.state` to read."""
     ahead: bool = False
@@ -63,7 +74,8 @@ class PartitionState:
 
     def empty(self) -> None:
         """Forget all of it, to be read anew from the start."""
-        self.cases, self.read_to, self.ahead, self.place, self.late = {}, 0, False, None, set()
+        self.cases, self.names = {}, {}
+        self.read_to, self.ahead, self.place, self.late = 0, False, None, set()
         self._touched, self._unpacked = {}, 0
 
     def take(self, records: Iterable[Record]) -> None:
@@ -76,7 +88,7 @@ class PartitionState:
             if key == PLACE:
                 self._take_place(value)
             elif value is None:
-                cases.pop(key, None)
+                self._drop(key)
                 late.discard(key)
             else:
                 try:
@@ -84,6 +96,8 @@ class PartitionState:
                     if known is None or offset_of(packed) >= offset_of(known):
                         cases[key] = packed
                         late.discard(key)
+                        if known is None and APART in key:
+                            self._name(key)
                     else:
                         late.add(key)
                 except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -129,23 +143,79 @@ class PartitionState:
 
     def get(self, key: bytes) -> Case | None:
         """The case under a key; raises FatalError for state that cannot be read."""
+        return self.read(key)[0]
+
+    def read(self, key: bytes) -> tuple[Case | None, int]:
+        """As `get`, and the bytes of the case's own record."""
+        raw = self.cases.get(key)
+        if raw is None:
+            return None, 0
+        try:
+            plain = unpack(raw)
+            case = from_json(plain)[0]
+        except (msgspec.DecodeError, UnicodeDecodeError, cramjam.DecompressionError) as error:
+            raise self._unreadable(key) from error
+        return altered(case, apart=Parts(self, key)) if case.is_apart else case, len(plain)
+
+    def part(self, key: bytes) -> Part | None:
+        """What is apart under a key; raises FatalError for state that cannot be read."""
         raw = self.cases.get(key)
         if raw is None:
             return None
         try:
-            return from_json(unpack(raw))[0]
+            return part_from_json(unpack(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, cramjam.DecompressionError) as error:
             raise self._unreadable(key) from error
 
     def _unreadable(self, key: bytes) -> FatalError:
         return FatalError("HUB-E6020", partition=self.partition, key=key.decode(errors="replace"))
 
-    def keep(self, key: bytes, case: Case, offset: int) -> Outgoing:
-        """Remember a case, and give the record that makes it last."""
-        raw = to_json(case, offset)
+    def keep(self, key: bytes, case: Case, offset: int, before: Case | None = None) -> list[Outgoing]:
+        """Remember a case, and give the records that make it last, to be sent in this order.
+
+        `before` is the case as it was read of here: what of it is the same still is put apart once the case is large.
+        """
+        raw, moved, gone = b"", list[Outgoing](), list[Outgoing]()
+        if not case.is_apart:
+            raw = to_json(altered(case, apart=msgspec.UNSET) if case.apart is not msgspec.UNSET else case, offset)
+        if before is not None and (case.is_apart or len(raw) > LARGE):
+            moved, gone = self._put_apart(key, case, before), self._taken_up(key, case, before)
+            raw = to_json(_changed(case, before), offset)
+        self._put(key, raw)
+        return [*moved, Outgoing(STATE.name, key, raw, self.partition), *gone]
+
+    def _put_apart(self, key: bytes, case: Case, before: Case) -> list[Outgoing]:
+        """The records of what the case's record has had to itself until now and has not changed."""
+        offset, sent = self.reflects(key), list[Outgoing]()
+        for name, part in _unchanged(case, before, offset):
+            raw, inner = part_to_json(part), key + APART + name.encode()
+            if inner not in self.cases:
+                self._name(inner)
+            self._put(inner, raw)
+            sent.append(Outgoing(STATE.name, inner, raw, self.partition))
+        return sent
+
+    def _taken_up(self, key: bytes, case: Case, before: Case) -> list[Outgoing]:
+        """The ends of the records of what was parked and is so no longer."""
+        numbers = range(before.numbers[0], case.numbers[0])
+        gone = [inner for number in numbers if (inner := key + APART + b"!%d" % number) in self.cases]
+        for inner in gone:
+            self._drop(inner)
+        return [Outgoing(STATE.name, inner, None, self.partition) for inner in gone]
+
+    def _put(self, key: bytes, raw: bytes) -> None:
         self.cases[key] = raw
         self._touch(key, len(raw))
-        return Outgoing(STATE.name, key, raw, self.partition)
+
+    def _name(self, key: bytes) -> None:
+        case, _, name = key.partition(APART)
+        self.names.setdefault(case, set()).add(name)
+
+    def _drop(self, key: bytes) -> None:
+        self.cases.pop(key, None)
+        case, found, name = key.partition(APART)
+        if found:
+            self.names.get(case, set()).discard(name)
 
     def _touch(self, key: bytes, size: int) -> None:
         self._unpacked += size - self._touched.pop(key, 0)
@@ -161,6 +231,71 @@ class PartitionState:
             self._unpacked -= self._touched.pop(old)
             if old in self.cases:
                 self.cases[old] = pack(self.cases[old])
+
+
+def _unchanged(case: Case, before: Case, offset: int) -> Iterator[tuple[str, Part]]:
+    for ref, entity in case.entities.items():
+        if before.entities.get(ref) is entity:
+            yield ref, Part(offset, entity=entity)
+    for command, asked in case.asked.items():
+        if before.asked.get(command) is asked:
+            yield f"#{command}", Part(offset, asked=asked)
+    for number, held in case.behind.items():
+        if number in before.behind and before.behind[number] is held:
+            yield f"!{number}", Part(offset, held=held)
+
+
+def _changed(case: Case, before: Case) -> Case:
+    """What of a case is not put apart by `_unchanged`."""
+    return altered(
+        case,
+        entities={ref: entity for ref, entity in case.entities.items() if before.entities.get(ref) is not entity},
+        asked={command: asked for command, asked in case.asked.items() if before.asked.get(command) is not asked},
+        behind={
+            number: held
+            for number, held in case.behind.items()
+            if number not in before.behind or before.behind[number] is not held
+        },
+        is_apart=True,
+        apart=msgspec.UNSET,
+    )
+
+
+@dataclass
+class Parts:
+    """What of a case is apart, read as it is looked for."""
+
+    state: PartitionState
+    key: bytes
+    read: int = 0
+    """Bytes that were read."""
+
+    def entity(self, ref: str) -> Entity | None:
+        """An entity."""
+        part = self._part(ref)
+        return part.entity if part is not None else None
+
+    def asked(self, command: str) -> Asked | None:
+        """What was asked for by this command."""
+        part = self._part(f"#{command}")
+        return part.asked if part is not None else None
+
+    def held(self, number: int) -> Held | None:
+        """The parked event of this number; None when it was discarded."""
+        part = self._part(f"!{number}")
+        return part.held if part is not None else None
+
+    def refs(self) -> Iterator[str]:
+        """The references of its entities."""
+        return (name.decode() for name in self.state.names.get(self.key, ()) if name[:1] not in b"#!")
+
+    def _part(self, name: str) -> Part | None:
+        key = self.key + APART + name.encode()
+        raw = self.state.cases.get(key)
+        if raw is None:
+            return None
+        self.read += len(raw)
+        return self.state.part(key)
 
 
 def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:

@@ -47,7 +47,9 @@ def test_old_state_is_taken_over_in_the_middle_of_a_log(version: str, frozen: Ru
     cases, at = states(version)
     rest = Replay(cases=dict(cases)).run(log[at:], frozen)
     whole = Replay().run(log, frozen)
-    assert {key: _unfired(case) for key, case in rest.cases.items()} == {
+    # A push that matched nothing opened a case then, and opens none now.
+    kept = {key: case for key, case in rest.cases.items() if not key.startswith(b"delivery/")}
+    assert {key: _unfired(case) for key, case in kept.items()} == {
         key: _unfired(case) for key, case in whole.cases.items()
     }
     first = Replay().run(log[:at], frozen)

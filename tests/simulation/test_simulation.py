@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from hub.worker.state import APART
+from schemas.topics import STATE
 from tests.simulation.running import kept_seeds, play
 
 SAMPLE = range(70_000, 70_040)
+PUT_APART = {
+    "hub.worker.state.LARGE": 300,
+    "hub.worker.folding.ROOM": 2000,
+    "hub.case.HELD": 2,
+    "hub.parking.RETRIES": 3,
+}
+"""As if every case were large."""
 
 
 @pytest.mark.parametrize("seed", kept_seeds())
@@ -20,6 +29,21 @@ def test_a_sample_of_histories(first: int) -> None:
     for seed in range(first, first + 10):
         outcome = play(seed)
         assert not outcome.broken, outcome.shown()
+
+
+@pytest.mark.parametrize("first", SAMPLE[::10])
+def test_a_sample_of_histories_whose_cases_are_put_apart(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PUT_APART.items():
+        monkeypatch.setattr(name, value)
+    parts = 0
+    for seed in range(first + 1000, first + 1008):
+        outcome = play(seed)
+        assert not outcome.broken, outcome.shown()
+        keys = [
+            each.key for (topic, _), found in outcome.world.log.records.items() if topic == STATE.name for each in found
+        ]
+        parts += sum(APART in (key or b"") for key in keys)
+    assert parts
 
 
 def test_a_seed_gives_the_same_history_again() -> None:

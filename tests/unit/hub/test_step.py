@@ -53,11 +53,28 @@ def test_the_same_event_again_changes_nothing() -> None:
     assert again == Step(first.case)
 
 
+class Nothing:
+    """Nothing of the case is apart."""
+
+    def entity(self, ref: str) -> Entity | None:
+        return None
+
+    def asked(self, command: str) -> Asked | None:
+        return None
+
+    def held(self, number: int) -> Held | None:
+        return None
+
+    def refs(self) -> Sequence[str]:
+        return ()
+
+
 @pytest.mark.parametrize("more", [{}, {"sequence": "5", "outbox": "b"}])
 def test_the_short_way_to_the_next_case_keeps_every_field(more: dict[str, str]) -> None:
     told = won("O-2", case="opportunity/crm/O-1", **more)
     asked, held = {"c": Asked("project.create", "pm")}, (Held(3, "e", "HUB-E6001"),)
-    before = Case("opportunity/crm/O-1", "x/y/z", {"a/b": Entity("a/b")}, asked, held, "a", 4, ("one",))
+    behind = ({7: held[0]}, (7, 8), 3, True, Nothing())
+    before = Case("opportunity/crm/O-1", "x/y/z", {"a/b": Entity("a/b")}, asked, held, "a", 4, ("one",), *behind)
     plain = Case("", "")
     assert all(getattr(before, field) != getattr(plain, field) for field in before.__struct_fields__)
     assert before.after(told) == before.remember(told).with_entity(told)

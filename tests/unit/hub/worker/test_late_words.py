@@ -48,7 +48,7 @@ class Owner:
     def fold(self, number: int) -> None:
         self.folded += 1
         self.past.setdefault(number, []).insert(0, self.folded)
-        self.sent.append(self.state.keep(key(number), case(number, self.folded), self.folded))
+        self.sent += self.state.keep(key(number), case(number, self.folded), self.folded)
         self.sent += self.state.keep_place(Place(self.folded + 1, {"o1": self.folded}))
 
     def deliver(self) -> None:

@@ -99,13 +99,13 @@ def test_catching_up_reads_each_partition_from_where_it_was() -> None:
     log = MemoryLog()
     states = {partition: PartitionState(partition) for partition in (0, 1)}
     writer = log.writer()
-    sent = [states[number % 2].keep(key(number), case(number), number) for number in range(10)]
+    sent = [states[number % 2].keep(key(number), case(number), number)[0] for number in range(10)]
     writer.append(sent)
     fresh = {partition: PartitionState(partition) for partition in (0, 1)}
     assert catch_up(log, fresh) == 10
     assert {name: unpack(raw) for state in fresh.values() for name, raw in state.cases.items()} == {
         one.key: one.value for one in sent if one.key != PLACE
     }
-    writer.append([states[1].keep(key(1), case(11), 12)])
+    writer.append(states[1].keep(key(1), case(11), 12))
     assert catch_up(log, fresh) == 1
     assert fresh[1].get(key(1)) == case(11)

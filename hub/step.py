@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from hub.case import DELETED, Asked, Case, Entity, altered, counted, is_newer
+from hub.case import DELETED, Asked, Case, altered, counted, is_newer
 from hub.errors import RejectedError
 from hub.outputs import Ask, Derive, Output, View
 from schemas.catalog import COMMANDS, event_spec

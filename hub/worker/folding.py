@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hub.case import Case
 from hub.errors import RejectedError
-from hub.event_log import LARGEST, Outgoing, Stored
+from hub.event_log import LARGEST, Outgoing
 from hub.outputs import Parked
 from hub.parking import Folded, Reread, fold, park_instead
 from hub.step import Rules
@@ -45,21 +45,21 @@ ROOM = 128 * 1024
 class Hand:
     """A case that a chunk is at work on: as it is, as it was read, and up to which offset."""
 
-    __slots__ = ("before", "case", "kept", "offset", "weight")
+    __slots__ = ("before", "case", "kept", "offset", "parts", "room")
 
-    def __init__(self, case: Case | None, weight: int, offset: int) -> None:
+    def __init__(self, case: Case | None, size: int, offset: int) -> None:
         self.case = self.before = case
-        self.weight, self.kept, self.offset = weight, offset, offset
+        self.parts = case.apart if case is not None and isinstance(case.apart, Parts) else None
+        self.kept = self.offset = offset
+        self.room = ROOM - size
+        """Bytes that may still come for it to be surely not too much."""
 
     def take(self, case: Case, offset: int, weight: int) -> None:
         """The case after a record."""
         self.case, self.offset = case, offset
-        self.weight += weight
-
-    def small(self) -> int:
-        """How much more may come, for it to be surely not too much."""
-        parts = self.case.apart if self.case is not None else None
-        return ROOM - self.weight - (parts.read if isinstance(parts, Parts) else 0)
+        self.room -= weight
+        if self.parts is not None:
+            self.room -= self.parts.taken()
 
 
 def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread) -> Folding:
@@ -78,13 +78,20 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
                 folding.repeated += 1
                 continue
             hand = hands[key] = Hand(*state.read(key), offset)
-        folded = _folded(hand, record, rules, reread, folding)
-        if folded.case is None:
-            continue
-        hand.take(folded.case, record.offset, folded.weight)
-        if hand.small() < 0:
-            folding.states += _kept(state, key, hand)
-            hands[key] = Hand(*state.read(key), record.offset)
+        folded = fold(hand.case, record, rules, reread, hand.room)
+        try:
+            _send(folding.outputs, folded)
+        except RejectedError as error:
+            folded = park_instead(hand.case, record, error)
+            _send(folding.outputs, folded)
+        folding.applied += 1
+        if folded.failed:
+            _note(folding, folded)
+        if folded.case is not None:
+            hand.take(folded.case, record.offset, folded.weight)
+            if hand.room < 0:
+                folding.states += _kept(state, key, hand)
+                hands[key] = Hand(*state.read(key), record.offset)
     for key, hand in hands.items():
         folding.states += _kept(state, key, hand)
     return folding
@@ -96,35 +103,30 @@ def _kept(state: PartitionState, key: bytes, hand: Hand) -> list[Outgoing]:
     return state.keep(key, hand.case, hand.offset, hand.before)
 
 
-def _folded(hand: Hand, record: Stored, rules: Rules, reread: Reread, folding: Folding) -> Folded:
-    """Fold one record, and take its outputs in. One of which something cannot be written is parked."""
-    folded = fold(hand.case, record, rules, reread, hand.small())
-    try:
-        sent = _records(folded)
-    except RejectedError as error:
-        folded = park_instead(hand.case, record, error)
-        sent = _records(folded)
-    folding.applied += 1
-    folding.failed += folded.failed
-    for output in folded.outputs if folded.failed else ():
+def _note(folding: Folding, folded: Folded) -> None:
+    folding.failed += 1
+    for output in folded.outputs:
         if isinstance(output, Parked):
             folding.parked.setdefault((output.code, output.rule), output)
-    folding.outputs += sent
-    return folded
 
 
-def _records(folded: Folded) -> list[Outgoing]:
-    """What is to be sent; raises RejectedError for what the log would not take."""
+def _send(outputs: list[Outgoing], folded: Folded) -> None:
+    """Add what is to be sent; raises RejectedError, and adds nothing, for what cannot be written or the log would not take."""
+    count = len(outputs)
     try:
-        sent = [record for output in folded.outputs if (record := output.record()) is not None]
+        for output in folded.outputs:
+            record = output.record()
+            if record is None:
+                continue
+            outputs.append(record)
+            if len(record.value or b"") > LARGEST_SENT:
+                raise RejectedError("HUB-E6027", size=len(record.value or b""), most=LARGEST_SENT, topic=record.topic)
     except Exception as error:
+        del outputs[count:]
+        if isinstance(error, RejectedError):
+            raise
         raise RejectedError("HUB-E6005", reason=f"{type(error).__name__}: {error}"[:500]) from error
-    for record in sent:
-        size = len(record.key) + len(record.value or b"")
-        if size > LARGEST_SENT:
-            raise RejectedError("HUB-E6027", size=size, most=LARGEST_SENT, topic=record.topic)
-    return sent
 
 
 LARGEST_SENT = LARGEST - 64 * 1024
-"""Bytes of a record that the log still takes, with what it adds."""
+"""Bytes of a value that the log still takes, with its key and what the log adds."""

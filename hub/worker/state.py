@@ -175,12 +175,14 @@ class PartitionState:
 
         `before` is the case as it was read of here: what of it is the same still is put apart once the case is large.
         """
-        raw, moved, gone = b"", list[Outgoing](), list[Outgoing]()
         if not case.is_apart:
-            raw = to_json(altered(case, apart=msgspec.UNSET) if case.apart is not msgspec.UNSET else case, offset)
-        if before is not None and (case.is_apart or len(raw) > LARGE):
-            moved, gone = self._put_apart(key, case, before), self._taken_up(key, case, before)
-            raw = to_json(_changed(case, before), offset)
+            raw = to_json(case, offset)
+            if before is None or len(raw) <= LARGE:
+                self._put(key, raw)
+                return [Outgoing(STATE.name, key, raw, self.partition)]
+        assert before is not None  # one that is apart was read of here
+        moved, gone = self._put_apart(key, case, before), self._taken_up(key, case, before)
+        raw = to_json(_changed(case, before), offset)
         self._put(key, raw)
         return [*moved, Outgoing(STATE.name, key, raw, self.partition), *gone]
 
@@ -268,7 +270,12 @@ class Parts:
     state: PartitionState
     key: bytes
     read: int = 0
-    """Bytes that were read."""
+    """Bytes that were read since the last `taken`."""
+
+    def taken(self) -> int:
+        """How many bytes were read since this was asked last."""
+        read, self.read = self.read, 0
+        return read
 
     def entity(self, ref: str) -> Entity | None:
         """An entity."""

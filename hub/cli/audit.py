@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.auditing.report import MOST, Report
+from hub.cli.as_typed import runnable
 from hub.cli.audit_findings import GONE, UNANSWERED, fix, what
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, speech, text
 from hub.errors import FatalError
@@ -187,7 +188,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {text('对方系统', 'outside')} {told['instance']}: {_answers(told)}"
     for finding in report["findings"]:
         yield f"  ✘ {what(finding['what'])}: {finding['count']}  {_few(finding['examples'])}"
-        yield f"    {finding.get('place', '')} → {fix(finding['what'])}"
+        yield f"    {finding.get('place', '')} → {runnable(fix(finding['what']))}"
     if report["ok"]:
         yield from _holds(report)
 

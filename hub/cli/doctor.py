@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hub.cli.as_typed import runnable
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say
 from hub.errors import HubError
 
@@ -38,7 +39,7 @@ def doctor(
         if not json:
             say(f"  {MARKS[check.level]} {check.level}  {check.check:<12} {check.said}")
             if check.fix:
-                say(f"          → {check.fix}")
+                say(f"          → {runnable(check.fix)}")
     failed = {check.check for check in checks if check.level == "FAIL"}
     if json:
         answer({"ok": not failed, "fixed": fixed, "checks": [asdict(check) for check in checks]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -65,22 +66,25 @@ def local(stamp: str) -> str:
 
 
 class FactLines:
-    """Follows the log from its end on and says each fact; a broker that is away is waited for."""
+    """Follows the log from its end, as it is when this is made, and says each fact; a broker that is away is waited for."""
 
     def __init__(self, log: EventLog, language: str, names: Mapping[str, str], say: Callable[[str], None]) -> None:
         self._log, self._language, self._names, self._say = log, language, names, say
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="facts", daemon=True)
         self._positions: dict[int, int] | None = None
+        with contextlib.suppress(HubError):
+            self._positions = dict(log.ends(EVENTS.name))
 
     def start(self) -> None:
-        """Begin with the next fact."""
+        """Say what has come since, and go on."""
         self._thread.start()
 
     def stop(self) -> None:
         """End; returns soon."""
         self._stopping.set()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
@@ -90,7 +94,7 @@ class FactLines:
                 self._stopping.wait(1.0)
 
     def _read(self) -> None:
-        self._positions = self._positions or self._log.ends(EVENTS.name)
+        self._positions = self._positions or dict(self._log.ends(EVENTS.name))
         reader = self._log.reader(EVENTS.name, self._positions, gather=0.2)
         try:
             while not self._stopping.is_set():

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated
 import typer
 
 from hub.begin import users_umask
+from hub.cli.as_typed import program
 from hub.cli.terminal import JsonOption, answer, say, speech, text
 from hub.errors import FatalError
 
@@ -54,7 +56,8 @@ def init(
     say(text("✔ 已建好 {}（模板 {}）", "✔ made {} (template {})").format(folder, template))
     if missing:
         say(text("  还要填 .env：{}", "  yet to be set in .env: {}").format(", ".join(missing)))
-    say(text("  下一步：cd {} && hub validate && hub up", "  next: cd {} && hub validate && hub up").format(folder))
+    hub, inside = program(below=folder), shlex.quote(str(folder))
+    say(text("  下一步：", "  next: ") + f"cd {inside} && {hub} validate && {hub} up")
 
 
 def templates() -> list[str]:

@@ -87,7 +87,7 @@ def options(
 ) -> None:
     """Options before the command."""
     choose_language(lang)
-    speech.verbose = verbose
+    speech.verbose, speech.home = verbose, None
 
 
 def run() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hub.cli.as_typed import runnable
 from hub.cli.terminal import speech, text
 from hub.errors import HubError, texts
 
@@ -90,7 +91,7 @@ def cause_lines(told: Mapping[str, Any]) -> Iterator[str]:
             cause["rule"] and f"{text('规则', 'rule')} {cause['rule']}",
         ]
         yield f"{cause['code']}{_at(cause)}  {cause['message']}"
-        yield f"  → {cause['fix']}"
+        yield f"  → {runnable(cause['fix'] or '')}"
         yield f"  {text('{} 条', '{} entries').format(cause['count'])}  {'  '.join(filter(None, marks))}  {when}"
         example = cause["example"]
         yield f"  {text('如', 'e.g.')} #{example['id']} {example['subject'] or example['ref']}   --cause {cause['cause']}"
@@ -99,8 +100,8 @@ def cause_lines(told: Mapping[str, Any]) -> Iterator[str]:
     if not told["count"]:
         yield text("没有停放的事", "nothing is parked")
         return
-    yield text("共 {} 条。逐条：hub parked list --cause …；重试：hub parked retry --cause …",
-               "{} in all. Each: hub parked list --cause …; retry: hub parked retry --cause …").format(told["count"])  # fmt: skip
+    yield runnable(text("共 {} 条。逐条：hub parked list --cause …；重试：hub parked retry --cause …",
+               "{} in all. Each: hub parked list --cause …; retry: hub parked retry --cause …").format(told["count"]))  # fmt: skip
 
 
 def _at(told: Mapping[str, Any]) -> str:

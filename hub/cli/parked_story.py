@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hub.cli import parked_bytes, parked_entries
+from hub.cli.as_typed import runnable
 from hub.cli.terminal import speech, text
 from hub.errors import HubError, texts
 
@@ -121,7 +122,7 @@ def lines(told: Mapping[str, Any], entry: AnyRow, secrets: set[str]) -> Iterator
     yield f"  {told['code']} {told['place'] or ''}  {told['message']}"
     if told["source"]:
         yield f"    | {told['source']}"
-    yield f"  → {told['fix']}"
+    yield f"  → {runnable(told['fix'] or '')}"
     shown = (
         (text("链条", "case"), told["case"]), (text("对象", "subject"), told["subject"]),
         (text("连接", "connector"), told["instance"]), (text("规则", "rule"), told["rule"]),

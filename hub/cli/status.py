@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli.as_typed import command_line, runnable
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, clear, say, speech, text
 from hub.errors import FatalError, HubError
 
@@ -231,18 +232,18 @@ def _work(told: Mapping[str, Any]) -> Iterator[str]:
     for halt in told["halted"]:
         error = FatalError(halt["code"], **halt)
         yield f"  ✘ {error.code} {error.message()}"
-        yield f"    → {error.fix()}"
+        yield f"    → {runnable(error.fix())}"
     if told["commands"]:
         counted = "  ".join(f"{state} {number}" for state, number in told["commands"].items())
         yield f"  {text('命令', 'commands')}  {counted}"
     if told["parked"]:
         counted = "  ".join(f"{kind} {number}" for kind, number in told["parked"].items())
-        yield f"  ✘ {text('停放', 'parked')}  {counted}  → hub parked list"
+        yield f"  ✘ {text('停放', 'parked')}  {counted}  → {runnable('hub parked list')}"
     if told["refused"]:
         from hub.cli.parked_refused import count_lines
 
         yield from count_lines(told["refused"])
-        yield "    → hub parked --refused"
+        yield f"    → {command_line('parked', '--refused')}"
     if told["conflicts"]:
         counted = "  ".join(f"{name} {number}" for name, number in told["conflicts"].items())
         yield f"  ! {text('同一版本又来了别的内容，以先到的为准', 'told again with other content, the first stands')}  {counted}"

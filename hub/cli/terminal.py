@@ -30,8 +30,17 @@ class Exit(enum.IntEnum):
     PARKED = 6
 
 
+def _noted(home: Path) -> Path:
+    """Note which home is named on the command line: hints have to name it, too."""
+    speech.home = None if home == HERE or str(home) == os.environ.get("HUB_HOME") else home
+    return home
+
+
 HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="HUB_HOME", help="主目录 · the hub's home", show_default="当前目录 · here")
+    Path,
+    typer.Option(
+        "--home", envvar="HUB_HOME", help="主目录 · the hub's home", show_default="当前目录 · here", callback=_noted
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="机器可读的输出 · machine-readable output")]
 HERE = Path()
@@ -39,10 +48,11 @@ HERE = Path()
 
 @dataclass
 class Speech:
-    """How this run speaks: its language, and whether tracebacks are wanted."""
+    """How this run speaks: its language, whether tracebacks are wanted, and the home that its hints have to name."""
 
     language: str = "zh-CN"
     verbose: bool = False
+    home: Path | None = None
 
 
 speech = Speech(preferred_language())
@@ -141,8 +151,11 @@ def exit_code(error: HubError) -> Exit:
 
 def explain(error: HubError) -> list[str]:
     """An error for people, line by line: code, place, what was seen, what to do."""
+    from hub.cli.as_typed import runnable
+
     place = f" {error.place}" if error.place else ""
-    return [*f"{error.code}{place}  {error.message(speech.language)}".split("\n"), f"  → {error.fix(speech.language)}"]
+    fix = runnable(error.fix(speech.language))
+    return [*f"{error.code}{place}  {error.message(speech.language)}".split("\n"), f"  → {fix}"]
 
 
 def as_json(error: HubError) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli.as_typed import runnable
 from hub.cli.stopping import Stopping, ToldToStop
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, say_no_more, text, warn
 from hub.errors import FatalError
@@ -74,14 +75,19 @@ def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None
 
     stopping = Stopping(kill)
     stopping.handle()
-    lines: FactLines | None = None
+    lines: list[FactLines] = []
+
+    def follow() -> None:
+        home = supervisor.home
+        lines.append(FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact))
+
+    teller.at_topics = follow  # before any program runs: no fact comes before the tail begins
     begun = False
     try:
         try:
             supervisor.start()
-            home = supervisor.home
-            lines = FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact)
-            lines.start()
+            for each in lines:
+                each.start()
             begun = True
             yield
         finally:
@@ -92,8 +98,8 @@ def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None
             raise typer.Exit from None
     finally:
         try:
-            if lines is not None:
-                lines.stop()
+            for each in lines:
+                each.stop()
         finally:
             supervisor.stop()
 
@@ -104,8 +110,12 @@ class Teller:
 
     json: bool = False
     began: float = field(default_factory=time.monotonic)
+    at_topics: Callable[[], None] | None = None
+    """Called once the log is there."""
 
     def __call__(self, what: str, facts: Mapping[str, Any]) -> None:
+        if what == "topics" and self.at_topics is not None:
+            self.at_topics()
         with unheard():
             if self.json:
                 answer({"what": what, **facts})
@@ -165,14 +175,14 @@ def _lines(what: str, facts: Mapping[str, Any]) -> list[str]:
         case "alarm":
             mark = "✘" if facts["level"] == "error" else "!"
             told = (facts.get(name) for name in ("program", "instance", "place", "code", "reason"))
-            fix = [f"    → {facts['fix']}"] if "fix" in facts else []
+            fix = [f"    → {runnable(facts['fix'])}"] if "fix" in facts else []
             return [f"  {mark} {'  '.join(filter(None, told))}", *fix]
         case "stopping":
             return [text("正在停止…", "stopping…")]
         case "restarted":
             return [text("  ✔ {program} 已重启", "  ✔ {program} is back").format_map(facts)]
         case "broker.failed":
-            return [f"  ✘ {facts['code']} {facts['reason']}", f"    → {facts['fix']}"]
+            return [f"  ✘ {facts['code']} {facts['reason']}", f"    → {runnable(facts['fix'])}"]
     return []
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import orjson
 import typer
 
+from hub.cli.as_typed import command_line, runnable
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, text
 from hub.errors import FatalError, RejectedError
 
@@ -105,6 +105,8 @@ def _held(conn: Connection, targets: Sequence[Node]) -> list[dict[str, Any]]:
 
 def _differing(conn: Connection, targets: Sequence[Node]) -> Iterator[dict[str, Any]]:
     """What of it was told again under the same id with other content."""
+    import orjson
+
     from hub.ledger import conflicts
 
     events = {node.event.id: node.event for node in targets if node.event is not None}
@@ -209,7 +211,7 @@ def _tree(node: Node, kept: set[str], marked: set[str], first: str, rest: str, b
         inner = (f"{rest}{'└─ ' if last else '├─ '}", f"{rest}{'   ' if last else '│  '}")
         yield from _tree(each, kept, marked, *inner, shown[at - 1] if at else None)
     if hidden:
-        yield f"{rest}└─ … {text('另有 {} 项', '{} more').format(hidden)}  → hub why {node.id}"
+        yield f"{rest}└─ … {text('另有 {} 项', '{} more').format(hidden)}  → {command_line('why', node.id)}"
 
 
 def _event(node: Node) -> Iterator[str]:
@@ -258,7 +260,7 @@ def _not_done(held: Sequence[dict[str, Any]], unanswered: Sequence[Answer]) -> I
 
     for entry in held:
         yield f"  ✘ {text('停放', 'parked')} #{entry['id']}  {entry['code']} {entry['place'] or ''}  {entry['message']}"
-        yield f"    → {entry['fix']}"
+        yield f"    → {runnable(entry['fix'] or '')}"
     for sets, answers in groupby(unanswered, key=lambda answer: answer.sets):
         if sets is None:
             yield text("没有规则为它要求过什么。按现在的规则：", "No rule has asked for anything. By the rules of now:")

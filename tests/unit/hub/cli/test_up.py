@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import typer
@@ -13,8 +15,11 @@ from hub.cli import terminal
 from hub.cli.facts import line_of
 from hub.cli.stopping import INTERRUPTED, SAME, Stopping, ToldToStop
 from hub.cli.up import Teller, running, unheard
+from hub.event_log import Outgoing
+from hub.memory_log import MemoryLog
 from hub.supervisor.supervisor import Supervisor
-from tests.events import event
+from schemas.topics import EVENTS
+from tests.events import event, won
 
 NAMES = {"person/li.lei": "李雷"}
 
@@ -139,3 +144,46 @@ def test_a_stop_that_nobody_asked_for_is_not_broken_into_and_can_be_cut_short() 
     assert signals.left == []
     signals.come(3.0)
     assert signals.left == [INTERRUPTED]
+
+
+def test_the_tail_begins_before_the_first_fact() -> None:
+    """What is pushed while the programs start is said, each fact on its line."""
+    log, said_lines, both = MemoryLog(), list[str](), threading.Event()
+    writer = log.writer()
+
+    class Hears(Teller):
+        def fact(self, line: str) -> None:
+            said_lines.append(line)
+            if len(said_lines) == 2:
+                both.set()
+
+    teller = Hears(json=True)
+
+    def append(*deals: str) -> None:
+        events = [won(deal) for deal in deals]
+        writer.append([Outgoing(EVENTS.name, each.case.encode(), each.to_json()) for each in events])
+
+    class Started(Supervisor):
+        def __init__(self) -> None:
+            config, people = SimpleNamespace(language="en"), SimpleNamespace(names={})
+            self.home = cast("Any", SimpleNamespace(config=config, people=people))
+
+        def log(self) -> Any:
+            return log
+
+        def start(self) -> None:
+            append("O-0")
+            teller("topics", {})
+            append("O-1", "O-2")
+            teller("ready", {"url": "http://x"})
+
+        def stop(self) -> None: ...
+
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        with running(Started(), teller):
+            assert both.wait(30)
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+    assert [line.split()[1] for line in said_lines] == ["won", "won"]

@@ -27,7 +27,7 @@ from connectors.intake import Intake, QuotaError, delivery_ref, public
 from connectors.readers import Readers, UnavailableError
 from connectors.refusals import ELSEWHERE, KeptRefusalError, Refusals
 from hub.clock import Clock
-from hub.connector import Delivery, Receives
+from hub.connector import Delivery, Receives, Replies
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.failpoints import reach
 from hub.ledger.refused import Refusal
@@ -141,6 +141,10 @@ class Pushes:
             await self._keep(instance, receiver, delivery, error)
             raise KeptRefusalError("HUB-E7009") from error
         reach("intake.committed")
+        if isinstance(receiver, Replies):
+            reply = await self._readers.run(instance, delivery.body, functools.partial(receiver.reply, delivery))
+            if reply is not None:
+                return web.Response(status=200, body=reply, content_type="application/json")
         told = {"id": accepted.id, "events": accepted.events}
         return web.Response(status=202, body=orjson.dumps(told), content_type="application/json")
 

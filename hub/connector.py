@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hub.errors import HubError, Place
 from hub.ledger.parked_quota import Quota
@@ -136,6 +136,14 @@ class Receives(Protocol):
 
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
         """Tell what a verified delivery says. Empty: nothing that the mapping names. Raises RejectedError for no JSON."""
+
+
+@runtime_checkable
+class Replies(Protocol):
+    """What a receiver may offer besides: an answer of its own to some pushes, as a platform asks for that tries an address."""
+
+    def reply(self, delivery: Delivery) -> bytes | None:
+        """The JSON to answer a verified delivery with; None for the usual answer."""
 
 
 class Polls(Protocol):

@@ -30,7 +30,9 @@ _DEAL = {
 }
 
 
-def crm(name: str = "crm", data: dict[str, str] | None = None, scheme: str = "standard-webhooks") -> Connector:
+def crm(
+    name: str = "crm", data: dict[str, str] | None = None, scheme: str = "standard-webhooks", **more: Any
+) -> Connector:
     """An instance of the http connector as examples/acme has it, or with another mapping of a deal's data."""
     deal = {"subject": f"opportunity/{name}/${{body.deal.id}}", "version": "${body.deal.version}", "time": "${body.at}"}
     events = [
@@ -38,7 +40,7 @@ def crm(name: str = "crm", data: dict[str, str] | None = None, scheme: str = "st
         for told in ("won", "changed", "lost")
     ]
     verify = {"scheme": scheme, "secret": SECRET}
-    return connect(Instance(name, "http", {"use": "http", "receive": {"verify": verify, "events": events}}))
+    return connect(Instance(name, "http", {"use": "http", "receive": {"verify": verify, "events": events, **more}}))
 
 
 def deal(number: int | str = 1, *, kind: str = "won", version: int = 7, **more: Any) -> bytes:

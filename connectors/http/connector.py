@@ -37,6 +37,11 @@ class HttpReceiver:
             mapping.compiled(event, _place_of(instance, "receive", "events", at), engine)
             for at, event in enumerate(receive.events)
         ]
+        self._answer = mapping.answer(receive.answer, instance, engine) if receive.answer else None
+        ignored = receive.ignore and engine.condition(
+            receive.ignore, mapping.NAMES, instance.place(("receive", "ignore"))
+        )
+        self._passed_over = [each for each in (ignored, self._answer and self._answer.condition) if each]
 
     def verify(self, delivery: Delivery) -> None:
         """As `Receives.verify`."""
@@ -54,9 +59,23 @@ class HttpReceiver:
                     seen = {"instance": self._instance, "header": str(path)}
                     yield FatalError("HUB-W4215", place=expression.at(path.at), **seen)
 
+    def reply(self, delivery: Delivery) -> bytes | None:
+        """As `Replies.reply`; None also where the answer cannot be made of this push."""
+        if self._answer is None:
+            return None
+        try:
+            scope = mapping.scope_of(delivery, read_json(delivery.body), self._engine)
+            if not self._answer.condition.test(scope):
+                return None
+            return json.dumps(self._answer.body.render(scope), ensure_ascii=False).encode()
+        except RejectedError:
+            return None
+
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
         """As `Receives.read`."""
-        return mapping.facts(delivery, self._entries, self._engine, self._instance, self._zone)
+        return mapping.facts(
+            delivery, self._entries, self._engine, self._instance, self._zone, passed_over=self._passed_over
+        )
 
 
 class HttpTarget:

@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter, ValidationError
 
 from connectors.facts import person_fields
-from connectors.http.settings import EventMap
+from connectors.http.settings import EventMap, Reply
 from connectors.settings import expected, short
-from hub.connector import Delivery, Fact, Unmapped
+from hub.connector import Delivery, Fact, Instance, Unmapped
 from hub.errors import HubError, Place, RejectedError
-from hub.rules.documents import holds_replacement, read_json
+from hub.rules.documents import Document, holds_replacement, read_json
 from hub.rules.evaluation import Condition, Expression, Scope
 from hub.rules.expecting import Words
 from hub.rules.expressions import Engine
@@ -87,15 +87,60 @@ def _under(place: PlaceOf, name: str) -> PlaceOf:
     return lambda path: place((name, *path))
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a push is answered with, and which push."""
+
+    condition: Condition
+    body: Template
+
+
+def answer(reply: Reply, instance: Instance, engine: Engine) -> Answer:
+    """Compile; raises FatalError with the exact place for an expression that cannot be read."""
+    condition = engine.condition(reply.condition, NAMES, instance.place(("receive", "answer", "if")))
+    body = engine.template(reply.body, NAMES, lambda path: instance.place(("receive", "answer", "json", *path)))
+    return Answer(condition, body)
+
+
+def scope_of(delivery: Delivery, document: Document, engine: Engine) -> Scope:
+    """What expressions see of a delivery."""
+    return engine.scope({"body": document, "headers": dict(delivery.headers)})
+
+
+def holds(condition: Condition, scope: Scope) -> bool:
+    """Whether a condition holds; one that cannot be evaluated does not."""
+    try:
+        return condition.test(scope)
+    except HubError:
+        return False
+
+
+def is_ping(body: Any) -> bool:
+    """Whether a push only tries the address: `{}`, GitHub's ping, or one whose kind is `ping`."""
+    if not isinstance(body, dict):
+        return False
+    if not body or {"zen", "hook_id"} <= body.keys():
+        return True
+    return any(str(body.get(name)).lower() == "ping" for name in ("type", "event", "event_type", "action"))
+
+
 def facts(
-    delivery: Delivery, entries: Sequence[Entry], engine: Engine, instance: str, zone: ZoneInfo
+    delivery: Delivery,
+    entries: Sequence[Entry],
+    engine: Engine,
+    instance: str,
+    zone: ZoneInfo,
+    passed_over: Sequence[Condition] = (),
 ) -> tuple[Fact | Unmapped, ...]:
     """What a delivery says: a fact for each entry whose `if` is true, Unmapped where one cannot be told.
 
-    An `if` that fails tells nothing of its entry; all that fail are told as one. Raises RejectedError for no JSON.
+    An `if` that fails tells nothing of its entry; all that fail are told as one, unless the push only tries the address. Raises
+    RejectedError for no JSON. A push on which one of `passed_over` holds tells nothing.
     """
     document = read_json(delivery.body)
-    scope = engine.scope({"body": document, "headers": dict(delivery.headers)})
+    scope = scope_of(delivery, document, engine)
+    if any(holds(condition, scope) for condition in passed_over):
+        return ()
     told: list[Fact | Unmapped] = []
     unclear: list[Unmapped] = []
     for entry in entries:
@@ -104,6 +149,8 @@ def facts(
                 told.append(_told(entry, delivery, scope, instance, zone, document.broken))
         except HubError as error:
             unclear.append(_unmapped(entry, delivery, instance, None, error))
+    if unclear and not told and is_ping(document.value):
+        return ()
     return (*told, *unclear[:1])
 
 

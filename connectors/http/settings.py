@@ -77,10 +77,22 @@ class QuotaSettings(Settings):
         return Quota(self.entries, self.bytes)
 
 
+class Reply(Settings):
+    """The answer to a push by which a platform tries the address: JSON with expressions in it."""
+
+    condition: Text = Field(alias="if")
+    body: Any = Field(alias="json")
+
+
 class Receive(Settings):
-    """What is pushed to the hub. `timezone` is that of times that name none; else the hub's own."""
+    """What is pushed to the hub. `timezone` is that of times that name none; else the hub's own.
+
+    A push on which `ignore` holds, or that is answered by `answer`, tells nothing.
+    """
 
     verify: Verify
+    ignore: Text | None = None
+    answer: Reply | None = None
     events: Annotated[tuple[EventMap, ...], Field(min_length=1)]
     timezone: Annotated[str, PlainValidator(_zone)] | None = None
     quota: QuotaSettings = QuotaSettings()

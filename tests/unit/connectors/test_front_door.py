@@ -96,7 +96,8 @@ async def _rest(_request: web.BaseRequest) -> web.StreamResponse:
 
 @contextlib.asynccontextmanager
 async def opened(ledger: Ledger, caps: Caps | None = None, most: int | None = None) -> AsyncIterator[World]:
-    receiver = crm().receives
+    challenge = {"if": 'body.type == "url_verification"', "json": {"challenge": "${body.challenge}"}}
+    receiver = crm(answer=challenge).receives
     assert receiver is not None
     github = crm("hub-like", scheme="x-hub-signature-256").receives
     assert github is not None
@@ -146,6 +147,17 @@ def test_a_push_that_matches_nothing_is_taken_in(tell: Tell) -> None:
     async def story(world: World) -> None:
         assert (await world.push(deal(kind="viewed")))[0] == 202
         assert world.accepted() == 1
+
+    tell(story)
+
+
+def test_a_challenge_in_a_signed_push_is_answered_and_kept(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        body = b'{"type": "url_verification", "challenge": "c-7"}'
+        assert await world.push(body) == (200, {"challenge": "c-7"})
+        assert world.accepted() == 1
+        assert (await world.post(body, {"content-type": "application/json"}))[0] == 401
+        assert (await world.push(deal(), "msg_2"))[0] == 202
 
     tell(story)
 

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from connectors.http.connector import connect
-from hub.connector import Delivery, Fact, Unmapped
-from hub.errors import RejectedError
+from hub.connector import Delivery, Fact, Replies, Unmapped
+from hub.errors import FatalError, RejectedError
 from tests.unit.connectors.instances import instance
 
 RECEIVED = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -295,3 +295,67 @@ def test_a_mapping_can_tell_that_a_thing_was_deleted() -> None:
     gone = SETTINGS.replace("crm.opportunity.won", "crm.opportunity.deleted")
     gone = gone[: gone.index("      data:")]
     assert _fact(gone).type == "crm.opportunity.deleted"
+
+
+PINGS = [
+    b"{}",
+    b'{"zen": "Keep it logically awesome.", "hook_id": 7}',
+    b'{"event": "ping"}',
+    b'{"action": "PING"}',
+]
+
+
+@pytest.mark.parametrize("body", PINGS)
+def test_a_push_that_only_tries_the_address_tells_nothing(body: bytes) -> None:
+    assert _told(body) == ()
+
+
+def test_any_other_push_whose_condition_cannot_be_tested_is_kept() -> None:
+    for body in (b'{"deal": 7}', b"[]", b"7", b'{"zen": "x", "deal": {}}'):
+        (told,) = _told(body)
+        assert isinstance(told, Unmapped), body
+
+
+def test_a_mapping_of_pings_is_believed() -> None:
+    pinged = SETTINGS.replace('body.type == "deal.won"', 'body.event == "ping"').replace("${body.version}", "1")
+    assert len(_told({**PUSH, "event": "ping"}, pinged)) == 1
+
+
+REPLIES = SETTINGS.replace(
+    "  events:",
+    """  ignore: body.kind == "heartbeat"
+  answer: {if: body.type == "url_verification", json: {challenge: "${body.challenge}"}}
+  events:""",
+)
+
+
+def _reply(body: bytes, settings: str = REPLIES) -> bytes | None:
+    receives: Any = connect(instance(settings, name="crm")).receives
+    assert isinstance(receives, Replies)
+    return receives.reply(Delivery({}, body, RECEIVED))
+
+
+def test_a_challenge_is_answered_and_tells_nothing() -> None:
+    body = b'{"type": "url_verification", "challenge": "\xe5\xb0\x8f\xe6\x98\x8e<7>"}'
+    assert _reply(body) == '{"challenge": "小明<7>"}'.encode()
+    assert _told(body, REPLIES) == ()
+    assert _reply(body, SETTINGS) is None
+
+
+@pytest.mark.parametrize("body", [b'{"type": "url_verification"}', b"{}", b"[]", b"no json", orjson.dumps(PUSH)])
+def test_what_is_no_challenge_is_answered_as_ever(body: bytes) -> None:
+    assert _reply(body) is None
+
+
+def test_what_is_to_be_ignored_tells_nothing() -> None:
+    assert _told({"kind": "heartbeat"}, REPLIES) == ()
+    assert len(_told(PUSH, REPLIES)) == 1
+
+
+@pytest.mark.parametrize("path", ["ignore", "answer.if", "answer.json.challenge"])
+def test_a_mistake_in_ignore_or_answer_has_its_place(path: str) -> None:
+    texts = {"ignore": 'body.kind == "heartbeat"', "answer.if": 'body.type == "url_verification"'}
+    wrong = REPLIES.replace(texts.get(path, "${body.challenge}"), "${body.}" if path.endswith("challenge") else "body.")
+    with pytest.raises(FatalError) as caught:
+        connect(instance(wrong, name="crm"))
+    assert str(caught.value.place) == f"receive.{path}"

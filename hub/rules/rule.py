@@ -17,7 +17,7 @@ from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression, Scope
 from hub.rules.expecting import Words
 from hub.rules.people import PREFIX, People
-from hub.rules.reading import PathRead
+from hub.rules.reading import PathRead, follow
 from hub.rules.templates import Template
 from schemas.catalog import event_spec
 from schemas.event import Command, derived_ids, promise, promised
@@ -218,11 +218,19 @@ class Rule:
             return {}
         return {"if": self.condition.expression.text, **self.condition.expression.matched(scope)}
 
+    def _bound(self, items: Expression, scope: Scope) -> None:
+        """Say of a list that is named as it stands that it is too long, before reading it is too much work."""
+        named = [follow(path, scope.values) for path in items.reads if str(path) == items.text.strip()]
+        if any(isinstance(found, list) and len(found) * len(self.requests) > MAX_COMMANDS for found in named):
+            raise RejectedError("HUB-E3172", place=items.place, most=MAX_COMMANDS)
+
     def _items(self, scope: Scope) -> list[tuple[str, dict[str, Json]]]:
         """The key and the value of each item; one without any, for a rule that has no `for each`."""
         if self.for_each is None:
             return [("", {})]
-        each, items = self.for_each, self.for_each.items.value(scope)
+        each = self.for_each
+        self._bound(each.items, scope)
+        items = each.items.value(scope)
         if not isinstance(items, list):
             raise RejectedError("HUB-E3170", place=each.items.place, expression=each.items.text, got=short(items))
         if len(items) * len(self.requests) > MAX_COMMANDS:

@@ -122,6 +122,7 @@ def test_for_each_goes_by_position_without_a_key() -> None:
         ([{"sku": "A"}, {"sku": "A"}], "HUB-E3171"),
         ([{"sku": None}], "HUB-E3170"),
         ([{"sku": str(n)} for n in range(1001)], "HUB-E3172"),
+        ([{"sku": str(n)} for n in range(10_000)], "HUB-E3172"),
         ([{"suk": "A"}], "HUB-E3120"),
     ],
 )

@@ -29,7 +29,7 @@ class Reception(web.Server):
 
     def __init__(self, handler: Any, most: int | None = None, **settings: Any) -> None:
         super().__init__(handler, handler_cancellation=True, **settings)
-        self._most = most or most_connections()
+        self._most = most
         self._settings = settings
         self._silent: dict[RequestHandler, None] = {}
         self._busy: dict[RequestHandler, web.BaseRequest] = {}
@@ -42,7 +42,7 @@ class Reception(web.Server):
         """Note it; when it is one too many, close another, or it."""
         super().connection_made(handler, transport)
         self._silent[handler] = None
-        if len(self._silent) + len(self._busy) > self._most:
+        if len(self._silent) + len(self._busy) > (self._most or most_connections()):
             self._give_way()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:

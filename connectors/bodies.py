@@ -82,6 +82,10 @@ class Bodies:
             raise RejectedError("HUB-E7006" if coming.evicted else "HUB-E7007") from None
         except web.RequestPayloadError:
             raise RejectedError("HUB-E7009") from None
+        except RuntimeError:
+            if request.transport is not None:
+                raise
+            raise ConnectionResetError from None  # aiohttp's word for a sender that has left already
         finally:
             del self._coming[coming]
             self._uncount(coming)

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
 
 import aiohttp
 import pytest
@@ -461,6 +462,27 @@ def test_a_body_that_comes_at_its_least_rate_may_take_longer_than_one_that_stand
         writer.close()
 
     tell(story, Caps(grace=0.6, rate=1000))
+
+
+def test_a_connection_that_was_given_up_while_its_body_came_is_no_failure() -> None:
+    """aiohttp raises a RuntimeError when a body is read on of which the connection was closed by us in the same moment."""
+
+    class Content:
+        def is_eof(self) -> bool:
+            return False
+
+        async def readany(self) -> bytes:
+            raise RuntimeError("Connection closed.")
+
+    async def read(transport: object) -> None:
+        given = {"headers": {}, "content_length": None, "remote": "", "content": Content(), "transport": transport}
+        async with Bodies().read(cast(web.BaseRequest, SimpleNamespace(**given))):
+            raise AssertionError
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(read(None))
+    with pytest.raises(RuntimeError):
+        asyncio.run(read(object()))
 
 
 def test_slow_heads_are_dropped_and_others_served_meanwhile(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:

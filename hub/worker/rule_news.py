@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -33,6 +34,13 @@ SECONDS = 1.0
 """Between two looks at the files, and at the log."""
 
 log = structlog.get_logger("hub.worker")
+
+
+class Noted(NamedTuple):
+    """What a home has announced last, or found in force, and the announcement in the log by then."""
+
+    sets: Sets
+    announced: str
 
 
 class RuleNews:
@@ -111,22 +119,28 @@ class RuleNews:
     def _announce(self) -> None:
         """Put the files in force, if that is what their change means."""
         history, mine = self._book.history, self._files.sets
-        last = history.latest
-        before = self._last_told()
-        if last is not None and last.sets == mine:
-            self._note(before, mine)
-            return
-        # Files that this home has announced before, or that are an old copy of what once was, are no deployment.
-        if last is not None and (before == mine or (before is None and history.announced(mine) is not None)):
-            self._note(before, mine)
-            self._complain(last)
+        last, noted = history.latest, self._last_told()
+        if last is not None and (last.sets == mine or self._is_no_news(noted)):
+            self._note(noted, Noted(mine, last.id))
+            if last.sets != mine:
+                self._complain(last)
             return
         events = announcement(self._files, history, stamp(datetime.now(UTC)), {} if last else self._unknown_before())
         self._writer.append([Derive(event).record() for event in events])
         self._history.add(events)
         reach("worker.rules-announced")
-        self._note(before, mine)
+        self._note(noted, Noted(mine, events[-1].id))
         log.info("rules.announced", ruleset=mine.ruleset[:12], world=mine.world[:12])
+
+    def _is_no_news(self, noted: Noted | None) -> bool:
+        """Whether these files are no deployment: this home has announced them, or they are an old copy of what once was.
+
+        A log that has lost what was announced (it goes on from an older copy) is told again.
+        """
+        history, mine = self._book.history, self._files.sets
+        if noted is None:
+            return history.announced(mine) is not None
+        return noted.sets == mine and any(entry.id == noted.announced for entry in history.announcements())
 
     def _unknown_before(self) -> Mapping[int, int]:
         """In a log without any announcement: up to where rules may have judged that the log does not hold."""
@@ -145,16 +159,16 @@ class RuleNews:
         for error in errors:
             log.error("rules.broken", **error.fields())
 
-    def _last_told(self) -> Sets | None:
+    def _last_told(self) -> Noted | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             told = orjson.loads(self._told.read_bytes())
-            return Sets(str(told["ruleset"]), str(told["world"]))
+            return Noted(Sets(str(told["ruleset"]), str(told["world"])), str(told["announced"]))
         return None
 
-    def _note(self, before: Sets | None, mine: Sets) -> None:
-        if before == mine:
+    def _note(self, before: Noted | None, now: Noted) -> None:
+        if before == now:
             return
         draft = self._told.with_suffix(f".{os.getpid()}.new")  # several programs of one home may write it at once
         draft.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(orjson.dumps(mine._asdict()))
+        draft.write_bytes(orjson.dumps({**now.sets._asdict(), "announced": now.announced}))
         draft.replace(self._told)

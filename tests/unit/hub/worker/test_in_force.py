@@ -438,3 +438,21 @@ def numbered(events: list[Event], last: dict[int, int]) -> list[Event]:
         last[partition] = last.get(partition, 0) + 1
         made.append(told.model_copy(update={"sequence": str(last[partition]), "outbox": "box"}))
     return made
+
+
+def test_a_log_that_lost_an_announcement_is_told_again(stage: Stage) -> None:
+    """It goes on from an older copy: what this home has announced since is not there, and its files count all the same."""
+    home = stage.home(won=TASK % "a")
+    stage.worker(home)
+    stage.relay()
+    ends = {key: len(found) for key, found in stage.log.records.items()}
+    stage.home(more=TASK % "b")
+    worker = stage.worker(home)
+    for key, found in stage.log.records.items():
+        del found[ends.get(key, 0) :]
+    (home / ".hub" / "rules-history.json").unlink()
+    again = stage.worker(home)
+    assert again.judged.target.sets == worker.judged.target.sets
+    stage.append(deals(0, 2))
+    again.fold()
+    assert len(asked(stage, "more")) == 2

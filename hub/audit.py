@@ -27,6 +27,7 @@ from hub.ledger.metadata import AnyRow
 from hub.ledger.outbox import outbox, sequence_ends
 from hub.ledger.parked import parked
 from hub.losses import told_repaired
+from hub.sequences import numbered
 from schemas.event import Event, derived_id, stamp
 from schemas.topics import COMMANDS, EVENTS
 
@@ -45,8 +46,6 @@ class _Log:
     records: int = 0
 
 
-MOST_DIGITS = 19
-"""Of a sequence: a longer one is nobody's."""
 Given = Callable[[], Mapping[int, int]]
 """Partition → the last sequence that the ledger has given by the time of the call."""
 
@@ -94,11 +93,16 @@ def _read_log(log: EventLog, outbox_id: str) -> _Log:
                 continue
             held.ignored += event.get("type") == "hub.delivery.ignored"
             news = told_repaired(record)
-            if news is not None and news.get("outbox") == outbox_id:
-                held.settled[record.partition].add(int(news["last"]) + 1, int(news["found"]) - 1)
-            if event.get("outbox") == outbox_id and str(event.get("sequence", "")).isdigit():
-                held.sequences[record.partition].add(int(event["sequence"][:MOST_DIGITS]))
+            if news is not None and news.get("outbox") == outbox_id and _whole(news.get("last"), news.get("found")):
+                held.settled[record.partition].add(news["last"] + 1, news["found"] - 1)
+            mark = numbered(record.value)
+            if mark is not None and mark[0] == outbox_id:
+                held.sequences[record.partition].add(mark[1])
     return held
+
+
+def _whole(*values: object) -> bool:
+    return all(isinstance(value, int) for value in values)
 
 
 def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], held: _Log, late: str) -> None:

@@ -26,6 +26,8 @@ CODES: Mapping[Kind, str] = {"gap": "HUB-E2110", "gone": "HUB-E2111", "replaced"
 # As the relay writes it: behind the event's own bytes.
 _TAIL = re.compile(rb',"sequence":"([0-9]{1,19})","outbox":"([^"\\]{1,100})"}\Z')
 _TAIL_BYTES = 160
+LARGEST = 2**63 - 1
+"""The last sequence that a ledger's integers hold."""
 
 
 class Loss(NamedTuple):
@@ -69,7 +71,7 @@ def numbered(raw: bytes | None) -> tuple[str, int] | None:
         return None
     found = _TAIL.search(raw, max(0, len(raw) - _TAIL_BYTES))
     if found is not None:
-        return found[2].decode(errors="replace"), int(found[1])
+        return _given(found[2].decode(errors="replace"), int(found[1]))
     return _looked_up(raw) if b'"sequence"' in raw else None
 
 
@@ -83,8 +85,13 @@ def _looked_up(raw: bytes) -> tuple[str, int] | None:
         return None
     outbox, sequence = told.get("outbox"), told.get("sequence")
     if isinstance(outbox, str) and isinstance(sequence, str) and re.fullmatch(r"[0-9]{1,19}", sequence):
-        return outbox, int(sequence)
+        return _given(outbox, int(sequence))
     return None
+
+
+def _given(outbox: str, sequence: int) -> tuple[str, int] | None:
+    """None for a number that no ledger can give."""
+    return (outbox, sequence) if sequence <= LARGEST else None
 
 
 def follow(place: Place, records: Sequence[Stored], settled: Mapping[int, bool] = NONE) -> Followed:

@@ -31,7 +31,7 @@ from hub.ledger import commands, identity, links, outbox, parked, positions, tim
 from hub.ledger.ledger import Ledger
 from hub.log_match import Known, Match, match
 from hub.outbox_in_log import latest_outbox, since, tails
-from hub.sequences import own_bytes
+from hub.sequences import numbered, own_bytes
 from schemas.event import moment, stamp
 from schemas.recorded import Recorded, read
 from schemas.topics import COMMANDS
@@ -204,7 +204,7 @@ def _row(event: Recorded, record: Record) -> dict[str, Any]:
         "body": own_bytes(record.value or b""),
         "recorded_at": event.recordedtime,
         "partition": record.partition,
-        "sequence": int(event.sequence or 0),
+        "sequence": (numbered(record.value) or ("", 0))[1],
     }
 
 
@@ -223,9 +223,19 @@ def _keep_timer(conn: Connection, event: Recorded) -> None:
     if event.type == "hub.timer.fired":
         timers.drop(conn, event.causationid or "")
     elif event.type == "hub.command.done" and event.data.get("type") == TIMER and _is_result(event):
-        asked = event.data["arguments"]
-        due = stamp(moment(asked["at"]))
-        timers.set_timer(conn, event.causationid or "", event.case, str(asked.get("name", "")), due)
+        asked = _timer(event.data.get("arguments"))
+        if asked is not None:
+            timers.set_timer(conn, event.causationid or "", event.case, *asked)
+
+
+def _timer(arguments: object) -> tuple[str, str] | None:
+    """A timer's name and moment; None for what none was set by."""
+    if not isinstance(arguments, Mapping) or not isinstance(arguments.get("at"), str):
+        return None
+    try:
+        return str(arguments.get("name", "")), stamp(moment(arguments["at"]))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_result(event: Recorded) -> bool:

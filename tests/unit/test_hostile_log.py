@@ -1,0 +1,182 @@
+"""No content of the log ends a program: what readers make of records that nobody of ours wrote.
+
+`HUB_FUZZ=100000` tries as many of each; without it, a sample. A reader may say what is missing (a leap of sequences is a loss),
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from connectors.executor import records as executor_records
+from connectors.executor.commands_in import CommandsIn
+from connectors.executor.recall import remember
+from hub.audit import audit
+from hub.clock import SystemClock
+from hub.event_log import Outgoing, Record
+from hub.ledger import outbox
+from hub.ledger.ledger import Ledger
+from hub.losses import repaired, settled_by
+from hub.memory_log import MemoryLog
+from hub.outbox_in_log import latest_outbox, since, tails
+from hub.outputs import Parked, Settled
+from hub.repair import find
+from hub.sequences import Loss, Place, follow
+from projections.folding import Place as BoardPlace
+from projections.folding import fold, keys_of, take
+from projections.registry import PROJECTIONS
+from schemas.event import Event
+from schemas.topics import COMMANDS, EVENTS, STATE, VIEWS
+from tests.board_events import Deal
+from tests.events import event, won
+from tests.executor_bench import Bench, command
+from tests.hostile_records import records
+
+COUNT = int(os.environ.get("HUB_FUZZ", "1500"))
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+CASE = won().case
+LOSS = Loss("gap", 0, 7, "o1", 1, 5)
+TIMER = {"type": "timer.set", "arguments": {"at": "2026-11-20T02:00:00Z"}, "id": "7"}
+SOUND: list[dict[str, Any]] = [
+    orjson.loads(each.to_json())
+    for each in (
+        *Deal(1).story(),
+        won(),
+        event("hub.timer.fired", CASE, data={"name": "x"}, causationid="c-1"),
+        event("hub.command.done", CASE, data=TIMER, causationid="c-1"),
+        event("hub.command.failed", CASE, data={"type": "task.create", "reason": "no"}, causationid="c-1"),
+        event("hub.parked.edited", CASE, data={"parked": "e", "event": orjson.loads(won().to_json())}),
+        event("hub.parked.retried", CASE, data={"parked": "e"}),
+        repaired(LOSS, NOW, published=0, accepted=1, reason="told", by="me"),
+    )
+]  # fmt: skip
+ASKED: list[dict[str, Any]] = [
+    orjson.loads(command().to_json()),
+    *(
+        orjson.loads((output.record() or Outgoing("", b"", b"{}")).value or b"{}")
+        for output in (
+            Parked(
+                "event/e", CASE, CASE, "HUB-E6005", {"reason": "x"}, "rules/a.yaml:3:1", "won-deal", won().to_json()
+            ),
+            Settled("event/e", CASE, "done"),
+        )
+    ),
+]
+STATES: list[dict[str, Any]] = [
+    {
+        "offset": 3,
+        "case": {"id": CASE, "entities": {CASE: {"ref": CASE, "data": {}, "entered": {}}}, "held": [{"offset": 2}]},
+    },
+    {"place": 3, "sequences": {"o1": 2}},
+]
+
+
+VIEWED: list[dict[str, Any]] = [{"event": "e", "case": CASE, "data": {}, "version": "1"}]
+
+
+def hostile(seed: int, sound: list[dict[str, Any]] = SOUND, count: int = COUNT) -> list[Record]:
+    made = records(seed, count, sound, CASE)
+    return [Record(EVENTS.name, 0, offset, key, value, 1.0) for offset, (key, value) in enumerate(made)]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bench(ledger: Ledger) -> Bench:
+    return Bench(ledger)
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_no_board_ends_of_what_it_reads(name: str) -> None:
+    """Taken one by one: a leap is a loss, and then that record is passed as after a repair."""
+    projection, places, rows = PROJECTIONS[name], {0: BoardPlace()}, dict[str, Any]()
+    for record in hostile(1):
+        taken = take([record], places, name)
+        if taken.loss is not None:
+            assert taken.loss.code == "HUB-E5101"
+            taken = take([record], places, name, {0: {record.offset: True}})
+        assert taken.loss is None
+        places = taken.places
+        known = {key: rows[key] for key in keys_of(projection, taken.events) if key in rows}
+        for key, change in fold(projection, taken.events, known).items():
+            rows.pop(key, None) if change.after is None else rows.update({key: change.after})
+    assert places[0].next_offset == COUNT
+
+
+def test_no_reader_of_sequences_ends_of_what_it_reads() -> None:
+    place, read = Place(), hostile(2)
+    for record in read:
+        followed = follow(place, [record])
+        if followed.loss is not None:
+            followed = follow(place, [record], {record.offset: True})
+        assert followed.whole == 1
+        place = followed.place
+    assert all(isinstance(offset, int) for offset in settled_by(read))
+
+
+def a_log(seed: int, count: int = COUNT, outbox_id: str = "o1") -> MemoryLog:
+    """Hostile records in every topic that is read."""
+    log = MemoryLog()
+    topics = [(EVENTS.name, SOUND), (COMMANDS.name, ASKED), (STATE.name, STATES)]
+    topics += [(topic.name, VIEWED) for topic in list(VIEWS.values())[:3]]
+    for topic, sound in topics:
+        made = enumerate(records(seed, count, sound, CASE, outbox_id))
+        log.records[topic, 3] = [Record(topic, 3, offset, key, value, 1.0) for offset, (key, value) in made]
+    return log
+
+
+def test_no_audit_and_no_repair_ends_of_what_lies_in_the_log(ledger: Ledger) -> None:
+    for seed in range(3):
+        log = a_log(seed, COUNT // 3, ledger.outbox_id)
+        with ledger.reading() as conn:
+            report = audit(log, conn, ledger.outbox_id, NOW, lambda: {})
+            assert report.as_value()["findings"]
+            assert orjson.dumps(report.as_value())
+            for gap in find(log, conn, ledger.outbox_id).gaps:
+                assert gap.error().message("en")
+                assert gap.as_value()
+
+
+def test_a_ledger_that_learns_from_the_log_passes_over_what_is_nobodys(ledger: Ledger) -> None:
+    log = a_log(4, COUNT, ledger.outbox_id)
+    assert latest_outbox(log) is not None
+    tails(log, ledger.outbox_id)
+    for found in since(log, ledger.outbox_id, {3: 0}):
+        for record in found:
+            ledger.writer.run(partial(remember, records=[record], at="2026-11-30T00:00:00.000000Z"))
+    with ledger.reading() as conn:
+        assert outbox.counts(conn)["accepted"] > 0
+
+
+def test_what_is_asked_for_is_taken_in_or_parked(bench: Bench) -> None:
+    for key, value in records(5, COUNT, ASKED + SOUND[:2], CASE):
+        assert executor_records.read(Record(COMMANDS.name, 0, 0, key, value, 1.0)) is not None
+    made = list(records(6, min(COUNT, 3000), ASKED + SOUND[:2], CASE))
+    bench.log.writer().append([Outgoing(COMMANDS.name, key or b"x", value or b"", 0) for key, value in made])
+    reader = CommandsIn(bench.ledger, bench.log, SystemClock(), "me", lambda: None)
+    for _ in range(len(made) // 500 + 1):
+        assert reader.turn()
+    bench.ask(command(99))
+    reader.turn()
+    assert command(99).id in bench.rows()
+
+
+def test_an_event_is_read_or_refused_as_one() -> None:
+    for record in hostile(7):
+        try:
+            Event.from_json(record.value or b"")
+        except ValueError:
+            continue

@@ -17,6 +17,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
+from hub.errors import FatalError
 from hub.event_log import EventLog, Reader, Record, read_to_end
 from hub.partitioner import partition_of
 from hub.rules.history import KEY, TYPES, History
@@ -74,6 +75,11 @@ class RuleHistory:
             try:
                 while batch := self._tail.read(AT_ONCE, 0.0):
                     self._take(COMMANDS.name, batch)
+            except (
+                FatalError
+            ):  # that topic was made anew, or no longer keeps what comes next: all that it has is read again
+                self.close()
+                self._read_to[COMMANDS.name] = self._log.starts(COMMANDS.name)[self._partition]
             except BaseException:
                 self.close()
                 raise
@@ -98,7 +104,7 @@ class RuleHistory:
 
     def _take(self, topic: str, batch: Iterable[Record]) -> None:
         for record in batch:
-            self._read_to[topic] = max(self._read_to[topic], record.offset + 1)
+            self._read_to[topic] = record.offset + 1
             if record.key != KEY:
                 continue
             event = _event(topic, record.value or b"")

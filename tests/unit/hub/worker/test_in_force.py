@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from hub import failpoints
+from hub.errors import FatalError
 from hub.event_log import Outgoing, Record
+from hub.outputs import Derive
 from hub.partitioner import partition_of
 from hub.rules.history import KEY
+from hub.worker.in_force import in_force
 from schemas.catalog import COMMANDS as TYPES
 from schemas.event import Event, derived_id
 from schemas.topics import COMMANDS, EVENTS
@@ -456,3 +459,47 @@ def test_a_log_that_lost_an_announcement_is_told_again(stage: Stage) -> None:
     stage.append(deals(0, 2))
     again.fold()
     assert len(asked(stage, "more")) == 2
+
+
+def test_who_is_late_with_a_word_about_a_partition_is_overruled(stage: Stage) -> None:
+    """A worker that slept says what judges a partition that another has by now, and has folded on."""
+    home = stage.home(won=TASK % "a")
+    stage.worker(home)
+    stage.home(more=TASK % "b")
+    worker = stage.worker(home)
+    old, new = stage.history().announcements()
+    stage.append(deals())
+    worker.fold()
+    late = [in_force(p, 1, old.sets, None, None, {}, AT) for p in range(12)]
+    stage.log.writer().append([Derive(word).record() for word in late])
+    worker.look()
+    stage.append(deals(100))
+    worker.fold()
+    stage.relay()
+    for partition in range(12):
+        spans = stage.history().spans(partition)
+        assert all(span.sets == new.sets for span in spans), f"{partition}: {spans}"
+    before = asked(stage)
+    stage.forget()
+    stage.worker(home).fold()
+    assert asked(stage) == before
+
+
+def test_news_of_rules_go_on_when_their_topic_was_made_anew(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = stage.home(won=TASK % "a")
+    worker = stage.worker(home)
+
+    class Gone:
+        def read(self, limit: int, timeout: float) -> list[Record]:
+            raise FatalError("HUB-E2105", topic=COMMANDS.name, partition=0, reason="out of range")
+
+        def close(self) -> None:
+            pass
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.log, "reader", lambda *_, **_more: Gone())
+        worker.look()
+    stage.home(more=TASK % "b")
+    stage.worker(home, ())
+    worker.look()
+    assert worker.judged.target.sets == stage.history().announcements()[-1].sets

@@ -77,8 +77,6 @@ def test_a_second_ctrl_c_ends_a_stop_that_hangs(hub: PipedHub) -> None:
     hub.process.send_signal(signal.SIGINT)
     time.sleep(1.5)
     assert hub.process.poll() is None
-    began = time.monotonic()
     hub.process.send_signal(signal.SIGINT)
-    assert hub.process.wait(10) == 130
-    assert time.monotonic() - began < 5
+    assert hub.process.wait(10) == 130  # the stop itself would wait for 20 s
     until(lambda: not any(map(is_running, found.values())), 5, "its programs have ended")

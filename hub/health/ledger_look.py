@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from hub.health.facts import Queue, StreamFact
 from hub.ledger import cursors, parked
-from hub.ledger.commands import commands
+from hub.ledger.commands import commands, in_flight
 from hub.ledger.commands import instances as waiting_instances
 from hub.ledger.commands import ready as ready_commands
 from hub.ledger.halts import halted
@@ -46,7 +46,7 @@ class LedgerLook:
 def look(conn: Connection, now: datetime, intervals: Mapping[str, float]) -> LedgerLook:
     """Look; `intervals` are seconds between polls by connected instance. Reads by indexes, however much history there is."""
     return LedgerLook(
-        queues=(*_relay(conn), *_held(conn, now), *_calls(conn, now)),
+        queues=(*_relay(conn), *_held(conn), *_calls(conn, now)),
         streams=tuple(_streams(conn, intervals)),
         instances={name: instance_state(conn, name) for name in intervals},
         halted=tuple(halted(conn)),
@@ -66,13 +66,13 @@ def _relay(conn: Connection) -> Iterator[Queue]:
         yield Queue("relay", "", count, oldest, str(front[0].id), Counter(row.type for row in front))
 
 
-def _held(conn: Connection, now: datetime) -> Iterator[Queue]:
-    """Events that wait for their case, and should have it by now."""
-    overdue = and_(outbox.c.case_id.is_(None), outbox.c.held_until < stamp(now))
-    found = select(func.count(), func.min(outbox.c.held_until), func.min(outbox.c.id)).where(overdue)
-    count, oldest, first = conn.execute(found).one()
-    if count:
-        yield Queue("held", "", count, moment(oldest), str(first))
+def _held(conn: Connection) -> Iterator[Queue]:
+    """News that wait for the record of a call, where no call is under way any more that may have made their object."""
+    columns = (outbox.c.id, outbox.c.instance, outbox.c.held_until)
+    front = conn.execute(select(*columns).where(outbox.c.case_id.is_(None)).order_by(outbox.c.id).limit(FRONT)).all()
+    free = [row for row in front if not in_flight(conn, row.instance, accepted_by=row.held_until)]
+    if free:
+        yield Queue("held", "", len(free), moment(min(row.held_until for row in free)), str(free[0].id))
 
 
 def _calls(conn: Connection, now: datetime) -> Iterator[Queue]:

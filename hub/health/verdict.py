@@ -147,6 +147,8 @@ def _late(
         for type_, count in queue.types.items():
             types[type_] = types.get(type_, 0) + count
     state = State.STALLED if any(_stands(queue, limits, still) for queue in late) else State.DEGRADED
+    if stage == "held" and state is State.DEGRADED:
+        return  # held for a call of another system, which has ended just now
     oldest = max(queue.age(facts.at) for queue in late)
     where = [queue.where for queue in late]
     count = sum(queue.count for queue in queues)

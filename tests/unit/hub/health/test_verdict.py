@@ -38,7 +38,8 @@ def test_each_stage_is_judged_by_its_oldest(stage: Stage) -> None:
     assert judge(Facts(NOW, queues=(queue(stage, LIMITS.oldest),)), LIMITS, {}).state is State.OK
     late = Facts(NOW, queues=(queue(stage, LIMITS.oldest + 1),))
     assert judge(late, LIMITS, {(stage, "3"): 60.0}).state is State.STALLED
-    assert judge(late, LIMITS, {(stage, "3"): 0.5}).state is State.DEGRADED
+    moving = State.OK if stage == "held" else State.DEGRADED
+    assert judge(late, LIMITS, {(stage, "3"): 0.5}).state is moving
     for still in (60.0, 0.5):
         for language in LANGUAGES:
             assert sentence(judge(late, LIMITS, {(stage, "3"): still}), language)

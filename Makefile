@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 STAMP := .venv/.installed
+# People see what is fetched, with its size, and how far it is; a robot's log stays short.
+QUIET := $(if $(CI),--quiet)
+STEP = echo "· $$(grep -c '==' requirements.lock) packages, once, a minute or two 首次安装依赖包，约一两分钟"
 
 .PHONY: install demo test check bench faults lock clean
 
@@ -12,11 +15,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed 需要 Python 3.11 以上: make PYTHON=python3.12 install"; exit 1; }
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(STEP)
+	$(UV) pip install $(QUIET) --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 else
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(STEP)
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 endif
 # Containers often set PYTHONDONTWRITEBYTECODE: without this, every start of every program there would compile all that it imports.

@@ -109,7 +109,7 @@ def find(conn: Connection, ref: str) -> list[Found]:
     exact = _exact(conn, ref)
     if exact is not None:
         return [exact]
-    return _bare(conn, ref) or (_started(conn, ref) if len(ref) >= SHORTEST else [])
+    return _bare(conn, ref) or starting_with(conn, ref)
 
 
 def _exact(conn: Connection, ref: str) -> Found | None:
@@ -138,8 +138,10 @@ def _bare(conn: Connection, ref: str) -> list[Found]:
     return [Found(name, found[name]) for name in sorted(found)]
 
 
-def _started(conn: Connection, start: str) -> list[Found]:
-    """Events and commands whose id starts so."""
+def starting_with(conn: Connection, start: str) -> list[Found]:
+    """Events and commands whose id starts so; none for a start that is too short to mean one."""
+    if len(start) < SHORTEST:
+        return []
     of_events = select(outbox_table.c.event_id, outbox_table.c.case_id).where(
         outbox_table.c.event_id.startswith(start, autoescape=True), outbox_table.c.case_id.is_not(None)
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli.as_typed import program
 from hub.cli.init import write_env
 from hub.cli.terminal import Exit, JsonOption, answer, say, text
 from hub.errors import FatalError, RetryableError
@@ -97,7 +98,13 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     from hub.embedded_kafka import ports
 
     wanted = int(os.environ.get("HUB_WEB_PORT", WEB_PORT))
-    web = {"HUB_WEB_PORT": str(ports.any_free([wanted])), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
+    port = ports.any_free([wanted])
+    if port != wanted:
+        taken = text(
+            "  ! 端口 {} 已被占用（{}），看板改用 {}", "  ! port {} is taken ({}); the boards are at {} instead"
+        )
+        say(taken.format(wanted, ports.occupant(wanted), port))
+    web = {"HUB_WEB_PORT": str(port), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
     none = dict.fromkeys(("HUB_KAFKA", "HUB_LEDGER", "HUB_BOARDS"), "")  # those of a hub that is no demo
     return {**account(settings), **web, **none}
 
@@ -172,10 +179,11 @@ def _play(ask: Ask) -> None:
     """Win a deal every few seconds, until a signal ends it."""
     say(
         text(
-            "  下一步：打开看板，点“为什么？”；在 Tryton 里赢单的是销售王芳。另开一个终端可试：hub status --home .hub/demo",
+            "  下一步：打开看板，点“为什么？”；在 Tryton 里赢单的是销售王芳。另开一个终端可试：",
             "  next: open the board, press “Why”; it is the salesperson Wang Fang who wins deals in Tryton. "
-            "In another terminal: hub status --home .hub/demo",
+            "In another terminal: ",
         )
+        + f"{program()} status --home .hub/demo"
     )
     for number, (name, customer, amount) in enumerate(itertools.cycle(DEALS)):
         round_ = number // len(DEALS)

@@ -88,6 +88,7 @@ def show(
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
+    event_id = whole_id(hub, event_id)
     found = _of_ledger(hub, event_id)
     places, coverage = _of_log(hub, event_id)
     event = found or next((at.event.model_dump(exclude_none=True) for at in places if at.event is not None), None)
@@ -108,6 +109,21 @@ def show(
         say(text("  （接力没有在运行，没有查看日志）", "  (the hub is not running: the log was not looked at)"))
     else:
         say(text("  （读了 {read} 条，共 {total} 条）", "  (read {read} of {total} events)").format_map(coverage))
+
+
+def whole_id(hub: RunningHub, start: str) -> str:
+    """The id of the event that a person means by it or by its start, as `hub why` prints it; raises RejectedError for several."""
+    from hub.ledger import outbox
+    from hub.story import starting_with
+
+    start = start.strip("[]")
+    with hub.look() as conn:
+        if conn is None or outbox.find(conn, start) is not None:
+            return start
+        found = [each.ref for each in starting_with(conn, start) if outbox.find(conn, each.ref) is not None]
+    if len(found) > 1:
+        raise RejectedError("HUB-E6207", ref=start, candidates=", ".join(found))
+    return found[0] if found else start
 
 
 def _of_ledger(hub: RunningHub, event_id: str) -> dict[str, Any] | None:

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from hub.cli.printable import MOST_OF_A_FACT, cut
+from hub.cli.times import shown
 from hub.errors import HubError
 from hub.event_log import EventLog
-from schemas.event import Event, moment
+from schemas.event import Event
 from schemas.topics import EVENTS
 
 LINES: dict[str, tuple[str, str]] = {
@@ -61,8 +62,8 @@ def _said(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def local(stamp: str) -> str:
-    """The time of day where the terminal is."""
-    return moment(stamp).astimezone().strftime("%H:%M:%S")
+    """The time of day by the home's clock."""
+    return shown(stamp, "%H:%M:%S")
 
 
 class FactLines:

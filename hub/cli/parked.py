@@ -27,7 +27,17 @@ Several = Annotated[list[str] | None, typer.Argument(help="编号或 id · numbe
 By = Annotated[str, typer.Option("--by", help="谁 · who does it", show_default="系统用户 · the system's user")]
 Reason = Annotated[str | None, typer.Option("--reason", help="为什么 · why; it is kept in the log")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="不再询问 · without asking")]
-Kind = Annotated[str | None, typer.Option("--kind", help="event, command, delivery")]
+KINDS = ("event", "command", "delivery")
+
+
+def _kind(value: str | None) -> str | None:
+    """One of the kinds that there are: of any other nothing could ever be parked."""
+    if value is not None and value not in KINDS:
+        raise typer.BadParameter(f"{value}: {', '.join(KINDS)}")
+    return value
+
+
+Kind = Annotated[str | None, typer.Option("--kind", help=", ".join(KINDS), callback=_kind)]
 Code = Annotated[str | None, typer.Option("--code", help="HUB-E…")]
 Rule = Annotated[str | None, typer.Option("--rule", help="规则 · the rule")]
 Connector = Annotated[str | None, typer.Option("--connector", help="连接 · the connected system")]

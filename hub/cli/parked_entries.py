@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.cli.as_typed import runnable
 from hub.cli.terminal import speech, text
+from hub.cli.times import shown
 from hub.errors import HubError, texts
 
 if TYPE_CHECKING:
@@ -121,7 +122,5 @@ def lines(entries: Sequence[Mapping[str, Any]], limit: int) -> Iterator[str]:
 
 
 def local(stamp: str) -> str:
-    """A moment as the terminal's clock has it."""
-    from schemas.event import moment
-
-    return moment(stamp).astimezone().strftime("%m-%d %H:%M:%S")
+    """A moment as the home's clock has it."""
+    return shown(stamp, "%m-%d %H:%M:%S")

@@ -126,11 +126,13 @@ def dry_run(
 
 def _past(home: Home, event_id: str) -> list[Tried]:
     """An event of the ledger, tried on its case as it was before it."""
+    from hub.cli.events import whole_id
     from hub.cli.running_hub import RunningHub
     from hub.ledger import outbox
     from hub.rules.what_if import folded, try_events
     from schemas.event import Event
 
+    event_id = whole_id(RunningHub(home), event_id)
     with RunningHub(home).look() as conn:
         row = outbox.find(conn, event_id) if conn is not None else None
         if conn is None or row is None:

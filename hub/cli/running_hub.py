@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hub.cli.times import use_clock_of
 from hub.errors import FatalError, HubError
 from hub.home import Home
 from hub.ledger.looking import look_at as look_at  # also for whoever has it from here
@@ -30,7 +31,9 @@ class RunningHub:
     @classmethod
     def of(cls, path: Path) -> RunningHub:
         """The hub of the home at `path`; raises FatalError when that is none."""
-        return cls(Home.load(path))
+        home = Home.load(path)
+        use_clock_of(home.config.timezone)
+        return cls(home)
 
     @functools.cached_property
     def notes(self) -> Mapping[str, Any]:

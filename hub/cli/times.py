@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from hub.errors import RejectedError
 
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+_clock: list[ZoneInfo] = []
+
+
+def use_clock_of(zone: str) -> None:
+    """Show times by this zone from now on: the home's, as its pages and due dates have it."""
+    _clock[:] = [ZoneInfo(zone)]
+
+
+def shown(stamp: str, form: str) -> str:
+    """A moment as the home's clock has it, else this machine's."""
+    from schemas.event import moment
+
+    return moment(stamp).astimezone(_clock[0] if _clock else None).strftime(form)
 
 
 def time_of(text: str) -> str:

@@ -14,6 +14,7 @@ import typer
 from hub.cli.as_typed import runnable
 from hub.cli.stopping import Stopping, ToldToStop
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, say_no_more, text, warn
+from hub.cli.times import use_clock_of
 from hub.errors import FatalError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None
 
     def follow() -> None:
         home = supervisor.home
+        use_clock_of(home.config.timezone)
         lines.append(FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact))
 
     teller.at_topics = follow  # before any program runs: no fact comes before the tail begins

@@ -394,3 +394,8 @@ def test_a_ledger_of_an_older_hub_is_looked_at_all_the_same(home: Path, hub: Hub
     assert hub("parked", "--refused", "--home", home, "--json").json["counts"] == []
     assert hub("parked", "list", "--refused", "--home", home, "--json").json == []
     assert hub("status", "--home", home, "--json").json["refused"] == []
+
+
+def test_a_kind_that_there_is_not_is_refused(home: Path, hub: Hub) -> None:
+    for words in (("parked",), ("parked", "list")):
+        assert hub(*words, "--kind", "bogus", "--home", home).code == 2

@@ -165,7 +165,7 @@ def test_the_tail_begins_before_the_first_fact() -> None:
 
     class Started(Supervisor):
         def __init__(self) -> None:
-            config, people = SimpleNamespace(language="en"), SimpleNamespace(names={})
+            config, people = SimpleNamespace(language="en", timezone="UTC"), SimpleNamespace(names={})
             self.home = cast("Any", SimpleNamespace(config=config, people=people))
 
         def log(self) -> Any:

@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 QUIET := $(if $(CI),--quiet)
 STEP = echo "· $$(grep -c '==' requirements.lock) packages, once, a minute or two 首次安装依赖包，约一两分钟"
 
-.PHONY: install demo test check bench faults lock clean
+.PHONY: install demo test check audit sbom bench faults lock clean
 
 install: $(STAMP)
 
@@ -43,6 +43,13 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+# Known flaws in what is locked (needs the network), and a bill of materials: make sbom F=sbom.json
+audit: install
+	$(BIN)/python .ci/dependencies.py audit
+
+sbom: install
+	$(BIN)/python .ci/dependencies.py sbom $(or $(F),sbom.json)
 
 bench: install
 	$(BIN)/python -m tests.bench $(B)

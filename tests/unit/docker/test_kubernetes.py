@@ -70,6 +70,8 @@ def test_only_signed_pushes_come_in_from_outside() -> None:
     assert paths == ["/webhooks/"]
     [policy] = [one for one in OBJECTS if one["kind"] == "NetworkPolicy"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "pushes"}]}]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {53, 443, 5432, 9092}
 
 
 def test_the_gateway_passes_pushes_only_on_the_port_that_is_open() -> None:

@@ -40,15 +40,17 @@ from hub.cli.terminal import (
     unforeseen,
     warn,
 )
+from hub.cli.words import AnyPlace, in_language
 from hub.errors import FatalError, HubError
 
 app = typer.Typer(
     name="hub",
+    cls=AnyPlace,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="接力 Baton：赢单之后，活就传下去 · a deal is won, the work is passed on",
+    help="接力 Baton：赢单之后，活就传下去 · Baton: a deal is won, the work is passed on",
 )
 for group in (
     init,
@@ -95,7 +97,7 @@ def run() -> None:
     begin()
     any_encoding()
     try:
-        app()
+        in_language(typer.main.get_command(app))(prog_name="hub")
     except HubError as error:
         sys.exit(fail(error, json="--json" in sys.argv))
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from hub.errors import HubError
 from hub.file_limit import raise_file_limit
 from hub.garbage import collect_seldom
 from hub.heartbeat import Heart
-from hub.home import RULES_HISTORY, Home
+from hub.home import RULES_HISTORY, RULES_TOLD, Home
 from hub.kafka_log import KafkaLog
 from hub.logs import configure
 from hub.ready import say_ready
@@ -68,7 +68,7 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     writer = events.gathering_writer()
     history = await asyncio.to_thread(RuleHistory, events, home.data / RULES_HISTORY)
     book = RuleBook(history.history, home.environ)
-    news = RuleNews(store, history, book, events, writer, home.data / "rules-told.json")
+    news = RuleNews(store, history, book, events, writer, home.data / RULES_TOLD)
     judged = await asyncio.to_thread(news.begin)
     processor = Processor(events, judged, writer, lambda: say_ready(home.data, "worker"), history.catch_up)
     instance = f"hub-{home.name}-{copy}"

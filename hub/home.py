@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hub.rules.working_time import WorkingTime
 
 CONFIG = "hub.yaml"
+RULES_TOLD = "rules-told.json"
+"""In the data folder: which rules the worker has announced last. To be forgotten with a log that may lack the announcement."""
 RULES_HISTORY = "rules-history.json"
 """In the data folder: what the worker has read of the rules' history."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

@@ -24,7 +24,7 @@ from hub.repair import folded_places
 from hub.sequences import Place, with_number
 from hub.stores import Ends, Survey
 from schemas.event import stamp
-from schemas.topics import COMMANDS, EVENTS
+from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 
 READER = "executor"
 AT_ONCE = 2000
@@ -58,8 +58,11 @@ class Plan:
         return self == Plan()
 
 
-def plan(log: EventLog, conn: Connection | None, found: Survey) -> Plan:
-    """Judge by the survey, by how far the processor has folded, and by how far requests were read."""
+def plan(log: EventLog, conn: Connection | None, found: Survey, *, running: bool = False) -> Plan:
+    """Judge by the survey, by how far the processor has folded, and by how far requests were read.
+
+    While the hub is running, its relay sends a tail again that the log lacks, and nobody has read that.
+    """
     folded = folded_places(log)
     ends = log.ends(EVENTS.name)  # after it: what is folded meanwhile is no more than there is
     kind = found.match.kind if found.match is not None else "same"
@@ -67,9 +70,9 @@ def plan(log: EventLog, conn: Connection | None, found: Survey) -> Plan:
     name = found.match.outbox if found.match is not None else None
     ahead = {p for p, place in folded.items() if place.next_offset > ends.get(p, 0)}
     gone = {**_folded_and_gone(folded, name, given, ahead), **found.gone}
-    is_cut = kind in ("lost", "behind")
+    is_cut = kind == "lost" or (kind == "behind" and not running)
     return Plan(
-        publish=found.match.missing if found.match is not None else 0,
+        publish=found.match.missing if found.match is not None and is_cut else 0,
         gone=gone,
         state=bool(ahead) or (kind == "lost" and bool(folded)),
         boards=is_cut or found.boards_ahead or found.boards_foreign or bool(gone),
@@ -100,13 +103,23 @@ def prepare(conn: Connection, log: EventLog, wanted: Plan, now: datetime) -> Non
     if wanted.doubt:
         identity.note(conn, identity.DOUBT, stamp(now))
     if wanted.boards:
-        identity.note_cut(conn)
+        identity.note_cut(conn, dict.fromkeys(range(PARTITIONS), 0))
 
 
 def settle(conn: Connection, log: EventLog) -> None:
     """Note that this is the ledger's log. To be done last: until then a repair that was broken off goes on."""
     identity.note(conn, identity.LOG, log.identity(EVENTS.name))
     identity.note(conn, identity.COMMANDS_LOG, log.identity(COMMANDS.name))
+
+
+def say_judged(log: EventLog, writer: Writer) -> None:
+    """Let a log that was published anew not be taken for a new hub's, whose rules would judge it from its first event.
+
+    A word that settles nothing: with neither state nor requests there, nobody could know that rules have judged the events.
+    """
+    if not any(log.ends(COMMANDS.name).values()):
+        word = b'{"record":"settled","ref":"recovery","state":"done"}'
+        _append(writer, [Outgoing(COMMANDS.name, b"recovery", word, 0)])
 
 
 def publish(log: EventLog, ledger: Ledger, progress: Progress = lambda done, total: None) -> int:
@@ -122,6 +135,7 @@ def publish(log: EventLog, ledger: Ledger, progress: Progress = lambda done, tot
         return 0
     writer, done = log.writer(), 0
     try:
+        say_judged(log, writer)
         for records in _missing(ledger.engine, ledger.outbox_id, above):
             _append(writer, records)
             done += len(records)

@@ -6,7 +6,7 @@ The ledger says which log is the hub's: it refuses a wrong one, and notes when t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +14,7 @@ import structlog
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog
 from hub.ledger import identity
+from hub.ledger.identity import MOST_CUTS, Cut
 from hub.ledger.ledger import Ledger
 from hub.projection import Projection
 from projections.store import BoardStore
@@ -29,11 +30,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class History:
-    """A log by its identity, the outbox that writes to it, and the mark of the last time that it was found cut; "" for none."""
+    """A log by its identity, the outbox that writes to it, and the times that it was found cut."""
 
     log: str
     outbox: str
-    cut: str = ""
+    cuts: Sequence[Cut] = ()
+
+    @property
+    def cut(self) -> str:
+        """The mark of the last one; "" for none."""
+        return self.cuts[-1].mark if self.cuts else ""
 
     def as_value(self) -> dict[str, str]:
         """As the store keeps it."""
@@ -44,8 +50,8 @@ def settled(ledger: Ledger) -> History | None:
     """What the ledger knows of its log; None before it has settled on one."""
     with ledger.reading() as conn:
         name = identity.known(conn, identity.LOG)
-        cut, outbox = identity.known(conn, identity.CUT), identity.known(conn, "outbox")
-    return None if name is None else History(name, outbox or "", cut or "")
+        cuts, outbox = identity.cuts(conn), identity.known(conn, "outbox")
+    return None if name is None else History(name, outbox or "", cuts)
 
 
 def recognise(
@@ -74,7 +80,7 @@ def recognise(
 
 
 def _begin(store: BoardStore, noted: dict[str, str], known: History, projections: list[Projection]) -> None:
-    if is_another(noted, known):
+    if is_another(noted, known, store.lasts(known.outbox)):
         if noted["log"] != known.log and noted["outbox"] != known.outbox:
             raise FatalError("HUB-E5105", outbox=noted["outbox"], known=noted["log"], seen=known.log)
         log.warning("boards.begin_anew", known=noted["log"], seen=known.log)
@@ -83,11 +89,23 @@ def _begin(store: BoardStore, noted: dict[str, str], known: History, projections
         store.note_history(known.as_value())
 
 
-def is_another(noted: dict[str, str], known: History) -> bool:
-    """Whether what was read of the noted log tells nothing of the one that is known."""
-    if not noted:
-        return False
-    return noted["log"] != known.log or (known.cut not in ("", noted["cut"]))
+def is_another(noted: Mapping[str, str], known: History, lasts: Mapping[int, int]) -> bool:
+    """Whether what was read of the noted log tells nothing of the one that is known.
+
+    `lasts`: partition → the last sequence that was folded. Who has read no further than a cut can go on.
+    """
+    if not noted or noted["log"] != known.log:
+        return bool(noted)
+    since = _since(noted["cut"], known.cuts)
+    return since is None or any(lasts.get(p, 0) > last for cut in since for p, last in cut.tails.items())
+
+
+def _since(mark: str, cuts: Sequence[Cut]) -> Sequence[Cut] | None:
+    """The cuts behind the one with this mark; None when they are no longer all known. A new ledger knows of none."""
+    marks = [cut.mark for cut in cuts]
+    if mark in marks:
+        return cuts[marks.index(mark) + 1 :]
+    return cuts if not cuts or (not mark and len(cuts) < MOST_CUTS) else None
 
 
 def watch(
@@ -101,7 +119,7 @@ def watch(
             continue
         if known is None or noted == known.as_value():
             continue
-        if is_another(noted, known):
+        if is_another(noted, known, store.lasts(known.outbox)):
             changed()
             return
         store.note_history(known.as_value())

@@ -154,6 +154,14 @@ class BoardStore:
         with self.reading() as conn:
             return {row.name: row.value for row in conn.execute(select(histories))}
 
+    def lasts(self, outbox: str) -> dict[int, int]:
+        """Partition → the last sequence of an outbox that any board has folded."""
+        found: dict[int, int] = {}
+        with self.reading() as conn:
+            for row in conn.execute(select(positions.c.partition, positions.c.sequences)):
+                found[row.partition] = max(found.get(row.partition, 0), int(row.sequences.get(outbox, 0)))
+        return found
+
     def note_history(self, told: Mapping[str, str]) -> None:
         """Note which log the boards are folded from."""
         with self.writing() as conn:

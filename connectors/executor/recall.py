@@ -164,7 +164,7 @@ def settle_log(conn: Connection, found: Match, commands_log: str, starts: Mappin
     for partition, (last, published) in found.lacking.items():
         outbox.send_again(conn, partition, last, published)
     if found.lacking:
-        identity.note_cut(conn)
+        identity.note_cut(conn, {partition: last for partition, (last, _) in found.lacking.items()})
     if found.lacking or identity.known(conn, identity.COMMANDS_LOG) not in (None, commands_log):
         positions.restart(conn, READER, COMMANDS.name, starts)
     for name, value in ((identity.LOG, found.seen), (identity.COMMANDS_LOG, commands_log)):

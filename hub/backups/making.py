@@ -57,7 +57,7 @@ def _begun(home: Home, log: EventLog, folder: Path, now: datetime) -> Manifest:
 
 def _cut(home: Home) -> str:
     with look_at(home.ledger_url, "identity") as conn:
-        return (identity.known(conn, identity.CUT) if conn is not None else None) or ""
+        return next((cut.mark for cut in reversed(identity.cuts(conn))), "") if conn is not None else ""
 
 
 def _add_log(log: EventLog, folder: Path, known: Manifest, progress: Progress) -> None:

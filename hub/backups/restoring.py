@@ -13,7 +13,7 @@ from hub.backups.manifest import Manifest
 from hub.errors import FatalError, RejectedError
 from hub.event_log import EventLog, Outgoing
 from hub.ledger.ledger import Ledger
-from hub.recovery import PATIENCE, Plan, prepare, publish, settle
+from hub.recovery import PATIENCE, Plan, prepare, publish, say_judged, settle
 from schemas.topics import EVENTS
 
 AT_ONCE = 2000
@@ -82,6 +82,7 @@ def restore(
 def _append(found: Manifest, folder: Path, log: EventLog, progress: Progress) -> None:
     writer, done = log.writer(), 0
     try:
+        say_judged(log, writer)
         for segment in sorted(found.segments, key=lambda each: (each.partition, each.first)):
             records = [
                 Outgoing(EVENTS.name, key or b"", value, segment.partition)

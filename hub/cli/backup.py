@@ -14,6 +14,7 @@ import typer
 from hub.cli.progress import bar
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
 from hub.errors import FatalError
+from hub.home import RULES_TOLD
 
 if TYPE_CHECKING:
     from hub.backups.manifest import Manifest
@@ -109,6 +110,7 @@ def restore(
         aside = _make_room(hub, found, replace=replace)
         with opened_log(hub) as log:
             events = restoring.restore(found, folder, log, hub.home.ledger_url, datetime.now(UTC), shown.show)
+            (hub.home.data / RULES_TOLD).unlink(missing_ok=True)
             _forget_folds(hub, log)
             empty_boards(hub, log)
     told = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hub.cli.progress import bar
 from hub.cli.terminal import text
 from hub.errors import FatalError
+from hub.home import RULES_TOLD
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
@@ -47,7 +48,7 @@ def recovered(hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dr
     found = survey(log, hub.home.ledger_url, hub.home.boards_url)
     kind = found.match.kind if found.match is not None else "new"
     with look_at(hub.home.ledger_url, "outbox") as conn:
-        wanted = plan(log, conn, found)
+        wanted = plan(log, conn, found, running=hub.runs)
     if dry_run or (wanted.is_empty and kind != "foreign"):
         return Recovered(kind, wanted)
     _refuse(hub, found, wanted, reason)
@@ -79,6 +80,8 @@ def _done(hub: RunningHub, log: EventLog, wanted: Plan, by: str, reason: str | N
     from hub.worker.forgetting import forget
 
     now = datetime.now(UTC)
+    if wanted.publish or wanted.gone:
+        (hub.home.data / RULES_TOLD).unlink(missing_ok=True)
     with hub.ledger() as ledger:
         ledger.writer.run(lambda conn: prepare(conn, log, wanted, now))
         if wanted.boards:

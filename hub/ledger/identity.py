@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, Table, Text, select
 
 from hub.ledger.dialect import insert_new, put
 from hub.ledger.metadata import metadata
 
-LOG, COMMANDS_LOG, CUT = "log", "log.commands", "log.cut"
-"""The log that this ledger belongs to (`EventLog.identity` of `hub.events`), that of `hub.commands`, and a mark of the last time
-that the log was found cut."""
+LOG, COMMANDS_LOG, CUTS = "log", "log.commands", "log.cuts"
+"""The log that this ledger belongs to (`EventLog.identity` of `hub.events`), that of `hub.commands`, and when it was found cut."""
+MOST_CUTS = 20
+"""Cuts that are remembered."""
 DOUBT = "doubt"
 """A moment: what is asked for by events from before it may have been done by a ledger that is gone."""
 
 identity = Table("identity", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+
+class Cut(NamedTuple):
+    """A time that the log was found cut, by a mark, and partition → the last sequence that was left."""
+
+    mark: str
+    tails: Mapping[int, int]
 
 
 def is_another_history(conn: Connection) -> bool:
@@ -46,9 +57,19 @@ def note(conn: Connection, name: str, value: str) -> None:
     put(conn, identity, [{"name": name, "value": value}], "name")
 
 
-def note_cut(conn: Connection) -> None:
-    """Note that the log was found to be older than what was read of it: offsets mean other records now."""
-    note(conn, CUT, secrets.token_hex(4))
+def note_cut(conn: Connection, tails: Mapping[int, int]) -> None:
+    """Note that the log was found to end at these sequences (partition → sequence), and not where it did once.
+
+    Offsets behind them mean other records now.
+    """
+    told = [*json.loads(known(conn, CUTS) or "[]"), [secrets.token_hex(4), {str(p): last for p, last in tails.items()}]]
+    note(conn, CUTS, json.dumps(told[-MOST_CUTS:]))
+
+
+def cuts(conn: Connection) -> list[Cut]:
+    """The newest of them, oldest first."""
+    told = json.loads(known(conn, CUTS) or "[]")
+    return [Cut(mark, {int(partition): last for partition, last in tails.items()}) for mark, tails in told]
 
 
 def outbox_id(conn: Connection) -> str:

@@ -12,17 +12,19 @@ from connectors.executor.recall import Recall
 from hub.clock import SystemClock
 from hub.errors import FatalError
 from hub.ledger import commands, identity, outbox
+from hub.ledger.identity import Cut
 from hub.ledger.ledger import Ledger
 from hub.log_match import Known, match
 from hub.memory_log import MemoryLog
 from hub.stores import boards_know, survey
+from projections.folding import Place
 from projections.history import History, recognise, settled, watch
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
 from projections.run import Runner
-from projections.store import BoardStore
+from projections.store import BoardStore, write_places
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
-from tests.board_events import Deal, Relay
+from tests.board_events import Deal, Relay, eventually
 from tests.contract.test_recall import asked, empty, ids_by_number, record, relayed
 from tests.executor_bench import Bench
 
@@ -162,11 +164,13 @@ def known(store: BoardStore, relay: Relay, history: History | None) -> None:
 def test_boards_begin_anew_when_the_ledger_knows_another_log_or_another_cut_of_it(url: str) -> None:
     store = BoardStore(url)
     store.prepare()
+    cuts: list[Cut] = []
     for cut, deals in (("", (1, 2)), ("a1", (1,)), ("b2", (3,))):
+        cuts += [Cut(cut, dict.fromkeys(range(PARTITIONS), 0))] if cut else []
         relay = Relay(MemoryLog(name="ours" if cut != "b2" else "another"))
         for number in deals:
             relay.send(Deal(number).story())
-        known(store, relay, History(relay.log.identity(EVENTS.name), relay.outbox, cut))
+        known(store, relay, History(relay.log.identity(EVENTS.name), relay.outbox, tuple(cuts)))
         for projection in PROJECTIONS.values():
             assert rebuild(relay.log, store, projection, verify=True).equal
         assert store.history()["cut"] == cut
@@ -210,7 +214,12 @@ def test_boards_wait_until_the_ledger_has_settled_on_the_log(ledger: Ledger, url
     ended = threading.Event()
     watching = threading.Thread(target=watch, args=(store, lambda: settled(ledger), ended.set, stop), daemon=True)
     watching.start()
-    ledger.writer.run(identity.note_cut)
+    ledger.writer.run(lambda conn: identity.note_cut(conn, {3: 0}))
+    eventually(lambda: store.history()["cut"] != "")
+    assert not ended.is_set()
+    with store.writing() as conn:
+        write_places(conn, "tasks", {3: Place(7, {ledger.outbox_id: 5})})
+    ledger.writer.run(lambda conn: identity.note_cut(conn, {3: 4}))
     assert ended.wait(20)
     store.close()
 
@@ -249,6 +258,6 @@ def test_commands_of_a_ledger_that_stays_are_left_alone(url: str) -> None:
         bench.until_states("DONE", mine)
     with bench.ledger.reading() as conn:
         assert commands.states(conn) == {"DONE": 1}
-        assert identity.known(conn, identity.CUT) is None
+        assert identity.cuts(conn) == []
     assert len(system.sent) == 1
     bench.ledger.close()

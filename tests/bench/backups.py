@@ -14,7 +14,7 @@ import orjson
 
 from hub.backups import restoring
 from hub.backups.making import back_up
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.embedded_kafka import EmbeddedKafka
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger import outbox
@@ -23,6 +23,7 @@ from hub.recovery import publish
 from hub.topics import ensure_topics
 from schemas.topics import PARTITIONS
 from tests.events import AT, won
+from tests.kafka_fixture import client_of, embedded
 
 AT_ONCE = 5000
 T = TypeVar("T")
@@ -64,8 +65,8 @@ def main(events: int) -> dict[str, Any]:
         url = f"sqlite:///{folder}/ledger.sqlite"
         home = Home.load(folder / "home", {"HUB_LEDGER": url})
         ledger = filled(url, events)
-        broker = EmbeddedKafka(BrokerPlan(folder / "kafka", port=0))
-        other = EmbeddedKafka(BrokerPlan(folder / "kafka-2", port=0))
+        broker = embedded(folder / "kafka")
+        other = embedded(folder / "kafka-2")
         try:
             log = _log(broker)
             timed("publish again", lambda: publish(log, ledger), events, told)
@@ -92,7 +93,7 @@ def main(events: int) -> dict[str, Any]:
 
 
 def _log(broker: EmbeddedKafka) -> KafkaLog:
-    client = {"bootstrap.servers": broker.start()}
+    client = client_of(broker.start())
     ensure_topics(client, replication=1)
     return KafkaLog(client)
 

@@ -27,9 +27,11 @@ SIGNED: Mapping[str, frozenset[str]] = {
 }
 """Headers that a scheme signs. All others anybody could have changed on the way."""
 PREFIX = "whsec_"
-_ID = re.compile(r"[!-\-/-~]{1,200}", re.ASCII)
-"""No dot: what is signed is `id.timestamp.body`, and a dot in the id would let one signature stand for two pushes."""
+_ID = re.compile(r"[!-~]{1,200}", re.ASCII)
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
+_SHIFTED = re.compile(rb"[0-9]{1,12}\.")
+"""How a body begins that has taken in the timestamp of another push: what is signed is `id.timestamp.body`, and ids may hold dots.
+JSON that a mapping reads is an object, so no honest body begins so."""
 _SIGNATURES = re.compile(r"v[0-9a-z]{1,4},[A-Za-z0-9+/]+={0,2}(?: v[0-9a-z]{1,4},[A-Za-z0-9+/]+={0,2})*", re.ASCII)
 
 
@@ -74,7 +76,7 @@ def _standard(keys: Sequence[bytes], delivery: Delivery) -> bool:
     id_ = _ID.fullmatch(delivery.headers.get("webhook-id", ""))
     timestamp = _TIMESTAMP.fullmatch(delivery.headers.get("webhook-timestamp", ""))
     signatures = _SIGNATURES.fullmatch(delivery.headers.get("webhook-signature", ""))
-    if id_ is None or timestamp is None or signatures is None:
+    if id_ is None or timestamp is None or signatures is None or _SHIFTED.match(delivery.body):
         return False
     if abs(delivery.received.timestamp() - int(timestamp[0])) > TOLERANCE_S:
         return False

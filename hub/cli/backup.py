@@ -14,7 +14,6 @@ import typer
 from hub.cli.progress import bar
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
 from hub.errors import FatalError
-from hub.home import RULES_TOLD
 
 if TYPE_CHECKING:
     from hub.backups.manifest import Manifest
@@ -99,6 +98,7 @@ def restore(
     from hub.cli.recovering import empty_boards
     from hub.cli.running_hub import RunningHub
     from hub.cli.stopped_hub import opened_log
+    from hub.home import RULES_TOLD
 
     began = time.monotonic()
     with bar(json) as shown:

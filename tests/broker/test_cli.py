@@ -128,7 +128,7 @@ def test_a_rule_that_fails_is_mended_retried_and_told_of(hub: RunningHub) -> Non
 
 def test_an_event_is_given_up_and_its_case_goes_on(hub: RunningHub) -> None:
     rule = hub.home / "rules" / "won_deal.yaml"
-    edit(rule, "double(event.data.amount) >= 10000.0", "event.data.region == 'south'")
+    edit(rule, "double(event.data.amount) >= 10000.0", "case.entities[event.subject].data.region == 'south'")
     until(lambda: _sees(hub, "south"), 30, "the rule is read again")
     win(hub, 4)
     until(lambda: len(parked(hub, 4)) == 1, 30, "the deal is parked")
@@ -137,7 +137,7 @@ def test_an_event_is_given_up_and_its_case_goes_on(hub: RunningHub) -> None:
     (told,) = follows(hub, 4, "hub.parked.discarded", 1)
     assert told["data"] == {"parked": told["data"]["parked"], "reason": "a test deal", "by": "li.lei"}
     assert hub.json("parked", "show", entry["ref"])["state"] == "discarded"
-    edit(rule, "event.data.region == 'south'", "double(event.data.amount) >= 10000.0")
+    edit(rule, "case.entities[event.subject].data.region == 'south'", "double(event.data.amount) >= 10000.0")
 
 
 def _sees(hub: RunningHub, word: str) -> bool:

@@ -158,10 +158,12 @@ def test_one_record_that_the_database_will_not_have_takes_no_other_with_it(
 ) -> None:
     real = commands.accept_all
 
-    def accept_all(conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str) -> frozenset[str]:
+    def accept_all(
+        conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str, doubt: str | None = None
+    ) -> frozenset[str]:
         if any(one.position == 1 for one, _ in asked):
             raise ValueError("a NUL in a text")
-        return real(conn, asked, at)
+        return real(conn, asked, at, doubt)
 
     monkeypatch.setattr(commands, "accept_all", accept_all)
     bench.ask(command(0), command(1), command(2))

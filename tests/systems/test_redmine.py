@@ -16,7 +16,7 @@ import requests
 
 from connectors import registry
 from connectors.redmine import client, source
-from hub.connector import Connector, Fact, Instance, Limits, Page, Polls, Sends
+from hub.connector import Connector, Effect, Fact, Instance, Limits, Page, Polls, Sends
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
 from schemas.event import Command
 from tests.systems.redmine_server import RedmineServer
@@ -155,8 +155,16 @@ class TestCommands:
     def test_tasks_sent_at_once_share_the_project_and_the_member_that_they_need(self, redmine: RedmineServer) -> None:
         target = sends(connected(redmine, project="inbox-b"))
         asked = [command("task.create", title=f"t{n}", assignee="lin.tao") for n in range(4)]
+
+        def carried_out(each: Command) -> Effect:
+            """As the executor does: Redmine on SQLite may answer 500 to one of two that write at once, which leaves a doubt."""
+            try:
+                return target.send(each)
+            except UncertainError:
+                return target.find(each) or target.send(each)
+
         with ThreadPoolExecutor(4) as threads:
-            made = list(threads.map(target.send, asked))
+            made = list(threads.map(carried_out, asked))
         assert [target.find(each) for each in asked] == made
         assert len({each.id for each in made}) == 4
 

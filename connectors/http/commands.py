@@ -180,8 +180,10 @@ def secrets(settings: HttpSettings, instance: Instance) -> set[str]:
     words = {value.rpartition(" ")[2] for value in shown}
     if settings.auth and settings.auth.basic:
         words.add(settings.auth.basic.password.get_secret_value())
-    filled = {text for text in _filled(instance.settings) if not text.startswith(("http://", "https://"))}
-    return words | filled | {secret for text in _texts(instance.settings) for secret in login_secrets(text)}
+    texts = list(_texts(instance.settings))
+    filled = {text[start:end] for text in texts if isinstance(text, Filled) for start, end, _ in text.spans}
+    from_environment = {text for text in filled if not text.startswith(("http://", "https://"))}
+    return words | from_environment | {secret for text in texts for secret in login_secrets(text)}
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -193,17 +195,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _texts(inner)
-
-
-def _filled(value: Any) -> Iterator[str]:
-    if isinstance(value, Filled):
-        yield from (value[start:end] for start, end, _ in value.spans)
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _filled(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _filled(inner)
 
 
 def _encoded(piece: Expression, scope: Scope) -> str:

@@ -180,19 +180,18 @@ def _in_the_way(hub: RunningHub, found: Manifest) -> InTheWay:
 
 
 def _set_aside_log(hub: RunningHub) -> str:
-    if not hub.home.config.kafka.embedded:
+    from hub.cli.stopped_hub import set_log_aside
+
+    aside = set_log_aside(hub, "replaced")
+    if aside is None:
         raise FatalError("HUB-E5207", what=hub.bootstrap)
-    folder = hub.home.data / "kafka"
-    return str(folder.rename(folder.with_name(f"kafka.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}")))
+    return aside
 
 
 def _set_aside_ledger(hub: RunningHub) -> str:
-    from sqlalchemy.engine import make_url
-
-    from hub.ledger.database import set_aside_whole
+    from hub.ledger.database import set_aside_whole, shown_url
 
     aside = set_aside_whole(hub.home.ledger_url, "replaced")
     if aside is None:
-        shown = make_url(hub.home.ledger_url).render_as_string(hide_password=True)
-        raise FatalError("HUB-E5207", what=shown)
+        raise FatalError("HUB-E5207", what=shown_url(hub.home.ledger_url))
     return str(aside)

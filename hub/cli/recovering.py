@@ -145,25 +145,21 @@ def kept(hub: RunningHub, keep: Literal["log", "ledger"]) -> list[str]:
 
 
 def _set_ledger_aside(hub: RunningHub) -> str:
-    from hub.ledger.database import set_aside_whole
+    from hub.ledger.database import set_aside_whole, shown_url
 
     aside = set_aside_whole(hub.home.ledger_url, "foreign")
     if aside is None:
-        raise FatalError("HUB-E5010", url=_shown(hub.home.ledger_url))
+        raise FatalError("HUB-E5010", url=shown_url(hub.home.ledger_url))
     return str(aside)
 
 
 def _set_log_aside(hub: RunningHub) -> str:
-    if not hub.home.config.kafka.embedded:
+    from hub.cli.stopped_hub import set_log_aside
+
+    aside = set_log_aside(hub, "foreign")
+    if aside is None:
         raise FatalError("HUB-E2120", bootstrap=hub.bootstrap)
-    folder = hub.home.data / "kafka"
-    return str(folder.rename(folder.with_name(f"kafka.foreign-{datetime.now(UTC):%Y%m%dT%H%M%S}")))
-
-
-def _shown(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
+    return aside
 
 
 def lines(done: Recovered, *, dry_run: bool) -> Iterator[str]:

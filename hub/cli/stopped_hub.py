@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def opened_log(hub: RunningHub) -> Iterator[KafkaLog]:
             yield KafkaLog(hub.home.kafka_client(supervisor.bootstrap))
         finally:
             supervisor.stop()
+
+
+def set_log_aside(hub: RunningHub, why: str) -> str | None:
+    """Rename the embedded broker's folder, so that a new log is made in its place; its new name, None for a cluster's log."""
+    if not hub.home.config.kafka.embedded:
+        return None
+    folder = hub.home.data / "kafka"
+    return str(folder.rename(folder.with_name(f"kafka.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S}")))
 
 
 def _silent(_what: str, _facts: Mapping[str, Any]) -> None:

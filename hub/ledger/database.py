@@ -99,6 +99,11 @@ def shown(engine: Engine) -> str:
     return engine.url.render_as_string(hide_password=True)
 
 
+def shown_url(url: str) -> str:
+    """A database's address as people may see it: without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
 def unavailable(engine: Engine, error: DBAPIError) -> HubError:
     """The error that says the database is away, busy, full or damaged."""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

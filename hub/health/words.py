@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hub.errors import read_texts
+from hub.errors import LANGUAGES, read_texts
 from hub.health.verdict import State, Trouble, Verdict
 
 WON = "crm.opportunity.won"
@@ -88,12 +88,14 @@ def duration(seconds: float, language: str) -> str:
 
 def as_value(verdict: Verdict, language: str | None = None) -> dict[str, Any]:
     """The verdict for programs; in both languages unless one is asked for. Names of parts, and no address or secret."""
-    languages = [language] if language is not None else ["zh-CN", "en"]
-    said = {each: sentence(verdict, each) for each in languages}
+
+    def said(write: Callable[[str], str]) -> str | dict[str, str]:
+        return write(language) if language is not None else {each: write(each) for each in LANGUAGES}
+
     return {
         "status": verdict.state.word,
         "at": verdict.at,
-        "sentence": said[languages[0]] if language is not None else said,
+        "sentence": said(lambda each: sentence(verdict, each)),
         "parts": {
             stage.stage: {
                 "status": stage.state.word,
@@ -109,7 +111,7 @@ def as_value(verdict: Verdict, language: str | None = None) -> dict[str, Any]:
                 "outside": trouble.outside,
                 "where": trouble.where,
                 "seconds": round(trouble.seconds, 1),
-                "sentence": {each: told(trouble, each) for each in languages},
+                "sentence": said(functools.partial(told, trouble)),
             }
             for trouble in verdict.troubles
         ],

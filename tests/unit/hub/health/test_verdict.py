@@ -134,4 +134,15 @@ def test_programs_read_states_and_figures() -> None:
     assert told["parts"]["rules"] == {"status": "stalled", "waiting": 1, "oldest_seconds": 100.0}
     assert told["parts"]["boards"]["status"] == "ok"
     assert set(told["sentence"]) == set(LANGUAGES)
+    assert set(told["troubles"][0]["sentence"]) == set(LANGUAGES)
     assert as_value(judge(Facts(NOW), LIMITS, {}), "en")["sentence"] == "All is moving"
+
+
+def test_in_one_language_every_sentence_is_text() -> None:
+    facts = Facts(NOW, queues=(queue(), queue("boards", where="deals")))
+    told = as_value(judge(facts, LIMITS, {}), "zh-CN")
+    assert [told["sentence"][:6], *(each["sentence"][:2] for each in told["troubles"])] == [
+        "规则处理停滞",
+        "规则",
+        "看板",
+    ]

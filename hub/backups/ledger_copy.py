@@ -96,11 +96,17 @@ def is_empty(url: str) -> bool:
         return conn is None or not outbox.counts(conn)["accepted"]
 
 
-def put_back(told: Ledger, url: str, folder: Path) -> None:
-    """Put the copy in the place of a ledger that holds nothing. Raises FatalError for another kind of database."""
+def refuse_other_kind(told: Ledger, url: str) -> None:
+    """Raise FatalError for a database of another kind than the one that was copied."""
     parsed = make_url(url)
     if parsed.get_backend_name() != told.kind:
         raise FatalError("HUB-E5205", kind=told.kind, url=parsed.render_as_string(hide_password=True))
+
+
+def put_back(told: Ledger, url: str, folder: Path) -> None:
+    """Put the copy in the place of a ledger that holds nothing. Raises FatalError for another kind of database."""
+    parsed = make_url(url)
+    refuse_other_kind(told, url)
     if told.kind == "sqlite":
         _put_file_back(folder / told.pieces[0].file, Path(parsed.database or ""))
         return

@@ -149,13 +149,30 @@ def _forget_folds(hub: RunningHub, log: EventLog) -> None:
 
 def _make_room(hub: RunningHub, found: Manifest, *, replace: bool) -> list[str]:
     """Set log and ledger aside that hold anything; raises FatalError HUB-E5204 without leave to."""
+    from hub.cli.stopped_hub import set_log_aside
+    from hub.ledger.database import set_aside_whole
+
     there = _in_the_way(hub, found)
     if not there.log and not there.ledger:
         return []
     if not replace:
         raise FatalError("HUB-E5204", events=there.events, since=there.since)
-    aside = [_set_aside_log(hub)] if there.log else []
-    return aside + ([_set_aside_ledger(hub)] if there.ledger else [])
+    _refuse_what_stays(hub, found, there)
+    aside = [str(set_log_aside(hub, "replaced"))] if there.log else []
+    return [*aside, str(set_aside_whole(hub.home.ledger_url, "replaced"))] if there.ledger else aside
+
+
+def _refuse_what_stays(hub: RunningHub, found: Manifest, there: InTheWay) -> None:
+    """Raise FatalError for what can't be set aside or can't be filled: before the first of them is moved."""
+    from hub.backups.ledger_copy import refuse_other_kind
+    from hub.ledger.database import is_a_file, shown_url
+
+    if found.ledger is not None:
+        refuse_other_kind(found.ledger, hub.home.ledger_url)
+    if there.log and not hub.home.config.kafka.embedded:
+        raise FatalError("HUB-E5207", what=hub.bootstrap)
+    if there.ledger and not is_a_file(hub.home.ledger_url):
+        raise FatalError("HUB-E5207", what=shown_url(hub.home.ledger_url))
 
 
 def _in_the_way(hub: RunningHub, found: Manifest) -> InTheWay:
@@ -177,21 +194,3 @@ def _in_the_way(hub: RunningHub, found: Manifest) -> InTheWay:
     newest = {p: max(there.get(p, 0), given.get(p, 0)) for p in there.keys() | given.keys()}
     since = sum(max(0, last - kept.get(p, 0)) for p, last in newest.items())
     return InTheWay(max(records, accepted), since, records > 0, accepted > 0)
-
-
-def _set_aside_log(hub: RunningHub) -> str:
-    from hub.cli.stopped_hub import set_log_aside
-
-    aside = set_log_aside(hub, "replaced")
-    if aside is None:
-        raise FatalError("HUB-E5207", what=hub.bootstrap)
-    return aside
-
-
-def _set_aside_ledger(hub: RunningHub) -> str:
-    from hub.ledger.database import set_aside_whole, shown_url
-
-    aside = set_aside_whole(hub.home.ledger_url, "replaced")
-    if aside is None:
-        raise FatalError("HUB-E5207", what=shown_url(hub.home.ledger_url))
-    return str(aside)

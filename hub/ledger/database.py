@@ -125,9 +125,14 @@ def is_damage(error: DBAPIError) -> bool:
     return str(getattr(error.orig, "sqlite_errorname", "")).startswith(_DAMAGE)
 
 
+def is_a_file(url: str) -> bool:
+    """Whether the database is a file, which can be renamed."""
+    return make_url(url).get_backend_name() == "sqlite"
+
+
 def set_aside_whole(url: str, why: str) -> Path | None:
     """As `set_aside`, for a sound file that nobody has open: what waits in its log beside it is written into it first."""
-    if make_url(url).get_backend_name() != "sqlite":
+    if not is_a_file(url):
         return None
     engine = open_engine(url)
     with translated(engine), engine.connect().execution_options(reading=True) as conn:

@@ -82,8 +82,10 @@ class Recall:
     def _look(self) -> None:
         self._find_predecessor()
         self._settle_log()
-        there = tails(self._events, self._ledger.outbox_id)  # first: a relay gives a sequence before it sends it
         with self._ledger.reading() as conn:
+            before = outbox.sequence_ends(conn)
+        there = tails(self._events, self._ledger.outbox_id, before)
+        with self._ledger.reading() as conn:  # behind it: a relay gives a sequence before it sends it
             given, another = outbox.sequence_ends(conn), identity.is_another_history(conn)
         behind = {p: given.get(p, 0) for p, last in there.items() if last > given.get(p, 0)}
         if behind or another:
@@ -92,7 +94,7 @@ class Recall:
             error = HubError("HUB-E5007", events=missing)
             log.warning("ledger.behind", **error.fields())
             self._doubt_commands()
-            for records in since(self._events, self._ledger.outbox_id, behind):
+            for records in since(self._events, self._ledger.outbox_id, behind, there):
                 self._ledger.writer.run(functools.partial(remember, records=records, at=self._now()))
             log.info("ledger.caught_up", events=missing)
         self._ledger.writer.run(identity.note_history)

@@ -182,14 +182,14 @@ def _in_the_way(hub: RunningHub, found: Manifest) -> InTheWay:
     from hub.outbox_in_log import latest_outbox, tails
     from schemas.topics import EVENTS
 
+    with look_at(hub.home.ledger_url, "outbox") as conn:
+        accepted = outbox.counts(conn)["accepted"] if conn is not None else 0
+        given = outbox.sequence_ends(conn) if conn is not None else {}
     records, there = 0, dict[int, int]()
     if not hub.home.config.kafka.embedded or (hub.home.data / "kafka" / "log").is_dir():
         with opened_log(hub) as log:
             records = sum(log.ends(EVENTS.name).values())
-            there = tails(log, latest_outbox(log) or "") if records else {}
-    with look_at(hub.home.ledger_url, "outbox") as conn:
-        accepted = outbox.counts(conn)["accepted"] if conn is not None else 0
-        given = outbox.sequence_ends(conn) if conn is not None else {}
+            there = tails(log, latest_outbox(log) or "", given) if records else {}
     kept = found.ledger.given if found.ledger is not None else {}
     newest = {p: max(there.get(p, 0), given.get(p, 0)) for p in there.keys() | given.keys()}
     since = sum(max(0, last - kept.get(p, 0)) for p, last in newest.items())

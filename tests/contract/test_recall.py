@@ -12,11 +12,12 @@ from connectors.executor.recall import Recall
 from connectors.relay import Relay
 from hub.clock import SystemClock
 from hub.connector import Limits, Once
+from hub.event_log import Outgoing
 from hub.ledger import commands, links, outbox, parked_work, timers
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
 from hub.outbox_in_log import tails
-from hub.sequences import numbered
+from hub.sequences import numbered, own_bytes, with_number
 from schemas.event import Command, moment, promise, stamp
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.background import background
@@ -108,8 +109,38 @@ def test_numbers_that_were_given_are_not_given_again(url: str) -> None:
     assert len(numbers) == 90
     assert len({told.pop() for told in numbers.values()}) == 90
     with restored.reading() as conn:
-        assert outbox.sequence_ends(conn) == tails(log, restored.outbox_id)
+        assert outbox.sequence_ends(conn) == tails(log, restored.outbox_id, {})
         assert links.case_of(conn, "opportunity/crm/O-59") == "opportunity/crm/O-59"
+    restored.close()
+
+
+@pytest.mark.parametrize("age", ["the same", "older", "new"])
+def test_a_forged_number_is_not_taken_over(url: str, age: str) -> None:
+    log, ledger = MemoryLog(), Ledger(url)
+    record(ledger, *range(20))
+    relayed(ledger, log)
+    name, older = ledger.outbox_id, url
+    ledger.close()
+    if age == "older":
+        older = copy_of(url)
+        ledger = Ledger(url)
+        record(ledger, *range(20, 40))
+        relayed(ledger, log)
+        ledger.close()
+    ends = tails(log, name, {})
+    bodies = [
+        (each.partition, with_number(own_bytes(each.value or b""), number, name))
+        for (topic, _), there in list(log.records.items())
+        if topic == EVENTS.name
+        for each in there
+        for number in (*range(5_000_000, 5_000_020), *range(10**13, 10**13 + 20), 2**63 - 1)
+    ]
+    log.writer().append([Outgoing(EVENTS.name, b"k", body, partition) for partition, body in bodies])
+    restored = Ledger(empty(url) if age == "new" else older)
+    Recall(restored, log, SystemClock()).make_sure()
+    with restored.reading() as conn:
+        assert outbox.sequence_ends(conn) == ends
+    assert record(restored, *range(60)) == (20 if age == "older" else 40)
     restored.close()
 
 

@@ -153,8 +153,8 @@ def test_no_audit_and_no_repair_ends_of_what_lies_in_the_log(ledger: Ledger) -> 
 def test_a_ledger_that_learns_from_the_log_passes_over_what_is_nobodys(ledger: Ledger) -> None:
     log = a_log(4, COUNT, ledger.outbox_id)
     assert latest_outbox(log) is not None
-    tails(log, ledger.outbox_id)
-    for found in since(log, ledger.outbox_id, {3: 0}):
+    ends = tails(log, ledger.outbox_id, {})
+    for found in since(log, ledger.outbox_id, {3: 0}, ends):
         for record in found:
             ledger.writer.run(partial(remember, records=[record], at="2026-11-30T00:00:00.000000Z"))
     with ledger.reading() as conn:

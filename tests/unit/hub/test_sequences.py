@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hub.event_log import Outgoing, Record
 from hub.losses import Settled, case_of, halted, repaired, settled_by
 from hub.memory_log import MemoryLog
-from hub.outbox_in_log import since, tails
+from hub.outbox_in_log import since, tails, tails_at_least
 from hub.partitioner import partition_of
 from hub.sequences import Followed, Loss, Place, follow, history, numbered, own_bytes, passed_over
 from schemas.catalog import EVENTS
@@ -192,15 +192,30 @@ def long_log(mine: int) -> MemoryLog:
 @pytest.mark.parametrize("last", [0, 1, 700, 2499, 2500, 3999, 4000])
 def test_what_came_behind_a_sequence_is_found_however_far_back_that_is(last: int) -> None:
     log = long_log(4000)
-    found = [record for batch in since(log, "o1", {0: last}) for record in batch]
+    found = [record for batch in since(log, "o1", {0: last}, {0: 4000}) for record in batch]
     assert [numbered(record.value) for record in found] == [("o1", n) for n in range(last + 1, 4001)]
 
 
 def test_the_last_sequence_of_an_outbox_is_found_at_the_end_of_each_partition() -> None:
     log = long_log(100)
-    assert tails(log, "o1") == {0: 100, 1: 1}
-    assert tails(log, "o2") == {0: 100}
-    assert tails(log, "o3") == {}
+    assert tails(log, "o1", {}) == {0: 100, 1: 1}
+    assert tails(log, "o2", {0: 40}) == {0: 100}
+    assert tails(log, "o3", {}) == {}
+
+
+@pytest.mark.parametrize("given_", [0, 40, 100])
+@pytest.mark.parametrize("forgeries", [1, 60])
+def test_a_number_that_is_far_from_all_others_is_nobodys(given_: int, forgeries: int) -> None:
+    log = long_log(100)
+    log.writer().append([Outgoing("hub.events", b"k", raw(10**13 + n), 0) for n in range(forgeries)])
+    assert tails(log, "o1", {0: given_}) == {0: 100, 1: 1}
+    assert tails_at_least(log, "o1", {0: given_ or 1}) == {0: 100, 1: 1}
+
+
+def test_a_log_that_begins_with_a_high_number_is_believed() -> None:
+    log = MemoryLog()
+    log.writer().append([Outgoing("hub.events", b"k", raw(n), 0) for n in range(7_000_000, 7_000_009)])
+    assert tails(log, "o1", {}) == {0: 7_000_008}
 
 
 def test_an_event_is_as_the_outbox_had_it_once_its_number_is_taken_off() -> None:

@@ -16,6 +16,7 @@ from hub.clock import Clock
 from hub.connector import Page, Polls
 from hub.errors import FatalError, HubError, RetryableError
 from hub.failpoints import reach
+from hub.hung_threads import at_work
 from hub.ledger import cursors
 from hub.ledger.ledger import Ledger
 
@@ -27,6 +28,8 @@ ELSEWHERE = 5.0
 """Seconds until a stream that another program reads is asked for again."""
 LEASE = 60.0
 """Seconds that a stream stays a program's own: longer than a page takes."""
+PAGE = 5.0
+"""A page may take so many times as long as other work: it may be many requests, each of which may wait for its time-out."""
 SPREAD = SystemRandom()
 
 log = structlog.get_logger(__name__)
@@ -58,7 +61,9 @@ class Poller:
     def run(self) -> None:
         """Poll until stopped."""
         while not self._stopping.is_set():
-            self._stopping.wait(self.turn())
+            with at_work(f"poll-{self.stream.instance}-{self.stream.name}", PAGE):
+                wait = self.turn()
+            self._stopping.wait(wait)
         self._lease.leave(self._ledger)
 
     def stop(self) -> None:

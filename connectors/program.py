@@ -28,6 +28,7 @@ from connectors.refusals import Refusals
 from connectors.relay import Relay
 from connectors.second_looks import SecondLooks
 from connectors.staff import Staff
+from hub import hung_threads
 from hub.clock import Clock, SystemClock
 from hub.connector import Connector
 from hub.errors import FatalError, RetryableError
@@ -88,8 +89,10 @@ class Threads:
 class Program:
     """One running program. `run` returns when it was told to stop; raises what it cannot go on with."""
 
-    def __init__(self, home: Home, boards: Path, listening: int | None = None) -> None:
-        self._home, self._boards, self._listening = home, boards, listening
+    def __init__(
+        self, home: Home, boards: Path, listening: int | None = None, patience: float = hung_threads.PATIENCE
+    ) -> None:
+        self._home, self._boards, self._listening, self._patience = home, boards, listening, patience
         self._stop = asyncio.Event()
         self._error: BaseException | None = None
 
@@ -97,6 +100,7 @@ class Program:
         """Start everything, wait for SIGTERM or SIGINT, stop everything."""
         self._loop = asyncio.get_running_loop()
         Heart.of_environment().follow(self._loop)
+        hung_threads.follow(self._loop, self._patience)
         for signal_ in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signal_, self._stop.set)
         clock = SystemClock()

@@ -19,6 +19,7 @@ from hub.clock import Clock
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.event_log import EventLog, Outgoing, Writer
 from hub.failpoints import reach
+from hub.hung_threads import at_work, beat
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from hub.ledger.outbox import Waiting
@@ -64,7 +65,8 @@ class Relay:
         self._ledger.writer.on_commit(self.wake)
         try:
             while not self._stopping.is_set():
-                self._turn()
+                with at_work("relay"):
+                    self._turn()
         finally:
             self._close()
         self._lease.leave(self._ledger)
@@ -111,6 +113,7 @@ class Relay:
     def _round(self) -> bool:
         """Mark what was sent, send what is next. False when there is nothing to do, or another relay does it."""
         self._awake.clear()
+        beat()
         if not self._recall.is_sure:
             self._recall.make_sure()
             self._sent = []  # by another history of the database, these may be other rows; they are sent again

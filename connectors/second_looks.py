@@ -12,6 +12,7 @@ from connectors.lease import Lease
 from connectors.redelivery import Redelivery
 from hub.clock import Clock
 from hub.errors import RetryableError
+from hub.hung_threads import at_work
 from hub.ledger.ledger import Ledger
 
 PAUSE = 0.5
@@ -40,7 +41,8 @@ class SecondLooks:
             self._awake.wait(PAUSE)
             self._awake.clear()
             try:
-                self.look()
+                with at_work("second-looks"):
+                    self.look()
                 away = away and self._tell_back()
                 self._stopping.wait(BREATH)
             except RetryableError as error:

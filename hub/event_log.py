@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from hub.errors import FatalError, RetryableError
+from hub.hung_threads import beat
 from schemas.event import MAX_BYTES
 
 LARGEST = 8 * MAX_BYTES
@@ -127,6 +128,7 @@ def read_to_end(
                 raise RetryableError("HUB-E2104", reason=f"{topic} {sorted(missing)}: > {SILENT} s")
             batch = [r for r in reader.read(limit, 1.0) if r.offset < ends[r.partition]]
             silent = 0 if batch else silent + 1
+            beat()
             if batch:
                 yield batch
             for record in batch:

@@ -1,8 +1,9 @@
 """Places where a test may stop, kill or fail a program: every boundary that a crash may fall on has a name here.
 
-`HUB_FAIL=<name>:<nth>:exit|stop|raise` makes the nth pass through that place end the process at once (as kill -9 would), stop it
-(SIGSTOP), or raise. `HUB_FAIL=@<file>` takes the plan from that file, which may be written while the program runs and is emptied
-as the plan is carried out: a fault harness arms programs that are under load already. Unset, a pass costs one comparison.
+`HUB_FAIL=<name>:<nth>:exit|stop|hang|raise` makes the nth pass through that place end the process at once (as kill -9 would),
+stop it (SIGSTOP), keep this thread there for ever, or raise. `HUB_FAIL=@<file>` takes the plan from that file, which may be written
+while the program runs and is emptied as the plan is carried out: a fault harness arms programs that are under load already. Unset,
+a pass costs one comparison.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class _Armed:
             # To this thread: sent to the process, the signal may reach another first, and this one runs on meanwhile.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return
+        if self.action == "hang":
+            threading.Event().wait()
         raise FailpointError(self.name)
 
 
@@ -104,7 +107,7 @@ def _plan(setting: str) -> _Armed | None:
     if not setting:
         return None
     name, nth, action = setting.rsplit(":", 2)
-    if name not in NAMES or action not in {"exit", "stop", "raise"}:
+    if name not in NAMES or action not in {"exit", "stop", "hang", "raise"}:
         raise ValueError(f"HUB_FAIL names no failpoint: {setting}; there are {', '.join(sorted(NAMES))}")
     return _Armed(name, int(nth), action)
 

@@ -23,6 +23,7 @@ from hub.file_limit import raise_file_limit
 from hub.health.watch import Watch, watch_of
 from hub.heartbeat import Heart
 from hub.home import Home
+from hub.hung_threads import PATIENCE, follow
 from hub.kafka_log import KafkaLog
 from hub.ledger.database import DAMAGED, set_aside
 from hub.ledger.ledger import Ledger
@@ -46,13 +47,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m projections", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--socket", type=Path, help="serve on this Unix socket, behind the hub's front door")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        help="seconds for one piece of a thread's work, after which it hangs",
+    )
     asked = parser.parse_args(arguments)
     raise_file_limit()
     try:
         home = Home.load(asked.home)
         configure("projections", home.secrets)
         keep_private(home.data)
-        return serve(home, asked.socket)
+        return serve(home, asked.socket, asked.patience)
     except HubError as error:
         return say(error)
 
@@ -75,21 +82,21 @@ def settings_of(home: Home) -> WebSettings:
     )
 
 
-def serve(home: Home, path: Path | None) -> int:
+def serve(home: Home, path: Path | None, patience: float = PATIENCE) -> int:
     """Run until told to stop; 1, or a HubError, when a board failed for good. A damaged store is out of the way then."""
     try:
-        return _serve(home, path)
+        return _serve(home, path, patience)
     except FatalError as error:
         if error.code == DAMAGED and error.seen["url"] == home.boards_url:
             log.error("boards.set_aside", code=error.code, reason=error.message(), to=str(set_aside(home.boards_url)))
         raise
 
 
-def _serve(home: Home, path: Path | None) -> int:
+def _serve(home: Home, path: Path | None, patience: float) -> int:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
     address, watch = home.web_address if path is None else None, watch_of(home, ledger)
     config = _config(home, address, store, ledger, live, watch)
-    server = Server(config, live, lambda: say_ready(home.data, "projections"))
+    server = Server(config, live, lambda: say_ready(home.data, "projections"), patience)
     events, stop = KafkaLog(home.kafka_client()), threading.Event()
     crew = Crew(events, store, PROJECTIONS.values(), live.told, failed=server.end)
 
@@ -150,12 +157,15 @@ def _config(
 class Server(uvicorn.Server):
     """uvicorn's, that ends the pages' streams when it ends, and says when it is ready."""
 
-    def __init__(self, config: uvicorn.Config, live: Live, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, live: Live, ready: Callable[[], None], patience: float = PATIENCE
+    ) -> None:
         super().__init__(config)
-        self.live, self.ready = live, ready
+        self.live, self.ready, self.patience = live, ready, patience
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         Heart.of_environment().follow(asyncio.get_running_loop())
+        follow(asyncio.get_running_loop(), self.patience)
         await super().startup(sockets)
         if self.started:
             self.ready()

@@ -19,6 +19,7 @@ import structlog
 from hub.clock import Clock, SystemClock
 from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Reader, Record, read_to_end
+from hub.hung_threads import at_work
 from hub.losses import Settled
 from hub.projection import Projection
 from hub.sequences import Dealt
@@ -108,7 +109,8 @@ class Runner:
         away = False
         while not stop.is_set():
             try:
-                lease = self.try_claim()
+                with at_work(f"board-{self.projection.name}"):
+                    lease = self.try_claim()
                 if lease is None:
                     stop.wait(1.0)
                 else:
@@ -180,10 +182,11 @@ class Runner:
         beaten = -self.every
         try:
             while not stop.is_set():
-                if self.clock.monotonic() - beaten >= self.every:
-                    self._beat(lease)
-                    beaten = self.clock.monotonic()
-                self._turn(lease, reader)
+                with at_work(f"board-{self.projection.name}"):
+                    if self.clock.monotonic() - beaten >= self.every:
+                        self._beat(lease)
+                        beaten = self.clock.monotonic()
+                    self._turn(lease, reader)
         finally:
             reader.close()
         self.store.release(self.projection.name, lease.claim)

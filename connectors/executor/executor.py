@@ -20,6 +20,7 @@ from hub.clock import Clock
 from hub.connector import Connector
 from hub.errors import FatalError, HubError, RetryableError
 from hub.event_log import EventLog
+from hub.hung_threads import at_work
 from hub.ledger.ledger import Ledger
 
 log = structlog.get_logger(__name__)
@@ -119,7 +120,8 @@ class Executor:
         failures, away = 0, False
         while not self._stopping.is_set():
             try:
-                turn()
+                with at_work(name):
+                    turn()
                 if away:
                     log.info("executor.goes_on", loop=name)
                 failures, away = 0, False

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from hub.errors import RetryableError
+from hub.hung_threads import at_work
 from hub.ledger.database import is_passing, unavailable, writing
 
 T = TypeVar("T")
@@ -92,7 +93,8 @@ class Writer:
                 return
             batch = [first, *self._more()]
             # From here on nobody can cancel: an answer that could not be given would end this thread.
-            self._write([asked for asked in batch if asked is not None and asked.answer.set_running_or_notify_cancel()])
+            with at_work("ledger-writer"):
+                self._write([one for one in batch if one is not None and one.answer.set_running_or_notify_cancel()])
             if None in batch:
                 return
 

@@ -7,8 +7,6 @@ leaving at once keeps every later chunk from being folded on a state that was ne
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +16,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from hub.errors import HubError
+from hub.leaving import EXIT_FAILED as EXIT_FAILED
+from hub.leaving import EXIT_STALLED as EXIT_STALLED
+from hub.leaving import leave as leave
 from hub.worker.chunks import Chunk
 
-EXIT_FAILED, EXIT_STALLED = 70, 71
 MOST_FAILURES = 200
 """Failed events in a row, over all cases, after which a release or a rule is taken to be bad and an alarm is logged."""
 BEAT = 1.0
@@ -30,13 +30,6 @@ PATIENCE = 60.0
 """Seconds that a partition may have records waiting and commit nothing."""
 
 log = structlog.get_logger("hub.worker")
-
-
-def leave(code: int) -> None:
-    """End the process now: no handler, no commit, no clean-up that could acknowledge anything."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 @contextmanager

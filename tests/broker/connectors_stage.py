@@ -96,10 +96,11 @@ class Stage:
         """The ledger's."""
         return f"sqlite:///{self.data}/ledger.sqlite" if self.ledger_url == "sqlite" else self.ledger_url
 
-    def start(self, fail: str = "", ready: bool = True, beside: bool = False) -> Program:
+    def start(self, fail: str = "", ready: bool = True, beside: bool = False, patience: float | None = None) -> Program:
         """Start a program; `beside` another it gets a home of its own that shares the ledger, as on another machine."""
         home = Stage(self.folder / "beside", self.kafka, self.url) if beside else self
         command = [sys.executable, "-m", "connectors", "--home", str(home.folder)]
+        command += ["--patience", str(patience)] if patience is not None else []
         program = Program(command, {"CRM_SECRET": SECRET, "HUB_FAIL": fail, "HUB_DATA": str(home.data)})
         self.programs.append(program)
         if ready:

@@ -31,6 +31,7 @@ from hub.logs import configure
 from hub.ready import say_ready
 from projections import history
 from projections.crew import Crew
+from projections.leftovers import clear
 from projections.registry import BOARDS, PROJECTIONS
 from projections.store import BoardStore
 from projections.web.app import make_app
@@ -109,6 +110,7 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
     try:
         _recognise(store, events, ledger, stop, end)
         crew.start()
+        threading.Thread(target=clear, args=(store, PROJECTIONS, stop), name="leftovers", daemon=True).start()
         watch.start()
         # Not earlier: who asks before anyone answers hears at once that the boards are starting.
         server.run(None if path is None else [unix_socket.listening(path)])

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, insert, inspect, select, update
+from sqlalchemy import MetaData, delete, insert, inspect, select, update
 
 from hub.errors import RetryableError
 from hub.event_log import Record
+from hub.health.board_places import board_places
 from hub.memory_log import MemoryLog, MemoryReader
 from hub.projection import Projection
 from projections.folding import Change
+from projections.leftovers import clear, left_over, remove
 from projections.rebuild import Snapshot, rebuild, snapshot
 from projections.registry import PROJECTIONS
 from projections.rows import FEW, write_changes
@@ -194,6 +196,33 @@ def test_another_version_is_built_anew_when_it_starts(relay: Relay, store: Board
     owner = store.owner("tasks")
     assert owner is not None
     assert owner.version == TASKS.version + 1
+
+
+def test_a_board_that_is_no_more_leaves_nothing_once_nobody_writes_it(relay: Relay, store: BoardStore) -> None:
+    fold_all(relay, store)
+    gone = _named(TASKS, "orders")
+    for board in (gone, _named(TASKS, "orders__shadow")):
+        Runner(relay.log, store, board).catch_up()
+    before, moving = digests(store), Runner(relay.log, store, gone).try_claim()
+    assert moving is not None
+    found = left_over(store, PROJECTIONS)
+    assert set(found) == {"orders", "orders__shadow"}
+    store.beat("orders", moving.claim, None)  # a program of the version that has it
+    assert remove(store, found) == ["orders__shadow"]
+    clear(store, PROJECTIONS, threading.Event(), 0.0)
+    assert left_over(store, PROJECTIONS) == {}
+    with store.reading() as conn:
+        assert not [name for name in inspect(conn).get_table_names() if "orders" in name]
+        assert not conn.execute(select(positions).where(positions.c.projection.like("orders%"))).all()
+    assert digests(store) == before
+    assert board_places(str(store.engine.url.render_as_string(False))).keys() == PROJECTIONS.keys()
+
+
+def _named(projection: Projection, name: str) -> Projection:
+    """The same board under another name."""
+    table = projection.table.to_metadata(MetaData(), name=f"board_{name}")
+    table.indexes.clear()  # their names are taken
+    return replace(projection, name=name, table=table)
 
 
 def test_a_rebuild_that_is_overtaken_says_so_and_leaves_the_board(relay: Relay, store: BoardStore) -> None:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hub import dotenv
 from hub.connector import Instance
 from hub.embedded_kafka import sign_in
-from hub.errors import FatalError, HubError, Place
+from hub.errors import FatalError, HubError
 from hub.rules.checking import check
-from hub.rules.places import Located, decoded, mask_facts, read_yaml
+from hub.rules.places import Located, mask_facts, read_yaml
 from hub.settings import Config
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def _writable(folder: Path) -> bool:
 def _read_config(path: Path, environ: Mapping[str, str] | None) -> tuple[Located, Mapping[str, str]]:
     if not (path / CONFIG).is_file():
         raise FatalError("HUB-E1001", home=path)
-    seen = {**_dotenv(path / ".env"), **(os.environ if environ is None else environ)}
+    seen = {**dotenv.read(path / ".env"), **(os.environ if environ is None else environ)}
     return read_yaml(path / CONFIG, CONFIG, seen), seen
 
 
@@ -273,6 +273,7 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
         *rules.warnings,
         *renames.warnings(kept(home.data / RULES_HISTORY), rules.files),
         *files.unread(),
+        *dotenv.strange(home.path / ".env"),
     ]
     errors += check_trials(home.path / "rules", home.environ)
     found = [*((error, True) for error in errors), *((error, False) for error in warnings)]
@@ -282,20 +283,3 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
 def _masked(error: HubError, secrets: set[str]) -> HubError:
     error.seen = mask_facts(error.seen, secrets)
     return error
-
-
-def _dotenv(file: Path) -> dict[str, str]:
-    """`KEY=VALUE` lines; quotes round a value are taken off, lines that start with `#` are notes."""
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:  # in a container: `hub init` lets nobody but its caller read it
-        raise FatalError("HUB-E3008", place=Place(file.name), reason=error.strerror or str(error)) from error
-    lines = re.split(r"\r\n|\n|\r", decoded(raw, file.name))
-    pairs = [line.removeprefix("export ").partition("=") for line in map(str.strip, lines) if not line.startswith("#")]
-    return {key.strip(): _unquoted(value.strip()) for key, sign, value in pairs if sign and key.strip()}
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value

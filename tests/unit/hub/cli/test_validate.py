@@ -32,6 +32,23 @@ def test_warnings_do_not_fail(home: Path, hub: Hub) -> None:
     assert found["fix"] == "did you mean crm?"
 
 
+def test_a_mistake_in_people_is_no_mistake_of_the_rules_that_name_them(home: Path, hub: Hub) -> None:
+    people = home / "people.yaml"
+    people.write_text(people.read_text().replace("accounts: {crm: U-3}", "accounts: {crm: [U-3]}"))
+    ran = hub("validate", "--home", home, "--json")
+    assert (ran.code, {found["file"] for found in ran.json["findings"]}) == (3, {"people.yaml"})
+
+
+def test_a_line_of_env_that_sets_nothing_is_told(home: Path, hub: Hub) -> None:
+    with (home / ".env").open("a", encoding="utf-8") as file:
+        file.write("\nCRM_TOKEN secret\n=x\nA-B=1\n# a note = no value\n")
+    ran = hub("validate", "--home", home, "--json")
+    lines = len((home / ".env").read_text(encoding="utf-8").splitlines())
+    told = [(found["code"], found["line"]) for found in ran.json["findings"]]
+    assert (ran.code, told) == (0, [("HUB-W1025", line) for line in (lines - 3, lines - 2, lines - 1)])
+    assert "secret" not in ran.out
+
+
 def test_a_folder_that_is_no_home(tmp_path: Path, hub: Hub) -> None:
     ran = hub("validate", "--home", tmp_path)
     assert (ran.code, ran.error and ran.error.code) == (3, "HUB-E1001")

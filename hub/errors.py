@@ -113,9 +113,28 @@ def text_of(code: str, language: str | None = None) -> dict[str, str]:
 def _fill(template: str, seen: dict[str, Any], language: str | None) -> str:
     """Facts stay in their line; only CEL's caret has one of its own, under the row that it points at."""
     facts = {key: _in_line(_of_language(value, language)) for key, value in seen.items()}
+    if "near" in seen:
+        facts["near"] = _meant(str(facts["near"]), language or preferred_language())
     if "pointed" in seen:
         facts["pointed"] = str(seen["pointed"]).replace("\n", "\n  ")
     return template.format_map(_Seen(facts))
+
+
+NONE = "—"
+"""The fact `near` where there is no name at all."""
+
+
+def _meant(near: str, language: str) -> str:
+    """What is said of the fact `near`: one name that was probably meant, or the names there are."""
+    kind = "none" if near == NONE else "some" if ", " in near else "one"
+    return _MEANT[kind][language].format(near)
+
+
+_MEANT = {
+    "one": {"zh-CN": "是否指 {}？", "en": "did you mean {}?"},
+    "some": {"zh-CN": "现有：{}。", "en": "there are: {}."},
+    "none": {"zh-CN": "目前一个也没有。", "en": "there is none yet."},
+}
 
 
 def _of_language(fact: Any, language: str | None) -> Any:

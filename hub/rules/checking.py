@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from hub.errors import FatalError
+from hub.errors import NONE, FatalError
 from hub.rules.expecting import Wanted, plainly, wanted
 from hub.rules.places import Located, Path
 
@@ -83,9 +83,9 @@ def wrong(located: Located, path: Path, expected: str | Wanted, got: object) -> 
 
 
 def near(part: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant; else the names there are; a dash where there are none. Never the name itself."""
+    """The known name that was probably meant; else the names there are; `NONE` where there are none. Never the name itself."""
     names = sorted({*known} - {part})
-    return next(iter(difflib.get_close_matches(part, names, 1, 0.6)), ", ".join(names[:8]) or "—")
+    return next(iter(difflib.get_close_matches(part, names, 1, 0.6)), ", ".join(names[:8]) or NONE)
 
 
 def dotted(path: Path) -> str:

@@ -55,6 +55,23 @@ def in_words(reason: str) -> Words | str:
     return reason
 
 
+def advice(reason: str) -> Words:
+    """What to do about a complaint, where its words do not say it."""
+    return _both(*(_CONVERT if any(re.search(pattern, reason) for pattern in _OVERLOADS) else _MEND))
+
+
+_CONVERT = (
+    "先让两边的类型相同：整数写成小数要加 .0，值用 double(…)、int(…) 或 string(…) 转换",
+    "give both sides one type: a whole number becomes a decimal one with .0, values by double(…), int(…) or string(…)",
+)
+_MEND = ("改正 ^ 所指之处", "mend what ^ points at")
+_OVERLOADS = (
+    r"No matching overloads? found : ([^\s(]+)(?:\((?P<kinds>.*)\))?",
+    r"found no matching overload for '([^']+)' applied to '\((?P<kinds>.*)\)'",
+)
+"""How CEL says that no operator or function takes values of these types."""
+
+
 def _both(zh: str, en: str) -> Words:
     return {"zh-CN": zh, "en": en}
 
@@ -109,8 +126,7 @@ def _letter(found: re.Match[str]) -> tuple[str, str]:
 
 
 _COMPLAINTS: tuple[tuple[str, Callable[[re.Match[str]], tuple[str, str]]], ...] = (
-    (r"No matching overloads? found : ([^\s(]+)(?:\((?P<kinds>.*)\))?", _types),
-    (r"found no matching overload for '([^']+)' applied to '\((?P<kinds>.*)\)'", _types),
+    *((pattern, _types) for pattern in _OVERLOADS),
     (r"mismatched input '<EOF>' expecting '(.)'", lambda m: (f"缺少 '{m[1]}'", f"'{m[1]}' is missing")),
     (
         r"mismatched input '<EOF>'",

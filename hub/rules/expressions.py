@@ -10,7 +10,7 @@ from cel_expr_python import cel
 
 from hub.errors import FatalError, Place
 from hub.rules.checking import near
-from hub.rules.complaints import USAGE, in_words, usage, width
+from hub.rules.complaints import USAGE, advice, in_words, usage, width
 from hub.rules.documents import Document, Json, Path, is_whole
 from hub.rules.effort import effort
 from hub.rules.evaluation import Condition, Expression, Scope, within
@@ -67,7 +67,8 @@ class Engine:
         if len(text) > MAX_TEXT:
             raise FatalError("HUB-E3111", place=place, characters=len(text), most=MAX_TEXT)
         if not is_whole(text):
-            raise FatalError("HUB-E3110", place=place, expression=ascii(text), reason="NUL, \\ud800…", pointed="")
+            seen = {"expression": ascii(text), "reason": "NUL, \\ud800…", "pointed": "", "advice": advice("")}
+            raise FatalError("HUB-E3110", place=place, **seen)
         env = self._env(known)
         self._compile(env, text, place, known)
         reads = paths(text, known)
@@ -125,6 +126,5 @@ def _compile_error(reason: str, text: str, place: Place, names: frozenset[str]) 
     rows = text.split("\n")
     row = rows[line - 1] if line <= len(rows) else ""
     pointed = f"{row}\n{'.' * width(row[: column - 1])}^"
-    return FatalError(
-        "HUB-E3110", place=within(place, text, offset), expression=text, reason=in_words(said), pointed=pointed
-    )
+    told = {"expression": text, "reason": in_words(said), "pointed": pointed, "advice": advice(said)}
+    return FatalError("HUB-E3110", place=within(place, text, offset), **told)

@@ -28,6 +28,8 @@ NAMED = {"HUB-E3140": "role", "HUB-E3142": "person"}
 """Failures that come of a name: sure when the rule itself writes it."""
 DOUBTFUL = {"HUB-E3126", *NAMED}
 """Failures that another event may not have."""
+OF_PEOPLE = {*NAMED, "HUB-E3146"}
+"""Failures that say nothing of a rule while people.yaml itself cannot be read."""
 _FIELD = re.compile(r"event\.data(?:\.|\[\")(\w+)")
 LARGE = 10**8
 """What a rule may call large."""
@@ -52,6 +54,7 @@ def lint(rules: RuleSet, world: World) -> Lint:
     for rule in rules.rules:
         tried = [_outcome(rule, attempt, world) for attempt in _attempts(rule)]
         errors = [FatalError(e.code, place=e.place, **e.seen) for e, sure in tried if e is not None and sure]
+        errors += _unknown_people(rule, world.people)
         unknown = [error for error in _unknown_fields(rule, world) if not _tells_of(errors, error)]
         warnings = [error for error, sure in tried if error is not None and not sure]
         found.errors += _each_once(errors)
@@ -196,6 +199,16 @@ def _is_written(error: HubError | None) -> bool:
         name is not None
         and re.search(f"[\"']{re.escape(str(name))}[\"']", str(error and error.seen.get("expression"))) is not None
     )
+
+
+def _unknown_people(rule: Rule, people: People) -> Iterator[FatalError]:
+    """People that the rule itself writes as `person/…` for a command, whom nobody knows."""
+    for request in rule.requests:
+        for argument in request.arguments.values():
+            ref, id_ = argument.template.root, str(argument.template.root).removeprefix(PREFIX)
+            if isinstance(ref, str) and ref.startswith(PREFIX) and id_ not in people.people:
+                seen = {"person": ref, "near": near(id_, people.people), "rule": rule.name}
+                yield FatalError("HUB-E3142", place=argument.place, **seen)
 
 
 def without_account(rules: RuleSet, people: People, instances: Collection[str]) -> Iterator[HubError]:

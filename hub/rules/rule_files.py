@@ -10,7 +10,7 @@ from typing import Any
 from hub.errors import FatalError, HubError, Place
 from hub.rules.file_names import below, rule_files
 from hub.rules.language import World
-from hub.rules.lint import Lint, lint
+from hub.rules.lint import OF_PEOPLE, Lint, lint
 from hub.rules.people import People, read_people
 from hub.rules.places import Located, read_bytes
 from hub.rules.rule_set import RuleSet, engine_for, rule_set
@@ -89,7 +89,10 @@ class RuleFiles:
         rules, rule_errors = rule_set(files, world)
         found_in_people = (*people_file.errors, *people_errors)
         linted = lint(rules, world) if self.strict else Lint()
-        errors = (*found_in_people, *day_errors, *rule_errors, *linted.errors)
+        of_rules = [*rule_errors, *linted.errors]
+        if found_in_people:
+            of_rules = [error for error in of_rules if error.code not in OF_PEOPLE]
+        errors = (*found_in_people, *day_errors, *of_rules)
         return Rules(
             rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people, tuple(files)
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.errors import Place, RejectedError, texts
+from hub.errors import NONE, FatalError, Place, RejectedError, texts
 
 ROOT = Path(__file__).parents[3]
 CODE = re.compile(r"HUB-[EW][0-9]{4}")
@@ -41,3 +41,17 @@ def test_a_log_line_of_an_error_tells_what_to_do_and_where(monkeypatch: pytest.M
     assert error.fields() == {"code": "HUB-E5005", "reason": error.message("en"), "fix": error.fix("en")}
     placed = RejectedError("HUB-E5005", place=Place("rules.yaml", 3, 7))
     assert placed.fields() == {**error.fields(), "place": "rules.yaml:3:7"}
+
+
+@pytest.mark.parametrize(
+    ("near", "zh", "en"),
+    [
+        ("lead", "是否指 lead？", "did you mean lead?"),
+        ("lead, clerk", "现有：lead, clerk。", "there are: lead, clerk."),
+        (NONE, "目前一个也没有。", "there is none yet."),
+    ],
+)
+def test_a_name_is_offered_only_where_one_is_near(near: str, zh: str, en: str) -> None:
+    error = FatalError("HUB-E3140", role="chief", near=near)
+    assert error.fix("zh-CN").endswith(f"；{zh}")
+    assert error.fix("en").endswith(f"; {en}")

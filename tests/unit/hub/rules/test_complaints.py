@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from hub.errors import HubError, Place
+from hub.errors import LANGUAGES, HubError, Place
 from tests.unit.hub.rules.homes import world
 
 VALUES = {"event": {"data": {"a": "x", "n": 1, "d": 1.5, "l": [1], "t": True}}, "case": {}}
@@ -70,6 +70,13 @@ def test_the_common_ones(text: str, code: str, zh: str, en: str) -> None:
     assert zh in error.message("zh-CN")
     assert en in error.message("en")
     assert not ENGLISH.search(error.message("zh-CN").replace(text, ""))
+
+
+def test_what_to_do_is_never_the_expression_itself() -> None:
+    for text, said in (("1.5 > 1", "double(…)"), ("event.data.a >", "^")):
+        for language in LANGUAGES:
+            assert said in failure(text).fix(language)
+            assert text not in failure(text).fix(language)
 
 
 def test_others_are_told_as_cel_tells_them() -> None:

@@ -49,6 +49,17 @@ def test_a_condition_may_keep_what_would_fail_from_being_read() -> None:
     ) == ["HUB-E3140"]
 
 
+def test_a_person_that_the_rule_itself_writes_must_be_known() -> None:
+    task = TASK.replace('title: "${event.data.name}"', "title: x, assignee: person/li.le")
+    (error,) = linted(HEAD + task).errors
+    assert (error.code, error.seen["person"], error.fix("en")) == (
+        "HUB-E3142",
+        "person/li.le",
+        "add them to people.yaml; did you mean li.lei?",
+    )
+    assert linted(HEAD + task.replace("li.le}", "li.lei}")).errors == []
+
+
 def test_fields_of_the_home_are_known() -> None:
     text = HEAD + 'if: event.data.region == "华东"\n' + TASK
     assert codes(linted(text).errors) == ["HUB-E3120"]

@@ -26,6 +26,8 @@ CODES: Mapping[Kind, str] = {"gap": "HUB-E2110", "gone": "HUB-E2111", "replaced"
 # As the relay writes it: behind the event's own bytes.
 _TAIL = re.compile(rb',"sequence":"([0-9]{1,19})","outbox":"([^"\\]{1,100})"}\Z')
 _TAIL_BYTES = 160
+MOST = 64
+"""Outboxes whose sequences a place keeps. A hub has one, and another with each ledger that was begun beside its log."""
 LARGEST = 2**63 - 1
 """The last sequence that a ledger's integers hold."""
 
@@ -116,10 +118,20 @@ def follow(place: Place, records: Sequence[Stored], settled: Mapping[int, bool] 
             if settled.get(offset):
                 next_offset = offset + 1
                 continue
-            sequences[outbox] = max(last, sequence)
+            note(sequences, outbox, sequence)
             latest, tail, due = outbox, b'","outbox":%b}' % orjson.dumps(outbox), sequences[outbox] + 1
         next_offset = max(next_offset, offset + 1)
     return Followed(len(records), Place(next_offset, sequences))
+
+
+def note(sequences: dict[str, int], outbox: str, sequence: int) -> None:
+    """Note an outbox's last sequence. Of too many outboxes the one goes that has said least, of several the newest.
+
+    Whoever writes under a new name each time makes room for himself only; one that has said more than that is not forgotten.
+    """
+    if outbox not in sequences and len(sequences) >= MOST:
+        del sequences[min(reversed(sequences), key=sequences.__getitem__)]
+    sequences[outbox] = max(sequence, sequences.get(outbox, 0))
 
 
 def _contradiction(sequence: int, last: int, again: bool, settled: bool) -> Kind | None:
@@ -162,7 +174,7 @@ def history(log: EventLog, partition: int, end: int) -> tuple[Place, bool]:
             keyed = keyed or record.key is not None
             told = numbered(record.value)
             if told is not None:
-                sequences[told[0]] = max(told[1], sequences.get(told[0], 0))
+                note(sequences, *told)
         place = Place(end, sequences)
         if len(records) < len(batch):
             break

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from hub.errors import FatalError
 from hub.event_log import Record
 from hub.projection import Projection, Row
-from hub.sequences import NONE, numbered
+from hub.sequences import NONE, note, numbered
 from projections.reading import corrected, read_event
 from schemas.event import Event
 
@@ -66,7 +66,7 @@ def take(
             taken.events += [event] if mended is None else [event, mended]
             place.as_of = max(place.as_of, event.recordedtime)
         if sequence > last and not foreign:
-            place.sequences[outbox] = sequence
+            note(place.sequences, outbox, sequence)
         place.next_offset = record.offset + 1
     taken.places.update({partition: place.reached() for partition, place in moving.items()})
     return taken

@@ -14,7 +14,7 @@ from hub.losses import Settled, case_of, halted, repaired, settled_by
 from hub.memory_log import MemoryLog
 from hub.outbox_in_log import since, tails, tails_at_least
 from hub.partitioner import partition_of
-from hub.sequences import Followed, Loss, Place, follow, history, numbered, own_bytes, passed_over
+from hub.sequences import MOST, Followed, Loss, Place, follow, history, numbered, own_bytes, passed_over
 from schemas.catalog import EVENTS
 from schemas.topics import PARTITIONS
 from tests.events import won
@@ -216,6 +216,26 @@ def test_a_log_that_begins_with_a_high_number_is_believed() -> None:
     log = MemoryLog()
     log.writer().append([Outgoing("hub.events", b"k", raw(n), 0) for n in range(7_000_000, 7_000_009)])
     assert tails(log, "o1", {}) == {0: 7_000_008}
+
+
+def test_strangers_names_without_number_do_not_swell_a_place_and_ours_is_not_forgotten() -> None:
+    ours, names = records(1, 2), (f"stranger-{n}" for n in range(5000))
+    flood = [Record("hub.events", 3, 2 + n, b"k", raw(1, name)) for n, name in enumerate(names)]
+    place = follow(Place(), ours).place
+    for start in range(0, len(flood), 100):
+        followed = follow(place, flood[start : start + 100])
+        assert followed.loss is None
+        place = followed.place
+    assert len(place.sequences) == MOST
+    assert place.sequences["o1"] == 2
+    assert follow(place, records(3, start=place.next_offset)).loss is None
+    gap = follow(place, records(4, start=place.next_offset)).loss
+    assert gap is not None
+    assert (gap.kind, gap.outbox, gap.last, gap.found) == ("gap", "o1", 2, 4)
+    log = MemoryLog()
+    log.writer().append([Outgoing("hub.events", b"k", record.value, 3) for record in (*ours, *flood)])
+    known, _ = history(log, 3, 5002)
+    assert (len(known.sequences), known.sequences["o1"]) == (MOST, 2)
 
 
 def test_an_event_is_as_the_outbox_had_it_once_its_number_is_taken_off() -> None:

@@ -13,7 +13,7 @@ from hub.cli.terminal import speech
 
 ALONE = "up|down|status|doctor|validate|why|rebuild|audit|backup|restore"
 GROUPS = "connectors|events|rules|parked|repair|config"
-BELOW = "list|check|describe|tail|show|test|dry-run|history|edit|preview|retry|discard|state"
+BELOW = "list|check|describe|tail|show|conflicts|test|dry-run|history|edit|preview|retry|discard|state"
 _COMMAND = re.compile(rf"(?<![\w./-])hub (?P<words>(?:{ALONE})|(?:{GROUPS})(?: (?:{BELOW}))?)(?![\w./-])(?! *--home)")
 _HOMELESS = re.compile(r"(?<![\w./-])hub (?=(?:init|demo|explain)\b)")
 

@@ -104,7 +104,7 @@ def _of_log_and_ledger(home: Home, bootstrap: str, *, decisions: bool) -> dict[s
     from hub.auditing.boards import POSITIONS
     from hub.cli.running_hub import look_at
     from hub.kafka_log import KafkaLog
-    from hub.ledger import outbox, parked
+    from hub.ledger import conflicts, outbox, parked
 
     log = KafkaLog(home.kafka_client(bootstrap))
 
@@ -117,8 +117,8 @@ def _of_log_and_ledger(home: Home, bootstrap: str, *, decisions: bool) -> dict[s
             raise FatalError("HUB-E5006", home=home.path)
         with look_at(home.boards_url, POSITIONS) as boards:
             report = compare(log, conn, _outbox_id(conn), datetime.now(UTC), given, boards).as_value()
-        kinds = parked.count(conn)
-    report["counts"]["deliveries_parked"] = kinds.get("delivery", 0)
+        kinds, differing = parked.count(conn), sum(conflicts.counts(conn).values())
+    report["counts"] |= {"deliveries_parked": kinds.get("delivery", 0), "conflicts": differing}
     return report
 
 
@@ -189,6 +189,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     for finding in report["findings"]:
         yield f"  ✘ {what(finding['what'])}: {finding['count']}  {_few(finding['examples'])}"
         yield f"    {finding.get('place', '')} → {runnable(fix(finding['what']))}"
+    if counts.get("conflicts"):  # no loss and nothing twice: what was told first is what counts
+        told = text("同一版本又来了别的内容，以先到的为准", "told again with other content, the first stands")
+        yield f"  ! {told}: {counts['conflicts']}  → {runnable('hub events conflicts')}"
     if report["ok"]:
         yield from _holds(report)
 

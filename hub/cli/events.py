@@ -18,6 +18,9 @@ events = typer.Typer(no_args_is_help=True, help="日志里的事件 · the event
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    from hub.cli import conflicting_events
+
+    conflicting_events.register(events)
     app.add_typer(events, name="events")
 
 

@@ -247,7 +247,8 @@ def _work(told: Mapping[str, Any]) -> Iterator[str]:
     if told["conflicts"]:
         counted = "  ".join(f"{name} {number}" for name, number in told["conflicts"].items())
         yield f"  ! {text('同一版本又来了别的内容，以先到的为准', 'told again with other content, the first stands')}  {counted}"
-        yield f"    → {text('把 version 映射得更细，例如修改时间到秒；逐件：', 'map a finer version; each:')} hub why …"
+        finer = text("把 version 映射得更细，例如修改时间到秒；逐件：", "map a finer version; each:")
+        yield f"    → {finer} {command_line('events', 'conflicts')}"
     for name, connector in told["connectors"].items():
         state = connector.get("state", "ok")
         streams = "  ".join(

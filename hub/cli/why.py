@@ -42,6 +42,7 @@ def why(
     json: JsonOption = False,
 ) -> None:
     """Tell the story of one thing from the ledger; of an event that nothing followed, what each rule that waits for it says."""
+    from hub.cli.conflicting_events import differences
     from hub.cli.running_hub import RunningHub
     from hub.story import as_value, of_case
 
@@ -77,7 +78,7 @@ def why(
     say(f"{found.ref}" + (f"  ({text('链条', 'case')} {found.case})" if found.case != found.ref else ""))
     for line in lines(story, kept, {node.id for node in targets}):
         say(line)
-    for line in (*_differences(differing), *_not_done(held, unanswered)):
+    for line in (*differences(differing), *_not_done(held, unanswered)):
         say(line)
 
 
@@ -105,39 +106,12 @@ def _held(conn: Connection, targets: Sequence[Node]) -> list[dict[str, Any]]:
 
 def _differing(conn: Connection, targets: Sequence[Node]) -> Iterator[dict[str, Any]]:
     """What of it was told again under the same id with other content."""
-    import orjson
-
+    from hub.cli.conflicting_events import conflict
     from hub.ledger import conflicts
 
     events = {node.event.id: node.event for node in targets if node.event is not None}
     for row in conflicts.about(conn, list(events)):
-        try:
-            later = orjson.loads(row.body)["data"]
-        except orjson.JSONDecodeError:  # it was too long to be kept whole
-            later = {}
-        found = conflicts.changes(events[row.event_id].data, later) if later else {}
-        yield {
-            "event": row.event_id,
-            "type": row.type,
-            "subject": row.subject,
-            "times": row.times,
-            "last_at": row.last_at,
-            "changes": {name: {"first": one, "later": other} for name, (one, other) in found.items()},
-        }
-
-
-def _differences(differing: Sequence[dict[str, Any]]) -> Iterator[str]:
-    from hub.cli.parked_entries import local
-    from hub.rules.checking import short
-
-    for each in differing:
-        said = text(
-            "同一版本又来了别的内容（{} 次，最近 {}），以先到的为准",
-            "the same version was told with other content ({} times, last at {}); the first stands",
-        )
-        yield f"  ! [{each['event'][:8]}] {said.format(each['times'], local(each['last_at']))}"
-        for name, one in each["changes"].items():
-            yield f"    {name}: {short(one['first'])} → {short(one['later'])}"
+        yield conflict(row, events[row.event_id].data)
 
 
 class Answer(NamedTuple):

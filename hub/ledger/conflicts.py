@@ -98,6 +98,16 @@ def about(conn: Connection, events: Sequence[str]) -> Sequence[AnyRow]:
     return conn.execute(select(conflicts).where(conflicts.c.event_id.in_(events)).order_by(conflicts.c.id)).all()
 
 
+def latest(conn: Connection, instance: str | None, limit: int) -> Sequence[AnyRow]:
+    """The newest entries, of one instance or of all."""
+    if not inspect(conn).has_table(conflicts.name):
+        return ()
+    ours = () if instance is None else (conflicts.c.instance == instance,)
+    return conn.execute(
+        select(conflicts).where(*ours).order_by(conflicts.c.last_at.desc(), conflicts.c.id.desc()).limit(limit)
+    ).all()
+
+
 def _note(conn: Connection, instance: str, first: Event, event: Event) -> None:
     other = content(event)
     row = {

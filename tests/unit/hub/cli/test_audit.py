@@ -87,6 +87,14 @@ def test_a_hub_that_does_not_run_is_said_so(home: Path, hub: Hub, command: tuple
     assert (ran.code, ran.error and ran.error.code) == (5, "HUB-E2011")
 
 
+def test_what_was_told_with_other_content_is_a_note_and_no_failure() -> None:
+    shown = list(audit.lines({**REPORT, "counts": {"accepted": 9, "conflicts": 3}}))
+    assert any(
+        "! told again with other content, the first stands: 3" in line and "events conflicts" in line for line in shown
+    )
+    assert "all holds" in shown[-1]
+
+
 def test_the_last_line_names_what_is_not_processed_yet() -> None:
     waiting = {**REPORT, "counts": {"accepted": 9, "in_the_log": 9, "cases_behind": 1}}
     *_, last = audit.lines(waiting)

@@ -157,6 +157,14 @@ def test_a_source_whose_clock_is_ahead_and_what_it_told_twice_are_shown(home: Pa
     shown = "\n".join(lines(told))
     assert "! told again with other content, the first stands  crm 1" in shown
     assert "! the clock of crm is 59 minutes ahead of the hub's" in shown
+    assert "events conflicts" in hub("status", "--home", home).out
+    listed = hub("events", "conflicts", "--home", home)
+    assert first.subject in listed.out
+    assert "amount: '880000' → '1880000'" in listed.out
+    machine = hub("events", "conflicts", "--instance", "crm", "--home", home, "--json").json
+    assert machine["counts"] == {"crm": 1}
+    assert [each["subject"] for each in machine["conflicts"]] == [first.subject]
+    assert hub("events", "conflicts", "--instance", "pm", "--home", home, "--json").json["conflicts"] == []
     ran = hub("why", first.subject, "--home", home)
     assert "the same version was told with other content" in ran.out
     assert "amount: '880000' → '1880000'" in ran.out

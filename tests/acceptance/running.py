@@ -16,6 +16,7 @@ import orjson
 
 from hub.home import Home
 from tests.ports import free_port
+from tests.process_state import is_running
 
 HUB = [sys.executable, "-m", "hub.cli.main"]
 READY_SECONDS = 120.0
@@ -74,10 +75,26 @@ class RunningHub:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0, self.last_words()
 
+    def end(self) -> None:
+        """Kill it with everything it has, should it still run; nothing of it writes to its folder any more afterwards."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        pids = [pid for pid in self.pids().values() if pid is not None] if self._notes.exists() else []
+        self.process.kill()
+        self.process.wait()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda: not any(map(is_running, pids)), 60.0, "all of its programs are gone")
+
+    @property
+    def _notes(self) -> Path:
+        return self.data / "run" / "notes.json"
+
     @property
     def client(self) -> dict[str, Any]:
         """librdkafka's settings for its broker, with the hub's own sign-in."""
-        notes = orjson.loads((self.data / "run" / "notes.json").read_bytes())
+        notes = orjson.loads(self._notes.read_bytes())
         return Home.load(self.home, self.environment).kafka_client(str(notes["kafka"]))
 
     def kill(self, program: str) -> bool:
@@ -92,7 +109,7 @@ class RunningHub:
 
     def pids(self) -> dict[str, int | None]:
         """Program → its process."""
-        found: dict[str, int | None] = orjson.loads((self.data / "run" / "notes.json").read_bytes())["programs"]
+        found: dict[str, int | None] = orjson.loads(self._notes.read_bytes())["programs"]
         return found
 
     def run(self, *command: str, timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
@@ -120,6 +137,4 @@ def running_hub(
         yield hub
         hub.stop()
     finally:
-        if hub.process is not None and hub.process.poll() is None:
-            hub.process.kill()
-            hub.process.wait()
+        hub.end()

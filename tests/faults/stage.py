@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -193,7 +194,8 @@ def stage(folder: Path, store: str, seed: int, needs: str = "") -> Iterator[Stag
         (folder / "fail").write_text("")
         if needs == "clock":
             told |= turnable(folder / "clock")
-        hub = ending.enter_context(running_hub(ACME, folder / "data", told, HUB))
+        home = shutil.copytree(ACME, folder / "home")  # rows write into it
+        hub = ending.enter_context(running_hub(home, folder / "data", told, HUB))
         yield Stage(hub, outside, Load(hub.url, seed), folder, postgres, proxies)
 
 

@@ -19,5 +19,13 @@ def another_account(stage: Stage, _chosen: random.Random) -> None:
 
 
 ROWS = [
-    Row("S18", "another account of the machine tries the broker and its files", 1, 10, another_account, any_store=True)
+    Row(
+        "S18",
+        "another account of the machine tries the broker and its files",
+        1,
+        10,
+        another_account,
+        any_store=True,
+        per_second=3.0,
+    )
 ]

@@ -195,6 +195,6 @@ def worst(stage: Stage, chosen: random.Random) -> None:
 
 
 ROWS = [
-    Row("S19", "a thousand strangers' connections", 1, 25, strangers, any_store=True),
-    Row("S20", "a sender's worst JSON, 64 MiB of it", 1, 50, worst, any_store=True),
+    Row("S19", "a thousand strangers' connections", 1, 25, strangers, any_store=True, per_second=3.0),
+    Row("S20", "a sender's worst JSON, 64 MiB of it", 1, 50, worst, any_store=True, per_second=3.0),
 ]

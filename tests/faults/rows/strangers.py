@@ -115,5 +115,5 @@ def steering(stage: Stage, chosen: random.Random) -> None:
 
 ROWS = [
     Row("S7", "names that are addresses, headers and expressions", 40, 3_000, hostile),
-    Row("S21", "names that steer a terminal", 2, 100, steering, any_store=True),
+    Row("S21", "names that steer a terminal", 2, 100, steering, any_store=True, per_second=3.0),
 ]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.rows.stand_stills import SESSION
-from tests.faults.stage import ACME, LONGEST, Stage
+from tests.faults.stage import LONGEST, Stage
 from tests.process_state import stands_still
 
 AT_WORK = ("worker.before-fold", "worker.outputs-delivered")
@@ -26,7 +26,7 @@ def another_worker(stage: Stage, chosen: random.Random) -> Iterator[subprocess.P
     copy = chosen.choice(("b", "c"))
     with (stage.folder / f"worker-{copy}.log").open("ab") as out:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "hub", "--home", str(ACME), "--copy", copy],
+            [sys.executable, "-m", "hub", "--home", str(stage.hub.home), "--copy", copy],
             env=stage.environment_of("worker") | {"HUB_COPY": copy}, stdout=out, stderr=out,
         )  # fmt: skip
     try:

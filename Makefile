@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 QUIET := $(if $(CI),--quiet)
 STEP = echo "· $$(grep -c '==' requirements.lock) packages, once, a minute or two 首次安装依赖包，约一两分钟"
 
-.PHONY: install demo test check audit sbom bench faults lock clean
+.PHONY: install demo test check audit sbom bench faults nightly lock clean
 
 install: $(STAMP)
 
@@ -56,6 +56,10 @@ bench: install
 
 faults: install
 	$(BIN)/python -m tests.faults $(ROW) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(FULL),--full --resume .faults.jsonl) $(F)
+
+# What is too long for each merge, for hours; stopped and started again it goes on. FULL=1: ten times as much; W=S22: a part of it
+nightly: install
+	$(BIN)/python -m tests.nightly $(if $(FULL),--full) $(W)
 
 lock:
 	uv pip compile pyproject.toml --extra postgres --extra dev --generate-hashes --no-header --no-annotate --universal --python-version 3.11 --output-file requirements.lock

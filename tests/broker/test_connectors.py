@@ -102,8 +102,17 @@ def test_many_slow_senders_cost_little_and_keep_nobody_out(plain: Stage) -> None
             one.close()
 
 
+BOUNDARIES = ("relay.taken:3:exit", "intake.committed:7:exit", "relay.delivered:3:exit", "relay.taken:1:exit")
+
+
 @pytest.mark.parametrize(
-    "fail", ["intake.committed:7:exit", "relay.taken:3:exit", "relay.delivered:3:exit", "relay.taken:1:exit"]
+    ("stage", "fail"),
+    [
+        *(("sqlite", each) for each in BOUNDARIES),
+        pytest.param("postgresql", BOUNDARIES[0], marks=pytest.mark.systems),
+        *(pytest.param("postgresql", e, marks=[pytest.mark.systems, pytest.mark.nightly]) for e in BOUNDARIES[1:]),
+    ],
+    indirect=["stage"],
 )
 def test_a_crash_at_any_boundary_loses_nothing_that_was_accepted(stage: Stage, fail: str) -> None:
     program = stage.start(fail)

@@ -110,8 +110,19 @@ def test_makes_no_topic_that_nobody_asked_for(kafka: str) -> None:
     assert "never-made" not in admin.list_topics(timeout=10).topics
 
 
-def test_listens_on_the_loopback_only(broker: EmbeddedKafka) -> None:
-    assert listening_addresses(broker.pid) == {"0000000000000000FFFF00000100007F"}  # ::ffff:127.0.0.1
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """A broker that runs, for tests that only look at it. A secret of other programs is about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRM_PASSWORD", "hunter2")
+        own = embedded(tmp_path_factory.mktemp("standing") / "data")
+        own.start()
+        yield own
+        own.stop()
+
+
+def test_listens_on_the_loopback_only(standing: EmbeddedKafka) -> None:
+    assert listening_addresses(standing.pid) == {"0000000000000000FFFF00000100007F"}  # ::ffff:127.0.0.1
 
 
 def listening_addresses(pid: int) -> set[str]:
@@ -121,24 +132,19 @@ def listening_addresses(pid: int) -> set[str]:
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine}
 
 
-def test_its_data_are_for_its_owner_only(broker: EmbeddedKafka) -> None:
-    assert broker.plan.data.stat().st_mode & 0o777 == 0o700
+def test_its_data_are_for_its_owner_only(standing: EmbeddedKafka) -> None:
+    assert standing.plan.data.stat().st_mode & 0o777 == 0o700
 
 
-def test_its_process_sees_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRM_PASSWORD", "hunter2")
-    broker = EmbeddedKafka(BrokerPlan(tmp_path / "data", port=0))
-    try:
-        broker.start()
-        assert b"hunter2" not in Path(f"/proc/{broker.pid}/environ").read_bytes()
-    finally:
-        broker.stop()
+def test_its_process_sees_no_secret(standing: EmbeddedKafka) -> None:
+    assert os.environ["CRM_PASSWORD"] == "hunter2"
+    assert b"hunter2" not in Path(f"/proc/{standing.pid}/environ").read_bytes()
 
 
-def test_a_start_while_it_runs_changes_nothing(broker: EmbeddedKafka) -> None:
-    pid = broker.pid
-    assert broker.start() == broker.bootstrap
-    assert broker.pid == pid
+def test_a_start_while_it_runs_changes_nothing(standing: EmbeddedKafka) -> None:
+    pid = standing.pid
+    assert standing.start() == standing.bootstrap
+    assert standing.pid == pid
 
 
 def test_the_second_start_needs_no_network(broker: EmbeddedKafka) -> None:
@@ -308,10 +314,10 @@ def test_a_required_port_that_is_taken_is_an_error(tmp_path: Path, kafka: str) -
     assert not broker.running
 
 
-def test_a_folder_in_use_is_refused(broker: EmbeddedKafka) -> None:
+def test_a_folder_in_use_is_refused(standing: EmbeddedKafka) -> None:
     with pytest.raises(FatalError, match=rf"HUB-E2005.*process {os.getpid()}"):
-        EmbeddedKafka(broker.plan).start()
-    assert broker.running
+        EmbeddedKafka(standing.plan).start()
+    assert standing.running
 
 
 def test_a_broker_that_cannot_start_says_why(broker: EmbeddedKafka) -> None:

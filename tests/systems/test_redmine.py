@@ -412,9 +412,13 @@ class TestEvents:
             seen += fresh(facts, seen)
         assert told(seen, task) == ["started", "completed", "reopened", "started", "completed"]
 
-    @pytest.mark.slow
-    def test_more_issues_than_fit_a_page_are_all_told(self, redmine: RedmineServer, issue: Callable[..., str]) -> None:
-        connector, busy = connected(redmine), [issue(subject=f"t{n}") for n in range(101)]
+    @pytest.mark.parametrize("page", [5, pytest.param(client.PAGE, marks=[pytest.mark.slow, pytest.mark.nightly])])
+    def test_more_issues_than_fit_a_page_are_all_told(
+        self, redmine: RedmineServer, issue: Callable[..., str], page: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in (client, source):
+            monkeypatch.setattr(module, "PAGE", page)
+        connector, busy = connected(redmine), [issue(subject=f"t{n}") for n in range(page + 1)]
         _, cursor = read(connector, None)
         for task in busy:
             change(redmine, task, status_id=5)

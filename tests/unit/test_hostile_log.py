@@ -6,7 +6,6 @@ and nothing else.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -38,9 +37,10 @@ from schemas.topics import COMMANDS, EVENTS, STATE, VIEWS
 from tests.board_events import Deal
 from tests.events import event, won
 from tests.executor_bench import Bench, command
+from tests.fuzzing import inputs
 from tests.hostile_records import records
 
-COUNT = int(os.environ.get("HUB_FUZZ", "1500"))
+COUNT = inputs(1500)
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 CASE = won().case
 LOSS = Loss("gap", 0, 7, "o1", 1, 5)

@@ -1,6 +1,6 @@
 """Whatever bytes come, the door answers them or hangs up: never with a 500, never with a traceback, and it goes on.
 
-`FUZZ=100000` tries as many instead of a sample.
+`HUB_FUZZ=100000` tries as many of each instead of a sample.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import os
 import socket
 import threading
 import time
@@ -33,9 +32,10 @@ from connectors.passage import Passage
 from connectors.refusals import Refusals
 from hub.clock import SystemClock
 from hub.ledger.ledger import Ledger
+from tests.fuzzing import inputs
 from tests.pushing import SECRET, Staff, crm, deal
 
-EXAMPLES = int(os.environ.get("FUZZ", "300"))
+EXAMPLES = inputs(300)
 UNHEARD = {"event": "aiohttp met an exception of ours", "exc_info": True}
 KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
 

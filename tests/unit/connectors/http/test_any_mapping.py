@@ -1,4 +1,7 @@
-"""Whatever stands in hub.yaml and in a body: a mistake with its code, an event, or something parked. Never a traceback."""
+"""Whatever stands in hub.yaml and in a body: a mistake with its code, an event, or something parked. Never a traceback.
+
+`HUB_FUZZ=100000` tries as many of each instead of a sample.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from hub.connector import Delivery, Effect, Instance, Replies
 from hub.errors import HubError, RejectedError
 from hub.ledger.ledger import Ledger
 from schemas.event import Event
+from tests.fuzzing import inputs
 from tests.pushing import NOON, SECRET, Staff
 from tests.unit.connectors.instances import command
 
@@ -118,7 +122,7 @@ def connected(given_: dict[str, Any]) -> Any:
 
 
 @given(RECEIVE, BODIES)
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=inputs(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_push_is_an_event_or_parked_or_refused(receive: dict[str, Any], body: bytes) -> None:
     connector = connected({"receive": receive})
     if connector is None:
@@ -143,7 +147,9 @@ def test_a_push_is_an_event_or_parked_or_refused(receive: dict[str, Any], body: 
 
 @given(pushes=st.lists(st.tuples(RECEIVE, BODIES), min_size=1, max_size=5))
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=inputs(20),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 def test_whatever_is_taken_in_is_kept(pushes: list[tuple[dict[str, Any], bytes]], ledger: Ledger) -> None:
     intake = Intake(ledger, Staff(), FixedClock(NOON))
@@ -171,7 +177,7 @@ SENDS = st.fixed_dictionaries(
 
 
 @given(SENDS, BODIES)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=inputs(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_an_answer_is_an_effect_or_an_error_of_ours(send: dict[str, Any], body: bytes) -> None:
     find = {"get": "http://127.0.0.1:1/y", "id": send.get("id", "${response.id}"), "absent": send.get("done", "false")}
     connector = connected({"send": {"message.send": {**send, "find": find}}})

@@ -1,0 +1,1 @@
+"""All that is too long for each merge: `python -m tests.nightly`."""

@@ -96,11 +96,6 @@ class Outside:
         self._server.shutdown()
         self._server.server_close()
 
-    def go_on_from(self, other: Outside) -> None:
-        """Be as another one is now: with all that was made there, under the keys by which it was made."""
-        with other.lock:
-            self.made, self.by_key = list(other.made), dict(other.by_key)
-
     def of(self, kind: str) -> list[Made]:
         """What was made of a kind."""
         with self.lock:

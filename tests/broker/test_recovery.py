@@ -82,51 +82,24 @@ class Stage:
         self.hub.stop()
 
 
-def _begun(folder: Path, **databases: str) -> Stage:
-    """A hub that has won five deals, and is stopped."""
-    outside = Outside()
-    told = {**environment(outside.url), **databases}
-    one = Stage(RunningHub(ACME, folder / "data", told), outside, folder / "copies")
-    try:
-        one.hub.start()
-        one.win(5)
-        one.hub.stop()
-    except BaseException:
-        one.hub.end()
-        outside.stop()
-        raise
-    return one
-
-
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One that each test goes on from, with data of its own."""
-    one = _begun(tmp_path_factory.mktemp("begun"))
-    yield one
-    one.outside.stop()
-
-
 @pytest.fixture
-def stage(tmp_path: Path, begun: Stage) -> Iterator[Callable[..., Stage]]:
+def stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     made: list[Stage] = []
 
     def make(**databases: str) -> Stage:
-        one = _begun(tmp_path, **databases) if databases else _copied(begun, tmp_path)
+        outside = Outside()
+        told = {**environment(outside.url), **databases}
+        one = Stage(RunningHub(ACME, tmp_path / "data", told), outside, tmp_path / "copies")
         made.append(one)
+        one.hub.start()
+        one.win(5)
+        one.hub.stop()
         return one
 
     yield make
     for one in made:
         one.hub.end()
         one.outside.stop()
-
-
-def _copied(begun: Stage, folder: Path) -> Stage:
-    outside = Outside()
-    outside.go_on_from(begun.outside)
-    shutil.copytree(begun.hub.data, folder / "data")
-    hub = RunningHub(ACME, folder / "data", environment(outside.url))
-    return Stage(hub, outside, folder / "copies", begun.deals)
 
 
 def test_the_log_is_lost_and_the_ledger_has_it_all(stage: Callable[..., Stage]) -> None:

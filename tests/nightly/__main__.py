@@ -24,6 +24,8 @@ from tests.nightly.parts import Counts, Part, parts
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".nightly"
 """What was played, and what each part has said."""
+STOPPED = 130
+"""The exit code of a night that was stopped."""
 COLUMNS = ("part", "count", "verdict", "time")
 
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     parser.add_argument("--full", action="store_true", help="ten times the counts of an ordinary night")
     parser.add_argument("--list", action="store_true", help="name the parts")
     asked = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     counts: Counts = "full" if asked.full else "tenth"
     wanted = [part for part in parts(counts) if not asked.words or any(word in part.name for word in asked.words)]
     if asked.list:
@@ -46,20 +48,28 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
 def night(wanted: Sequence[Part], folder: Path = FOLDER) -> int:
     """Play those that are not played yet; whether all held, as an exit code."""
     folder.mkdir(exist_ok=True)
-    file = folder / "played.jsonl"
-    done = _played(file)
+    file, marks = folder / "played.jsonl", {part.mark for part in wanted}
+    before = _played(file)
+    mine, others = ([each for each in before if (_mark(each) in marks) is ours] for ours in (True, False))
     try:
         for part in wanted:
-            if part.mark not in {_mark(each) for each in done}:
-                outcome = play(part, folder)
-                done.append(outcome)
-                with file.open("ab") as out:
-                    out.write(orjson.dumps(outcome) + b"\n")
-    finally:
-        mine = [each for each in done if _mark(each) in {part.mark for part in wanted}]
+            if part.mark not in map(_mark, mine):
+                mine.append(play(part, folder))
+                _keep(file, [*others, *mine])
+    except KeyboardInterrupt:
         print(table(mine))
-    file.replace(folder / "last.jsonl")
+        return STOPPED
+    print(table(mine))
+    _keep(folder / "last.jsonl", mine)
+    _keep(file, others)  # the next night begins anew
     return 0 if all(each["held"] for each in mine) else 1
+
+
+def _keep(file: Path, outcomes: Sequence[dict[str, Any]]) -> None:
+    """Write what was played, whole or not at all."""
+    draft = file.with_suffix(".draft")
+    draft.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in outcomes))
+    draft.replace(file)
 
 
 def play(part: Part, folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.row import all_rows
-from tests.nightly.__main__ import main, night
+from tests.nightly.__main__ import STOPPED, main, night
 from tests.nightly.parts import Part, parts
 
 
@@ -37,12 +37,12 @@ def test_a_night_that_was_stopped_goes_on_with_what_is_left(tmp_path: Path, caps
     first = script("first", f"open({str(count)!r}, 'a').write('1'); print('seen')")
     fails, last = script("fails", "raise SystemExit(3)"), script("last", "")
     stopped = script("stopped", "import os, signal; os.kill(os.getppid(), signal.SIGINT); import time; time.sleep(60)")
-    with pytest.raises(KeyboardInterrupt):
-        night([first, fails, stopped, last], tmp_path / "kept")
+    assert night([first, fails, stopped, last], tmp_path / "kept") == STOPPED
     shown = lines(capsys.readouterr().out)
     assert (shown["first"][:2], shown["fails"][:3]) == (["3", "held"], ["3", "NO:", "fails.log"])
     assert "last" not in shown
 
+    assert night([script("another", "")], tmp_path / "kept") == 0  # a part of it alone is a night of its own
     assert night([first, fails, script("stopped", ""), last], tmp_path / "kept") == 1
     shown = lines(capsys.readouterr().out)
     assert (shown["last"][:2], shown["all"][:2]) == (["3", "held"], ["4", "1"])

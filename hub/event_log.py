@@ -83,6 +83,19 @@ class Reader(Protocol):
         """Let go of the connection."""
 
 
+class PlaceReader(Protocol):
+    """Reads single records of one topic by their places. Keeps its connection, so that a record costs a millisecond or two.
+
+    Several threads may use it.
+    """
+
+    def at(self, partition: int, offsets: Iterable[int]) -> dict[int, Record]:
+        """Those of these records that the log still has, by offset. Raises RetryableError while it is away."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
 class EventLog(Protocol):
     """A log of topics, each with the same number of partitions."""
 
@@ -94,6 +107,9 @@ class EventLog(Protocol):
 
         The log may gather records for `gather` seconds before it answers: fewer and larger answers, for who is in no hurry.
         """
+
+    def places(self, topic: str) -> PlaceReader:
+        """A reader of single records. Connects when it is first asked."""
 
     def ends(self, topic: str) -> dict[int, int]:
         """Partition → the offset that the next record will have."""

@@ -19,6 +19,7 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from hub.errors import FatalError, RetryableError
 from hub.event_log import Record
+from hub.kafka_places import KafkaPlaces
 from hub.kafka_writers import FlushedWriter, GatheringWriter, KafkaWriter, producer
 from schemas.topics import PARTITIONS
 
@@ -47,6 +48,9 @@ class KafkaLog:
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> KafkaReader:
         together = {"fetch.min.bytes": 262_144, "fetch.wait.max.ms": max(1, int(gather * 1000))} if gather else {}
         return KafkaReader({**_reading(self.client), **together}, topic, dict(positions))
+
+    def places(self, topic: str) -> KafkaPlaces:
+        return KafkaPlaces(_reading(self.client), topic)
 
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: high for partition, (_, high) in self._watermarks(topic).items()}

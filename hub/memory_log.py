@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hub.errors import RejectedError
@@ -28,6 +28,9 @@ class MemoryLog:
 
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> MemoryReader:
         return MemoryReader(self, topic, dict(positions))
+
+    def places(self, topic: str) -> MemoryPlaces:
+        return MemoryPlaces(self, topic)
 
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: len(self.records[topic, partition]) for partition in range(self.partitions)}
@@ -85,6 +88,21 @@ class MemoryReader:
             there = self.log.records[self.topic, partition]
             found += there[position : position + max(limit, 1) - len(found)]
         return found
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@dataclass
+class MemoryPlaces:
+    """Reads single records of a MemoryLog."""
+
+    log: MemoryLog
+    topic: str
+
+    def at(self, partition: int, offsets: Iterable[int]) -> dict[int, Record]:
+        there = self.log.records[self.topic, partition]
+        return {offset: there[offset] for offset in offsets if 0 <= offset < len(there)}
 
     def close(self) -> None:
         """Nothing to let go of."""

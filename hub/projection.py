@@ -1,4 +1,4 @@
-"""What a board is to the hub: a pure fold of the log and the table that keeps it.
+"""What a board is to the hub: a pure fold of the log and the table that keeps it. And an index of the log: where what lies in it.
 
 Whoever runs it reads `hub.events`, folds a batch in memory, and writes the rows and the log position in one transaction. So a
 table always equals the fold of the log up to its position, whatever crashes; dropping it and reading the log again gives the same.
@@ -6,13 +6,15 @@ table always equals the fold of the log up to its position, whatever crashes; dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
+from hub.event_log import Record
 from schemas.event import Event
+from schemas.recorded import Recorded
 
 Row = Mapping[str, Any]
 """A row of a board's table: column → value, without its key. Values are text, numbers, booleans, None, or JSON."""
@@ -34,3 +36,38 @@ class Projection:
     table: Table
     keys: Callable[[Event], tuple[str, ...]]
     fold: Callable[[Mapping[str, Row | None], Event], Mapping[str, Row | None]]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """What it keeps."""
+        return (self.table,)
+
+
+class Lying(NamedTuple):
+    """An event and the record that holds it."""
+
+    record: Record
+    event: Recorded
+
+
+Rows = Sequence[tuple[Any, ...]]
+"""Rows of a table: the values of its columns, in their order; as the drivers take them."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Rows that are only ever added: each event gives its own, made of itself and of its place in the log.
+
+    Nothing is read back and nothing changes, so it costs little. `rows` gives for each table those of a batch; it is pure and
+    total. In a table with a primary key a row that is there already stays as it is.
+    `version` rises with every change of `rows` or `tables`.
+    """
+
+    name: str
+    version: int
+    tables: tuple[Table, ...]
+    rows: Callable[[Sequence[Lying]], Sequence[Rows]]
+
+
+AnyProjection = Projection | Index
+"""What a runner can keep equal to the log."""

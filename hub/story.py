@@ -1,7 +1,7 @@
-"""The chain of one case as the ledger tells it: event → rule → command → effect → later events, as trees.
+"""The chain of one case as its history tells it: event → rule → command → effect → later events, as trees.
 
-Needs neither log nor boards, so it can be told while everything else is down. What an event or command was caused by stands in
-it (`causationid`); what was caused by nothing of this case begins a tree.
+Of what the ledger has, it can be told while everything else is down. What an event or command was caused by stands in it
+(`causationid`); what was caused by nothing of this case begins a tree.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, select
-
-from hub.ledger import commands, links, outbox
-from hub.ledger.links import links as links_table
+from hub.ledger import commands, links
 from hub.ledger.metadata import AnyRow
-from hub.ledger.outbox import outbox as outbox_table
 from hub.rules.checking import short
+from hub.trail.history import History, Kept, ids_starting
 from schemas.event import Command, Event
 
 SHORTEST = 6
@@ -27,14 +24,19 @@ MANY = 20
 
 @dataclass
 class Node:
-    """An event or a command, and what it caused, in the order of the ledger."""
+    """An event or a command, and what it caused, in the order of the history."""
 
     id: str
-    event: Event | None = None
+    kept: Kept | None = None
     command: Command | None = None
     row: AnyRow | None = None
     """The command's row: its state, attempts, effect and reason."""
     causes: list[Node] = field(default_factory=list)
+
+    @property
+    def event(self) -> Event | None:
+        """The event, where it is one."""
+        return self.kept.event if self.kept is not None else None
 
     def walk(self) -> Iterator[Node]:
         """Itself and all that followed."""
@@ -53,7 +55,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Story:
-    """All that the ledger knows of one case."""
+    """All that is known of one case."""
 
     case: str
     roots: tuple[Node, ...]
@@ -74,19 +76,18 @@ class Story:
         return kept | {node.id for node in self.nodes() if wanted & {below.id for below in node.walk()}}
 
 
-def of_case(conn: Connection, case: str) -> Story:
+def of_case(history: History, case: str) -> Story:
     """The case's story."""
     nodes: dict[str, Node] = {}
-    order: list[tuple[str, int, Node]] = []
-    for row in outbox.of_case(conn, case):
-        event = Event.from_json(row.body)
-        nodes[event.id] = Node(event.id, event=event)
-        order.append((row.recorded_at, row.id, nodes[event.id]))
-    for row in commands.of_case(conn, case):
+    order: list[tuple[str, int, int, Node]] = []
+    for at, kept in enumerate(history.of_case(case)):
+        nodes[kept.event.id] = Node(kept.event.id, kept=kept)
+        order.append((kept.event.recordedtime, 0, at, nodes[kept.event.id]))
+    for row in commands.of_case(history.ledger, case) if history.ledger is not None else ():
         nodes[row.id] = Node(row.id, command=Command.from_json(row.body), row=row)
-        order.append((row.created_at, row.seq, nodes[row.id]))
+        order.append((row.created_at, 1, row.seq, nodes[row.id]))
     roots: list[Node] = []
-    for _, _, node in sorted(order, key=lambda entry: entry[:2]):
+    for *_, node in sorted(order, key=lambda entry: entry[:3]):
         cause = node.event.causationid if node.event is not None else node.command.causationid if node.command else None
         parent = nodes.get(cause or "")
         (roots if parent is None or parent is node else parent.causes).append(node)
@@ -101,53 +102,47 @@ class Found:
     case: str
 
 
-def find(conn: Connection, ref: str) -> list[Found]:
+def find(history: History, ref: str) -> list[Found]:
     """What people may mean by `ref`: an id of an event or command or its start, an object, or the bare id of one.
 
-    One answer is sure, several are candidates, none is nothing.
+    One answer is sure, several are candidates, none is nothing, as far as could be read: see the history's gaps.
     """
-    exact = _exact(conn, ref)
+    exact = _exact(history, ref)
     if exact is not None:
         return [exact]
-    return _bare(conn, ref) or starting_with(conn, ref)
+    return _named(history, ref) or starting_with(history, ref)
 
 
-def _exact(conn: Connection, ref: str) -> Found | None:
-    event = outbox.find(conn, ref)
-    if event is not None:
-        return Found(ref, event.case_id or event.subject)
-    command = commands.get(conn, ref.rpartition("/")[2] if ref.startswith(("command/", "request/")) else ref)
-    if command is not None:
-        return Found(command.id, command.case_id)
-    case = links.case_of(conn, ref)
-    if case is None:
-        rows = outbox.of_subject(conn, ref)
-        case = next((row.case_id for row in rows if row.case_id), None)
+def _exact(history: History, ref: str) -> Found | None:
+    kept = history.event(ref)
+    if kept is not None:
+        return Found(ref, kept.case or kept.event.subject)
+    conn = history.ledger
+    if conn is not None:
+        command = commands.get(conn, ref.rpartition("/")[2] if ref.startswith(("command/", "request/")) else ref)
+        if command is not None:
+            return Found(command.id, command.case_id)
+    case = (links.case_of(conn, ref) if conn is not None else None) or history.case_of(ref)
     return Found(ref, case) if case is not None else None
 
 
-def _bare(conn: Connection, ref: str) -> list[Found]:
-    """Objects whose id over there is this: `P-77` for `project/pm/P-77`."""
-    of_links = select(links_table.c.object, links_table.c.case_id).where(
-        links_table.c.object.endswith(f"/{ref}", autoescape=True)
+def _named(history: History, ref: str) -> list[Found]:
+    """Objects whose id over there is this: `P-77` for `project/pm/P-77`. Those in other letters only where none is in these."""
+    found = history.named(ref)
+    same = [each for each in found if each.ref.endswith(f"/{ref}")]
+    linked = (
+        links.cases_of(history.ledger, [each.ref for each in found]) if history.ledger is not None and found else {}
     )
-    of_events = select(outbox_table.c.subject, outbox_table.c.case_id).where(
-        outbox_table.c.subject.endswith(f"/{ref}", autoescape=True), outbox_table.c.case_id.is_not(None)
-    )
-    found = {name: case for query in (of_links, of_events) for name, case in conn.execute(query.distinct().limit(MANY))}
-    return [Found(name, found[name]) for name in sorted(found)]
+    return [Found(each.ref, linked.get(each.ref, each.case)) for each in (same or found)[:MANY]]
 
 
-def starting_with(conn: Connection, start: str) -> list[Found]:
+def starting_with(history: History, start: str) -> list[Found]:
     """Events and commands whose id starts so; none for a start that is too short to mean one."""
     if len(start) < SHORTEST:
         return []
-    of_events = select(outbox_table.c.event_id, outbox_table.c.case_id).where(
-        outbox_table.c.event_id.startswith(start, autoescape=True), outbox_table.c.case_id.is_not(None)
-    )
-    table = commands.commands
-    of_commands = select(table.c.id, table.c.case_id).where(table.c.id.startswith(start, autoescape=True))
-    found = [Found(*row) for query in (of_events, of_commands) for row in conn.execute(query.limit(MANY))]
+    found = [Found(each.event.id, each.case) for each in history.starting(start) if each.case]
+    if history.ledger is not None:
+        found += [Found(*row) for row in ids_starting(history.ledger, commands.commands, start)]
     return sorted(found, key=lambda each: each.ref)
 
 

@@ -14,13 +14,14 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from hub import unix_socket
 from hub.begin import begin, keep_private
 from hub.errors import FatalError, HubError
 from hub.event_log import EventLog
 from hub.file_limit import raise_file_limit
-from hub.health.watch import Watch, watch_of
+from hub.health.watch import watch_of
 from hub.heartbeat import Heart
 from hub.home import Home
 from hub.hung_threads import PATIENCE, follow
@@ -32,12 +33,13 @@ from hub.ready import say_ready
 from projections import history
 from projections.crew import Crew
 from projections.leftovers import clear
-from projections.registry import BOARDS, PROJECTIONS
+from projections.registry import ALL, BOARDS
 from projections.store import BoardStore
 from projections.web.app import make_app
 from projections.web.live import Live
 from projections.web.people import PeopleFile
 from projections.web.settings import WebSettings
+from schemas.topics import EVENTS
 
 log = structlog.get_logger("projections")
 
@@ -96,10 +98,11 @@ def serve(home: Home, path: Path | None, patience: float = PATIENCE) -> int:
 def _serve(home: Home, path: Path | None, patience: float) -> int:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
     address, watch = home.web_address if path is None else None, watch_of(home, ledger)
-    config = _config(home, address, store, ledger, live, watch)
-    server = Server(config, live, lambda: say_ready(home.data, "projections"), patience)
     events, stop = KafkaLog(home.kafka_client()), threading.Event()
-    crew = Crew(events, store, PROJECTIONS.values(), live.told, failed=server.end)
+    places = events.places(EVENTS.name)
+    config = _config(address, make_app(settings_of(home), store, ledger, live, places, watch.verdict, watch.rhythm))
+    server = Server(config, live, lambda: say_ready(home.data, "projections"), patience)
+    crew = Crew(events, store, ALL.values(), live.told, failed=server.end)
 
     def end() -> None:
         stop.set()
@@ -110,7 +113,7 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
     try:
         _recognise(store, events, ledger, stop, end)
         crew.start()
-        threading.Thread(target=clear, args=(store, PROJECTIONS, stop), name="leftovers", daemon=True).start()
+        threading.Thread(target=clear, args=(store, ALL, stop), name="leftovers", daemon=True).start()
         watch.start()
         # Not earlier: who asks before anyone answers hears at once that the boards are starting.
         server.run(None if path is None else [unix_socket.listening(path)])
@@ -118,6 +121,7 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
         stop.set()
         watch.stop()
         crew.stop()
+        places.close()
         store.close()
         ledger.close()
     if isinstance(crew.error, HubError):
@@ -136,17 +140,15 @@ def _recognise(
     def known() -> history.History | None:
         return history.settled(ledger)
 
-    history.recognise(store, events, known, PROJECTIONS.values(), stop)
+    history.recognise(store, events, known, ALL.values(), stop)
     threading.Thread(target=history.watch, args=(store, known, end, stop), name="history", daemon=True).start()
 
 
-def _config(
-    home: Home, address: tuple[str, int] | None, store: BoardStore, ledger: Ledger, live: Live, watch: Watch
-) -> uvicorn.Config:
+def _config(address: tuple[str, int] | None, app: FastAPI) -> uvicorn.Config:
     """Without an address it serves on sockets that it is given."""
     host, port = address or ("", 0)
     return uvicorn.Config(
-        make_app(settings_of(home), store, ledger, live, watch.verdict, watch.rhythm),
+        app,
         host=host,
         port=port,
         log_config=None,

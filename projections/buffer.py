@@ -7,7 +7,7 @@ So an event costs no look at the database, and a row is written once for the man
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Table
 
@@ -24,9 +24,10 @@ class Buffer(BoardStore):
 
     def __init__(self, store: BoardStore, most: int, *, is_new: bool) -> None:
         self.engine, self._store, self._most = store.engine, store, most
-        self._changes: dict[str, Change] = {}
+        self._changes: dict[Table, dict[str, Change]] = {}
+        self._added: dict[Table, list[tuple[Any, ...]]] = {}
         self._places: dict[int, Place] = {}
-        self._last: tuple[str, Claim, Table, Batch] | None = None
+        self._last: tuple[str, Claim, Batch] | None = None
         self._unreadable = 0
         self._is_empty = is_new
 
@@ -34,8 +35,9 @@ class Buffer(BoardStore):
         """As the store's, looking into memory first."""
         found: dict[str, Row] = {}
         missing = []
+        changes = self._changes.get(table, {})
         for key in keys:
-            change = self._changes.get(key)
+            change = changes.get(key)
             if change is None:
                 missing.append(key)
             elif change.after is not None:
@@ -44,23 +46,30 @@ class Buffer(BoardStore):
             found |= self._store.rows(table, missing)
         return found
 
-    def commit(self, name: str, claim: Claim, table: Table, batch: Batch) -> None:
+    def commit(self, name: str, claim: Claim, batch: Batch) -> None:
         """Keep a batch; many are written together, in one transaction. Raises FencedError when they are."""
-        for key, change in batch.changes.items():
-            known = self._changes.get(key)
-            self._changes[key] = change if known is None else Change(known.before, change.after)
+        for table, changes in batch.changes.items():
+            known = self._changes.setdefault(table, {})
+            for key, change in changes.items():
+                before = known.get(key)
+                known[key] = change if before is None else Change(before.before, change.after)
+        for table, rows in batch.added.items():
+            self._added.setdefault(table, []).extend(rows)
         self._places.update(batch.places)
         self._unreadable += batch.unreadable
-        self._last = (name, claim, table, batch)
-        if len(self._changes) >= self._most:
+        self._last = (name, claim, batch)
+        if self._kept() >= self._most:
             self.flush()
+
+    def _kept(self) -> int:
+        return sum(map(len, self._changes.values())) + sum(map(len, self._added.values()))
 
     def flush(self) -> None:
         """Write what is kept."""
         if self._last is None:
             return
-        name, claim, table, batch = self._last
-        whole = replace(batch, changes=self._changes, places=self._places, unreadable=self._unreadable)
-        self._store.commit(name, claim, table, whole)
-        self._is_empty = self._is_empty and not self._changes
-        self._changes, self._places, self._unreadable, self._last = {}, {}, 0, None
+        name, claim, batch = self._last
+        self._is_empty = self._is_empty and not self._kept()
+        whole = Batch(self._places, self._changes, self._added, batch.delay_ms, self._unreadable)
+        self._store.commit(name, claim, whole)
+        self._changes, self._added, self._places, self._unreadable, self._last = {}, {}, {}, 0, None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hub.clock import Clock, SystemClock
 from hub.event_log import EventLog
-from hub.projection import Projection
+from hub.projection import AnyProjection
 from projections.rebuild import rebuild
 from projections.run import Ends, Runner, Told, holder_id
 from projections.store import BoardStore
@@ -20,7 +20,7 @@ class Crew:
 
     log: EventLog
     store: BoardStore
-    projections: Collection[Projection]
+    projections: Collection[AnyProjection]
     told: Told = lambda name, changes, at: None
     failed: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=SystemClock)
@@ -30,7 +30,7 @@ class Crew:
 
     def start(self) -> None:
         """Begin; the store's own tables are made first. Raises RetryableError while the store is away."""
-        self.store.prepare(projection.table for projection in self.projections)
+        self.store.prepare(self.projections)
         ends, holder = Ends(self.log, self.clock), holder_id()
         for projection in self.projections:
             runner = Runner(self.log, self.store, projection, self.clock, self.told, self._renew, ends, holder)
@@ -38,7 +38,7 @@ class Crew:
             self._threads.append(thread)
             thread.start()
 
-    def _renew(self, projection: Projection) -> None:
+    def _renew(self, projection: AnyProjection) -> None:
         rebuild(self.log, self.store, projection)
 
     def _run(self, runner: Runner) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from hub.errors import FatalError
 from hub.event_log import Record
 from hub.projection import Projection, Row
 from hub.sequences import NONE, note, numbered
-from projections.reading import corrected, read_event
+from projections.reading import corrected
 from schemas.event import Event
+from schemas.recorded import Recorded
+
+E = TypeVar("E", Event, Recorded)
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,13 @@ class Place:
 
 
 @dataclass
-class Taken:
+class Taken(Generic[E]):
     """The events of a batch that are to be folded, and where it leaves the partitions. `loss` ends the batch before a gap."""
 
     places: dict[int, Place]
-    events: list[Event] = field(default_factory=list)
+    found: list[tuple[Record, E]] = field(default_factory=list)
+    again: list[tuple[Record, E]] = field(default_factory=list)
+    """Repeats: they lie there, and tell nothing new."""
     unreadable: int = 0
     loss: FatalError | None = None
 
@@ -37,14 +43,15 @@ def take(
     records: Sequence[Record],
     places: Mapping[int, Place],
     board: str,
+    read: Callable[[Record], E | None],
     settled: Mapping[int, Mapping[int, bool]] = MappingProxyType({}),
-) -> Taken:
+) -> Taken[E]:
     """Check each record against its partition's place: repeats are passed over, and a gap stops everything before it.
 
     `settled` are the offsets by partition before which a gap was dealt with; the number of one that is foreign counts for nothing.
     What is no good event has its number all the same.
     """
-    taken = Taken(dict(places))
+    taken = Taken[E](dict(places))
     moving: dict[int, _Moving] = {}
     for record in records:
         place = moving.get(record.partition)
@@ -52,7 +59,7 @@ def take(
             place = moving[record.partition] = _Moving(taken.places[record.partition])
         if record.offset < place.next_offset:
             continue
-        event = read_event(record)
+        event = read(record)
         outbox, sequence = numbered(record.value) or ("", 0)
         last = place.sequences.get(outbox, 0)
         foreign = settled.get(record.partition, NONE).get(record.offset)
@@ -62,9 +69,10 @@ def take(
         if event is None:
             taken.unreadable += 1
         elif not sequence or sequence > last:
-            mended = corrected(event)
-            taken.events += [event] if mended is None else [event, mended]
+            taken.found.append((record, event))
             place.as_of = max(place.as_of, event.recordedtime)
+        else:
+            taken.again.append((record, event))
         if sequence > last and not foreign:
             note(place.sequences, outbox, sequence)
         place.next_offset = record.offset + 1
@@ -94,6 +102,15 @@ def _loss(board: str, record: Record, outbox: str, last: int, found: int) -> Fat
         last=last,
         found=found,
     )
+
+
+def to_fold(found: Sequence[tuple[Record, Event]]) -> list[Event]:
+    """The events that boards fold: those that were found, and behind a correction what it puts in the place of what came."""
+    events: list[Event] = []
+    for _, event in found:
+        mended = corrected(event)
+        events += [event] if mended is None else [event, mended]
+    return events
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hub.event_log import EventLog
 from hub.ledger import identity
 from hub.ledger.identity import MOST_CUTS, Cut
 from hub.ledger.ledger import Ledger
-from hub.projection import Projection
+from hub.projection import AnyProjection
 from projections.store import BoardStore
 from schemas.topics import EVENTS
 
@@ -58,7 +58,7 @@ def recognise(
     store: BoardStore,
     events: EventLog,
     history: Callable[[], History | None],
-    projections: Iterable[Projection],
+    projections: Iterable[AnyProjection],
     stop: threading.Event,
 ) -> None:
     """Return once the boards may be folded on from this log; when it is another one than before, they were emptied.
@@ -79,7 +79,7 @@ def recognise(
         stop.wait(WAIT)
 
 
-def _begin(store: BoardStore, noted: dict[str, str], known: History, projections: list[Projection]) -> None:
+def _begin(store: BoardStore, noted: dict[str, str], known: History, projections: list[AnyProjection]) -> None:
     if is_another(noted, known, store.lasts(known.outbox)):
         if noted["log"] != known.log and noted["outbox"] != known.outbox:
             raise FatalError("HUB-E5105", outbox=noted["outbox"], known=noted["log"], seen=known.log)

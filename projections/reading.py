@@ -15,6 +15,8 @@ from hub.parking import EDITED
 from hub.parking import read_event as read_record
 from schemas.catalog import event_spec
 from schemas.event import Event
+from schemas.recorded import Recorded
+from schemas.recorded import read as read_recorded
 
 NUL = "\x00"
 _NUL = b"\\u0000"
@@ -36,6 +38,17 @@ def read_event(record: Record) -> Event | None:
     if _NUL in (record.value or b"") or _is_odd(event.data):
         return Event.model_construct(**_storable(event.model_dump()))
     return event
+
+
+def read_plain(record: Record) -> Recorded | None:
+    """The event as it lies there, whatever its data and its key are; None for a record that holds none.
+
+    Also what the processor has parked is looked up by people.
+    """
+    try:
+        return read_recorded(record.value or b"")
+    except ValidationError:
+        return None
 
 
 def _is_odd(data: Mapping[str, Any]) -> bool:

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, MetaData, Table, insert, selec
 
 from hub.errors import RetryableError
 from hub.event_log import EventLog, Record
-from hub.projection import Projection, Row
+from hub.projection import AnyProjection, Index, Projection, Row
+from projections.adding import block_hashes
 from projections.buffer import Buffer
 from projections.folding import Place
 from projections.rows import all_rows
@@ -37,10 +38,11 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A board at one moment: where it stands in the log, and the hash of each row."""
+    """A board at one moment: where it stands in the log, and the hash of each row; of an index, of each block of rows."""
 
     places: Mapping[int, Place]
     hashes: Mapping[str, bytes]
+    rows: int
 
     @property
     def digest(self) -> str:
@@ -61,7 +63,7 @@ class Comparison:
     built: str
     live: str | None
     differing: tuple[str, ...] = ()
-    """Keys whose rows differ, that are missing or that should not be there; sorted."""
+    """Keys whose rows differ, that are missing or that should not be there; of an index, blocks with such rows. Sorted."""
 
     @property
     def equal(self) -> bool:
@@ -74,13 +76,25 @@ def row_hash(row: Row) -> bytes:
     return hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def snapshot(conn: Connection, table: Table, name: str) -> Snapshot:
-    """Look at a board in a transaction that sees one moment."""
-    return Snapshot(read_places(conn, name), {key: row_hash(row) for key, row in all_rows(conn, table)})
+def snapshot(conn: Connection, kept: AnyProjection) -> Snapshot:
+    """Look at a board, or an index, in a transaction that sees one moment."""
+    places = read_places(conn, kept.name)
+    match kept:
+        case Projection(table=table):
+            hashes = {key: row_hash(row) for key, row in all_rows(conn, table)}
+            return Snapshot(places, hashes, len(hashes))
+        case Index(tables=tables):
+            blocks = [block_hashes(conn, table) for table in tables]
+            return Snapshot(places, {k: h for found, _ in blocks for k, h in found.items()}, sum(n for _, n in blocks))
 
 
 def rebuild(
-    log: EventLog, store: BoardStore, projection: Projection, *, verify: bool = False, progress: Progress | None = None
+    log: EventLog,
+    store: BoardStore,
+    projection: AnyProjection,
+    *,
+    verify: bool = False,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Fold the log into a shadow table up to the very position of the board, and compare; then, unless `verify`, swap.
 
@@ -104,7 +118,7 @@ def rebuild(
 
 
 def _compare(
-    runner: Runner, lease: Lease, store: BoardStore, projection: Projection, progress: Progress | None
+    runner: Runner, lease: Lease, store: BoardStore, projection: AnyProjection, progress: Progress | None
 ) -> tuple[Comparison, Snapshot | None]:
     live = _live(store, projection)
     if live is not None:
@@ -112,14 +126,14 @@ def _compare(
     ends = _offsets(live.places) if live else runner.log.ends(EVENTS.name)
     _fold_to(runner, lease, ends, progress)
     with store.reading() as conn:
-        built = snapshot(conn, runner.projection.table, runner.projection.name)
+        built = snapshot(conn, runner.projection)
     differing = _differing(built.hashes, live.hashes) if live else ()
     records = sum(place.next_offset for place in lease.places.values())
     return (
         Comparison(
             board=projection.name,
             records=records,
-            rows=len(built.hashes),
+            rows=built.rows,
             built=built.digest,
             live=live.digest if live else None,
             differing=differing,
@@ -128,13 +142,13 @@ def _compare(
     )
 
 
-def _live(store: BoardStore, projection: Projection) -> Snapshot | None:
+def _live(store: BoardStore, projection: AnyProjection) -> Snapshot | None:
     """The board that is shown; None when there is none of this version."""
     with store.reading() as conn:
         owner = read_owner(conn, projection.name)
         if owner is None or owner.version != projection.version:
             return None
-        return snapshot(conn, projection.table, projection.name)
+        return snapshot(conn, projection)
 
 
 def _fold_to(runner: Runner, lease: Lease, ends: Mapping[int, int], progress: Progress | None) -> None:
@@ -167,9 +181,10 @@ def _differing(built: Mapping[str, bytes], live: Mapping[str, bytes]) -> tuple[s
     return tuple(sorted(key for key in built.keys() | live.keys() if built.get(key) != live.get(key)))
 
 
-def _swap(store: BoardStore, projection: Projection, shadow: Projection, lease: Lease, live: Snapshot | None) -> bool:
+def _swap(
+    store: BoardStore, projection: AnyProjection, shadow: AnyProjection, lease: Lease, live: Snapshot | None
+) -> bool:
     """Put the shadow in the board's place if the board still stands where it was compared."""
-    table = projection.table
     with store.writing() as conn:
         lock_schema(conn)
         # Locked, so that a writer is either done, and seen below, or waits and then finds its epoch gone.
@@ -178,10 +193,11 @@ def _swap(store: BoardStore, projection: Projection, shadow: Projection, lease: 
             return False
         built = read_owner(conn, shadow.name)
         forget(conn, projection.name)
-        table.drop(conn, checkfirst=True)
-        conn.exec_driver_sql(f'ALTER TABLE "{shadow.table.name}" RENAME TO "{table.name}"')
-        for index in table.indexes:
-            index.create(conn)
+        for table, made in zip(projection.tables, shadow.tables, strict=True):
+            table.drop(conn, checkfirst=True)
+            conn.exec_driver_sql(f'ALTER TABLE "{made.name}" RENAME TO "{table.name}"')
+            for index in table.indexes:
+                index.create(conn)
         write_places(conn, projection.name, lease.places)
         fresh = {"holder": "", "beat": 0, "fresh_at": "", "delay_ms": 0}
         counted = {"unreadable": built.unreadable if built else 0, "epoch": (owner or 0) + 1}
@@ -189,21 +205,31 @@ def _swap(store: BoardStore, projection: Projection, shadow: Projection, lease: 
     return True
 
 
-def _is(projection: Projection) -> ColumnElement[bool]:
+def _is(projection: AnyProjection) -> ColumnElement[bool]:
     return owners.c.projection == projection.name
 
 
-def _shadow(projection: Projection) -> Projection:
-    table = projection.table.to_metadata(MetaData(), name=f"{projection.table.name}__shadow")
-    table.indexes.clear()  # their names are taken
-    return replace(projection, name=f"{projection.name}__shadow", table=table)
+def _shadow(projection: AnyProjection) -> AnyProjection:
+    name, tables = f"{projection.name}__shadow", tuple(map(_shadow_of, projection.tables))
+    match projection:
+        case Projection():
+            return replace(projection, name=name, table=tables[0])
+        case Index():
+            return replace(projection, name=name, tables=tables)
 
 
-def _drop(store: BoardStore, shadow: Projection) -> None:
+def _shadow_of(table: Table) -> Table:
+    made = table.to_metadata(MetaData(), name=f"{table.name}__shadow")
+    made.indexes.clear()  # their names are taken
+    return made
+
+
+def _drop(store: BoardStore, shadow: AnyProjection) -> None:
     with store.writing() as conn:
         lock_schema(conn)
         forget(conn, shadow.name)
-        shadow.table.drop(conn, checkfirst=True)
+        for table in shadow.tables:
+            table.drop(conn, checkfirst=True)
 
 
 def _offsets(places: Mapping[int, Place]) -> dict[int, int]:

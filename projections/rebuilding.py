@@ -20,9 +20,9 @@ import orjson
 from hub.errors import HubError
 from hub.home import Home
 from hub.kafka_log import KafkaLog
-from hub.projection import Projection
+from hub.projection import AnyProjection
 from projections.rebuild import Comparison, Progress, rebuild
-from projections.registry import PROJECTIONS
+from projections.registry import ALL
 from projections.store import BoardStore
 
 EVERY = 0.2
@@ -34,27 +34,27 @@ SHOWN = 100
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was asked, and say what came of it."""
     asked = _arguments(arguments)
-    unknown = sorted(set(asked.boards) - set(PROJECTIONS))
+    unknown = sorted(set(asked.boards) - set(ALL))
     if unknown:
-        tell({"unknown": unknown, "known": sorted(PROJECTIONS)})
+        tell({"unknown": unknown, "known": sorted(ALL)})
         return 0
     try:
         home = Home.load(asked.home)
         log, store = KafkaLog(home.kafka_client()), BoardStore(home.boards_url)
         store.prepare()
         if asked.begin_anew:
-            store.begin_anew(PROJECTIONS.values(), {})
-            tell({"begun_anew": sorted(PROJECTIONS)})
+            store.begin_anew(ALL.values(), {})
+            tell({"begun_anew": sorted(ALL)})
             return 0
     except HubError as error:
         tell({"error": as_value(error)})
         return 0
-    for name in list(PROJECTIONS) if asked.all else asked.boards:
-        _one(log, store, PROJECTIONS[name], asked.verify)
+    for name in list(ALL) if asked.all else asked.boards:
+        _one(log, store, ALL[name], asked.verify)
     return 0
 
 
-def _one(log: KafkaLog, store: BoardStore, projection: Projection, verify: bool) -> None:
+def _one(log: KafkaLog, store: BoardStore, projection: AnyProjection, verify: bool) -> None:
     try:
         told = rebuild(log, store, projection, verify=verify, progress=teller(projection.name))
     except HubError as error:

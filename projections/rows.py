@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import JSON, Boolean, Connection, Table
 from sqlalchemy.exc import DBAPIError
 
-from hub.projection import Row
+from hub.projection import Row, Rows
 from projections.folding import Change
 
 FEW = 20
@@ -65,13 +65,18 @@ def _write_by_columns(conn: Connection, form: Form, changes: Mapping[str, Change
         conn.exec_driver_sql(statement, rows)
 
 
-def _copy(conn: Connection, form: Form, rows: Sequence[Sequence[Any]]) -> None:
+def _copy(conn: Connection, form: Form, rows: Rows) -> None:
     conn.exec_driver_sql(form.staging)
+    copy_rows(conn, form.copy, rows)
+    conn.exec_driver_sql(form.merge)
+
+
+def copy_rows(conn: Connection, statement: str, rows: Rows) -> None:
+    """PostgreSQL's COPY FROM STDIN of these rows."""
     connection: Any = conn.connection.driver_connection  # psycopg's, which SQLAlchemy lets no COPY through to
-    with _translated(conn, form.copy), connection.cursor() as cursor, cursor.copy(form.copy) as copy:
+    with _translated(conn, statement), connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
-    conn.exec_driver_sql(form.merge)
 
 
 @contextmanager

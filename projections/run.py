@@ -11,7 +11,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -21,9 +21,10 @@ from hub.errors import FatalError, RetryableError
 from hub.event_log import EventLog, Reader, Record, read_to_end
 from hub.hung_threads import at_work
 from hub.losses import Settled
-from hub.projection import Projection
+from hub.projection import AnyProjection, Index, Lying, Projection
 from hub.sequences import Dealt
-from projections.folding import Change, Place, fold, keys_of, take
+from projections.folding import Change, E, Place, Taken, fold, keys_of, take, to_fold
+from projections.reading import read_event, read_plain
 from projections.store import Batch, BoardStore, Claim, FencedError, Owner
 from schemas.event import moment, stamp
 from schemas.topics import EVENTS
@@ -44,7 +45,7 @@ WAIT = 0.5
 
 Told = Callable[[str, Sequence[Change], int], None]
 """Takes the board's name, the rows that changed, and how many records of the log the board now reflects."""
-Renew = Callable[[Projection], object]
+Renew = Callable[[AnyProjection], object]
 """Builds a board of another version anew."""
 log = structlog.get_logger(__name__)
 
@@ -94,7 +95,7 @@ class Runner:
 
     log: EventLog
     store: BoardStore
-    projection: Projection
+    projection: AnyProjection
     clock: Clock = field(default_factory=SystemClock)
     told: Told = lambda name, changes, at: None
     renew: Renew = lambda projection: None
@@ -151,7 +152,7 @@ class Runner:
             return None
         places = self.store.places(name)
         ends = self.check_ahead(places)
-        claim = self.store.claim(name, self.projection.version, self.projection.table, self.holder, seen)
+        claim = self.store.claim(self.projection, self.holder, seen)
         if claim is None:
             return None
         # Read again: whoever wrote until now may have moved on before its epoch was gone.
@@ -218,21 +219,45 @@ class Runner:
 
     def fold(self, lease: Lease, records: Sequence[Record]) -> int:
         """Fold a batch and write it: how many records were taken. At a gap, what lies before it is kept; then FatalError."""
-        name, table = self.projection.name, self.projection.table
-        taken = take(records, lease.places, name, self._settled)
-        while taken.loss is not None and self._is_settled(taken.loss):
-            taken = take(records, lease.places, name, self._settled)
-        rows = self.store.rows(table, keys_of(self.projection, taken.events))
-        changes = fold(self.projection, taken.events, rows)
-        moved = {p: place for p, place in taken.places.items() if place != lease.places[p]}
-        if moved:
-            delay = _delay_ms(self.clock.now(), [event.recordedtime for event in taken.events])
-            self.store.commit(name, lease.claim, table, Batch(changes, moved, delay, taken.unreadable))
-            lease.places = taken.places
-            self.told(name, list(changes.values()), sum(place.next_offset for place in lease.places.values()))
-        if taken.loss is not None:
-            raise taken.loss
+        match self.projection:
+            case Projection() as board:
+                loss = self._fold_board(lease, board, records)
+            case Index() as index:
+                loss = self._add(lease, index, records)
+        if loss is not None:
+            raise loss
         return len(records)
+
+    def _fold_board(self, lease: Lease, board: Projection, records: Sequence[Record]) -> FatalError | None:
+        taken = self._take(lease, records, read_event)
+        events = to_fold(taken.found)
+        changes = fold(board, events, self.store.rows(board.table, keys_of(board, events)))
+        self._write_batch(lease, taken, Batch({}, changes={board.table: changes}), list(changes.values()))
+        return taken.loss
+
+    def _add(self, lease: Lease, index: Index, records: Sequence[Record]) -> FatalError | None:
+        taken = self._take(lease, records, read_plain)
+        rows = index.rows([Lying(*each) for each in (*taken.found, *taken.again)])
+        self._write_batch(lease, taken, Batch({}, added=dict(zip(index.tables, rows, strict=True))), ())
+        return taken.loss
+
+    def _take(self, lease: Lease, records: Sequence[Record], read: Callable[[Record], E | None]) -> Taken[E]:
+        name = self.projection.name
+        taken = take(records, lease.places, name, read, self._settled)
+        while taken.loss is not None and self._is_settled(taken.loss):
+            taken = take(records, lease.places, name, read, self._settled)
+        return taken
+
+    def _write_batch(self, lease: Lease, taken: Taken[E], batch: Batch, changes: Sequence[Change]) -> None:
+        """Write what a batch brings, and where it ends."""
+        moved = {p: place for p, place in taken.places.items() if place != lease.places[p]}
+        if not moved:
+            return
+        delay = _delay_ms(self.clock.now(), [event.recordedtime for _, event in taken.found])
+        whole = replace(batch, places=moved, delay_ms=delay, unreadable=taken.unreadable)
+        self.store.commit(self.projection.name, lease.claim, whole)
+        lease.places = taken.places
+        self.told(self.projection.name, changes, sum(place.next_offset for place in lease.places.values()))
 
 
 def next_size(size: int, read: int, seconds: float) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +31,8 @@ from sqlalchemy import (
 from hub.errors import RetryableError
 from hub.ledger.database import open_engine, reading, writing
 from hub.ledger.dialect import insert_new, put
-from hub.projection import Projection, Row
+from hub.projection import AnyProjection, Row, Rows
+from projections.adding import add_rows
 from projections.folding import Change, Place
 from projections.rows import read_rows, write_changes
 
@@ -140,14 +141,14 @@ class BoardStore:
                 conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield conn
 
-    def prepare(self, tables: Iterable[Table] = ()) -> None:
+    def prepare(self, boards: Iterable[AnyProjection] = ()) -> None:
         """Make the store's own tables, and these boards', where they are missing; several programs may call it at once."""
         with self.writing() as conn:
             lock_schema(conn)
             _rename_former(conn)
             metadata.create_all(conn)
-            for table in tables:
-                table.create(conn, checkfirst=True)
+            for board in boards:
+                _make(conn, board.tables)
 
     def history(self) -> dict[str, str]:
         """What `note_history` has noted last; empty when it never did."""
@@ -167,14 +168,15 @@ class BoardStore:
         with self.writing() as conn:
             _note_history(conn, told)
 
-    def begin_anew(self, boards: Iterable[Projection], told: Mapping[str, str]) -> None:
+    def begin_anew(self, boards: Iterable[AnyProjection], told: Mapping[str, str]) -> None:
         """Empty these boards, and note the log that they are folded from then; who writes them now is shut out."""
         with self.writing() as conn:
             lock_schema(conn)
             for board in boards:
                 forget(conn, board.name)
-                board.table.drop(conn, checkfirst=True)
-                board.table.create(conn)
+                for table in board.tables:
+                    table.drop(conn, checkfirst=True)
+                    table.create(conn)
             conn.execute(delete(histories))
             _note_history(conn, told)
 
@@ -198,17 +200,17 @@ class BoardStore:
         with self.reading() as conn:
             return dict(read_rows(conn, table, keys))
 
-    def claim(self, name: str, version: int, table: Table, holder: str, seen: Owner | None) -> Claim | None:
+    def claim(self, board: AnyProjection, holder: str, seen: Owner | None) -> Claim | None:
         """Become the writer of a board, if it still stands as it was `seen`; None when somebody was faster."""
         with self.writing() as conn:
             lock_schema(conn)
             if seen is None:
-                table.create(conn, checkfirst=True)
-                first = {"version": version, "epoch": 1, "holder": holder, "beat": 0}
+                _make(conn, board.tables)
+                first = {"version": board.version, "epoch": 1, "holder": holder, "beat": 0}
                 rest = {"fresh_at": "", "delay_ms": 0, "unreadable": 0}
-                made = insert_new(conn, owners, {"projection": name, **first, **rest}, "projection")
+                made = insert_new(conn, owners, {"projection": board.name, **first, **rest}, "projection")
                 return Claim(1, holder) if made else None
-            mine = (owners.c.projection == name, owners.c.epoch == seen.epoch)
+            mine = (owners.c.projection == board.name, owners.c.epoch == seen.epoch)
             taken = conn.execute(update(owners).where(*mine).values(epoch=seen.epoch + 1, holder=holder, beat=0))
             return Claim(seen.epoch + 1, holder) if taken.rowcount == 1 else None
 
@@ -225,11 +227,14 @@ class BoardStore:
             hold(conn, name, claim, **told)
         claim.beat += 1
 
-    def commit(self, name: str, claim: Claim, table: Table, batch: Batch) -> None:
-        """Write what a batch changed and where it ends, in one transaction; raises FencedError, and then has written nothing."""
+    def commit(self, name: str, claim: Claim, batch: Batch) -> None:
+        """Write what a batch brings and where it ends, in one transaction; raises FencedError, and then has written nothing."""
         with self.writing() as conn:
             hold(conn, name, claim, delay_ms=batch.delay_ms, unreadable=owners.c.unreadable + batch.unreadable)
-            write_changes(conn, table, batch.changes)
+            for table, changes in batch.changes.items():
+                write_changes(conn, table, changes)
+            for table, rows in batch.added.items():
+                add_rows(conn, table, rows)
             write_places(conn, name, batch.places)
         claim.beat += 1
 
@@ -244,9 +249,10 @@ def _for_boards(connection: sqlite3.Connection, _record: object) -> None:
 class Batch:
     """What one commit brings."""
 
-    changes: Mapping[str, Change]
     places: Mapping[int, Place]
     """Only those that moved."""
+    changes: Mapping[Table, Mapping[str, Change]] = field(default_factory=dict)
+    added: Mapping[Table, Rows] = field(default_factory=dict)
     delay_ms: int = 0
     unreadable: int = 0
 
@@ -257,6 +263,11 @@ def hold(conn: Connection, name: str, claim: Claim, **values: Any) -> None:
     held = update(owners).where(owners.c.projection == name, *mine).values(beat=claim.beat + 1, **values)
     if conn.execute(held).rowcount != 1:
         raise FencedError(name)
+
+
+def _make(conn: Connection, tables: Iterable[Table]) -> None:
+    for table in tables:
+        table.create(conn, checkfirst=True)
 
 
 def lock_schema(conn: Connection) -> None:

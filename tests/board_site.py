@@ -16,11 +16,12 @@ from hub.health.verdict import Verdict
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
 from projections.crew import Crew
-from projections.registry import BOARDS, PROJECTIONS
+from projections.registry import ALL, BOARDS
 from projections.store import BoardStore
 from projections.web.app import make_app
 from projections.web.live import Live
 from projections.web.settings import PersonName, WebSettings
+from schemas.topics import EVENTS
 from tests.board_events import Relay, eventually
 
 PEOPLE = {
@@ -57,14 +58,16 @@ def serve(
     store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(BOARDS)
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
     sender = relay or Relay(MemoryLog())
-    crew = Crew(sender.log, store, PROJECTIONS.values(), live.told)
+    crew = Crew(sender.log, store, ALL.values(), live.told)
     if runners:
         crew.start()
     else:
-        store.prepare(projection.table for projection in PROJECTIONS.values())
+        store.prepare(ALL.values())
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        make_app(SETTINGS, store, ledger, live, verdict, rhythm), log_level="warning", timeout_graceful_shutdown=5
+        make_app(SETTINGS, store, ledger, live, sender.log.places(EVENTS.name), verdict, rhythm),
+        log_level="warning",
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

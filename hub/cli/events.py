@@ -6,12 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli.gaps import gap_lines
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text, warn
 from hub.errors import HubError, RejectedError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from hub.cli.log_reading import Lying
     from hub.cli.running_hub import RunningHub
+    from hub.trail.finding import Trail
+    from hub.trail.history import History
+    from schemas.event import Event
+
+SHORTEST = 6
+"""Characters of an id that may stand for the whole."""
 
 events = typer.Typer(no_args_is_help=True, help="日志里的事件 · the events of the log")
 
@@ -36,11 +45,23 @@ def tail(
     json: JsonOption = False,
 ) -> None:
     """最近的事件，按进入日志的先后 · the last events, as they entered the log. With -f and --json, one line each."""
-    from hub.cli.log_reading import following, last, matching
+    from hub.cli.log_reading import following, last, last_of, matching
     from hub.cli.running_hub import RunningHub
+    from hub.trail.finding import look_at_trail
 
-    log, wanted = RunningHub.of(home).log(), matching(type_, case)
-    search = last(log, wanted, limit, everything=type_ is not None or case is not None)
+    hub, wanted = RunningHub.of(home), matching(type_, case)
+    try:
+        log = hub.log()
+        if type_ is None and case is None:
+            search = last(log, wanted, limit, everything=False)
+        else:
+            with look_at_trail(hub.home.boards_url) as trail:
+                search = last_of(log, trail, type_, case, limit)
+    except HubError as error:
+        if follow:
+            raise
+        _tail_of_ledger(hub, type_, case, limit, error, json)
+        return
     if json and not follow:
         answer({"read": search.read, "total": search.total, "events": [as_value(at) for at in search.found]})
         return
@@ -50,6 +71,39 @@ def tail(
         warn(text("（读了 {} 条，共 {} 条）", "(read {} of {} events)").format(search.read, search.total))
     for at in following(log, wanted, search.goes_on) if follow else ():
         _show(at, json)
+
+
+def _tail_of_ledger(
+    hub: RunningHub, type_: str | None, case: str | None, limit: int, away: HubError, json: bool
+) -> None:
+    """The last events that the ledger took in and still has, while the log cannot be read. Raises `away` without a ledger."""
+    with hub.look() as conn:
+        if conn is None:
+            raise away
+        found = last_of_ledger(conn, type_, case, limit)
+    if json:
+        told = [{"partition": None, "offset": None, "event": each.model_dump(exclude_none=True)} for each in found]
+        answer({"read": 0, "total": None, "events": told, "code": away.code})
+        return
+    say(*map(event_line, found))
+    said = text("（读不到日志：{}；以上出自账本）", "(the log could not be read: {}; these are from the ledger)")
+    warn(said.format(away.message()))
+
+
+def last_of_ledger(conn: Connection, type_: str | None, case: str | None, limit: int) -> list[Event]:
+    """The last events that the ledger took in, the oldest first."""
+    from sqlalchemy import select
+
+    from hub.ledger.outbox import outbox
+    from schemas.event import Event
+
+    found = select(outbox.c.body).order_by(outbox.c.id.desc()).limit(limit)
+    if case is not None:
+        found = found.where(outbox.c.case_id == case)
+    if type_ is not None:
+        below = outbox.c.type.startswith(type_.removesuffix("*"), autoescape=True)
+        found = found.where(below if type_.endswith("*") else outbox.c.type == type_)
+    return [Event.from_json(row.body) for row in reversed(conn.execute(found).all())]
 
 
 def _show(at: Lying, json: bool) -> None:
@@ -68,13 +122,17 @@ def as_value(at: Lying) -> dict[str, Any]:
 
 
 def line(at: Lying) -> str:
-    """An event on one line."""
-    from hub.cli.parked_entries import local
-
+    """A record on one line."""
     if at.event is None:
         place = f"{at.record.partition}:{at.record.offset}"
         return f"  {text('读不懂的记录', 'an unreadable record')} {place}"
-    event = at.event
+    return event_line(at.event)
+
+
+def event_line(event: Event) -> str:
+    """An event on one line."""
+    from hub.cli.parked_entries import local
+
     who = event.actor or event.data.get("by") or event.source.rpartition("/")[2]
     return f"  {local(event.recordedtime)}  {event.type:<26} {event.subject}  {who}  [{event.id}]"
 
@@ -91,17 +149,20 @@ def show(
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
-    event_id = whole_id(hub, event_id)
-    found = _of_ledger(hub, event_id)
-    places, coverage = _of_log(hub, event_id)
-    event = found or next((at.event.model_dump(exclude_none=True) for at in places if at.event is not None), None)
+    with hub.history() as history:
+        event_id = whole_id(history, event_id)
+        found = history.event(event_id)
+        places, coverage = _of_log(hub, event_id, history.trail)
+    event = found.event if found is not None else next((at.event for at in places if at.event is not None), None)
     if event is None:
+        warn(*gap_lines(history.gaps))
         raise RejectedError("HUB-E6206", ref=event_id)
+    told = event.model_dump(exclude_none=True)
     where = [{"partition": at.record.partition, "offset": at.record.offset} for at in places]
     if json:
-        answer({"event": event, "places": where, "coverage": coverage})
+        answer({"event": told, "places": where, "coverage": coverage})
         return
-    say(*orjson.dumps(event, option=orjson.OPT_INDENT_2).decode().split("\n"))
+    say(*orjson.dumps(told, option=orjson.OPT_INDENT_2).decode().split("\n"))
     for place in where:
         say(
             text(
@@ -114,36 +175,23 @@ def show(
         say(text("  （读了 {read} 条，共 {total} 条）", "  (read {read} of {total} events)").format_map(coverage))
 
 
-def whole_id(hub: RunningHub, start: str) -> str:
+def whole_id(history: History, start: str) -> str:
     """The id of the event that a person means by it or by its start, as `hub why` prints it; raises RejectedError for several."""
-    from hub.ledger import outbox
-    from hub.story import starting_with
-
     start = start.strip("[]")
-    with hub.look() as conn:
-        if conn is None or outbox.find(conn, start) is not None:
-            return start
-        found = [each.ref for each in starting_with(conn, start) if outbox.find(conn, each.ref) is not None]
+    if len(start) < SHORTEST or history.event(start) is not None:
+        return start
+    found = [each.event.id for each in history.starting(start)]
     if len(found) > 1:
         raise RejectedError("HUB-E6207", ref=start, candidates=", ".join(found))
     return found[0] if found else start
 
 
-def _of_ledger(hub: RunningHub, event_id: str) -> dict[str, Any] | None:
-    from hub.ledger import outbox
-    from schemas.event import Event
-
-    with hub.look() as conn:
-        row = outbox.find(conn, event_id) if conn is not None else None
-    return Event.from_json(row.body).model_dump(exclude_none=True) if row is not None else None
-
-
-def _of_log(hub: RunningHub, event_id: str) -> tuple[list[Lying], dict[str, int] | None]:
+def _of_log(hub: RunningHub, event_id: str, trail: Trail | None) -> tuple[list[Lying], dict[str, int] | None]:
     """Where it lies, and how much was read to find out; None while the log is away."""
     from hub.cli.log_reading import one
 
     try:
-        search = one(hub.log(), event_id)
+        search = one(hub.log(), event_id, trail)
     except HubError:
         return [], None
     return search.found, {"read": search.read, "total": search.total}

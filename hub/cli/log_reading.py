@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from hub.event_log import EventLog, Record, read_to_end
+from hub.trail.finding import Place, Trail
 from schemas.event import Event
 from schemas.topics import EVENTS
 
@@ -21,6 +23,8 @@ class Lying:
 
 
 Wanted = Callable[[Lying], bool]
+Lasts = Callable[[Trail], Iterable[Place]]
+"""Which places a trail names."""
 
 
 @dataclass
@@ -55,14 +59,22 @@ def matching(type_: str | None, case: str | None) -> Wanted:
     return wanted
 
 
-def last(log: EventLog, wanted: Wanted, limit: int, *, everything: bool) -> Search:
+def last(
+    log: EventLog, wanted: Wanted, limit: int, *, everything: bool, known: tuple[Lasts, Trail] | None = None
+) -> Search:
     """The last events of the log that are wanted, oldest first, by when they were appended.
 
-    Reads all of it when `everything`; else no more than can hold the last `limit`, for those that want any event.
+    Reads all of it when `everything`; else no more than can hold the last `limit`, for those that want any event. With a trail
+    only what that names, and what it has not taken in yet.
     """
     starts, ends = log.starts(EVENTS.name), log.ends(EVENTS.name)
     positions = dict(starts) if everything else {p: max(starts[p], end - limit) for p, end in ends.items()}
     search = Search(total=sum(ends[p] - starts[p] for p in ends), goes_on=dict(ends))
+    if known is not None:
+        lasts, trail = known
+        taken = trail.next_offsets()
+        positions = {p: max(start, min(taken.get(p, 0), ends[p])) for p, start in positions.items()}
+        _read_known(log, search, lasts(trail), wanted)
     for batch in read_to_end(log, EVENTS.name, positions):
         search.read += len(batch)
         search.goes_on |= {record.partition: record.offset + 1 for record in batch}
@@ -78,9 +90,33 @@ def _newest(found: list[Lying], limit: int) -> list[Lying]:
     return ordered[max(0, len(ordered) - limit) :]
 
 
-def one(log: EventLog, event_id: str) -> Search:
+def _read_known(log: EventLog, search: Search, places: Iterable[Place], wanted: Wanted) -> None:
+    """Read the records at these places."""
+    offsets: dict[int, list[int]] = defaultdict(list)
+    for place in places:
+        offsets[place.partition].append(place.offset)
+    reader = log.places(EVENTS.name)
+    try:
+        for partition, there in offsets.items():
+            records = reader.at(partition, there)
+            search.read += len(records)
+            search.found += [at for at in map(lying, records.values()) if wanted(at)]
+    finally:
+        reader.close()
+
+
+def last_of(log: EventLog, trail: Trail | None, type_: str | None, case: str | None, limit: int) -> Search:
+    """The last events of a type and of a case, as `last`."""
+    found: Lasts = lambda trail: trail.last(type_, case, limit)  # noqa: E731  # one line says it all
+    known = (found, trail) if trail is not None else None
+    return last(log, matching(type_, case), limit, everything=True, known=known)
+
+
+def one(log: EventLog, event_id: str, trail: Trail | None = None) -> Search:
     """Every record that holds this event: more than one when it was relayed again."""
-    return last(log, lambda at: at.event is not None and at.event.id == event_id, 100, everything=True)
+    found: Lasts = lambda trail: trail.of_id(event_id)  # noqa: E731
+    known = (found, trail) if trail is not None else None
+    return last(log, lambda at: at.event is not None and at.event.id == event_id, 100, everything=True, known=known)
 
 
 def following(log: EventLog, wanted: Wanted, positions: Mapping[int, int]) -> Iterator[Lying]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.cli import rules_history
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, speech, text
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, speech, text, warn
 from hub.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -125,21 +126,21 @@ def dry_run(
 
 
 def _past(home: Home, event_id: str) -> list[Tried]:
-    """An event of the ledger, tried on its case as it was before it."""
+    """An event that happened, tried on its case as it was before it."""
     from hub.cli.events import whole_id
+    from hub.cli.gaps import gap_lines
     from hub.cli.running_hub import RunningHub
-    from hub.ledger import outbox
     from hub.rules.what_if import folded, try_events
-    from schemas.event import Event
 
-    event_id = whole_id(RunningHub(home), event_id)
-    with RunningHub(home).look() as conn:
-        row = outbox.find(conn, event_id) if conn is not None else None
-        if conn is None or row is None:
-            raise RejectedError("HUB-E6206", ref=event_id)
-        before = [each for each in outbox.of_case(conn, row.case_id) if each.id < row.id] if row.case_id else []
-    case = folded(home.rules, [Event.from_json(each.body) for each in before])
-    return try_events(home.rules, [Event.from_json(row.body)], case)
+    with RunningHub(home).history() as history:
+        event_id = whole_id(history, event_id)
+        found = history.event(event_id)
+        of_case = history.of_case(found.case) if found is not None and found.case else []
+    warn(*gap_lines(history.gaps))
+    if found is None:
+        raise RejectedError("HUB-E6206", ref=event_id)
+    before = itertools.takewhile(lambda event: event.id != event_id, [each.event for each in of_case])
+    return try_events(home.rules, [found.event], folded(home.rules, list(before)))
 
 
 def told(tried: Tried) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,10 @@ from hub.supervisor.run_folder import RunFolder
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from hub.event_log import PlaceReader, Record
     from hub.kafka_log import KafkaLog
     from hub.ledger.ledger import Ledger
+    from hub.trail.history import History
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,45 @@ class RunningHub:
         """One consistent look at the ledger; None when there is none yet, and then none is made."""
         with look_at(self.home.ledger_url, "outbox") as conn:
             yield conn
+
+    @contextlib.contextmanager
+    def history(self) -> Iterator[History]:
+        """All that happened, from ledger, trail and log, whichever of them answers.
+
+        Raises FatalError HUB-E5006 where there is neither a ledger nor a trail, and what the ledger says that is away.
+        """
+        from hub.trail.finding import look_at_trail
+        from hub.trail.history import History
+
+        with contextlib.ExitStack() as stack:
+            trail = stack.enter_context(look_at_trail(self.home.boards_url))
+            try:
+                ledger = stack.enter_context(self.look())
+            except HubError:
+                if trail is None:
+                    raise
+                ledger = None
+            if ledger is None and trail is None:
+                raise FatalError("HUB-E5006", home=self.home.path)
+            places = _Places(self)
+            stack.callback(places.close)
+            yield History(ledger, trail, places)
+
+
+class _Places:
+    """Single records of the log. Nothing is loaded and no broker is asked before one is wanted."""
+
+    def __init__(self, hub: RunningHub) -> None:
+        self._hub = hub
+        self._opened: PlaceReader | None = None
+
+    def at(self, partition: int, offsets: Iterable[int]) -> dict[int, Record]:
+        from schemas.topics import EVENTS
+
+        if self._opened is None:
+            self._opened = self._hub.log().places(EVENTS.name)
+        return self._opened.at(partition, offsets)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hub.cli.as_typed import command_line, runnable
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, text
-from hub.errors import FatalError, RejectedError
+from hub.cli.gaps import gap_lines
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, text, warn
+from hub.errors import RejectedError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from hub.rules.history import Sets
     from hub.rules.rule_set import RuleSet
     from hub.rules.what_if import Tried
-    from hub.story import Node, Story
-    from schemas.event import Event
+    from hub.story import Found, Node, Story
+    from hub.trail.history import History, Kept
 
 UNANSWERED = 5
 """Events that nothing followed, for which the rules are asked why."""
@@ -41,22 +42,20 @@ def why(
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """Tell the story of one thing from the ledger; of an event that nothing followed, what each rule that waits for it says."""
+    """Tell the story of one thing, from ledger and log; of an event that nothing followed, what the rules say that wait for it."""
     from hub.cli.conflicting_events import differences
     from hub.cli.running_hub import RunningHub
     from hub.story import as_value, of_case
 
     hub = RunningHub.of(home)
-    with hub.look() as conn:
-        if conn is None:
-            raise FatalError("HUB-E5006", home=hub.home.path)
-        found = _find(conn, ref)
-        story = of_case(conn, found.case)
+    with hub.history() as history:
+        found = _find(history, ref)
+        story = of_case(history, found.case)
         targets = story.about(found.ref) or list(story.roots)
         kept = story.around(targets)
-        held = _held(conn, targets)
-        unanswered = _unanswered(hub.home, conn, story, targets)
-        differing = list(_differing(conn, targets))
+        held = _held(history.ledger, targets)
+        unanswered = _unanswered(hub.home, history, story, targets)
+        differing = list(_differing(history.ledger, targets))
     if json:
         from hub.cli.rules import told
 
@@ -72,6 +71,7 @@ def why(
                     for each in unanswered
                 ],
                 "conflicts": differing,
+                "gaps": history.gaps.as_value(),
             }
         )
         return
@@ -80,35 +80,41 @@ def why(
         say(line)
     for line in (*differences(differing), *_not_done(held, unanswered)):
         say(line)
+    warn(*gap_lines(history.gaps))
 
 
-def _find(conn: Connection, ref: str) -> Any:
+def _find(history: History, ref: str) -> Found:
     """The one thing that is meant; raises RejectedError for none and for several."""
     from hub.story import find
 
-    found = find(conn, ref)
+    found = find(history, ref)
     if not found:
+        warn(*gap_lines(history.gaps))
         raise RejectedError("HUB-E6206", ref=ref)
     if len(found) > 1:
         raise RejectedError("HUB-E6207", ref=ref, candidates=", ".join(each.ref for each in found))
     return found[0]
 
 
-def _held(conn: Connection, targets: Sequence[Node]) -> list[dict[str, Any]]:
+def _held(conn: Connection | None, targets: Sequence[Node]) -> list[dict[str, Any]]:
     """What of it is parked."""
     from hub.cli.parked_entries import as_value
     from hub.ledger import parked
 
+    if conn is None:
+        return []
     refs = [f"{'event' if node.event is not None else 'command'}/{node.id}" for node in targets]
     rows = [parked.find(conn, ref) for ref in refs]
     return [as_value(row) for row in rows if row is not None and row.state == "open"]
 
 
-def _differing(conn: Connection, targets: Sequence[Node]) -> Iterator[dict[str, Any]]:
+def _differing(conn: Connection | None, targets: Sequence[Node]) -> Iterator[dict[str, Any]]:
     """What of it was told again under the same id with other content."""
     from hub.cli.conflicting_events import conflict
     from hub.ledger import conflicts
 
+    if conn is None:
+        return
     events = {node.event.id: node.event for node in targets if node.event is not None}
     for row in conflicts.about(conn, list(events)):
         yield conflict(row, events[row.event_id].data)
@@ -121,7 +127,7 @@ class Answer(NamedTuple):
     sets: Sets | None
 
 
-def _unanswered(home: Home, conn: Connection, story: Story, targets: Sequence[Node]) -> list[Answer]:
+def _unanswered(home: Home, history: History, story: Story, targets: Sequence[Node]) -> list[Answer]:
     """What the rules say of events that asked for nothing; none when anything followed from one of them.
 
     Those that judged it then, where the log's history tells it and they can be made here; else those of now.
@@ -133,28 +139,27 @@ def _unanswered(home: Home, conn: Connection, story: Story, targets: Sequence[No
         return []
     before = [node.event for node in story.nodes() if node.event is not None]
     before.sort(key=lambda event: event.recordedtime)
-    asked = [event for event in events if not event.type.startswith("hub.")][-UNANSWERED:]
+    asked = [node.kept for node in targets if node.kept is not None and not node.kept.event.type.startswith("hub.")]
     found = []
-    for event, (sets, rules) in zip(asked, _judges(home, conn, asked), strict=True):
-        case = folded(rules, before[: before.index(event)])
-        found += [Answer(tried, sets) for tried in try_events(rules, [event], case)[:1]]
+    for kept, (sets, rules) in zip(asked[-UNANSWERED:], _judges(home, history, asked[-UNANSWERED:]), strict=True):
+        case = folded(rules, before[: before.index(kept.event)])
+        found += [Answer(tried, sets) for tried in try_events(rules, [kept.event], case)[:1]]
     return found
 
 
-def _judges(home: Home, conn: Connection, events: Sequence[Event]) -> Iterator[tuple[Sets | None, RuleSet]]:
+def _judges(home: Home, history: History, events: Sequence[Kept]) -> Iterator[tuple[Sets | None, RuleSet]]:
     """For each event the rules that judged it, if they are known."""
     from hub.home import RULES_HISTORY
-    from hub.ledger import outbox
     from hub.ledger.identity import known
     from hub.rules.book import RuleBook
     from hub.rules.history import kept
 
-    history = kept(home.data / RULES_HISTORY)
-    book, own = RuleBook(history, home.environ), known(conn, "outbox") or ""
+    in_force = kept(home.data / RULES_HISTORY)
+    book = RuleBook(in_force, home.environ)
+    own = (known(history.ledger, "outbox") if history.ledger is not None else None) or ""
     for event in events:
-        row = outbox.find(conn, event.id)
-        numbered = row is not None and row.sequence is not None
-        sets = history.judged(row.partition, own, row.sequence) if row is not None and numbered else None
+        outbox, sequence = event.outbox or own, event.sequence
+        sets = in_force.judged(event.partition, outbox, sequence) if event.partition is not None and sequence else None
         made = book.made(sets) if sets is not None else None
         yield (sets, made.rules) if made is not None and not made.lost else (None, home.rules)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from hub.errors import RejectedError
-from hub.ledger import outbox
-from hub.ledger.ledger import Ledger
 from projections.entities.state import view
+from projections.past import Past
 from projections.tasks.page import BOARD
 from projections.web import rows
 from projections.web.pages import Pages
@@ -85,7 +83,7 @@ class Health(BaseModel):
     boards: dict[str, dict[str, Any]]
 
 
-def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
+def router(pages: Pages, past: Past) -> APIRouter:
     """Their routes."""
     routes = APIRouter(prefix="/api", tags=["read"])
 
@@ -119,14 +117,11 @@ def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
 
     @routes.get("/events/{id}")
     def event(request: Request, id: str) -> dict[str, Any]:
-        found = None
-        if ledger is not None:
-            with ledger.reading() as conn:
-                found = outbox.find(conn, id)
+        with past.looking() as history:
+            found = history.event(id)
         if found is None:
-            raise RejectedError("HUB-E7101", path=request.url.path[:200])
-        read: dict[str, Any] = orjson.loads(found.body)
+            raise history.gaps.error() or RejectedError("HUB-E7101", path=request.url.path[:200])
         numbered = {"sequence": str(found.sequence)} if found.sequence is not None else {}
-        return {**read, **numbered}
+        return {**found.event.model_dump(exclude_none=True), **numbered}
 
     return routes

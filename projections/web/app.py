@@ -17,10 +17,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from hub.errors import HubError, RetryableError
+from hub.event_log import PlaceReader
 from hub.health.rhythm import Rhythm
 from hub.health.verdict import Verdict
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
+from projections.past import Past
 from projections.registry import BOARDS
 from projections.store import BoardStore
 from projections.web import actions, api, boards, faults, home, state, why
@@ -41,17 +43,19 @@ def make_app(
     store: BoardStore,
     ledger: Ledger | None = None,
     live: Live | None = None,
+    log: PlaceReader | None = None,
     verdict: Callable[[], Verdict | None] = lambda: None,
     rhythm: Rhythm | None = None,
 ) -> FastAPI:
     """The web of one hub. `live` is told by the runners of this program; without one, changes show within a second.
 
-    `verdict` says how the hub is, `rhythm` how busy.
+    `log` reads the events that the ledger has let go of. `verdict` says how the hub is, `rhythm` how busy.
     """
     waiting = partial(_parked, ledger) if ledger is not None else lambda: 0
     pages = Pages(
         settings, store, live or Live(BOARDS), BOARDS, parked=waiting, verdict=verdict, rhythm=rhythm or Rhythm()
     )
+    past = Past(store, ledger, log)
     pages.env.globals.update(asset=assets(), infinity=float("inf"))
 
     @asynccontextmanager
@@ -67,9 +71,9 @@ def make_app(
     for router in (
         home.router(pages, ledger),
         boards.router(pages),
-        why.router(pages, ledger),
+        why.router(pages, past),
         actions.router(pages, ledger),
-        api.router(pages, ledger),
+        api.router(pages, past),
         state.router(pages),
     ):
         app.include_router(router)

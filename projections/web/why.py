@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy import Connection, select
 
 from hub.errors import RejectedError
-from hub.ledger import outbox
-from hub.ledger.ledger import Ledger
+from hub.trail.history import History
 from projections.entities.state import view
 from projections.inbox.table import messages
+from projections.past import Past
 from projections.tasks.table import cards
 from projections.web.pages import Pages
 from schemas.event import Event
@@ -49,9 +49,11 @@ class Story:
     entity: dict[str, Any] | None = None
     beside: list[dict[str, Any]] = field(default_factory=list)
     """The tasks of the same case."""
+    gaps: dict[str, Any] = field(default_factory=dict)
+    """What of it could not be read; empty when nothing is missing."""
 
 
-def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
+def router(pages: Pages, past: Past) -> APIRouter:
     """Its route."""
     routes = APIRouter(include_in_schema=False)
 
@@ -65,8 +67,8 @@ def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
             return RedirectResponse(f"/why/{became}{'.json' if form else ''}")
         if story is None:
             raise RejectedError("HUB-E7101", path=request.url.path[:200])
-        if ledger is not None:
-            add_events(story, ledger)
+        with past.looking() as history:
+            add_events(story, history)
         return JSONResponse(asdict(story)) if form else pages.render(request, "why.html", story=story)
 
     return routes
@@ -120,15 +122,15 @@ def _beside(conn: Connection, case: str) -> list[dict[str, Any]]:
     return [dict(row) for row in conn.execute(found.order_by(cards.c.key).limit(200)).mappings()]
 
 
-def add_events(story: Story, ledger: Ledger) -> None:
-    """What the ledger's outbox still has: the events about it, and the one that began it."""
-    with ledger.reading() as conn:
-        events = [Event.from_json(row.body) for row in outbox.of_subject(conn, story.ref)]
-        if story.why is None:
-            story.why = next((_cause(event.data["why"]) for event in events if event.data.get("why")), None)
-        cause = outbox.find(conn, story.why["event"]) if story.why else None
+def add_events(story: Story, history: History) -> None:
+    """What happened to it: the events about it, and the one that began it."""
+    events = [kept.event for kept in history.of_subject(story.ref, story.case)]
+    if story.why is None:
+        story.why = next((_cause(event.data["why"]) for event in events if event.data.get("why")), None)
+    cause = history.event(story.why["event"]) if story.why else None
     story.events = told(events)
-    story.source = Event.from_json(cause.body).model_dump(exclude_none=True) if cause is not None else None
+    story.source = cause.event.model_dump(exclude_none=True) if cause is not None else None
+    story.gaps = history.gaps.as_value()
 
 
 def told(events: Sequence[Event]) -> list[Told]:

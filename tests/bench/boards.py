@@ -53,7 +53,7 @@ class Stage:
     chosen: random.Random = field(default_factory=lambda: random.Random(5))
 
     def __post_init__(self) -> None:
-        self.store.prepare([PROJECTION.table])
+        self.store.prepare([PROJECTION])
         fill(self.store, self.rows)
         self.runner = Runner(MemoryLog(), self.store, PROJECTION)
         lease = self.runner.try_claim()
@@ -95,8 +95,8 @@ def by_commit(board: Stage) -> Cost:
     """Rows and position by the product's store."""
     batches = [_changes(board.batch()) for _ in range(BATCHES)]
     places = {0: Place(board.lease.places[0].next_offset)}
-    write = partial(board.store.commit, PROJECTION.name, board.lease.claim, PROJECTION.table)
-    return measured(board, lambda: [write(Batch(changes, places)) for changes in batches])
+    write = partial(board.store.commit, PROJECTION.name, board.lease.claim)
+    return measured(board, lambda: [write(Batch(places, {PROJECTION.table: changes})) for changes in batches])
 
 
 def _changes(numbers: list[int]) -> dict[str, Change]:

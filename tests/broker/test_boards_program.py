@@ -103,7 +103,7 @@ def test_the_program(broker: EmbeddedKafka, tmp_path: Path) -> None:
     said = [json.loads(line) for line in told.stdout.splitlines()]
     boards = {line["board"]["board"]: line["board"] for line in said if "board" in line}
     assert {name: board["equal"] for name, board in boards.items()} == dict.fromkeys(
-        ("tasks", "deals", "inbox", "entities"), True
+        ("tasks", "deals", "inbox", "entities", "trail"), True
     )
     assert boards["tasks"]["rows"] == 18  # a card for each task, and for each request that became one
     store = tmp_path / ".hub" / "boards.sqlite"

@@ -16,7 +16,7 @@ from tests.acceptance.running import HUB, RunningHub, running_hub, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-BOARDS = {"tasks", "deals", "inbox", "entities"}
+BOARDS = {"tasks", "deals", "inbox", "entities", "trail"}
 
 
 @pytest.fixture(scope="module")

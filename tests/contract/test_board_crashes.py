@@ -31,7 +31,7 @@ def server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def store(server: PostgresServer) -> Iterator[BoardStore]:
     opened = BoardStore(server.database())
-    opened.prepare([TASKS.table])
+    opened.prepare([TASKS])
     yield opened
     opened.close()
 
@@ -53,7 +53,7 @@ class Writer:
 
     def _run(self) -> None:
         before = read(self.store)
-        claim = self.store.claim("tasks", 1, TASKS.table, "writer", self.store.owner("tasks"))
+        claim = self.store.claim(TASKS, "writer", self.store.owner("tasks"))
         assert claim is not None
         try:
             while True:
@@ -65,7 +65,8 @@ class Writer:
 
     def commit(self, claim: Claim, before: int) -> None:
         change = Change(row(before) if before else None, row(before + 1))
-        self.store.commit("tasks", claim, TASKS.table, Batch(dict.fromkeys(KEYS, change), {0: Place(before + 1)}))
+        changes = {TASKS.table: dict.fromkeys(KEYS, change)}
+        self.store.commit("tasks", claim, Batch({0: Place(before + 1)}, changes))
 
 
 def row(number: int) -> dict[str, object]:

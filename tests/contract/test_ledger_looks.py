@@ -20,10 +20,11 @@ from hub.ledger.looking import look_at
 from hub.ledger.parked_events import Asking
 from hub.ledger.subjects import Known, look, look_all
 from hub.memory_log import MemoryLog
+from hub.trail.history import History
 from projections.folding import Place
 from projections.store import BoardStore, owners, write_places
 from schemas.event import Event
-from tests.events import AT, command, won
+from tests.events import AT, command, result, won
 
 
 @pytest.fixture
@@ -78,11 +79,12 @@ def test_a_look_makes_nothing_and_sees_one_moment(url: str) -> None:
 
 def test_a_case_is_found_and_told(ledger: Ledger) -> None:
     ledger.writer.run(fill)
+    ledger.writer.run(lambda conn: outbox.record(conn, [result(command(won()), "T_1")], "pm"))
     with ledger.reading() as conn:
-        assert [found.ref for found in story.find(conn, "T_1")] == ["task/pm/T_1"]
-        assert story.find(conn, "TX1") == story.find(conn, "%") == []
-        assert [found.ref for found in story.find(conn, won().id[:10])] == [won().id]
-        (root,) = story.of_case(conn, won().case).roots
+        assert [found.ref for found in story.find(History(conn), "T_1")] == ["task/pm/T_1"]
+        assert story.find(History(conn), "TX1") == story.find(History(conn), "%") == []
+        assert [found.ref for found in story.find(History(conn), won().id[:10])] == [won().id]
+        (root,) = story.of_case(History(conn), won().case).roots
     assert [node.command and node.command.type for node in root.causes] == ["task.create"]
 
 

@@ -11,7 +11,7 @@ from hub.ledger.ledger import Ledger, metadata
 from hub.memory_log import MemoryLog
 from projections.crew import Crew
 from projections.rebuild import rebuild
-from projections.registry import PROJECTIONS
+from projections.registry import ALL, PROJECTIONS
 from projections.run import Runner
 from projections.store import FORMER, PREFIX, BoardStore, histories, owners
 from tests.board_events import Deal, Relay, eventually
@@ -25,14 +25,14 @@ def test_ledger_and_boards_share_one_database(url: str, first: str) -> None:
     if first == "ledger":
         Ledger(url).close()
     store = BoardStore(url)
-    crew = Crew(relay.log, store, PROJECTIONS.values())
+    crew = Crew(relay.log, store, ALL.values())
     crew.start()
     ledger = Ledger(url)
-    eventually(lambda: all(store.places(name) for name in PROJECTIONS))
+    eventually(lambda: all(store.places(name) for name in ALL))
     crew.stop()
     assert crew.error is None
     ledger.writer.run(lambda conn: outbox.record(conn, [won("O-1")], "crm"))
-    for projection in PROJECTIONS.values():
+    for projection in ALL.values():
         assert rebuild(relay.log, store, projection).equal
     with ledger.reading() as conn:
         assert outbox.counts(conn)["accepted"] == 1
@@ -42,7 +42,7 @@ def test_ledger_and_boards_share_one_database(url: str, first: str) -> None:
 
 def test_no_table_of_a_board_can_be_one_of_the_ledgers(url: str) -> None:
     store = BoardStore(url)
-    store.prepare(projection.table for projection in PROJECTIONS.values())
+    store.prepare(ALL.values())
     names = set(inspect(store.engine).get_table_names())
     assert names
     assert {name for name in names if not name.startswith(PREFIX)} == set()
@@ -54,16 +54,16 @@ def test_a_store_of_before_goes_on_under_its_new_names(url: str) -> None:
     relay, store = Relay(MemoryLog()), BoardStore(url)
     relay.send(Deal(1).story())
     store.prepare()
-    for projection in PROJECTIONS.values():
+    for projection in ALL.values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
     with store.writing() as conn:  # as a version before this one has named them
         histories.drop(conn)
         for name in FORMER:
             conn.exec_driver_sql(f'ALTER TABLE "{PREFIX}{name}" RENAME TO "{name}"')
         conn.exec_driver_sql('CREATE TABLE "tasks__shadow" (key TEXT)')
-    store.prepare(projection.table for projection in PROJECTIONS.values())
+    store.prepare(ALL.values())
     assert all(name.startswith(PREFIX) for name in inspect(store.engine).get_table_names())
-    for projection in PROJECTIONS.values():
+    for projection in ALL.values():
         assert rebuild(relay.log, store, projection, verify=True).equal
     store.close()
 
@@ -76,8 +76,8 @@ def test_a_database_in_which_the_ledger_was_first_is_mended(url: str) -> None:
     with store.writing() as conn:
         for table in (owners, *(projection.table for projection in PROJECTIONS.values())):
             table.to_metadata(MetaData(), name=table.name.removeprefix(PREFIX)).create(conn)
-    store.prepare(projection.table for projection in PROJECTIONS.values())
-    for projection in PROJECTIONS.values():
+    store.prepare(ALL.values())
+    for projection in ALL.values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
     assert {"outbox", "positions"} <= set(inspect(store.engine).get_table_names())
     store.close()

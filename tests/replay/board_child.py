@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from hub.event_log import Record
 from hub.memory_log import MemoryLog
-from projections.registry import PROJECTIONS
+from projections.registry import ALL
 from projections.run import Runner
 from projections.store import BoardStore
 from schemas.topics import EVENTS
@@ -54,8 +54,8 @@ def catch_up(url: str, file: str, statements: int | None) -> None:
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    store.prepare(projection.table for projection in PROJECTIONS.values())
-    for projection in PROJECTIONS.values():
+    store.prepare(ALL.values())
+    for projection in ALL.values():
         Runner(load(Path(file)), store, projection).catch_up(SMALL)
     store.close()
 

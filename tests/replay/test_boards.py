@@ -11,7 +11,7 @@ import pytest
 
 from hub.memory_log import MemoryLog
 from projections.rebuild import rebuild, snapshot
-from projections.registry import PROJECTIONS
+from projections.registry import ALL
 from projections.run import Runner
 from projections.store import BoardStore
 from tests.board_events import Deal, Relay
@@ -44,8 +44,8 @@ def history(seed: int, deals: int = 12) -> Relay:
 def fold_all(relay: Relay, url: str, limit: int = 2000) -> dict[str, str]:
     """Fold every board to the end of the log; the digests."""
     store = BoardStore(url)
-    store.prepare(projection.table for projection in PROJECTIONS.values())
-    for projection in PROJECTIONS.values():
+    store.prepare(ALL.values())
+    for projection in ALL.values():
         Runner(relay.log, store, projection).catch_up(limit)
     told = digests(store)
     store.close()
@@ -54,9 +54,9 @@ def fold_all(relay: Relay, url: str, limit: int = 2000) -> dict[str, str]:
 
 def digests(store: BoardStore) -> dict[str, str]:
     told = {}
-    for name, projection in PROJECTIONS.items():
+    for name, projection in ALL.items():
         with store.reading() as conn:
-            told[name] = snapshot(conn, projection.table, name).digest
+            told[name] = snapshot(conn, projection).digest
     return told
 
 
@@ -80,7 +80,9 @@ def test_repeats_in_the_log_change_nothing(seed: int, tmp_path: Path) -> None:
         written = again.send(events)
         again.append(written[seed * 2 :])
         again.append(written)
-    assert fold_all(once, f"sqlite:///{tmp_path}/a") == fold_all(again, f"sqlite:///{tmp_path}/b")
+    first, second = fold_all(once, f"sqlite:///{tmp_path}/a"), fold_all(again, f"sqlite:///{tmp_path}/b")
+    assert first.pop("trail") != second.pop("trail")  # where it lies is another place
+    assert first == second
 
 
 def test_a_runner_that_is_killed_between_any_two_statements_leaves_the_board_exact(tmp_path: Path) -> None:
@@ -103,5 +105,5 @@ def killed_and_finished(relay: Relay, url: str, folder: Path) -> None:
     assert done.stdout.split() == ["-9"] * len(kills) + ["0"], done.stderr
     assert fold_all(relay, f"sqlite:///{folder}/clean.sqlite") == fold_all(relay, url)
     store = BoardStore(url)
-    assert all(rebuild(relay.log, store, projection, verify=True).equal for projection in PROJECTIONS.values())
+    assert all(rebuild(relay.log, store, projection, verify=True).equal for projection in ALL.values())
     store.close()

@@ -20,7 +20,8 @@ from hub.ledger.database import reading
 from hub.outputs import Ask
 from hub.parking import fold as fold_record
 from hub.projection import Projection, Row
-from projections.folding import Place, fold, take
+from projections.folding import Place, fold, take, to_fold
+from projections.reading import read_event
 from projections.registry import PROJECTIONS
 from projections.rows import all_rows
 from schemas.topics import EVENTS
@@ -149,8 +150,8 @@ def _boards(world: World) -> Iterator[Broken]:
 
 def folded_rows(world: World, projection: Projection) -> dict[str, Row]:
     """The rows of a board, folded in one go."""
-    taken = take(records(world), {partition: Place() for partition in range(PARTITIONS)}, projection.name)
-    changes = fold(projection, taken.events, {})
+    places = {partition: Place() for partition in range(PARTITIONS)}
+    changes = fold(projection, to_fold(take(records(world), places, projection.name, read_event).found), {})
     return {key: change.after for key, change in changes.items() if change.after is not None}
 
 

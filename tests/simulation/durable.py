@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, MetaData, event, insert
 
 from hub.errors import RetryableError
-from hub.event_log import Outgoing, Reader, Record, Writer
+from hub.event_log import Outgoing, PlaceReader, Reader, Record, Writer
 from hub.ledger import identity
 from hub.ledger.database import open_engine
 from hub.ledger.ledger import Ledger
@@ -172,6 +172,9 @@ class SimLog:
 
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> Reader:
         return _SimReader(self, self.log.reader(topic, positions))
+
+    def places(self, topic: str) -> PlaceReader:
+        return self.log.places(topic)
 
     def ends(self, topic: str) -> dict[int, int]:
         return self.log.ends(topic)

@@ -30,7 +30,8 @@ from hub.outputs import Parked, Settled
 from hub.repair import find
 from hub.sequences import Loss, Place, follow
 from projections.folding import Place as BoardPlace
-from projections.folding import fold, keys_of, take
+from projections.folding import fold, keys_of, take, to_fold
+from projections.reading import read_event
 from projections.registry import PROJECTIONS
 from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS, STATE, VIEWS
@@ -104,14 +105,15 @@ def test_no_board_ends_of_what_it_reads(name: str) -> None:
     """Taken one by one: a leap is a loss, and then that record is passed as after a repair."""
     projection, places, rows = PROJECTIONS[name], {0: BoardPlace()}, dict[str, Any]()
     for record in hostile(1):
-        taken = take([record], places, name)
+        taken = take([record], places, name, read_event)
         if taken.loss is not None:
             assert taken.loss.code == "HUB-E5101"
-            taken = take([record], places, name, {0: {record.offset: True}})
+            taken = take([record], places, name, read_event, {0: {record.offset: True}})
         assert taken.loss is None
         places = taken.places
-        known = {key: rows[key] for key in keys_of(projection, taken.events) if key in rows}
-        for key, change in fold(projection, taken.events, known).items():
+        events = to_fold(taken.found)
+        known = {key: rows[key] for key in keys_of(projection, events) if key in rows}
+        for key, change in fold(projection, events, known).items():
             rows.pop(key, None) if change.after is None else rows.update({key: change.after})
     assert places[0].next_offset == COUNT
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from hub import story
 from hub.ledger import commands, links, outbox
 from hub.ledger.ledger import Ledger
+from hub.trail.history import History
 from schemas.event import promise
 from tests.events import AT, command, event, result, won
 
@@ -39,12 +40,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def refs(ledger: Ledger, name: str) -> list[str]:
     with ledger.reading() as conn:
-        return [found.ref for found in story.find(conn, name)]
+        return [found.ref for found in story.find(History(conn), name)]
 
 
 def test_a_case_is_one_tree_and_what_nothing_caused_begins_another(ledger: Ledger) -> None:
     with ledger.reading() as conn:
-        told = story.of_case(conn, DEAL.case)
+        told = story.of_case(History(conn), DEAL.case)
     assert [root.id for root in told.roots] == [DEAL.id, told.about("task/pm/T-1")[-1].id]
     asked = told.roots[0].causes
     assert [node.id for node in asked] == [PROJECT.id, *(task.id for task in TASKS)]
@@ -57,7 +58,7 @@ def test_a_case_is_one_tree_and_what_nothing_caused_begins_another(ledger: Ledge
 
 def test_around_a_task_stands_its_path_and_not_its_neighbours(ledger: Ledger) -> None:
     with ledger.reading() as conn:
-        told = story.of_case(conn, DEAL.case)
+        told = story.of_case(History(conn), DEAL.case)
     targets = told.about("task/pm/T-1")
     assert told.around(targets) == {DEAL.id, TASKS[0].id, *(node.id for node in targets)}
     assert told.around(told.about(DEAL.id)) >= {PROJECT.id, *(task.id for task in TASKS)}
@@ -65,8 +66,8 @@ def test_around_a_task_stands_its_path_and_not_its_neighbours(ledger: Ledger) ->
 
 def test_a_request_and_a_command_are_one_thing(ledger: Ledger) -> None:
     with ledger.reading() as conn:
-        told = story.of_case(conn, DEAL.case)
-        found = story.find(conn, f"request/pm/{TASKS[0].id}")
+        told = story.of_case(History(conn), DEAL.case)
+        found = story.find(History(conn), f"request/pm/{TASKS[0].id}")
     assert [each.ref for each in found] == [TASKS[0].id]
     assert [node.id for node in told.about(f"command/pm/{TASKS[0].id}")] == [TASKS[0].id]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hub.event_log import Record
-from projections.folding import Place, take
+from projections.folding import Place, take, to_fold
+from projections.reading import read_event
 from schemas.event import Event
 from tests.events import event, won
 
@@ -18,7 +19,7 @@ def edited(told: Any, case: str = "opportunity/crm/O-1") -> Event:
 
 def folded(*events: Event) -> list[Event]:
     records = [Record("hub.events", 0, at, one.case.encode(), one.to_json()) for at, one in enumerate(events)]
-    return take(records, {0: Place()}, "deals").events
+    return to_fold(take(records, {0: Place()}, "deals", read_event).found)
 
 
 def test_the_corrected_event_follows_its_correction() -> None:

@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.event_log import LARGEST, Outgoing, Record
+from hub.projection import Lying
 from hub.rules.rule_set import RuleSet
 from hub.worker.chunks import Chunk
 from hub.worker.folding import fold_chunk
 from hub.worker.guard import MOST_FAILURES, FailureRun
 from hub.worker.state import APART, PLACE, PartitionState
-from projections.folding import Place, fold, take
+from projections.folding import Place, fold, take, to_fold
+from projections.reading import read_event, read_plain
 from projections.registry import PROJECTIONS
+from projections.trail.index import INDEX
 from schemas.catalog import EVENTS
 from schemas.event import MAX_BYTES
 from tests.events import event, won
@@ -173,9 +176,11 @@ def test_the_worker_folds_or_parks_whatever_lies_in_the_log(
 @settings(max_examples=100, deadline=None)
 @given(told=records)
 def test_the_boards_fold_or_pass_over_whatever_lies_in_the_log(told: list[tuple[bytes | str | None, bytes]]) -> None:
-    taken = take(log_of(told), {0: Place()}, "tasks")
+    taken = take(log_of(told), {0: Place()}, "tasks", read_event)
     for projection in PROJECTIONS.values():
-        fold(projection, taken.events, {})
+        fold(projection, to_fold(taken.found), {})
+    lying = [Lying(*each) for each in take(log_of(told), {0: Place()}, "trail", read_plain).found]
+    assert len(INDEX.rows(lying)[0]) == len(lying)
 
 
 def test_many_objects_of_the_largest_kind_stay_within_what_the_log_takes(live: RuleSet) -> None:

@@ -1,0 +1,39 @@
+"""What an answer about the past lacks, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hub.cli.terminal import text
+
+if TYPE_CHECKING:
+    from hub.trail.history import Gaps
+
+NAMED = 5
+"""Places that are named."""
+
+
+def gap_lines(gaps: Gaps) -> Iterator[str]:
+    """Plain words for what could not be read; nothing where the answer is whole."""
+    if gaps.no_ledger:
+        yield text(
+            "（没有账本可读：命令和它们的结果不在其中，事件来自日志）",
+            "(no ledger could be read: commands and their results are missing, events are from the log)",
+        )
+    if gaps.no_trail:
+        yield text(
+            "（没有日志的索引：账本已放掉的事件不在其中 → hub up，或 hub rebuild trail）",
+            "(no index of the log: events that the ledger has let go of are missing → hub up, or hub rebuild trail)",
+        )
+    if gaps.unread:
+        places = ", ".join(f"{partition}:{offset}" for partition, offset in [*gaps.unread][:NAMED])
+        more = "…" if len(gaps.unread) > NAMED else ""
+        why = gaps.away.message() if gaps.away is not None else text("那里没有事件了", "no event lies there any more")
+        said = text("（日志里的 {} 条事件没能读到：{}；{}{}）", "({} events of the log could not be read: {}; {}{})")
+        yield said.format(len(gaps.unread), why, places, more)
+    if gaps.behind:
+        yield text(
+            "（日志的索引还在追赶：只按编号找了最近的一部分）",
+            "(the index of the log is catching up: bare ids were looked for among the newest only)",
+        )

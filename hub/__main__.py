@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import signal
 import sys
 from pathlib import Path
@@ -70,7 +71,8 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     book = RuleBook(history.history, home.environ)
     news = RuleNews(store, history, book, events, writer, home.data / RULES_TOLD)
     judged = await asyncio.to_thread(news.begin)
-    processor = Processor(events, judged, writer, lambda: say_ready(home.data, "worker"), history.catch_up)
+    ready = functools.partial(say_ready, home.data, "worker")
+    processor = Processor(events, judged, writer, ready, history.catch_up, home.config.cases.forgets)
     instance = f"hub-{home.name}-{copy}"
     app = make_app(processor, client, data=home.data, instance=instance, patience=patience, looks=looks)
     told = asyncio.Event()

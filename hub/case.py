@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from schemas.catalog import EventSpec, event_spec
+from schemas.catalog import ENDS, EventSpec, event_spec
 from schemas.recorded import AnyEvent
 
 RECENT = 16
@@ -120,6 +120,19 @@ class Case(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Entities, wherever they are."""
     is_apart: bool = False
     apart: Apart | msgspec.UnsetType = msgspec.UNSET
+    alive: int = 0
+    """Entities of which more is expected."""
+    ended: int = 0
+    """Entities of which nothing more is."""
+    due: int = 0
+    """Commands that were asked for and of whose end nothing came yet; timers that were set and have not fired."""
+    spans: tuple[int, ...] | None = None
+    """Where its records lie in the log, as `hub.worker.spans` writes it; None where that is not known, or is too much."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is expected: something has ended, nothing is alive, under way or parked."""
+        return self.ended > 0 and not (self.alive or self.due or self.held)
 
     def entity(self, ref: str) -> Entity | None:
         """An entity of the case; None for one that it never heard of."""
@@ -201,22 +214,26 @@ class Case(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     def with_entity(self, event: AnyEvent) -> Case:
         """The case, with what the event tells of its subject."""
-        entities, count = self._entities(event)
-        return altered(self, entities=entities, count=count)
+        entities, count, alive, ended = self._entities(event)
+        return altered(self, entities=entities, count=count, alive=alive, ended=ended)
 
     def after(self, event: AnyEvent) -> Case:
         """As `remember` and `with_entity`, with one copy of the case instead of two."""
-        entities, count = self._entities(event)
+        entities, count, alive, ended = self._entities(event)
         return Case(
             self.id, self.opened_by, entities, self.asked, self.held, *self._seen(event),
-            self.behind, self.numbers, count, self.is_apart, self.apart,
+            self.behind, self.numbers, count, self.is_apart, self.apart, alive, ended, self.due, self.spans,
         )  # fmt: skip
 
-    def _entities(self, event: AnyEvent) -> tuple[Mapping[str, Entity], int]:
-        """The entities, with what the event tells of its subject, and how many there are."""
+    def _entities(self, event: AnyEvent) -> tuple[Mapping[str, Entity], int, int, int]:
+        """The entities, with what the event tells of its subject; how many there are, are alive, and have ended."""
         known = self.entity(event.subject)
         told = _told(known or Entity(ref=event.subject), event)
-        return {**self.entities, event.subject: told}, self.count + (known is None)
+        entities, count, alive, ended = {**self.entities, event.subject: told}, self.count, self.alive, self.ended
+        if known is not None and known.stage == told.stage:
+            return entities, count, alive, ended
+        was, now = standing(known) if known is not None else (0, 0), standing(told)
+        return entities, count + (known is None), alive + now[0] - was[0], ended + now[1] - was[1]
 
     def with_known(self, entity: Entity) -> Case:
         """The case, with an entity that it knows in another state."""
@@ -322,10 +339,11 @@ FORM = 2
 """Of the state records that are written; `_lifted` brings older ones to it."""
 
 
-class Kept(msgspec.Struct, frozen=True, gc=False):
-    """A state record: a case, and the log offset that it reflects, which stands first."""
+class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A state record: a case, and the log offset that it reflects, which stands first; then, of one that is over, since when."""
 
     offset: int
+    over: str = ""
     case: Case
     form: int = 1
 
@@ -334,9 +352,9 @@ _written = msgspec.json.Encoder().encode
 _read = msgspec.json.Decoder(Kept).decode
 
 
-def to_json(case: Case, offset: int) -> bytes:
-    """The case as its state record: with the log offset that it reflects."""
-    return _written(Kept(offset, case, FORM))
+def to_json(case: Case, offset: int, over: str = "") -> bytes:
+    """The case as its state record: with the log offset that it reflects, and since when it is over."""
+    return _written(Kept(offset=offset, over=over, case=case, form=FORM))
 
 
 def from_json(raw: bytes) -> tuple[Case, int]:
@@ -370,6 +388,16 @@ def counted(project: Asked, before: Entity | None, after: Entity | None, existin
         closed=project.closed + times * (now[0] - was[0]),
         completed=project.completed + times * (now[1] - was[1]),
     )
+
+
+def standing(entity: Entity) -> tuple[int, int]:
+    """(1, 0) for an entity of which more is expected, (0, 1) for one that has ended, (0, 0) for a kind that no event ends."""
+    if entity.stage == DELETED:
+        return 0, 1
+    ends = ENDS.get(entity.kind)
+    if ends is None:
+        return 0, 0
+    return (0, 1) if entity.stage in ends else (1, 0)
 
 
 def _closing(task: Entity | None) -> tuple[bool, bool]:

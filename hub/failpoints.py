@@ -25,6 +25,7 @@ NAMES = frozenset(
         "http.written",
         "http.answered",
         "worker.before-fold",
+        "worker.cases-back",
         "worker.before-in-force",
         "worker.in-force",
         "worker.rules-announced",

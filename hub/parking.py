@@ -181,7 +181,7 @@ def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Fold
     parked = Parked(where, where_from, None, error.code, _short(error.seen), None, None, body, record.offset)
     if key is None or not names_case:
         return Folded(None, (parked,), failed=True)
-    known = case or Case(id=key, opened_by=key)
+    known = case or Case(id=key, opened_by=key, spans=())
     held = Held(record.offset, where, error.code)
     return Folded(known.with_held(held), (parked,), failed=True, weight=len(key))
 
@@ -209,10 +209,13 @@ MOST_SAID = 2000
 
 
 def _edited(case: Case, offset: int, event: AnyEvent) -> Case:
-    """Remember where the correction of what is parked stands; the next try reads it there."""
+    """Remember where the correction of what is parked stands; the next try reads it there.
+
+    Such a case is never forgotten: which of several corrections was read is told by what it remembers, and by nothing else.
+    """
     if not isinstance(event.data.get("event"), dict):
         return case
-    return case.with_edit(str(event.data.get("parked") or ""), offset)
+    return altered(case.with_edit(str(event.data.get("parked") or ""), offset), spans=None)
 
 
 class Again(NamedTuple):

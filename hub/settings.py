@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -102,6 +103,23 @@ class Health(Strict):
     """That a polled stream may go unread; at least three of its intervals."""
 
 
+class Cases(Strict):
+    """What the processor keeps of cases."""
+
+    forget_after: Annotated[str, StringConstraints(pattern=r"^(off|[0-9]{1,5}[smhd])$")] = "180d"
+    """How long a case has been over, by the times at which the log's events were recorded, when its state is dropped."""
+
+    @property
+    def forgets(self) -> timedelta | None:
+        """The same; None: no case is forgotten."""
+        if self.forget_after == "off":
+            return None
+        return int(self.forget_after[:-1]) * _UNITS[self.forget_after[-1]]
+
+
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
 class ConnectorEntry(Strict, extra="allow"):
     """One connected system: `use` names the connector, which reads the other keys."""
 
@@ -124,6 +142,7 @@ class Config(Strict):
     boards: Database = "sqlite"
     web: Web = Web()
     health: Health = Health()
+    cases: Cases = Cases()
     connectors: Mapping[InstanceName, ConnectorEntry] = {}
 
     def database(self, url: str, file: str) -> str:

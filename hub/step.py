@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hub.case import DELETED, Asked, Case, altered, counted, is_newer
+from hub.due import is_end
 from hub.errors import RejectedError
 from hub.outputs import Ask, Derive, Output, View
 from schemas.catalog import COMMANDS, event_spec
@@ -70,7 +71,7 @@ def step(case: Case | None, event: AnyEvent, rules: Rules) -> Step:
 
 def opened_by(event: AnyEvent) -> Case:
     """A new case, named after what opened it."""
-    return Case(id=event.case, opened_by=event.subject)
+    return Case(id=event.case, opened_by=event.subject, spans=())
 
 
 def decide(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False) -> Step:
@@ -79,6 +80,8 @@ def decide(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = Fals
     if folded.count > case.count and folded.count > OBJECTS:
         raise RejectedError("HUB-E6024", case=case.id, most=OBJECTS)
     after, completed = _counted(case, folded, event)
+    if after.due and is_end(event):
+        after = altered(after, due=after.due - 1)
     view = View(after.entities[event.subject], case.id, event.id)
     occurrence = occurrence_of(case, after, event)
     if occurrence is None:
@@ -112,7 +115,7 @@ def occurrence_of(before: Case, after: Case, event: AnyEvent) -> str | None:
 
 
 def _asking(case: Case, commands: Sequence[Command]) -> Case:
-    """Remember the projects and their tasks that were asked for: a project is completed when all of these are."""
+    """Remember how many commands are due, and the projects and their tasks among them: when all are completed, it is."""
     new = dict[str, Asked]()
     for command in commands:
         project = promised(command.arguments.get("project"))
@@ -123,7 +126,10 @@ def _asking(case: Case, commands: Sequence[Command]) -> Case:
         owner = (new.get(project) or case.asked_for(project)) if project is not None else None
         if project is not None and owner is not None:
             new[project] = altered(owner, tasks=owner.tasks + 1)
-    return altered(case, asked={**case.asked, **new}) if new else case
+    due = case.due + len({command.id for command in commands})
+    if not new:
+        return case if due == case.due else altered(case, due=due)
+    return altered(case, asked={**case.asked, **new}, due=due)
 
 
 def _counted(case: Case, after: Case, event: AnyEvent) -> tuple[Case, Sequence[Derive]]:

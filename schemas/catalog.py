@@ -112,6 +112,19 @@ _ALL = [
 
 EVENTS: Mapping[str, EventSpec] = {spec.type: spec for spec in _ALL}
 
+ENDS: Mapping[str, frozenset[str]] = {
+    "opportunity": frozenset({"won", "lost"}),
+    "order": frozenset({"shipped"}),
+    "invoice": frozenset({"paid"}),
+    "project": frozenset({"completed"}),
+    "task": frozenset({"completed", "cancelled"}),
+    "demand": frozenset({"done", "declined"}),
+    "change": frozenset({"done", "declined"}),
+    "approval": frozenset({"granted", "rejected"}),
+}
+"""Kind of object → the stages in which nothing more is expected of it. Kinds that no event ends are not among them. Whatever was
+deleted has ended, too."""
+
 COMMANDS: Mapping[str, CommandSpec] = {
     spec.type: spec
     for spec in [

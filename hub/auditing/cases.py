@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hub.auditing.boards import Boards
-from hub.auditing.fold import VIEWED, Thing, digest, things
+from hub.auditing.fold import DELETED, VIEWED, Thing, digest, things
 from hub.auditing.reading import (
     EDITED,
     IGNORED,
@@ -25,6 +25,7 @@ from hub.auditing.reading import (
 )
 from hub.auditing.report import Report
 from hub.event_log import EventLog
+from schemas.catalog import ENDS
 from schemas.event import Event
 from schemas.topics import EVENTS
 
@@ -80,6 +81,7 @@ class Cases:
         self.report.count(events_repeated=found.repeats, records_of_no_case=len(found.loose))
         self.told.parked |= {filed.ref: filed.time for filed in found.loose}
         stuck, wrong, early, odd, foreign = list[str](), list[str](), list[str](), list[str](), list[str]()
+        alive, lost_records = list[str](), list[str]()
         for key, filed in found.cases.items():
             name, state = key.decode(), known.cases.get(key) or _stateless(filed, known.next_offset)
             if filed[-1].offset > state.offset:
@@ -91,12 +93,16 @@ class Cases:
             wrong += [f"{name}: {ref}" for ref in case.differing()]
             early += [f"{name}: {event}" for event in case.out_of_turn()]
             odd += case.unaccounted()
+            alive += [name] if case.is_forgotten and not case.is_over() else []
+            lost_records += case.unreached()
             foreign += self._foreign(found.number, case)
             self._note(case)
         where = f"hub.state/{found.number}"
         self.report.find("cases whose last event the processor has not folded", stuck, where)
         self.report.find("objects of cases that are not the fold of the log", wrong, where)
         self.report.find("events that were folded before what is parked in front of them", early, where)
+        self.report.find("cases that were forgotten before they were over", alive, where)
+        self.report.find("records that a forgotten case would not come back with", lost_records, where)
         self.report.find("records that are neither folded, parked nor given up", odd, place)
         self.report.find("events that were acted on, and that this hub never took in", foreign, place)
         lost = [key.decode(errors="replace") for key in known.cases if key not in found.cases]
@@ -117,6 +123,7 @@ class Cases:
         told, folded = self.told, case.folded
         self.report.count(
             cases=1,
+            cases_forgotten=int(case.is_forgotten),
             events_applied=sum(event.type != IGNORED for event in folded),
             events_ignored=sum(event.type == IGNORED for event in folded),
             events_parked=len(case.held),
@@ -172,6 +179,24 @@ class Case:
         refs = self.things.keys() | has.keys()
         return [ref for ref in refs if digest(self.things.get(ref, {})) != digest(has.get(ref, {}))]
 
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the processor keeps no more of it than where its records lie."""
+        return self.state.spans is not None
+
+    def is_over(self) -> bool:
+        """Whether something of it has ended, and nothing can that has not."""
+        found = {_has_ended(ref, thing) for ref, thing in self.things.items()}
+        return True in found and False not in found
+
+    def unreached(self) -> list[str]:
+        """The records that lie where the processor would not look for them, were there news of the case."""
+        if self.state.spans is None:
+            return []
+        opened = itertools.dropwhile(lambda each: each.event is not None and each.event.type == IGNORED, self.filed)
+        mine = [each for each in opened if each.offset <= self.state.offset]
+        return [f"{self.name}: {each.offset}" for each in mine if not _is_within(each.offset, self.state.spans)]
+
     def out_of_turn(self) -> list[str]:
         """Events that were folded although one in front of them is parked."""
         first = min((each.offset for each in self.held), default=None)
@@ -180,6 +205,18 @@ class Case:
     def unaccounted(self) -> list[str]:
         """Unreadable records that the processor went past."""
         return [each.ref for each in self.rest if each.event is None and each.ref not in self.corrections]
+
+
+def _has_ended(ref: str, thing: Thing) -> bool | None:
+    """None for a kind of object that no event ends."""
+    if thing["stage"] == DELETED:
+        return True
+    ends = ENDS.get(ref.partition("/")[0])
+    return thing["stage"] in ends if ends is not None else None
+
+
+def _is_within(offset: int, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(first <= offset <= last for first, last in spans)
 
 
 def corrections(filed: Sequence[Filed]) -> dict[str, list[Event]]:

@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from hub.auditing.report import Report
+from hub.case import Case
 from hub.event_log import EventLog, Outgoing, Stored, read_to_end, record_at
 from hub.ledger import positions
 from hub.ledger.commands import commands
@@ -23,7 +24,7 @@ from hub.rules.book import RuleBook
 from hub.rules.history import Sets, cut
 from hub.step import Rules
 from hub.worker.chunks import Chunk
-from hub.worker.folding import fold_chunk
+from hub.worker.folding import fold_chunk, followed
 from hub.worker.state import PLACE, PartitionState, read_place
 from schemas.topics import COMMANDS, EVENTS, STATE
 
@@ -121,6 +122,14 @@ def _on_their_way(log: EventLog, read_to: Mapping[int, int]) -> set[str]:
 
 
 @dataclass
+class Aside:
+    """Cases as the set before has left them, in the doubtful part of a span."""
+
+    at: int
+    cases: dict[bytes, Case | None] = field(default_factory=dict)
+
+
+@dataclass
 class Judging:
     """Folds partitions under the rules that were in force."""
 
@@ -137,15 +146,16 @@ class Judging:
     def partition(self, number_: int) -> None:
         """Fold one, and see whether the ledger has what it gives."""
         state, spans = PartitionState(number_), self.book.history.spans(number_)
-        start = self.log.starts(EVENTS.name)[number_]
+        start, aside = self.log.starts(EVENTS.name)[number_], None
         for batch in read_to_end(self.log, EVENTS.name, {number_: start}):
             for at, records in cut(spans, batch):
                 span, rules = spans[at], self.book.rules_of(spans[at].sets)
                 self._note_lost(span.sets)
                 before = spans[at - 1].sets if at else None
                 doubtful = [r for r in records if r.offset < (span.doubt_to or 0)]
-                for record in doubtful if before is not None else ():
-                    self._allow(state, record, self.book.rules_of(before))
+                if doubtful and before is not None:
+                    aside = aside if aside is not None and aside.at == at else Aside(at)
+                    self._allow(state, aside, doubtful, self.book.rules_of(before))
                 self._fold(state, records, rules)
 
     def _fold(self, state: PartitionState, records: Sequence[Stored], rules: Rules) -> None:
@@ -155,12 +165,20 @@ class Judging:
                 if not self.recorded.has(id_) and is_sure and id_ not in self.excused:
                     self.missing.append(id_)
 
-    def _allow(self, state: PartitionState, record: Stored, rules: Rules) -> None:
-        """A record that two sets may have judged: what either gives may have been asked for."""
-        key = record.key or b""
-        aside = PartitionState(state.partition, {key: state.cases[key]} if key in state.cases else {})
-        for id_ in self._given(aside, [record], rules):
-            self.recorded.has(id_)
+    def _allow(self, state: PartitionState, aside: Aside, records: Sequence[Stored], rules: Rules) -> None:
+        """Records that two sets may have judged: what either gives may have been asked for.
+
+        The set before is taken to have judged all of them so far; whatever it has changed in a case is kept aside.
+        """
+        for record in records:
+            key, sent = record.key or b"", list[Outgoing]()
+            if record.offset <= state.reflects(key):
+                continue
+            case = aside.cases[key] if key in aside.cases else state.get(key)
+            done = followed(case, record, rules, lambda offsets: self._reread(state.partition, offsets), sent)
+            aside.cases[key] = done.case or case
+            for id_ in (id_ for each in sent for id_ in _ids(each)):
+                self.recorded.has(id_)
 
     def _given(self, state: PartitionState, records: Sequence[Stored], rules: Rules) -> Iterator[str]:
         if not records:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,8 @@ class State:
     entities: dict[str, Any] | None = field(default_factory=dict)
     """None: none are kept."""
     held: frozenset[int] = frozenset()
+    spans: tuple[tuple[int, int], ...] | None = None
+    """Of a case that is forgotten: between which offsets its records lie."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,8 @@ def _joined(newest: Mapping[bytes, tuple[int, dict[str, Any]]]) -> dict[bytes, S
 
 def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str, Any]]) -> State | None:
     try:
+        if "forgotten" in told:
+            return State(offset, None, spans=_spans(told["forgotten"]))
         case = told["case"]
         entities = {name: part["entity"] for name, part in apart.items() if name[:1] not in "#!"}
         entities |= case.get("entities", {})
@@ -182,6 +187,12 @@ def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _spans(row: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """First and last offset of each stretch; the row has how far each begins behind the last one's end, and how far it goes."""
+    ends = list(itertools.accumulate(row))
+    return tuple(zip(ends[::2], ends[1::2], strict=True))
 
 
 def _read(raw: bytes) -> dict[str, Any]:

@@ -245,7 +245,11 @@ def _few(examples: Iterable[str]) -> str:
 SHOWN = (
     ("接入", "intake", ("accepted", "on_their_way", "deliveries_parked")),
     ("日志", "log", ("in_the_log", "repeats", "ignored", "unreadable")),
-    ("处理", "processor", ("cases", "events_applied", "events_parked", "events_discarded", "cases_behind")),
+    (
+        "处理",
+        "processor",
+        ("cases", "cases_forgotten", "events_applied", "events_parked", "events_discarded", "cases_behind"),
+    ),
     (
         "命令",
         "commands",
@@ -274,6 +278,7 @@ NAMES = {
     "events_applied": ("已处理", "applied"),
     "events_parked": ("停放", "parked"),
     "events_discarded": ("放弃", "discarded"),
+    "cases_forgotten": ("其中已遗忘", "of them forgotten"),
     "cases_behind": ("尚未处理完", "cases behind"),
     "commands": ("全部", "all"),
     "commands_done": ("已办", "done"),

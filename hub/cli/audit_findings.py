@@ -62,6 +62,8 @@ FINDINGS = {
     "cases whose last event the processor has not folded": Words("最后的事件迟迟没有处理的链条", *_RUNNING),
     "objects of cases that are not the fold of the log": Words("处理状态与日志不一致的对象", *_STATE),
     "events that were folded before what is parked in front of them": Words("越过停放事件先行处理的事件", *_STATE),
+    "cases that were forgotten before they were over": Words("尚未结束就被遗忘的链条", *_STATE),
+    "records that a forgotten case would not come back with": Words("被遗忘的链条恢复时会漏掉的记录", *_STATE),
     "records that are neither folded, parked nor given up": Words("既未处理、也未停放或放弃的记录", *_STATE),
     "cases that the log does not tell of": Words("日志中没有的链条", *_STATE),
     "views that are not the fold of the log": Words("与日志不一致的共享视图", *_STATE),

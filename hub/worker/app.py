@@ -8,6 +8,7 @@ import functools
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.event_log import EventLog, Outgoing, Writer, read_to_end, records_at
+from hub.event_log import EventLog, Outgoing, Stored, Writer, read_to_end, records_at
 from hub.failpoints import reach
 from hub.outputs import Derive
 from hub.sequences import Loss, Place, follow, history, numbered, passed_over
+from hub.step import Rules
 from hub.worker import GROUP
 from hub.worker.broker import faust_broker
 from hub.worker.chunks import Chunk, ChunkConsumer, ChunkTransport
@@ -40,6 +42,8 @@ from hub.worker.halting import Halts
 from hub.worker.in_force import Judged
 from hub.worker.lanes import Lanes
 from hub.worker.late_words import EVERY, LateWords
+from hub.worker.over import before
+from hub.worker.returning import folded_again, pieces, read_again, returning
 from hub.worker.state import PartitionState, catch_up
 from schemas.event import Event
 from schemas.topics import EVENTS, PARTITIONS
@@ -48,6 +52,9 @@ DELIVERY_SECONDS = 130.0
 """A little more than librdkafka's own time-out: by then a record is in the log or never will be."""
 HANDING_OVER = 8.0
 """Seconds that the others wait for a chunk in hand when partitions are shared out anew: less than the session's length."""
+
+FORGOTTEN_AT_ONCE = 5000
+"""Records of state that end or are replaced in one go, as cases are forgotten; the rest waits for the next chunk."""
 
 log = structlog.get_logger("hub.worker")
 
@@ -63,6 +70,8 @@ class Processor:
     """Called whenever the state of newly assigned partitions has been read."""
     learn_rules: Callable[[], None] = lambda: None
     """Reads what the log has told of rules since; blocks. Called before partitions are judged that were just assigned."""
+    forgets: timedelta | None = None
+    """How long a case has been over when it is forgotten; None: none ever is."""
     states: dict[int, PartitionState] = field(default_factory=dict)
     failures: FailureRun = field(default_factory=FailureRun)
     lanes: Lanes = field(default_factory=Lanes)
@@ -99,28 +108,53 @@ class Processor:
             loss = await self.lanes.run(None, self._passed_over, chunk.partition, place, settled)
             if loss is not None:
                 return loss
-        before = place
-        count, place, loss = follow(place, chunk.records, settled)
-        await self._fold(Chunk(chunk.partition, chunk.records[:count], 0) if loss else chunk, state, before, place)
-        if loss is None:
-            chunk.done()
-        return loss
+        for piece in pieces(state, chunk.records):
+            count, reached, loss = follow(place, piece, settled)
+            await self._fold(Chunk(chunk.partition, piece[:count], 0), state, place, reached)
+            place = reached
+            if loss is not None:
+                return loss
+        chunk.done()
+        return None
 
     async def _fold(self, chunk: Chunk, state: PartitionState, before: Place, place: Place) -> None:
         reach("worker.before-fold")
         if not chunk.records:
             return
         state.ahead = True
+        back = await self._bring_back(chunk, state)
         folding = self._folding(chunk, state)
         for parked in folding.parked.values():
             log.warning("worker.parked", **parked.fields())
         await self._tell_rules(chunk.partition, self.judged.news(chunk.partition, chunk.records, before.sequences))
         await self._deliver(chunk.partition, folding.outputs)
         reach("worker.outputs-delivered")
-        await self._deliver(chunk.partition, folding.states + state.keep_place(place))
+        gone = self._forget(state)
+        await self._deliver(chunk.partition, [*back, *folding.states, *gone, *state.keep_place(place)])
         reach("worker.states-delivered")
         state.ahead = False
         await self._overrule(chunk.partition)
+
+    async def _bring_back(self, chunk: Chunk, state: PartitionState) -> list[Outgoing]:
+        """Have the forgotten cases again of which a chunk brings news; the records that make the large ones last."""
+        cases, partition = returning(state, chunk.records), chunk.partition
+        if not cases:
+            return []
+        records = await self.lanes.run(None, read_again, self.events, partition, cases)
+
+        def judge(records: Sequence[Stored]) -> list[tuple[Sequence[Stored], Rules]]:
+            return [(part.records, part.rules) for part in self.judged.again(partition, records)]
+
+        found = folded_again(partition, records, judge, lambda offsets: self._reread(partition, offsets))
+        log.info("worker.cases-back", partition=partition, cases=len(cases), records=len(records))
+        reach("worker.cases-back")
+        return state.bring_back(found, cases)
+
+    def _forget(self, state: PartitionState) -> list[Outgoing]:
+        """Forget what has been over for long enough, by the partition's clock."""
+        if self.forgets is None or not (until := before(state.clock, self.forgets)):
+            return []
+        return state.forget(until, FORGOTTEN_AT_ONCE, functools.partial(self.judged.are_sure, state.partition))
 
     def _folding(self, chunk: Chunk, state: PartitionState) -> Folding:
         """Fold a chunk, each record by the rules that judge it. What failed when it was folded long ago is no new failure."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hub.case import Case
+from hub.case import Case, altered
 from hub.errors import RejectedError
-from hub.event_log import LARGEST, Outgoing
+from hub.event_log import LARGEST, Outgoing, Stored
 from hub.outputs import Parked
 from hub.parking import Folded, Reread, fold, park_instead
 from hub.step import Rules
 from hub.worker.chunks import Chunk
+from hub.worker.over import later
+from hub.worker.spans import with_offsets
 from hub.worker.state import PartitionState, Parts
 
 
@@ -45,18 +47,21 @@ ROOM = 128 * 1024
 class Hand:
     """A case that a chunk is at work on: as it is, as it was read, and up to which offset."""
 
-    __slots__ = ("before", "case", "kept", "offset", "parts", "room")
+    __slots__ = ("before", "case", "clock", "kept", "offset", "offsets", "parts", "room")
 
     def __init__(self, case: Case | None, size: int, offset: int) -> None:
         self.case = self.before = case
         self.parts = case.apart if case is not None and isinstance(case.apart, Parts) else None
         self.kept = self.offset = offset
+        self.offsets = list[int]()
+        self.clock = ""
         self.room = ROOM - size
         """Bytes that may still come for it to be surely not too much."""
 
-    def take(self, case: Case, offset: int, weight: int) -> None:
-        """The case after a record."""
-        self.case, self.offset = case, offset
+    def take(self, case: Case, offset: int, weight: int, clock: str) -> None:
+        """The case after a record, and the partition's clock then."""
+        self.case, self.offset, self.clock = case, offset, clock
+        self.offsets.append(offset)
         self.room -= weight
         if self.parts is not None:
             self.room -= self.parts.taken()
@@ -76,19 +81,18 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
             offset = state.reflects(key)
             if record.offset <= offset:
                 folding.repeated += 1
+                state.clock = later(state.clock, record.value)
                 continue
+            if key in state.forgotten:
+                raise RuntimeError(f"a forgotten case has to be brought back first: {key!r}")
             hand = hands[key] = Hand(*state.read(key), offset)
-        folded = fold(hand.case, record, rules, reread, hand.room)
-        try:
-            _send(folding.outputs, folded)
-        except RejectedError as error:
-            folded = park_instead(hand.case, record, error)
-            _send(folding.outputs, folded)
+        folded = followed(hand.case, record, rules, reread, folding.outputs, hand.room)
         folding.applied += 1
+        state.clock = later(state.clock, record.value)
         if folded.failed:
             _note(folding, folded)
         if folded.case is not None:
-            hand.take(folded.case, record.offset, folded.weight)
+            hand.take(folded.case, record.offset, folded.weight, state.clock)
             if hand.room < 0:
                 folding.states += _kept(state, key, hand)
                 hands[key] = Hand(*state.read(key), record.offset)
@@ -97,10 +101,24 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
     return folding
 
 
+def followed(
+    case: Case | None, record: Stored, rules: Rules, reread: Reread, outputs: list[Outgoing], room: int = 0
+) -> Folded:
+    """Fold one record, and add to `outputs` what is to be sent. What cannot be written, or the log would not take, parks it."""
+    folded = fold(case, record, rules, reread, room)
+    try:
+        _send(outputs, folded)
+    except RejectedError as error:
+        folded = park_instead(case, record, error)
+        _send(outputs, folded)
+    return folded
+
+
 def _kept(state: PartitionState, key: bytes, hand: Hand) -> list[Outgoing]:
     if hand.case is None or hand.offset == hand.kept:
         return []
-    return state.keep(key, hand.case, hand.offset, hand.before)
+    case = altered(hand.case, spans=with_offsets(hand.case.spans, hand.offsets))
+    return state.keep(key, case, hand.offset, hand.before, hand.clock)
 
 
 def _note(folding: Folding, folded: Folded) -> None:

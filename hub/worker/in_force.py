@@ -37,6 +37,12 @@ class Judged(Protocol):
     def parts(self, partition: int, records: Sequence[Stored]) -> list[Part]:
         """The records, by who judges them, in their order."""
 
+    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+        """The same, for records that were judged here or elsewhere: by the rules of then."""
+
+    def are_sure(self, partition: int, first: int, last: int) -> bool:
+        """Whether it is known which rules judged each record between these offsets."""
+
     def news(self, partition: int, records: Sequence[Stored], after: Mapping[str, int]) -> Event | None:
         """What the log must be told before anything is sent that came of these.
 
@@ -58,6 +64,12 @@ class Always:
 
     def parts(self, partition: int, records: Sequence[Stored]) -> list[Part]:
         return [Part(records, self.rules, True)]
+
+    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+        return [Part(records, self.rules, False)]
+
+    def are_sure(self, partition: int, first: int, last: int) -> bool:
+        return True
 
     def news(self, partition: int, records: Sequence[Stored], after: Mapping[str, int]) -> Event | None:
         return None
@@ -105,6 +117,14 @@ class InForceRules:
         if records[0].offset >= known.free_from:
             return [Part(records, self.target.rules, True)]
         return self._cut(known, records)
+
+    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+        history = self._partitions[partition].history
+        return [Part(part, self.book.rules_of(history[at].sets), False) for at, part in cut(history, records)]
+
+    def are_sure(self, partition: int, first: int, last: int) -> bool:
+        spans = self._partitions[partition].history
+        return not any(span.from_offset <= last and first < (span.doubt_to or 0) for span in spans)
 
     def _cut(self, known: _Partition, records: Sequence[Stored]) -> list[Part]:
         """By the spans of history, and what is new by the target."""

@@ -4,6 +4,8 @@ A small case is one record. A large one has one that holds what its last events 
 entity, under the case's key and the entity's name. What an event changes stands in the case's own record first, and is put apart
 with the next one; so that record alone says how far the case is, and a crash between two records leaves nothing halfway.
 
+A case that is over is forgotten after a while: what stays is a record that says where in the log its records lie.
+
 A state record carries the log offset that it reflects. A partition is taken over by reading its state to the end; a worker that
 had it before reads only what has come since. Of two records of a case the one with the higher offset holds, so a stale
 writer's late word does not take a case back.
@@ -11,7 +13,7 @@ writer's late word does not take a case back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -24,9 +26,12 @@ from hub.case import Asked, Case, Entity, Held, Part, altered, from_json, part_f
 from hub.errors import FatalError
 from hub.event_log import EventLog, Outgoing, Record, read_to_end
 from hub.sequences import Place
+from hub.worker.over import Over
+from hub.worker.spans import Spans, packed, unpacked
 from schemas.topics import STATE
 
 _OFFSET = b'{"offset":'
+_FORGOTTEN, _OVER = b',"forgotten":[', b',"over":"'
 _PACKED = b"\x01"
 UNPACKED = 1 << 20
 """Bytes of a partition's cases that are kept as they are when they were touched: what is at work now costs no packing."""
@@ -50,6 +55,13 @@ class PartitionState:
     """Key → a state record as it lies in the topic, or packed; also of what is apart."""
     names: dict[bytes, set[bytes]] = field(default_factory=dict)
     """A case's key → the names of what is apart."""
+    forgotten: dict[bytes, bytes] = field(default_factory=dict)
+    """Key of a case that is forgotten → the offset that it reflected, and the spans of its records."""
+    over: Over = field(default_factory=Over)
+    leftover: list[bytes] = field(default_factory=list)
+    """Keys of what was apart of forgotten cases, and still lies in the topic."""
+    clock: str = ""
+    """The latest time at which a record that was folded was recorded."""
     read_to: int = 0
     """The next offset of `hub.state` to read."""
     ahead: bool = False
@@ -69,12 +81,12 @@ class PartitionState:
         if self.place is not None:
             return self.place.next_offset
         return (
-            0 if self.cases else None
+            0 if self.cases or self.forgotten else None
         )  # a version before this one kept no place; what its cases reflect comes to nothing
 
     def empty(self) -> None:
         """Forget all of it, to be read anew from the start."""
-        self.cases, self.names = {}, {}
+        self.cases, self.names, self.forgotten, self.over, self.leftover, self.clock = {}, {}, {}, Over(), [], ""
         self.read_to, self.ahead, self.place, self.late = 0, False, None, set()
         self._touched, self._unpacked = {}, 0
 
@@ -92,9 +104,9 @@ class PartitionState:
                 late.discard(key)
             else:
                 try:
-                    known, packed = cases.get(key), pack(value)
-                    if known is None or offset_of(packed) >= offset_of(known):
-                        cases[key] = packed
+                    known, fresh = cases.get(key) or self.forgotten.get(key), fresh_of(value)
+                    if known is None or offset_of(fresh) >= offset_of(known):
+                        self._take(key, value, fresh)
                         late.discard(key)
                         if known is None and APART in key:
                             self._name(key)
@@ -103,12 +115,29 @@ class PartitionState:
                 except (ValueError, KeyError, TypeError, OverflowError) as error:
                     raise self._unreadable(key) from error
 
+    def _take(self, key: bytes, raw: bytes, fresh: bytes) -> None:
+        """Take the newest record of a case, or of what is apart."""
+        end = raw.find(b",", len(_OFFSET))
+        if raw.startswith(_FORGOTTEN, end):
+            self.cases.pop(key, None)
+            self.forgotten[key] = fresh
+            self.over.note(key, "")
+            return
+        self.cases[key] = fresh
+        if self.forgotten:
+            self.forgotten.pop(key, None)
+        if raw.startswith(_OVER, end):
+            at = end + len(_OVER)
+            self.over.note(key, raw[at : raw.index(b'"', at)].decode())
+        else:
+            self.over.note(key, "")
+
     def _take_place(self, raw: bytes | None) -> None:
         place = read_place(raw)
         if place is None:
             return
         if self.place is None or place.next_offset >= self.place.next_offset:
-            self.place = place
+            self.place, self.clock = place, read_clock(raw)
             self.late.discard(PLACE)
         else:
             self.late.add(PLACE)
@@ -124,13 +153,15 @@ class PartitionState:
         return [self._place_record(place)]
 
     def _place_record(self, place: Place) -> Outgoing:
-        raw = orjson.dumps({"place": place.next_offset, "sequences": place.sequences})
+        raw = orjson.dumps({"place": place.next_offset, "sequences": place.sequences, "clock": self.clock})
         return Outgoing(STATE.name, PLACE, raw, self.partition)
 
     def said(self, key: bytes) -> Outgoing | None:
         """The record of a case, or of the place, once more; None for a case that is not known."""
         if key == PLACE:
             return self._place_record(self.place) if self.place is not None else None
+        if key in self.forgotten:
+            return self._stub(key)
         raw = self.cases.get(key)
         return None if raw is None else Outgoing(STATE.name, key, unpack(raw), self.partition)
 
@@ -138,7 +169,7 @@ class PartitionState:
         """The log offset that a case's state, or the place, reflects; -1 for one that is not known."""
         if key == PLACE:
             return self.place.next_offset if self.place is not None else -1
-        raw = self.cases.get(key)
+        raw = self.cases.get(key) or self.forgotten.get(key)
         return -1 if raw is None else offset_of(raw)
 
     def get(self, key: bytes) -> Case | None:
@@ -170,19 +201,82 @@ class PartitionState:
     def _unreadable(self, key: bytes) -> FatalError:
         return FatalError("HUB-E6020", partition=self.partition, key=key.decode(errors="replace"))
 
-    def keep(self, key: bytes, case: Case, offset: int, before: Case | None = None) -> list[Outgoing]:
+    def spans(self, key: bytes) -> Spans:
+        """Where the records of a forgotten case lie."""
+        return unpacked(self.forgotten[key][9:])
+
+    def forget(self, until: str, most: int, are_sure: Callable[[int, int], bool]) -> list[Outgoing]:
+        """Forget the cases that are over since then or longer, and give the records that make it last, in their order.
+
+        `are_sure` says of a first and a last offset whether what lies between would be judged as it was: else the case stays.
+        Of some the last records wait for the next time where there are more than `most`. A case's own record is the first of it
+        to be replaced: that alone says that it is forgotten, and no crash leaves anything halfway.
+        """
+        sent = list[Outgoing]()
+        for key in self.over.until(until):
+            case = self.get(key)
+            if case is None or not case.spans or not are_sure(case.spans[0], sum(case.spans)):
+                continue
+            self.forgotten[key] = stub(self.reflects(key), case.spans)
+            self._drop(key)
+            self._unpacked -= self._touched.pop(key, 0)
+            self.leftover += self._drop_parts(key)
+            sent.append(self._stub(key))
+            if len(sent) + len(self.leftover) > most:
+                break
+        gone, self.leftover = self.leftover[:most], self.leftover[most:]
+        # What has come back since has records of the same names.
+        return sent + [Outgoing(STATE.name, inner, None, self.partition) for inner in gone if inner not in self.cases]
+
+    def _stub(self, key: bytes) -> Outgoing:
+        raw = b"%s%d%s%s]}" % (_OFFSET, self.reflects(key), _FORGOTTEN, b",".join(b"%d" % n for n in self.spans(key)))
+        return Outgoing(STATE.name, key, raw, self.partition)
+
+    def _drop_parts(self, key: bytes) -> list[bytes]:
+        """Drop what is apart of a case; their keys."""
+        inner = [key + APART + name for name in sorted(self.names.pop(key, ()))]
+        for each in inner:
+            self.cases.pop(each, None)
+            self._unpacked -= self._touched.pop(each, 0)
+        return inner
+
+    def clear(self) -> None:
+        """Drop what is still apart of forgotten cases: a worker has ended amid forgetting them, or one was late."""
+        for key in [key for key in self.names if key in self.forgotten]:
+            self.leftover += self._drop_parts(key)
+
+    def bring_back(self, other: PartitionState, keys: Iterable[bytes]) -> list[Outgoing]:
+        """Take over cases that were forgotten, as they were folded once more; the records that make large ones last."""
+        sent = list[Outgoing]()
+        for key in keys:
+            self.forgotten.pop(key, None)
+            if key not in other.cases:  # the log keeps nothing of it any more
+                continue
+            names = [key + APART + name for name in sorted(other.names.get(key, ()))]
+            for each in (*names, key):
+                raw = unpack(other.cases[each])
+                if each != key and each not in self.cases:
+                    self._name(each)
+                self._put(each, raw)
+                sent += [Outgoing(STATE.name, each, raw, self.partition)] if names else []
+        return sent
+
+    def keep(self, key: bytes, case: Case, offset: int, before: Case | None = None, clock: str = "") -> list[Outgoing]:
         """Remember a case, and give the records that make it last, to be sent in this order.
 
-        `before` is the case as it was read of here: what of it is the same still is put apart once the case is large.
+        `before` is the case as it was read of here: what of it is the same still is put apart once the case is large. `clock` is
+        the partition's at its last record.
         """
+        over = clock if case.spans and case.is_over else ""
+        self.over.note(key, over)
         if not case.is_apart:
-            raw = to_json(case, offset)
+            raw = to_json(case, offset, over)
             if before is None or len(raw) <= LARGE:
                 self._put(key, raw)
                 return [Outgoing(STATE.name, key, raw, self.partition)]
         assert before is not None  # one that is apart was read of here
         moved, gone = self._put_apart(key, case, before), self._taken_up(key, case, before)
-        raw = to_json(_changed(case, before), offset)
+        raw = to_json(_changed(case, before), offset, over)
         self._put(key, raw)
         return [*moved, Outgoing(STATE.name, key, raw, self.partition), *gone]
 
@@ -321,6 +415,8 @@ def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
         seen += len(batch)
         for partition, records in groupby(batch, attrgetter("partition")):
             states[partition].take(records)
+    for state in states.values():
+        state.clear()
     return seen
 
 
@@ -331,6 +427,12 @@ def read_place(raw: bytes | None) -> Place | None:
         return Place(int(told["place"]), {str(outbox): int(last) for outbox, last in told["sequences"].items()})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def read_clock(raw: bytes | None) -> str:
+    """The clock in the record of a place; empty in one of a version that had none."""
+    clock = orjson.loads(raw or b"{}").get("clock")
+    return clock if isinstance(clock, str) else ""
 
 
 def offset_of(raw: bytes) -> int:
@@ -352,6 +454,19 @@ def said_of(key: bytes, raw: bytes) -> int:
         return place.next_offset if place is not None else -1
     except (ValueError, KeyError, TypeError):
         return -1
+
+
+def fresh_of(raw: bytes) -> bytes:
+    """A record of the topic as it is kept: packed, or of a forgotten case what it says."""
+    end = raw.find(b",", len(_OFFSET))
+    if not raw.startswith(_FORGOTTEN, end):
+        return pack(raw)
+    return stub(int(raw[len(_OFFSET) : end]), orjson.loads(raw[end + len(_FORGOTTEN) - 1 : -1]))
+
+
+def stub(offset: int, spans: Sequence[int]) -> bytes:
+    """What is kept of a forgotten case."""
+    return _PACKED + offset.to_bytes(8, "big") + packed(spans)
 
 
 def pack(raw: bytes) -> bytes:

@@ -15,7 +15,7 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from hub.case import Case, from_json, to_json
+from hub.case import Case, altered, from_json, to_json
 from hub.embedded_kafka import EmbeddedKafka
 from hub.event_log import Outgoing, Record, read_to_end
 from hub.home import Home
@@ -24,6 +24,7 @@ from hub.outputs import Output
 from hub.parking import fold
 from hub.topics import ensure_topics
 from hub.worker import GROUP
+from hub.worker.spans import with_offsets
 from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS, STATE, VIEWS
 from tests.broker.program import Program, until
@@ -137,6 +138,7 @@ class WorkerStage:
             case, value = (record.key or b"").decode(), record.value or b""
             if prefix in case and from_json(value)[1] >= from_json(found.states.get(case, value))[1]:
                 found.states[case] = value
+        found.states = {case: to_json(*from_json(value)) for case, value in found.states.items()}
         return found
 
     def expected(self, prefix: str) -> Outcome:
@@ -150,8 +152,8 @@ class WorkerStage:
             folded = fold(cases.get(case), record, rules, never_reread)
             self._note(found, folded.outputs)
             if folded.case is not None:
-                cases[case] = folded.case
-                found.states[case] = to_json(folded.case, record.offset)
+                cases[case] = altered(folded.case, spans=with_offsets(folded.case.spans, [record.offset]))
+                found.states[case] = to_json(cases[case], record.offset)
         return found
 
     def _note(self, found: Outcome, outputs: Iterable[Output]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from connectors import casing
@@ -24,12 +25,12 @@ from connectors.second_looks import SecondLooks
 from hub.clock import Clock
 from hub.connector import Connector
 from hub.errors import FatalError, RetryableError
-from hub.event_log import Reader
+from hub.event_log import Reader, Stored
 from hub.projection import Projection
 from hub.step import Rules
 from hub.worker.app import Processor
 from hub.worker.chunks import Chunk
-from hub.worker.in_force import Always
+from hub.worker.in_force import Always, Part
 from hub.worker.lanes import Lanes as Threads
 from hub.worker.state import PartitionState, catch_up
 from projections.run import Lease as BoardLease
@@ -160,6 +161,8 @@ class Group:
 
     committed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
     assigned: dict[int, object] = field(default_factory=dict)
+    judged: dict[int, dict[int, set[bool]]] = field(default_factory=dict)
+    """Partition → offset → whether mended rules have judged it, and whether others have."""
 
     def rebalance(self, among: Sequence[object], chance: Chance) -> None:
         """Deal the partitions out anew."""
@@ -168,19 +171,48 @@ class Group:
 
 
 @dataclass
+class Remembering(Always):
+    """The rules of now, and by which rules each record was judged: in the log's stead, which tells it of the product's."""
+
+    sets: Mapping[bool, Rules]
+    group: Group
+    mended: bool
+
+    def parts(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+        known = self.group.judged.setdefault(partition, {})
+        for record in records:
+            known.setdefault(record.offset, set()).add(self.mended)
+        return super().parts(partition, records)
+
+    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+        known = self.group.judged[partition]
+        return [Part([record], self.sets[min(known[record.offset])], False) for record in records]
+
+    def are_sure(self, partition: int, first: int, last: int) -> bool:
+        known = self.group.judged[partition]
+        return all(len(known.get(offset, ())) < 2 for offset in range(first, last + 1))
+
+
+@dataclass
 class WorkerProgram:
     """`python -m hub`: Faust's part is played by `Group`, all the rest is the product's."""
 
     log: SimLog
     group: Group
-    rules: Callable[[], Rules]
+    rules: Mapping[bool, Rules]
+    mended: Callable[[], bool]
     chance: Chance
+    forgets: timedelta | None
     processor: Processor = field(init=False)
     mine: set[int] = field(default_factory=set)
     read_to: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.processor = Processor(self.log, Always(self.rules()), self.log.writer(), lanes=Inline())
+        self.processor = Processor(self.log, self._judged(), self.log.writer(), forgets=self.forgets, lanes=Inline())
+
+    def _judged(self) -> Remembering:
+        mended = self.mended()
+        return Remembering(self.rules[mended], self.rules, self.group, mended)
 
     def turns(self) -> list[Turn]:
         """What could move."""
@@ -194,7 +226,7 @@ class WorkerProgram:
             return
         partition = self.chance.random.choice(found)
         records = self._records(partition)[: self.chance.random.choice((1, 2, 5, 100))]
-        self.processor.judged = Always(self.rules())
+        self.processor.judged = self._judged()
         chunk = Chunk(partition, records, records[-1].offset + 1)
         done(self.processor.run(chunk))
         if chunk.finished and self.group.assigned.get(partition) is self:

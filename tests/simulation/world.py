@@ -95,6 +95,8 @@ class World:
         self.pm = System("pm", class_, self.chance, self.coming, refused=refused)
         self.erp = System("erp", Once.MARK, self.chance, self.coming)
         self.stock = Stock(self.chance, business.stock(random))
+        # With a die of its own: the seeds that are kept tell the same histories as before.
+        self.forgets = Random(self.seed).choice((None, timedelta(), timedelta(seconds=5), timedelta(minutes=2)))
         self.moving: list[Program] = []
         self.started = 0
 
@@ -207,7 +209,7 @@ class World:
         return ConnectorsProgram(ledger, self.door(), faces, f"sim/{self.started}", self.chance)
 
     def new_worker(self) -> WorkerProgram:
-        return WorkerProgram(self.door(), self.group, lambda: RULES[self.mended], self.chance)
+        return WorkerProgram(self.door(), self.group, RULES, lambda: self.mended, self.chance, self.forgets)
 
     def new_boards(self) -> BoardProgram:
         self.started += 1

@@ -73,7 +73,7 @@ class Nothing:
 def test_the_short_way_to_the_next_case_keeps_every_field(more: dict[str, str]) -> None:
     told = won("O-2", case="opportunity/crm/O-1", **more)
     asked, held = {"c": Asked("project.create", "pm")}, (Held(3, "e", "HUB-E6001"),)
-    behind = ({7: held[0]}, (7, 8), 3, True, Nothing())
+    behind = ({7: held[0]}, (7, 8), 3, True, Nothing(), 4, 5, 6, (7, 8))
     before = Case("opportunity/crm/O-1", "x/y/z", {"a/b": Entity("a/b")}, asked, held, "a", 4, ("one",), *behind)
     plain = Case("", "")
     assert all(getattr(before, field) != getattr(plain, field) for field in before.__struct_fields__)

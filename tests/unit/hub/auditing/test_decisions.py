@@ -129,6 +129,34 @@ def test_a_chunk_that_two_sets_judged_is_explained_by_both(stage: Audited, monke
     assert found(stage.audit()) == {}
 
 
+def test_a_chunk_of_a_large_case_that_two_sets_judged_is_explained_by_both(
+    stage: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.worker.state.LARGE", 200)
+    case, ref = "opportunity/crm/O-1", "account/crm/A"
+    knows = f"if: case.entities['{ref}'].data.level == 'a' && case.entities['{case}'].stage == 'won'\n"
+    home = stage.home(gone=knows + TASK % "g")
+    worker = stage.worker(home)
+    stage.append([event("crm.account.changed", ref, case=case, data={"level": "b"})])
+    for n in range(10):
+        stage.append([event("work.task.created", f"task/pm/{n}", case=case, data={"title": "x" * 100})])
+        worker.fold()
+    stage.accept()
+    worker.fold()
+    # The account's new level and the won deal are judged by a worker that ends before anybody knows that they were.
+    stage.append(
+        [event("crm.account.changed", ref, case=case, version="2", data={"level": "a"}), won("O-1", case=case)]
+    )
+    with crashing(monkeypatch, "worker.outputs-delivered"), pytest.raises(Exception, match="worker"):
+        worker.fold()
+    (home / "rules" / "gone.yaml").unlink()
+    stage.home(more=TASK % "m")
+    stage.worker(home).fold()
+    stage.accept()
+    assert sorted(each["rule"] for each in stage.commands().values()) == ["gone", "more"], stage.notes("parked")
+    assert found(stage.audit()) == {}
+
+
 def test_what_unknown_rules_have_asked_for_is_only_counted(stage: Audited) -> None:
     home = stage.home(won=TASK % "a")
     worker = stage.worker(home)

@@ -22,6 +22,9 @@ AGAIN = 2.0
 BREATH = 0.1
 """Seconds between looks under load: what is looked for is rare, and a look takes time from who commits."""
 
+MANY = 5.0
+"""A look may take so many times as long as other work: a person may have asked about thousands of entries at once."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -41,7 +44,7 @@ class SecondLooks:
             self._awake.wait(PAUSE)
             self._awake.clear()
             try:
-                with at_work("second-looks"):
+                with at_work("second-looks", MANY):
                     self.look()
                 away = away and self._tell_back()
                 self._stopping.wait(BREATH)

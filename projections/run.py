@@ -40,6 +40,8 @@ SILENT = 8.0
 """Seconds without one after which another takes over. Only delay depends on it: correctness is the epoch's."""
 GATHER = 0.05
 """Seconds for which the log gathers news: what comes together is written in one transaction."""
+RENEWAL = 20.0
+"""A board of another version may take so many times as long as other work: it is built anew before it is claimed."""
 WAIT = 0.5
 """Seconds to wait for a record before looking whether to stop."""
 
@@ -110,7 +112,7 @@ class Runner:
         away = False
         while not stop.is_set():
             try:
-                with at_work(f"board-{self.projection.name}"):
+                with at_work(f"board-{self.projection.name}", RENEWAL):
                     lease = self.try_claim()
                 if lease is None:
                     stop.wait(1.0)

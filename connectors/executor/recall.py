@@ -7,9 +7,10 @@ commands that the log says are done are done, and every other one that waits is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from hub.clock import Clock
 from hub.connector import Limits
 from hub.errors import FatalError, HubError, RetryableError
 from hub.event_log import EventLog, Record
+from hub.hung_threads import beat
 from hub.ledger import commands, identity, links, outbox, parked, positions, timers
 from hub.ledger.ledger import Ledger
 from hub.log_match import Known, Match, match
@@ -66,7 +68,7 @@ class Recall:
         """Return once the ledger knows what the log holds of it. Raises RetryableError while one of them is away."""
         if self.is_sure:
             return
-        with self._lock:
+        with self._turn():
             outages = self._ledger.outages
             if self._sure_after != outages:
                 try:
@@ -74,6 +76,16 @@ class Recall:
                 finally:
                     self.is_behind = False
                 self._sure_after = outages
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One thread looks, the others wait: however long that takes, it is that one's headway that counts."""
+        while not self._lock.acquire(timeout=AGAIN):
+            beat()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def leave(self) -> None:
         """The program ends: who is in `make_sure` is told to try again."""
@@ -135,6 +147,7 @@ class Recall:
             while not self._is_read(ends):
                 if self._leaving.is_set():
                     raise RetryableError("HUB-E5005")
+                beat()  # another program may be reading them
                 if not again.turn():
                     self._leaving.wait(AGAIN)
         finally:

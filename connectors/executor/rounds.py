@@ -15,6 +15,7 @@ from connectors.owner import is_dead
 from hub import metrics
 from hub.clock import Clock
 from hub.connector import Once
+from hub.hung_threads import beat
 from hub.ledger import commands, leases, outbox, timers
 from hub.ledger.ledger import Ledger
 from hub.ledger.metadata import AnyRow
@@ -35,7 +36,7 @@ class Rounds:
         """One round. Raises RetryableError while the ledger is away."""
         self.recover()
         while self._fire_timers():
-            pass
+            beat()
         self._count()
 
     def recover(self) -> int:

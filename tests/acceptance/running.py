@@ -19,14 +19,14 @@ from tests.ports import free_port
 from tests.process_state import is_running
 
 HUB = [sys.executable, "-m", "hub.cli.main"]
-READY_SECONDS = 120.0
+READY_SECONDS = 240.0
 
 
-def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for a condition; it has to hold within the time."""
+def until(holds: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
+    """Wait for a condition; it has to hold within the time. `what` says what was waited for, and may be asked only then."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.05)
 
 
@@ -53,7 +53,7 @@ class RunningHub:
             self.process = subprocess.Popen(
                 [*self.command, "up", "--home", str(self.home), "--json"], env=self.environment, stdout=out, stderr=out
             )
-        until(self._is_ready, READY_SECONDS, f"hub up is ready; its last words: {self.last_words()}")
+        until(self._is_ready, READY_SECONDS, lambda: f"hub up is ready; its last words: {self.last_words()}")
 
     def _is_ready(self) -> bool:
         assert self.process is not None

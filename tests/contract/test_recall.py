@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections import Counter
 
 import pytest
@@ -13,6 +14,7 @@ from connectors.relay import Relay
 from hub.clock import SystemClock
 from hub.connector import Limits, Once
 from hub.event_log import Outgoing
+from hub.hung_threads import at_work
 from hub.ledger import commands, links, outbox, parked_work, timers
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
@@ -112,6 +114,37 @@ def test_numbers_that_were_given_are_not_given_again(url: str) -> None:
         assert outbox.sequence_ends(conn) == tails(log, restored.outbox_id, {})
         assert links.case_of(conn, "opportunity/crm/O-59") == "opportunity/crm/O-59"
     restored.close()
+
+
+def test_who_waits_while_another_thread_teaches_the_ledger_does_not_hang(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recall, looking, over = Recall(ledger, MemoryLog(), SystemClock()), threading.Event(), threading.Event()
+    waits, beaten = threading.Event(), threading.Event()
+
+    def look() -> None:
+        looking.set()
+        over.wait()
+
+    def wait() -> None:
+        with at_work("rounds"):
+            waits.set()
+            recall.make_sure()
+
+    monkeypatch.setattr(recall, "_look", look)
+    monkeypatch.setattr("connectors.executor.recall.beat", beaten.set)
+    threads = [threading.Thread(target=each) for each in (recall.make_sure, wait)]
+    threads[0].start()
+    looking.wait()
+    threads[1].start()
+    waits.wait()
+    try:
+        assert beaten.wait(30)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert recall.is_sure
 
 
 @pytest.mark.parametrize("age", ["the same", "older", "new"])

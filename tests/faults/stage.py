@@ -157,7 +157,9 @@ class Stage:
         """Wait until a deal that is pushed now has its project over there, and note how long that took."""
         began = time.monotonic()
         number = self.load.push()
-        until(lambda: self.has_project(number), LONGEST, f"deal {number} has a project: {self.hub.last_words()}")
+        until(
+            lambda: self.has_project(number), LONGEST, lambda: f"deal {number} has a project: {self.hub.last_words()}"
+        )
         self.recoveries.append(time.monotonic() - began)
         self.measure()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from hub.event_log import PlaceReader
 from hub.health.rhythm import Rhythm
 from hub.health.verdict import Verdict
 from hub.ledger.ledger import Ledger
@@ -51,10 +52,11 @@ def serve(
     relay: Relay | None = None,
     *,
     runners: bool = True,
+    places: PlaceReader | None = None,
     verdict: Callable[[], Verdict | None] = lambda: None,
     rhythm: Rhythm | None = None,
 ) -> Iterator[Site]:
-    """Run it until the end of the block; without runners, as a web that others fold for."""
+    """Run it until the end of the block; without runners, as a web that others fold for. `places` read the log."""
     store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(BOARDS)
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
     sender = relay or Relay(MemoryLog())
@@ -65,7 +67,7 @@ def serve(
         store.prepare(ALL.values())
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        make_app(SETTINGS, store, ledger, live, sender.log.places(EVENTS.name), verdict, rhythm),
+        make_app(SETTINGS, store, ledger, live, places or sender.log.places(EVENTS.name), verdict, rhythm),
         log_level="warning",
         timeout_graceful_shutdown=5,
     )

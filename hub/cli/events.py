@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.gaps import gap_lines
+from hub.cli.gaps import not_found
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text, warn
 from hub.errors import HubError, RejectedError
 
@@ -155,8 +155,7 @@ def show(
         places, coverage = _of_log(hub, event_id, history.trail)
     event = found.event if found is not None else next((at.event for at in places if at.event is not None), None)
     if event is None:
-        warn(*gap_lines(history.gaps))
-        raise RejectedError("HUB-E6206", ref=event_id)
+        raise not_found(event_id, history.gaps)
     told = event.model_dump(exclude_none=True)
     where = [{"partition": at.record.partition, "offset": at.record.offset} for at in places]
     if json:

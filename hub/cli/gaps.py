@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hub.cli.terminal import text
+from hub.cli.terminal import text, warn
+from hub.errors import RejectedError
 
 if TYPE_CHECKING:
     from hub.trail.history import Gaps
 
 NAMED = 5
 """Places that are named."""
+
+
+def not_found(ref: str, gaps: Gaps) -> RejectedError:
+    """The error for a name that nothing was found by. What could not be read is said before."""
+    warn(*gap_lines(gaps))
+    return RejectedError("HUB-E6216" if gaps else "HUB-E6206", ref=ref)
 
 
 def gap_lines(gaps: Gaps) -> Iterator[str]:

@@ -11,7 +11,6 @@ import typer
 
 from hub.cli import rules_history
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, speech, text, warn
-from hub.errors import RejectedError
 
 if TYPE_CHECKING:
     from hub.home import Home
@@ -128,7 +127,7 @@ def dry_run(
 def _past(home: Home, event_id: str) -> list[Tried]:
     """An event that happened, tried on its case as it was before it."""
     from hub.cli.events import whole_id
-    from hub.cli.gaps import gap_lines
+    from hub.cli.gaps import gap_lines, not_found
     from hub.cli.running_hub import RunningHub
     from hub.rules.what_if import folded, try_events
 
@@ -136,9 +135,9 @@ def _past(home: Home, event_id: str) -> list[Tried]:
         event_id = whole_id(history, event_id)
         found = history.event(event_id)
         of_case = history.of_case(found.case) if found is not None and found.case else []
-    warn(*gap_lines(history.gaps))
     if found is None:
-        raise RejectedError("HUB-E6206", ref=event_id)
+        raise not_found(event_id, history.gaps)
+    warn(*gap_lines(history.gaps))
     before = itertools.takewhile(lambda event: event.id != event_id, [each.event for each in of_case])
     return try_events(home.rules, [found.event], folded(home.rules, list(before)))
 

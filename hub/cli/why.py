@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hub.cli.as_typed import command_line, runnable
-from hub.cli.gaps import gap_lines
+from hub.cli.gaps import gap_lines, not_found
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, text, warn
 from hub.errors import RejectedError
 
@@ -89,8 +89,7 @@ def _find(history: History, ref: str) -> Found:
 
     found = find(history, ref)
     if not found:
-        warn(*gap_lines(history.gaps))
-        raise RejectedError("HUB-E6206", ref=ref)
+        raise not_found(ref, history.gaps)
     if len(found) > 1:
         raise RejectedError("HUB-E6207", ref=ref, candidates=", ".join(each.ref for each in found))
     return found[0]

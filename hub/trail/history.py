@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, column, inspect, select
+from sqlalchemy import table as sql_table
 
 from hub.errors import HubError
 from hub.event_log import PlaceReader, Record
 from hub.ledger import commands, identity, outbox
 from hub.ledger.metadata import AnyRow
 from hub.ledger.outbox import outbox as table
-from hub.sequences import numbered, own_bytes
+from hub.sequences import numbered
 from hub.trail.finding import Named, Place, Trail
 from hub.trail.numbers import of_id
 from schemas.event import Event
@@ -30,6 +31,8 @@ MANY = 20
 """Events of one start of an id that are read."""
 
 
+_floors = sql_table("floors", column("sequence"))
+"""How far each partition of the outbox is trimmed; a ledger of before has none."""
 _SUBJECTS = select(table.c.subject, table.c.case_id, table.c.partition, table.c.sequence)
 
 
@@ -206,8 +209,10 @@ class History:
 
 
 def _is_trimmed(conn: Connection) -> bool:
-    """Whether the ledger lets go of what the log has."""
-    return False
+    """Whether the ledger has let go of anything that the log has: without a trail that is not found."""
+    if not inspect(conn).has_table(_floors.name):
+        return False
+    return conn.execute(select(_floors.c.sequence).where(_floors.c.sequence > 0).limit(1)).first() is not None
 
 
 def _missing(places: Iterable[Place], kept: Iterable[Kept]) -> list[Place]:
@@ -225,9 +230,11 @@ def _of_record(record: Record | None) -> Kept | None:
         return None
     outbox_id, sequence = numbered(record.value) or (None, None)
     try:
-        event = Event.from_json(own_bytes(record.value or b""))
+        event = Event.from_json(record.value or b"")
     except ValidationError:
         return None
+    if event.sequence is not None or event.outbox is not None:
+        event = event.model_copy(update={"sequence": None, "outbox": None})
     return Kept(event, event.case, record.partition, sequence, outbox_id, record)
 
 

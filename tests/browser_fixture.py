@@ -1,18 +1,17 @@
-"""Chromium for tests of pages: Debian's, driven by Playwright. A console error or a broken policy fails the test."""
+"""Chromium for tests of pages: the machine's, driven by Playwright. A console error or a broken policy fails the test."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.parts import CHROMIUM
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,10 +29,9 @@ def browser() -> Iterator[Browser]:
     """One Chromium for a module. No longer: while it is there this thread has a running loop, and `asyncio.run` is refused."""
     from playwright.sync_api import sync_playwright  # here, since every test loads this module
 
-    if not CHROMIUM.exists():
-        raise RuntimeError(f"{CHROMIUM} is missing: apt-get install chromium fonts-noto-cjk, or set CHROMIUM")
+    program = str(CHROMIUM.get())
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        launched = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield launched
         launched.close()
 

@@ -4,6 +4,7 @@ import structlog
 from hypothesis import settings
 
 pytest_plugins = [
+    "tests.left_out",
     "tests.browser_fixture",
     "tests.kafka_fixture",
     "tests.postgres_fixture",

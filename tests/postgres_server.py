@@ -1,8 +1,11 @@
-"""A real PostgreSQL of one's own: Debian's, on loopback only, to be started, paused and killed at will."""
+"""A real PostgreSQL of one's own: Debian's or a wheel's, on loopback only, to be started, paused and killed at will."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -15,19 +18,36 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
+from tests.parts import POSTGRESQL
 from tests.ports import free_port
 
 
-def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    if not found:
-        raise RuntimeError("PostgreSQL is missing: apt-get install postgresql")
-    return found[-1]
+def _owner() -> pwd.struct_passwd | None:
+    """Who runs the server: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    found = {user.pw_name: user for user in pwd.getpwall()}
+    return found.get("postgres") or found["nobody"]
 
 
 def _as_owner() -> list[str]:
-    """PostgreSQL refuses to run as root."""
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
+    owner = _owner()
+    return ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"] if owner else []
+
+
+@functools.cache
+def _programs() -> Path:
+    """PostgreSQL's programs, where the one who runs them may read them: root's virtual environments are often closed to others."""
+    found = POSTGRESQL.get()
+    if _owner() is None or found.is_relative_to("/usr"):
+        return found
+    copy = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    site = found.parents[2]  # of a wheel: the package, and beside it the libraries that it brings
+    for folder in site.glob(f"{found.parents[1].name}*"):
+        shutil.copytree(folder, copy / folder.name, symlinks=True)
+    return copy / found.relative_to(site)
 
 
 def _run(program: str, *arguments: str) -> None:
@@ -50,8 +70,9 @@ class PostgresServer:
                 if each.is_relative_to(temporary) and each != temporary:
                     each.chmod(0o755)
         self.data = folder / "run" / "data"
-        owner = ["-o", "postgres"] if os.geteuid() == 0 else []
-        subprocess.run(["install", "-d", *owner, str(self.data.parent)], check=True)
+        self.data.parent.mkdir()
+        if owner := _owner():
+            os.chown(self.data.parent, owner.pw_uid, owner.pw_gid)
         _run("initdb", "-D", str(self.data), "-U", "hub", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         self.port = free_port()
         flushing = "" if durable else " -c fsync=off -c full_page_writes=off"

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.parts import PartMissingError, text
+
 STEP = 64 * 1024
 
 
@@ -45,7 +47,7 @@ def small_disk(path: Path, mebibytes: int) -> Iterator[SmallDisk]:
         ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(path)], capture_output=True, text=True
     )
     if done.returncode:
-        raise RuntimeError(f"a test of a full disk mounts one, which needs root: {done.stderr.strip()}")
+        raise PartMissingError("mount", text("需要 root", "needs root") + f" ({done.stderr.strip()})")
     try:
         yield SmallDisk(path)
     finally:

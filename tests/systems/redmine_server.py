@@ -14,17 +14,12 @@ from typing import Any
 
 import requests
 
+from tests.parts import REDMINE, REDMINE_DATABASE, REDMINE_HOME
 from tests.ports import free_port
 
-HOME = Path("/usr/share/redmine")
-PACKAGED = Path("/var/lib/dbconfig-common/sqlite3/redmine/instances/default/redmine_default")
 RACKUP = Path(__file__).with_name("redmine_server.ru")
 USER = "www-data"
 READY_SECONDS = 120.0
-INSTALL = """the tests of the Redmine connector need a real Redmine. As root:
-  echo 'redmine redmine/instances/default/database-type select sqlite3' | debconf-set-selections
-  echo 'redmine redmine/instances/default/dbconfig-install boolean true' | debconf-set-selections
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redmine redmine-sqlite puma"""
 
 
 class RedmineServer:
@@ -40,7 +35,7 @@ class RedmineServer:
 
     def start(self) -> None:
         """Fill the database if it is new, and serve it, on the same port as before. Returns when the key is let in."""
-        _require()
+        REDMINE.get()
         if not self._database.exists():
             self._make_database()
         port = int(self.url.rpartition(":")[2]) if self.url else free_port()
@@ -48,7 +43,7 @@ class RedmineServer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*_as_user(), "puma", "-b", f"tcp://127.0.0.1:{port}", "-t", "1:3", "-w", "0", str(self._rackup)],
-                cwd=HOME,
+                cwd=REDMINE_HOME,
                 env=self._environment(),
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -102,7 +97,7 @@ class RedmineServer:
 
     def _make_database(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PACKAGED, self._database)
+        shutil.copyfile(REDMINE_DATABASE, self._database)
         shutil.copyfile(RACKUP, self._rackup)
         _give(self.root)
 
@@ -139,14 +134,6 @@ class RedmineServer:
     @property
     def _log(self) -> Path:
         return self.root / "puma.log"
-
-
-def _require() -> None:
-    """A test that can't have its server fails: it is never skipped."""
-    if not PACKAGED.exists() or not HOME.exists() or not shutil.which("puma"):
-        raise RuntimeError(INSTALL)
-    if os.geteuid() != 0:
-        raise RuntimeError(f"Redmine's own settings are readable by root and {USER} only: run these tests as root")
 
 
 def _as_user() -> list[str]:

@@ -33,8 +33,14 @@ for names; do
   cp "$folder/ca.pem" "$at/ca.pem"
   cat "$at/key.pem" "$at/certificate.pem" "$folder/ca.pem" >"$at/broker.pem"
   rm "$at/request" "$at/extensions"
-  # The image of Kafka runs as user 1000; a folder made by root would be closed to it.
-  if [ "$(id -u)" = 0 ]; then chown -R 1000:1000 "$at"; fi
+  # The image of Kafka runs as user 1000, that of PostgreSQL as 999, which takes no key but its own: only root can give it away.
+  user=1000
+  case $name in postgres*) user=999 ;; esac
+  if [ "$(id -u)" = 0 ]; then
+    chown -R "$user:$user" "$at"
+  elif [ "$(id -u)" != "$user" ]; then
+    echo "$at is for user $user: chown -R $user:$user $at, as root" >&2
+  fi
 done
 chmod 755 "$folder"
 chmod 644 "$folder/ca.pem"

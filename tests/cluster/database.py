@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from tests.cluster.compose import DOCKER
 from tests.postgres_server import PostgresServer
 
 SETTINGS = {
@@ -29,13 +29,14 @@ def secured(folder: Path, tls: Path, password: str) -> tuple[PostgresServer, str
         shutil.copy(tls / "postgres" / source, server.data / target)
         (server.data / target).chmod(0o600)
         if os.geteuid() == 0:
-            subprocess.run(["chown", "postgres", str(server.data / target)], check=True)
+            owner = server.data.stat()
+            os.chown(server.data / target, owner.st_uid, owner.st_gid)
     engine = create_engine(ledger, isolation_level="AUTOCOMMIT")
     with engine.connect() as conn:
         conn.execute(text(f"ALTER ROLE hub PASSWORD '{password}'"))
         for name, value in SETTINGS.items():
             conn.execute(text(f"ALTER SYSTEM SET {name} = '{value}'"))
-        (server.data / "pg_hba.conf").write_text("hostssl all hub 127.0.0.1/32 scram-sha-256\n")
+        shutil.copyfile(DOCKER / "hba.conf", server.data / "pg_hba.conf")
         conn.execute(text("SELECT pg_reload_conf()"))
     engine.dispose()
     return server, _signed_in(ledger, password, tls), _signed_in(boards, password, tls)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
 
 from hub.topics import MOST_COPIES
 from tests.cluster.compose import DOCKER, kafka_properties, services
@@ -137,3 +138,18 @@ def test_the_image_runs_as_nobody_special_with_locked_packages() -> None:
     assert any("--constraint requirements.lock" in line for line in lines)
     copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
     assert all((DOCKER.parent / source).exists() for sources in copied for source in sources)
+
+
+def test_a_cluster_s_database_takes_tls_alone_and_the_hub_asks_for_its_name() -> None:
+    """A20: the hub's password went to whoever answered under the database's name."""
+    database = service("cluster.yaml", "postgres")
+    assert "-cssl=on" in database["command"]
+    assert "./tls/postgres:/etc/postgresql/tls:ro" in database["volumes"]
+    lets_in = [line.split()[0] for line in (DOCKER / "hba.conf").read_text("utf-8").splitlines() if line[:1] != "#"]
+    assert lets_in == ["local", "hostssl"]
+    for one in hubs("cluster.yaml").values():
+        for name in ("HUB_LEDGER", "HUB_BOARDS"):
+            assert make_url(one["environment"][name]).query == {
+                "sslmode": "verify-full",
+                "sslrootcert": "/home-of-hub/ca.pem",
+            }

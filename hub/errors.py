@@ -83,9 +83,15 @@ class FatalError(HubError):
 
 
 def preferred_language() -> str:
-    """The language of messages: `HUB_LANG`, else the locale's, else Chinese."""
-    wanted = os.environ.get("HUB_LANG") or os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-    return "en" if wanted.lower().startswith("en") else "zh-CN"
+    """The language of messages: that of the person, else Chinese."""
+    return chosen_language() or "zh-CN"
+
+
+def chosen_language() -> str | None:
+    """The language of the person: `HUB_LANG`, else the locale's; None where neither names one of ours, as `C.UTF-8` does."""
+    told = (os.environ.get(name) for name in ("HUB_LANG", "LC_ALL", "LC_MESSAGES", "LANG"))
+    wanted = next(filter(None, told), "").lower()
+    return next((language for language in LANGUAGES if wanted.startswith(language[:2])), None)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ meanwhile stands in `{"progress": …}` lines. It ends with its standard input, 
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ def main(root: Path) -> None:
     """Serve until the standard input ends."""
     with RealTryton(root, lambda line, done: _answer({"progress": line, "done": done})) as tryton:
         account = tryton.account()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub: this ends with its standard input
         _answer({"settings": account.settings()})
         for line in sys.stdin:
             _answer(_do(account, orjson.loads(line)))
@@ -47,4 +49,7 @@ def _answer(value: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -109,7 +109,12 @@ class RealTryton:
         command = [str(installation.python()), "-I", "-c", RUN, "-c", str(conf), "-d", seed.DATABASE]
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(
-                command, env=installation.environment(), stdin=subprocess.PIPE, stdout=log, stderr=log
+                command,
+                env=installation.environment(),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # a terminal tells Ctrl-C to all programs of a group, and this one ends last
             )
         return self._ready(self._server, f"http://127.0.0.1:{port}")
 

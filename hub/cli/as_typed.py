@@ -19,7 +19,9 @@ _HOMELESS = re.compile(r"(?<![\w./-])hub (?=(?:init|demo|explain)\b)")
 
 
 def runnable(hint: str) -> str:
-    """A hint of ours, with every command in it as it works here."""
+    """A hint of ours, with every command in it as it works here. May be asked twice; facts may be put into the hint afterwards."""
+    if "{" in program() + of_home():  # `format` would stumble over it
+        return hint
     named = _COMMAND.sub(lambda found: f"{program()} {found['words']}{of_home()}", hint)
     return _HOMELESS.sub(lambda found: f"{program()} ", named)
 

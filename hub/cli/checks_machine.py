@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hub.cli.terminal import text
+from hub.cli.times import shown
+from schemas.event import stamp
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
@@ -59,7 +61,7 @@ def system() -> Check:
 def clock() -> Check:
     """The machine's clock: rules, deadlines and signatures rest on it."""
     now = datetime.now(UTC)
-    said = now.isoformat(timespec="seconds")
+    said = shown(stamp(now), "%Y-%m-%d %H:%M:%S %z")
     if now < OLDEST:
         return Check(
             "clock",

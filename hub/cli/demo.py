@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.as_typed import program
-from hub.cli.init import write_env
-from hub.cli.terminal import Exit, JsonOption, answer, say, text
+from hub.cli.as_typed import command_line
+from hub.cli.demo_story import Ask, deals, play
+from hub.cli.init import copy, write_env
+from hub.cli.terminal import Exit, JsonOption, answer, choose_language, say, speech, text
 from hub.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
     from hub.home import Home
     from hub.supervisor.supervisor import Supervisor
 
-DEALS = (
-    ("网关项目", "华为", "880000"),
-    ("仓储升级", "中兴", "260000"),
-    ("培训服务", "海尔", "36000"),  # below the rule's limit: no project
-    ("数据平台", "比亚迪", "1250000.50"),
-    ("产线联网", "美的", "430000"),
-)
+HOME = Path(".hub/demo")
 ONCE = 3
 """Deals of `--once`: two that become projects, one that must not."""
 WEB_PORT = 8600
-PAUSE = 12.0
-"""Seconds between two deals when people watch."""
 PATIENCE = 120.0
 GRACE = 10.0
 """Seconds that Tryton gets to end."""
 TASKS = 3
 """Tasks that one won deal becomes."""
-
-Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +47,9 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="走完一遍，末行输出 JSON 摘要 · once, with a JSON summary on the last line")
     ] = False,
+    pause: Annotated[
+        float, typer.Option("--pause", min=0.1, help="两次赢单之间的秒数 · seconds between two deals")
+    ] = 12.0,
     keep: Annotated[bool, typer.Option("--keep", help="沿用上次的数据 · go on with the data of the last run")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -65,7 +58,9 @@ def demo(
     from hub.home import Home
     from hub.supervisor.supervisor import Supervisor
 
-    root = Path(".hub/demo").absolute()
+    root = HOME.absolute()
+    speech.home = HOME
+    choose_language(speech.language)
     _refuse_a_second(root)
     if not keep:
         shutil.rmtree(root, ignore_errors=True)
@@ -87,7 +82,7 @@ def demo(
             if once:
                 summary = _once(home, supervisor, ask, began)
             else:
-                _play(ask)
+                _play(home, ask, pause)
     if summary is not None:
         answer(summary)
         raise typer.Exit(Exit.OK if summary["ok"] else Exit.FAILED)
@@ -104,7 +99,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
             "  ! 端口 {} 已被占用（{}），看板改用 {}", "  ! port {} is taken ({}); the boards are at {} instead"
         )
         say(taken.format(wanted, ports.occupant(wanted), port))
-    web = {"HUB_WEB_PORT": str(port), "HUB_DATA": str(Path(".hub/demo/.hub").absolute())}
+    web = {"HUB_WEB_PORT": str(port), "HUB_DATA": str((HOME / ".hub").absolute())}
     none = dict.fromkeys(("HUB_KAFKA", "HUB_LEDGER", "HUB_BOARDS"), "")  # those of a hub that is no demo
     return {**account(settings), **web, **none}
 
@@ -125,8 +120,8 @@ def _refuse_a_second(root: Path) -> None:
 
 def _make_home(root: Path, settings: Mapping[str, str]) -> None:
     """With an `.env`, so that every other command works on this home too, while the demo runs."""
-    template = Path(__file__).parents[1] / "templates" / "demo"
-    shutil.copytree(template, root, dirs_exist_ok=True)
+    if not (root / "hub.yaml").exists():  # what was mended in a home that is kept stays mended
+        copy("demo", root)
     write_env(root, account(settings))
 
 
@@ -175,28 +170,25 @@ def _heard(process: subprocess.Popen[str], *wanted: str) -> dict[str, Any]:
     raise RetryableError("HUB-E1014")
 
 
-def _play(ask: Ask) -> None:
-    """Win a deal every few seconds, until a signal ends it."""
+def _play(home: Home, ask: Ask, pause: float) -> None:
+    """Say what there is to be tried, and win deals until a signal ends it."""
     say(
         text(
             "  下一步：打开看板，点“为什么？”；在 Tryton 里赢单的是销售王芳。另开一个终端可试：",
             "  next: open the board, press “Why”; it is the salesperson Wang Fang who wins deals in Tryton. "
             "In another terminal: ",
         )
-        + f"{program()} status --home .hub/demo"
+        + command_line("status")
     )
-    for number, (name, customer, amount) in enumerate(itertools.cycle(DEALS)):
-        round_ = number // len(DEALS)
-        ask({"win": {"name": name if not round_ else f"{name} {round_ + 1}", "customer": customer, "amount": amount}})
-        threading.Event().wait(PAUSE)
+    play(home, ask, pause)
 
 
 def _once(home: Home, supervisor: Supervisor, ask: Ask, began: float) -> dict[str, Any]:
     """The whole chain once: deals won, tasks made, one project finished and invoiced, the audit."""
     from hub.cli.audit import full_audit
 
-    for name, customer, amount in DEALS[:ONCE]:
-        ask({"win": {"name": name, "customer": customer, "amount": amount}})
+    for deal in islice(deals(), ONCE):
+        ask({"win": deal._asdict()})
     board = Board(supervisor.url)
     expected = TASKS * (ONCE - 1)
     tasks = board.wait(lambda rows: sum(row["state"] != "requested" for row in rows) >= expected)

@@ -70,12 +70,13 @@ def examined(path: Path) -> Iterator[Check]:
 
     yield checks_machine.python()
     yield checks_machine.system()
-    yield checks_machine.clock()
     try:
-        hub = RunningHub.of(path)
+        hub = RunningHub.of(path)  # from here on the clock is the home's
     except HubError as error:
+        yield checks_machine.clock()
         yield checks_home.of_error("home", error)
         return
+    yield checks_machine.clock()
     if hub.home.config.kafka.embedded:
         yield checks_machine.java()
         yield checks_machine.jars()

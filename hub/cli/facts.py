@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hub.cli.as_typed import runnable
 from hub.cli.printable import MOST_OF_A_FACT, cut
 from hub.cli.times import shown
 from hub.errors import HubError
@@ -50,7 +51,7 @@ def line_of(event: Event, language: str, names: Mapping[str, str]) -> str | None
     found = LINES.get(f"{event.type} {event.data.get('type')}") or LINES.get(event.type)
     if found is None:
         return None
-    template = found[0] if language == "zh-CN" else found[1]
+    template = runnable(found[0] if language == "zh-CN" else found[1])
     ref, arguments = event.subject.partition("/")[2], event.data.get("arguments") or {}
     told = _Fields({name: _said(value, names) for name, value in {**arguments, **event.data, "ref": ref}.items()})
     return f"  {local(event.recordedtime)}  {template.format_map(told).rstrip(' ·')}"

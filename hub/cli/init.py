@@ -20,8 +20,7 @@ from hub.cli.terminal import JsonOption, answer, say, speech, text
 from hub.errors import FatalError
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-NEXT_STEPS = TEMPLATES / "next_steps.md"
-KEPT_OUT = "# 接力 Baton\n.env\n.hub/\n"
+KEPT_OUT = ".env\n.hub/\n"
 SECRET = "_SECRET"  # noqa: S105  # how such variables are named
 SECRET_BYTES = 32
 UNKNOWN = "http://127.0.0.1:9"
@@ -67,7 +66,7 @@ def templates() -> list[str]:
 
 def make(folder: Path, template: str) -> dict[str, str]:
     """Fill a folder from a template; the environment variables that it needs, with what `.env` has for them now."""
-    shutil.copytree(TEMPLATES / template, folder, dirs_exist_ok=True)
+    copy(template, folder)
     (folder / "rules").mkdir(exist_ok=True)
     _name(folder / "hub.yaml", folder.resolve().name)
     named = dict.fromkeys(_VARIABLE.findall((folder / "hub.yaml").read_text("utf-8")))
@@ -76,17 +75,23 @@ def make(folder: Path, template: str) -> dict[str, str]:
     write_env(folder, values)
     (folder / ".gitignore").write_text(KEPT_OUT, "utf-8")
     if not (folder / "README.md").exists():
-        told = NEXT_STEPS.read_text("utf-8").replace("@NAME@", folder.resolve().name)
-        (folder / "README.md").write_text(told, "utf-8")
+        steps = (TEMPLATES / f"next_steps.{speech.language}.md").read_text("utf-8")
+        (folder / "README.md").write_text(steps.replace("@NAME@", folder.resolve().name), "utf-8")
     return values
 
 
+def copy(template: str, folder: Path) -> None:
+    """Copy a template, in the language of this terminal: what differs in it lies in a folder of that language."""
+    for source in (TEMPLATES / template, TEMPLATES / speech.language / template):
+        if source.is_dir():
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+
+
 def _name(file: Path, name: str) -> None:
-    """Call the hub after its folder, and let it speak as this terminal does."""
+    """Call the hub after its folder."""
     content = file.read_text("utf-8")
     if _NAME.fullmatch(name):
-        content = re.sub(r"(?m)^name: hub$", f"name: {name}", content)
-    file.write_text(re.sub(r"(?m)^language: \S+", f"language: {speech.language}", content), "utf-8")
+        file.write_text(re.sub(r"(?m)^name: hub$", f"name: {name}", content), "utf-8")
 
 
 def _first(name: str) -> str:
@@ -99,15 +104,15 @@ def _first(name: str) -> str:
 def _lines(values: Mapping[str, str]) -> str:
     """A file of variables."""
     told = "".join(f"# {_about(name)}\n{name}={value}\n" for name, value in values.items())
-    return f"# 密码和地址，不进 git · secrets and addresses; never in git\n{told}"
+    return f"# {text('密码和地址，不进 git', 'secrets and addresses; never in git')}\n{told}"
 
 
 def _about(name: str) -> str:
     if name.endswith(SECRET):
-        return "推送的签名密钥，同样填到对方系统 · signs pushes; the pushing system needs the same"
+        return text("推送的签名密钥，同样填到对方系统", "signs pushes; the pushing system needs the same")
     if name.endswith("_URL"):
-        return "对方系统的地址 · the address of that system"
-    return "对方系统的账号信息 · of our account over there"
+        return text("对方系统的地址", "the address of that system")
+    return text("对方系统的账号信息", "of our account over there")
 
 
 def write_env(folder: Path, values: Mapping[str, str]) -> None:

@@ -245,6 +245,7 @@ def edit(
 @parked.command("preview")
 def preview(
     which: Several = None,
+    every: Annotated[bool, typer.Option("--all", help="全部 · everything")] = False,
     case: Case = None,
     cause: Cause = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="最多多少条 · how many at most")] = 100,
@@ -258,7 +259,7 @@ def preview(
     hub = RunningHub.of(home)
     with hub.ledger() as ledger:
         entries: list[AnyRow] = []
-        for rows in _chosen(ledger, which, case, cause, every=False):
+        for rows in _chosen(ledger, which, case, cause, every=every):
             entries += rows
             if len(entries) >= limit:
                 break

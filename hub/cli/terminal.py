@@ -6,6 +6,7 @@ import contextlib
 import enum
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.printable import ERRORS, ascii_json, cut, marked, marked_json
-from hub.errors import LANGUAGES, FatalError, HubError, RetryableError, preferred_language
+from hub.errors import LANGUAGES, FatalError, HubError, RetryableError, chosen_language, preferred_language
+
+_LANGUAGE = re.compile(rf"(?m)^language:\s*['\"]?({'|'.join(LANGUAGES)})\b")
 
 
 class Exit(enum.IntEnum):
@@ -31,9 +34,20 @@ class Exit(enum.IntEnum):
 
 
 def _noted(home: Path) -> Path:
-    """Note which home is named on the command line: hints have to name it, too."""
+    """Note which home is named on the command line: hints have to name it, too. It decides the language if nobody else has."""
     speech.home = None if home == HERE or str(home) == os.environ.get("HUB_HOME") else home
+    if chosen_language() is None and (spoken := _language_of(home)):
+        choose_language(spoken)
     return home
+
+
+def _language_of(home: Path) -> str | None:
+    """The home's own language, as far as it can be seen at a glance: what is wrong with its settings is told elsewhere."""
+    try:
+        found = _LANGUAGE.search((home / "hub.yaml").read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found[1] if found else None
 
 
 HomeOption = Annotated[
@@ -59,7 +73,7 @@ speech = Speech(preferred_language())
 
 
 def choose_language(wanted: str | None) -> None:
-    """`--lang`, else HUB_LANG and the locale."""
+    """`--lang`, else HUB_LANG, the locale, the home's. The programs that this one starts speak it, too."""
     if wanted is not None:
         match = [language for language in LANGUAGES if language.lower().startswith(wanted.lower()[:2])]
         if not match:
@@ -69,8 +83,11 @@ def choose_language(wanted: str | None) -> None:
 
 
 def text(zh: str, en: str) -> str:
-    """The text in this run's language."""
-    return zh if speech.language == "zh-CN" else en
+    """The text in this run's language, with every command in it as it works here."""
+    from hub.cli.as_typed import runnable
+
+    told = zh if speech.language == "zh-CN" else en
+    return runnable(told) if "hub " in told else told
 
 
 def say(*lines: str) -> None:

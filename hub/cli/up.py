@@ -13,7 +13,7 @@ import typer
 
 from hub.cli.as_typed import runnable
 from hub.cli.stopping import Stopping, ToldToStop
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, say_no_more, text, warn
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, say_no_more, speech, text, warn
 from hub.cli.times import use_clock_of
 from hub.errors import FatalError
 
@@ -81,7 +81,7 @@ def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None
     def follow() -> None:
         home = supervisor.home
         use_clock_of(home.config.timezone)
-        lines.append(FactLines(supervisor.log(), home.config.language, home.people.names, teller.fact))
+        lines.append(FactLines(supervisor.log(), speech.language, home.people.names, teller.fact))
 
     teller.at_topics = follow  # before any program runs: no fact comes before the tail begins
     begun = False

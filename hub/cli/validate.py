@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from hub.cli.as_typed import runnable
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, say, speech, text
 from hub.errors import HubError
 from hub.rules.complaints import width
@@ -20,20 +22,59 @@ def register(app: typer.Typer) -> None:
     app.command("validate", help="检查设置、规则、人员，离线 · check settings, rules and people, offline")(validate)
 
 
-def validate(home: HomeOption = HERE, json: JsonOption = False) -> None:
+def validate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            exists=True,
+            help="只看这些文件或文件夹，或别的主目录 · only these files or folders, or other homes",
+            show_default=False,
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="提醒也算错误 · warnings count as errors")] = False,
+    home: HomeOption = HERE,
+    json: JsonOption = False,
+) -> None:
     """Check hub.yaml, people.yaml, calendar.yaml, the rules, their trials and every connector's settings. Exit 3 on errors."""
-    found = list(findings(home))
-    errors = [error for error, is_error in found if is_error]
+    told = [(where, *each) for where, wanted in _homes(paths or [], home).items() for each in _found(where, wanted)]
+    found = [(where, error, bad) for where, error, bad, is_wanted in told if is_wanted]
+    errors, elsewhere = sum(bad for *_, bad in found), len(told) - len(found)
     if json:
-        told = [{**as_json(error), "severity": "error" if bad else "warning", **_at(error)} for error, bad in found]
-        answer({"ok": not errors, "errors": len(errors), "warnings": len(found) - len(errors), "findings": told})
+        shown = [{**as_json(error), "severity": "error" if bad else "warning", **_at(error)} for _, error, bad in found]
+        answer(
+            {
+                "ok": not errors,
+                "errors": errors,
+                "warnings": len(found) - errors,
+                "elsewhere": elsewhere,
+                "findings": shown,
+            }
+        )
     else:
-        for error, _ in found:
-            for line in lines(home, error):
+        for where, error, _ in found:
+            for line in lines(where, error):
                 say(line)
-        say(summary(len(errors), len(found) - len(errors)))
-    if errors:
+        say(summary(errors, len(found) - errors, elsewhere))
+    if errors or (strict and found):
         raise typer.Exit(Exit.CONFIG)
+
+
+def _homes(paths: Sequence[Path], home: Path) -> dict[Path, list[Path]]:
+    """Each home with the paths in it that are wanted; a path that is in none is looked for in `home`, and none stands for all."""
+    wanted: dict[Path, list[Path]] = {} if paths else {home: []}
+    for path in paths:
+        folders = (path.resolve(), *path.resolve().parents)
+        where = next((folder for folder in folders if (folder / "hub.yaml").is_file()), home)
+        wanted.setdefault(where, []).append(path.resolve())
+    return wanted
+
+
+def _found(home: Path, wanted: Sequence[Path]) -> Iterator[tuple[HubError, bool, bool]]:
+    """The findings of a home: the error, whether it is one, and whether it stands in what is wanted. All is checked together."""
+    for error, is_error in findings(home):
+        file = (home / error.place.file).resolve() if error.place else home.resolve()
+        yield error, is_error, not wanted or any(file.is_relative_to(path) for path in wanted)
 
 
 def findings(home: Path) -> Iterator[tuple[HubError, bool]]:
@@ -63,7 +104,7 @@ def lines(home: Path, error: HubError) -> Iterator[str]:
     yield from f"{place}{error.code}  {said}".split("\n")
     if "\n" not in said:  # else it points at the place itself
         yield from _source(home, error)
-    yield f"  → {error.fix(speech.language)}"
+    yield f"  → {runnable(error.fix(speech.language))}"
 
 
 def _source(home: Path, error: HubError) -> Iterator[str]:
@@ -82,9 +123,10 @@ def _source(home: Path, error: HubError) -> Iterator[str]:
     yield f"{' ' * (len(number) - 2)}| {' ' * width(before)}^"
 
 
-def summary(errors: int, warnings: int) -> str:
-    """The last line."""
+def summary(errors: int, warnings: int, elsewhere: int = 0) -> str:
+    """The last line. `elsewhere`: what was found in files that were not asked for."""
+    more = text("；别的文件里还有 {} 处", "; {} more in other files").format(elsewhere) if elsewhere else ""
     if not errors and not warnings:
-        return text("✔ 没有发现问题", "✔ nothing is wrong")
+        return text("✔ 没有发现问题", "✔ nothing is wrong") + more
     mark = "✘" if errors else "✔"
-    return f"{mark} " + text("{} 处错误，{} 处提醒", "{} errors, {} warnings").format(errors, warnings)
+    return f"{mark} " + text("{} 处错误，{} 处提醒", "errors: {}, warnings: {}").format(errors, warnings) + more

@@ -160,7 +160,17 @@ def test_c(): pass
 def test_tests_without_their_part_are_named_at_the_end_and_fail_ci(tmp_path: Path, ci: str, code: int) -> None:
     (tmp_path / "test_pages.py").write_text(SAMPLE)
     environ = {**os.environ, "HUB_LANG": "en", "CI": ci, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pytest", "-p", "tests.left_out", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.left_out",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+    ]
     done = subprocess.run([*command, str(tmp_path)], env=environ, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == code, done.stdout
     if ci:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# 像 CRM 那样推送一个赢单（签名按 Standard Webhooks）。Push a won deal as the CRM would, signed by Standard Webhooks.
-# 用法 usage: ./win_a_deal.sh [编号 number] [金额 amount]
+# 像 CRM 那样推送一个赢单（签名按 Standard Webhooks）。
+# 用法：./win_a_deal.sh [编号] [金额]
 set -eu
 cd "$(dirname "$0")"
 secret=${CRM_SECRET:-$(sed -n 's/^CRM_SECRET=//p' .env)}

@@ -15,7 +15,7 @@ def test_each_setting_says_where_it_comes_from(home: Path, hub: Hub, monkeypatch
         each["setting"]: (each["value"], each["origin"])
         for each in hub("config", "show", "--home", home, "--json").json
     }
-    assert found["name"][1] == "hub.yaml:4:7"
+    assert found["name"][1] == "hub.yaml:3:7"
     assert found["kafka.port"] == (19092, "default")
     assert found["ledger"] == ("postgresql+psycopg://hub:***@db/hub", "HUB_LEDGER")
     assert found["connectors.crm.receive.verify.secret"][0] == "***"
@@ -25,7 +25,7 @@ def test_no_secret_is_shown(home: Path, hub: Hub) -> None:
     told = (home / "hub.yaml").read_text()
     (home / "hub.yaml").write_text(told + "    password: hunter2\n")
     shown = hub("config", "show", "--origin", "--home", home).out
-    assert "connectors.desk.password = ***    # hub.yaml:39:15" in shown
+    assert "connectors.desk.password = ***    # hub.yaml:38:15" in shown
     secret = (home / ".env").read_text().partition("CRM_SECRET=")[2].strip()
     assert len(secret) > 20
     assert secret not in shown

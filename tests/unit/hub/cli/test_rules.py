@@ -28,11 +28,11 @@ def test_every_rule_is_listed_with_when_what_and_whose(home: Path, hub: Hub) -> 
 def test_a_failed_trial_says_what_was_expected_and_fails(home: Path, hub: Hub) -> None:
     assert hub("rules", "test", "--home", home).code == 0
     file = home / "rules" / "won_deal.test.yaml"
-    file.write_text(file.read_text().replace("title: 启动会 网关项目", "title: 收尾会"))
+    file.write_text(file.read_text().replace("title: Kick-off Gateway", "title: Closing"))
     ran = hub("rules", "test", "--home", home)
     assert ran.code == 1
     assert "rules/won_deal.test.yaml:10:30" in ran.out
-    assert "should be '收尾会', but is '启动会 网关项目'" in ran.out
+    assert "should be 'Closing', but is 'Kick-off Gateway'" in ran.out
     told = hub("rules", "test", "--home", home, "--json").json
     assert (told["ok"], told["passed"], told["failed"]) == (False, 1, 1)
 

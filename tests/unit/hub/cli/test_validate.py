@@ -72,3 +72,24 @@ def test_long_lines_are_cut_round_the_place(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_shown_still_tells_the_error(tmp_path: Path) -> None:
     error = FatalError("HUB-E3008", place=Place("people.yaml", 3, 1), reason="gone")
     assert [line[:12] for line in lines(tmp_path, error)] == ["people.yaml:", "  → check th"]
+
+
+def test_only_the_files_that_are_named_are_told_of(home: Path, hub: Hub) -> None:
+    """Rules name people and systems: all is read, and the rest is counted."""
+    people, rule = home / "people.yaml", home / "rules" / "won_deal.yaml"
+    people.write_text(people.read_text("utf-8").replace("accounts: {crm: U-3}", "accounts: {cmr: U-3}"), "utf-8")
+    rule.write_text(rule.read_text("utf-8").replace("in: desk\n      to:", "in: dekk\n      to:"), "utf-8")
+    ran = hub("validate", people)  # the home is the one that it lies in
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "✔ errors: 0, warnings: 1; 1 more in other files")
+    ran = hub("validate", home / "rules", "--json")
+    assert ran.code == 3
+    assert ([each["code"] for each in ran.json["findings"]], ran.json["elsewhere"]) == (["HUB-E3165"], 1)
+    assert hub("validate", home).out.count("HUB-") == 2
+    assert hub("validate", home / "nothing").code == 2
+
+
+def test_strict_takes_warnings_for_errors(home: Path, hub: Hub) -> None:
+    assert hub("validate", "--home", home, "--strict").code == 0
+    people = home / "people.yaml"
+    people.write_text(people.read_text("utf-8").replace("accounts: {crm: U-3}", "accounts: {cmr: U-3}"), "utf-8")
+    assert hub("validate", "--home", home, "--strict").code == 3

@@ -28,17 +28,17 @@ def main(seconds: float = 30.0, per_second: float = 100.0) -> None:
     """Run and print one line of JSON."""
     many = int(seconds * per_second)
     with tempfile.TemporaryDirectory(prefix="hub-one-call-") as folder, running_sink() as target:
-        home = _one_task(Path(folder) / "home")
+        home = one_task(Path(folder) / "home")
         with hub(target, Path(folder) / "data", home) as port:
             _push(target, port, 0, WARM_UP, per_second)
             began = _push(target, port, WARM_UP, many, per_second)
-        arrived = _first(target)
-    took = [arrived[_project(WARM_UP + n)] - (began + n / per_second) for n in range(many)]
+        arrived = calls(target)
+    took = [arrived[called(WARM_UP + n)] - (began + n / per_second) for n in range(many)]
     report = {"pushes": many, "per_second": per_second, **quantiles([1000 * each for each in took])}
     print(orjson.dumps(report | {"call": "first"}).decode())
 
 
-def _one_task(home: Path) -> Path:
+def one_task(home: Path) -> Path:
     """The bench's home, with the first of its rule's tasks alone."""
     shutil.copytree(HOME, home)
     file = home / "rules" / "three_tasks.yaml"
@@ -52,15 +52,17 @@ def _push(target: str, port: int, first: int, many: int, per_second: float) -> f
     asked = (port, first, many, CONNECTIONS, per_second)
     command = [sys.executable, "-m", "tests.bench.pushers", *map(str, asked)]
     pushed = subprocess.run(command, input=b"\n", check=True, stdout=subprocess.PIPE)
-    until(lambda: len(_first(target)) >= first + many, 60, "every push has its call")
+    until(lambda: len(calls(target)) >= first + many, 60, "every push has its call")
     return float(orjson.loads(pushed.stdout.splitlines()[-1])["began"])
 
 
-def _project(number: int) -> str:
-    return f"opportunity/crm/O-{number}"
+def called(number: int) -> str:
+    """The deal of this number, as its call names it."""
+    return f"O-{number} 网关项目"
 
 
-def _first(target: str) -> dict[str, float]:
+def calls(target: str) -> dict[str, float]:
+    """Deal → when its first call came."""
     found: dict[str, float] = requests.get(f"{target}/first", timeout=30).json()
     return found
 

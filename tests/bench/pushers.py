@@ -22,10 +22,11 @@ SOON = 0.1
 ACCEPTED = b"HTTP/1.1 202"
 
 
-def request(number: int) -> bytes:
-    """One push, ready to be sent: a deal of its own, under an id of its own."""
-    body = deal(number)
-    head = "".join(f"{name}: {value}\r\n" for name, value in signed(body, f"msg_{number}").items())
+def request(number: int, other: bytes | None = None) -> bytes:
+    """One push, ready to be sent: a deal of its own, or something else, under an id of its own."""
+    body = deal(number) if other is None else other
+    id_ = f"msg_{number}" if other is None else f"other_{number}"
+    head = "".join(f"{name}: {value}\r\n" for name, value in signed(body, id_).items())
     return (
         f"POST /webhooks/crm HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n{head}\r\n".encode() + body
     )

@@ -203,7 +203,7 @@ class Intake:
             if isinstance(told, Refused):
                 self.park(conn, instance, told, kept)
                 refused.add(kept.ref)
-            elif known is not None and known.waits and outbox.find(conn, told.id) is None:
+            elif known is not None and known.waits and not outbox.is_known(conn, told.id):
                 self.park(conn, instance, Refused(told.subject, WAITS, {"subject": told.subject}), kept)
                 refused.add(kept.ref)
             elif known is not None and not known.waits:

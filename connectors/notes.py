@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -18,11 +19,12 @@ SOURCE = "/hub/connectors"
 def note(conn: Connection, type_: str, subject: str, data: Mapping[str, Any], now: datetime) -> None:
     """Record a fact of the hub's own about `subject`, which is also its case.
 
-    Its id counts the facts about the subject, so it holds no time.
+    Its id counts the facts about the subject, so it holds no time; those that are trimmed are passed over.
     """
-    number = len(outbox.of_subject(conn, subject)) + 1
+    numbers = itertools.count(len(outbox.of_subject(conn, subject)) + 1)
+    ids = (derived_id("hub", type_, subject, str(number)) for number in numbers)
     event = Event(
-        id=derived_id("hub", type_, subject, str(number)),
+        id=next(id_ for id_ in ids if not outbox.is_known(conn, id_)),
         source=SOURCE,
         type=type_,
         subject=subject,

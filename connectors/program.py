@@ -28,6 +28,7 @@ from connectors.refusals import Refusals
 from connectors.relay import Relay
 from connectors.second_looks import SecondLooks
 from connectors.staff import Staff
+from connectors.trimmer import Trimmer
 from hub import hung_threads
 from hub.clock import Clock, SystemClock
 from hub.connector import Connector
@@ -177,6 +178,7 @@ class Parts:
         self._sums: asyncio.Task[None] | None = None
         self.executor = Executor(ledger, events, connectors, staff, clock)
         self.relay = Relay(ledger, events, clock, recall=self.executor.recall)
+        self.trimmer = _trimmer(home, ledger, events, clock, self.executor)
         self.looks = SecondLooks(ledger, Redelivery(ledger, intake, connectors, clock), clock)
         self.pollers = [Poller(stream, ledger, intake, clock) for stream in _streams(connectors)]
         self.passage = Passage(boards, bodies)
@@ -191,6 +193,8 @@ class Parts:
         await self._recalled()
         self.threads.start("relay", self.relay.run)
         self.threads.start("second-looks", self.looks.run)
+        if self.trimmer is not None:
+            self.threads.start("trim", self.trimmer.run)
         await asyncio.to_thread(self.executor.start)
         for poller in self.pollers:
             self.threads.start(f"poll-{poller.stream.instance}-{poller.stream.name}", poller.run)
@@ -209,6 +213,8 @@ class Parts:
             self._sums.cancel()
         self.refusals.flush()
         self.looks.stop()
+        if self.trimmer is not None:
+            self.trimmer.stop()
         for poller in self.pollers:
             poller.stop()
         await asyncio.to_thread(self.executor.stop)
@@ -252,6 +258,12 @@ def _prefer_short_waits() -> None:
     """Set the interpreter for many threads that each have little to do, and others that wait for it."""
     sys.setswitchinterval(TURN)
     collect_seldom()
+
+
+def _trimmer(home: Home, ledger: Ledger, events: EventLog, clock: Clock, executor: Executor) -> Trimmer | None:
+    """What keeps the ledger from growing; None where `hub.yaml` has it keep everything."""
+    keep = home.config.history
+    return None if keep is None else Trimmer(ledger, events, clock, executor.recall, keep)
 
 
 def _quotas(connectors: Mapping[str, Connector]) -> Mapping[str, Quota]:

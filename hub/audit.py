@@ -20,6 +20,7 @@ from hub.auditing.boards import Boards
 from hub.auditing.cases import Cases, IsForeign, Told
 from hub.auditing.report import MOST, PATIENCE, Report
 from hub.auditing.runs import Runs
+from hub.auditing.trimmed import Known, Trimmed
 from hub.event_log import EventLog, read_to_end
 from hub.ledger import positions
 from hub.ledger.commands import commands
@@ -60,22 +61,22 @@ def audit(
     `given` is asked after that, and must look anew: the log may hold what was sequenced since the first look.
     """
     report, shown = Report(), Boards.of(boards)
-    ledger = _ledger(conn)
+    ledger, gone = _ledger(conn), Trimmed.of(conn)
     held = _read_log(log, outbox_id)
     late = stamp(now - PATIENCE)
-    _intake(report, ledger, held, late)
+    _intake(report, ledger, gone, held, late)
     _sequences(report, given(), held)
-    overdue = (now - PATIENCE).timestamp()
-    told = Cases(report, log, _discarded(conn), shown, overdue, _foreign(conn, ledger, outbox_id)).look()
+    overdue, known = (now - PATIENCE).timestamp(), Known(ledger, gone)
+    told = Cases(report, log, _discarded(conn), shown, overdue, _foreign(conn, known, outbox_id)).look()
     views.compare(report, log, told, overdue)
     shown.compare(report)
-    _commands(report, log, conn, late)
+    _commands(report, log, conn, late, known)
     _parked(report, conn, told, overdue)
     return report
 
 
 def _ledger(conn: Connection) -> dict[str, tuple[str | None, str]]:
-    """Event id → when it was published and when it was recorded."""
+    """Event id → when it was published and when it was recorded, of those with a row."""
     found = select(outbox.c.event_id, outbox.c.published_at, outbox.c.recorded_at)
     return {row.event_id: (row.published_at, row.recorded_at) for row in conn.execute(found)}
 
@@ -105,11 +106,13 @@ def _whole(*values: object) -> bool:
     return all(isinstance(value, int) for value in values)
 
 
-def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], held: _Log, late: str) -> None:
+def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], gone: Trimmed, held: _Log, late: str) -> None:
     """Every accepted event is in the log, once by its id however often it was written."""
+    gone.see(held.ids)
     waiting = {id_ for id_, (published, _) in ledger.items() if published is None}
     report.counts |= {
-        "accepted": len(ledger),
+        "accepted": len(ledger) + len(gone),
+        "trimmed": len(gone),
         "on_their_way": len(waiting),
         "in_the_log": len(held.ids),
         "records": held.records,
@@ -122,6 +125,7 @@ def _intake(report: Report, ledger: dict[str, tuple[str | None, str]], held: _Lo
         [id_ for id_ in ledger if id_ not in waiting and id_ not in held.ids],
         "hub.events",
     )
+    report.find("published and trimmed, but not in the log", gone.unseen(), "hub.events")
     slow = [id_ for id_ in waiting if ledger[id_][1] < late and id_ not in held.ids]
     report.find("not in the log after too long", slow, "ledger: outbox")
 
@@ -183,7 +187,7 @@ def _is_event(row: AnyRow) -> bool:
     return row.kind == "event" and str(row.ref).startswith(("event/", f"record/{EVENTS.name}/"))
 
 
-def _commands(report: Report, log: EventLog, conn: Connection, late: str) -> None:
+def _commands(report: Report, log: EventLog, conn: Connection, late: str, known: Container[str]) -> None:
     """Every command that was asked for is in the ledger, none is in doubt for too long, and each effect is told."""
     rows = {row.id: row for row in conn.execute(select(commands))}
     lost, waiting = _missing(log, conn, set(rows))
@@ -198,7 +202,7 @@ def _commands(report: Report, log: EventLog, conn: Connection, late: str) -> Non
     silent = [row.id for row in rows.values() if row.state == "PARKED" and f"command/{row.id}" not in opened]
     report.find("parked commands that no list shows", silent, "ledger: parked")
     report.counts["parked"] = len(opened)
-    _effects(report, conn, [row.id for row in rows.values() if row.state == "DONE"])
+    _effects(report, known, [row.id for row in rows.values() if row.state == "DONE"])
 
 
 def _missing(log: EventLog, conn: Connection, known: set[str]) -> tuple[list[str], int]:
@@ -228,9 +232,8 @@ def _command_id(raw: bytes) -> str | None:
     return value.get("id") if isinstance(value, dict) and "record" not in value else None
 
 
-def _effects(report: Report, conn: Connection, done: list[str]) -> None:
+def _effects(report: Report, known: Container[str], done: list[str]) -> None:
     """Each command that is done has one event that tells of it."""
-    known = {row.event_id for row in conn.execute(select(outbox.c.event_id))}
     report.counts["effects"] = len(done)
     untold = [id_ for id_ in done if derived_id("result", id_, "done") not in known]
     report.find("effects that no event tells of", untold, "ledger: outbox")

@@ -117,6 +117,9 @@ class EventLog(Protocol):
     def starts(self, topic: str) -> dict[int, int]:
         """Partition → the lowest offset that is still kept."""
 
+    def copies(self, topic: str) -> int:
+        """How many brokers keep each record, at least. Raises as `identity`."""
+
     def identity(self, topic: str) -> str:
         """The cluster's id and the topic's own: another after either was made anew, whatever its name and address.
 

@@ -58,6 +58,16 @@ class KafkaLog:
     def starts(self, topic: str) -> dict[int, int]:
         return {partition: low for partition, (low, _) in self._watermarks(topic).items()}
 
+    def copies(self, topic: str) -> int:
+        admin = AdminClient({**self.client, "log_level": 2})
+        try:
+            found = admin.list_topics(topic, timeout=10).topics[topic]
+        except KafkaException as error:
+            raise away(error) from error
+        if found.error is not None or not found.partitions:
+            raise RetryableError("HUB-E2104", reason=str(found.error or topic))
+        return min(len(each.replicas) for each in found.partitions.values())
+
     def identity(self, topic: str) -> str:
         admin = AdminClient({**self.client, "log_level": 2})
         try:

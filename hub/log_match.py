@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from hub.errors import FatalError, HubError
 from hub.event_log import EventLog
-from hub.ledger import identity, outbox
+from hub.ledger import backed_up, identity, outbox, trimmed
 from hub.outbox_in_log import latest_outbox, tails_at_least
 from schemas.topics import EVENTS
 
@@ -24,17 +24,24 @@ Kind = Literal["same", "moved", "behind", "lost", "foreign"]
 
 @dataclass(frozen=True)
 class Known:
-    """What a ledger knows of its log: the log's identity, its own outbox, and the sequences that were acknowledged."""
+    """What a ledger knows of its log: the log's identity, its own outbox, and the sequences that were acknowledged and trimmed."""
 
     outbox: str
     log: str | None
     published: Mapping[int, int]
+    floors: Mapping[int, int] = field(default_factory=dict)
+    """Partition → the last sequence of which the ledger has no row any more."""
+    backup: str = ""
+    """Where and of when the last backup is."""
 
     @classmethod
     def of(cls, conn: Connection) -> Known:
         """Read it. To be read before the log is: what is published later would seem to be missing there."""
         name = identity.known(conn, "outbox") or ""
-        return cls(name, identity.known(conn, identity.LOG), outbox.published_ends(conn))
+        backup = backed_up.last(conn)
+        where = f"{backup.folder} ({backup.at})" if backup is not None else ""
+        log = identity.known(conn, identity.LOG)
+        return cls(name, log, outbox.published_ends(conn), trimmed.sequences(conn), where)
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,9 @@ class Match:
     outbox: str
     lacking: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     writer: str | None = None
+    trimmed: int = 0
+    """How many of the events that the log lacks are trimmed in the ledger too: only a backup may have them."""
+    backup: str = ""
 
     @property
     def missing(self) -> int:
@@ -57,6 +67,8 @@ class Match:
         """What is wrong, FatalError where a person must decide; None when nothing is."""
         told: dict[str, Any] = {"known": self.known or "—", "seen": self.seen, "events": self.missing}
         match self.kind:
+            case "behind" if self.trimmed:
+                return FatalError("HUB-E2122", trimmed=self.trimmed, backup=self.backup or "—", **told)
             case "behind":
                 return HubError("HUB-E2117", **told)
             case "lost":
@@ -76,7 +88,12 @@ def match(log: EventLog, known: Known) -> Match:
         if there.get(partition, 0) < published
     }
     writer = latest_outbox(log) if lacking else None
-    return Match(kind_of(known, seen, there, lacking, writer), known.log, seen, known.outbox, lacking, writer)
+    kind, gone = kind_of(known, seen, there, lacking, writer), _trimmed(lacking, known.floors)
+    return Match(kind, known.log, seen, known.outbox, lacking, writer, gone, known.backup)
+
+
+def _trimmed(lacking: Mapping[int, tuple[int, int]], floors: Mapping[int, int]) -> int:
+    return sum(max(0, floors.get(partition, 0) - last) for partition, (last, _) in lacking.items())
 
 
 def kind_of(

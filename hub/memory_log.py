@@ -22,6 +22,8 @@ class MemoryLog:
     records: dict[tuple[str, int], list[Record]] = field(default_factory=lambda: defaultdict(list))
     changed: threading.Condition = field(default_factory=threading.Condition)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    replicas: int = 3
+    """What it says of its copies."""
 
     def writer(self) -> MemoryWriter:
         return MemoryWriter(self)
@@ -37,6 +39,9 @@ class MemoryLog:
 
     def starts(self, topic: str) -> dict[int, int]:
         return dict.fromkeys(range(self.partitions), 0)
+
+    def copies(self, topic: str) -> int:
+        return self.replicas
 
     def identity(self, topic: str) -> str:
         return f"{self.name}/{topic}"

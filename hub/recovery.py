@@ -14,9 +14,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
+from hub.backups.filling import Filling
 from hub.errors import FatalError, RejectedError
 from hub.event_log import EventLog, Outgoing, Writer
-from hub.ledger import identity, outbox, positions
+from hub.ledger import backed_up, identity, outbox, positions, trimmed
 from hub.ledger.database import reading
 from hub.ledger.ledger import Ledger
 from hub.outbox_in_log import tails_at_least
@@ -122,13 +123,32 @@ def say_judged(log: EventLog, writer: Writer) -> None:
         _append(writer, [Outgoing(COMMANDS.name, b"recovery", word, 0)])
 
 
-def publish(log: EventLog, ledger: Ledger, progress: Progress = lambda done, total: None) -> int:
+def trimmed_and_lacking(log: EventLog, conn: Connection) -> dict[int, tuple[int, int]]:
+    """Partition → the last sequence in the log and the last one trimmed, where the log lacks events that the ledger has trimmed."""
+    floors, name = trimmed.sequences(conn), identity.known(conn, "outbox") or ""
+    there = tails_at_least(log, name, floors) if floors else {}
+    return {p: (there.get(p, 0), floor) for p, floor in sorted(floors.items()) if there.get(p, 0) < floor}
+
+
+def publish(
+    log: EventLog,
+    ledger: Ledger,
+    progress: Progress = lambda done, total: None,
+    filling: Filling | None = None,
+    *,
+    give_up: bool = False,
+) -> int:
     """Send what the log lacks of the ledger's numbered events, in their order and under their sequences; how many.
 
-    Nobody else may write meanwhile. Broken off, it goes on where the log ends.
+    What the ledger has trimmed comes from a backup, by `filling`. Without one, raises FatalError HUB-E2122 where any of that is
+    lacking, unless it was given up. Nobody else may write meanwhile. Broken off, it goes on where the log ends.
     """
     with ledger.reading() as conn:
         given = outbox.sequence_ends(conn)
+        lacking = {} if give_up or filling is not None else trimmed_and_lacking(log, conn)
+        error = lacking_error(conn, lacking)
+    if error is not None:
+        raise error
     above = tails_at_least(log, ledger.outbox_id, given)
     total = sum(max(0, last - above.get(partition, 0)) for partition, last in given.items())
     if not total:
@@ -136,13 +156,29 @@ def publish(log: EventLog, ledger: Ledger, progress: Progress = lambda done, tot
     writer, done = log.writer(), 0
     try:
         say_judged(log, writer)
-        for records in _missing(ledger.engine, ledger.outbox_id, above):
+        for records in _all_missing(log, ledger, filling, given):
             _append(writer, records)
             done += len(records)
             progress(done, max(total, done))
     finally:
         writer.close()
     return done
+
+
+def lacking_error(conn: Connection, lacking: Mapping[int, tuple[int, int]]) -> FatalError | None:
+    """That log and ledger both lack events, as `trimmed_and_lacking` tells; None when they do not."""
+    if not lacking:
+        return None
+    gone, backup = sum(floor - last for last, floor in lacking.values()), backed_up.last(conn)
+    where = f"{backup.folder} ({backup.at})" if backup is not None else "—"
+    return FatalError("HUB-E2122", events=gone, trimmed=gone, backup=where)
+
+
+def _all_missing(log: EventLog, ledger: Ledger, filling: Filling | None, given: Ends) -> Iterator[list[Outgoing]]:
+    """What a backup fills first; then, from where the log ends by then, what the ledger has."""
+    if filling is not None:
+        yield from filling.records()
+    yield from _missing(ledger.engine, ledger.outbox_id, tails_at_least(log, ledger.outbox_id, given))
 
 
 def _missing(engine: Engine, name: str, above: Ends) -> Iterator[list[Outgoing]]:

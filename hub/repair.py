@@ -7,18 +7,20 @@ a new sequence, and versions decide what its news still change. An event of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
+from hub.backups.filling import records_of
 from hub.errors import FatalError
 from hub.event_log import EventLog, Record, read_to_end
-from hub.ledger import outbox
+from hub.ledger import outbox, trimmed
 from hub.ledger.metadata import AnyRow
 from hub.losses import REPAIRED, repaired, settled_by, subject_of
-from hub.sequences import Dealt, Loss, Place, follow, numbered, passed_over
+from hub.sequences import Dealt, Loss, Place, follow, numbered, own_bytes, passed_over
 from hub.worker.state import PLACE, read_place
 from schemas.event import Event
 from schemas.topics import EVENTS, PARTITIONS, STATE
@@ -36,6 +38,10 @@ class Gap:
     rows: Sequence[AnyRow] = ()
     numbers: Loss | None = None
     """Of offsets that are gone: the same loss, as the sequence of the first record behind them tells it."""
+    trimmed: int = 0
+    """How many of them the outbox has no more by design: the log had them."""
+    back: Sequence[Event] = ()
+    """Those of them that a backup has."""
 
     @property
     def foreign(self) -> bool:
@@ -48,13 +54,14 @@ class Gap:
 
     @property
     def lost(self) -> int:
-        """How many of them the outbox does not have."""
-        return self.missing - len(self.rows)
+        """How many of them neither the outbox nor a backup has."""
+        return self.missing - len(self.rows) - len(self.back)
 
     def as_value(self) -> dict[str, Any]:
         """For `--json`."""
         told = [{"sequence": r.sequence, "type": r.type, "subject": r.subject, "case": r.case_id} for r in self.rows]
-        return {**self.loss._asdict(), "missing": self.missing, "in_outbox": len(self.rows), "events": told}
+        more = {"missing": self.missing, "in_outbox": len(self.rows), "events": told}
+        return {**self.loss._asdict(), **more, "trimmed": self.trimmed, "in_backup": len(self.back)}
 
 
 @dataclass
@@ -63,6 +70,8 @@ class Findings:
 
     gaps: list[Gap] = field(default_factory=list)
     tails: dict[int, tuple[int, int]] = field(default_factory=dict)
+    lacking: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Of such ends those of which a part is trimmed: partition → (last sequence there, last trimmed)."""
 
 
 @dataclass
@@ -97,7 +106,7 @@ class _Partition:
 
 def find(log: EventLog, conn: Connection, outbox_id: str) -> Findings:
     """Read the log and compare. `conn` must be one look at the ledger, taken before the log is read."""
-    given = outbox.sequence_ends(conn)
+    given, floors = outbox.sequence_ends(conn), trimmed.sequences(conn)
 
     def never(loss: Loss) -> bool:
         return loss.kind == "gap" and loss.outbox == outbox_id and loss.found > given.get(loss.partition, 0)
@@ -111,10 +120,14 @@ def find(log: EventLog, conn: Connection, outbox_id: str) -> Findings:
         open_ = [loss for loss in losses if loss.offset not in read.settled]
         double = next((loss for loss in read.losses if gone and loss.offset == gone.offset), None)
         findings.gaps += [
-            Gap(loss, 0) if never(loss) else _gap(conn, loss, outbox_id, double) for loss in open_ if loss is not double
+            Gap(loss, 0) if never(loss) else _gap(conn, loss, outbox_id, floors.get(partition, 0), double)
+            for loss in open_
+            if loss is not double
         ]
         last = read.place.sequences.get(outbox_id, 0)
-        if given.get(partition, 0) > last:
+        if floors.get(partition, 0) > last:
+            findings.lacking[partition] = (last, floors[partition])
+        elif given.get(partition, 0) > last:
             findings.tails[partition] = (last, given[partition])
     return findings
 
@@ -126,14 +139,28 @@ def _read(log: EventLog, partition: int, start: int, known: Place | None, never:
     return read
 
 
-def _gap(conn: Connection, loss: Loss, outbox_id: str, double: Loss | None = None) -> Gap:
+def _gap(conn: Connection, loss: Loss, outbox_id: str, floor: int, double: Loss | None = None) -> Gap:
     if loss.kind == "gone" and double is not None:
-        told = _gap(conn, double, outbox_id)
-        return Gap(loss, told.missing, told.rows, double)
+        return replace(_gap(conn, double, outbox_id, floor), loss=loss, numbers=double)
     if loss.kind != "gap":
         return Gap(loss, loss.found - loss.last if loss.kind == "gone" else 0)
     rows = outbox.numbered(conn, loss.partition, loss.last + 1, loss.found - 1) if loss.outbox == outbox_id else ()
-    return Gap(loss, loss.found - loss.last - 1, rows)
+    below = sum(row.sequence <= floor for row in rows)
+    gone = max(0, min(floor, loss.found - 1) - loss.last) - below if loss.outbox == outbox_id else 0
+    return Gap(loss, loss.found - loss.last - 1, rows, trimmed=gone)
+
+
+def with_backup(found: Findings, folder: Path, outbox_id: str) -> Findings:
+    """The same, with what a backup has of what was trimmed."""
+    gaps = [_from_backup(gap, folder, outbox_id) if gap.trimmed else gap for gap in found.gaps]
+    return replace(found, gaps=gaps)
+
+
+def _from_backup(gap: Gap, folder: Path, outbox_id: str) -> Gap:
+    numbers, ours = gap.numbers or gap.loss, {row.sequence for row in gap.rows}
+    there = records_of(folder, outbox_id, numbers.partition, numbers.last + 1, numbers.found - 1)
+    back = [Event.from_json(own_bytes(raw)) for sequence, raw in sorted(there.items()) if sequence not in ours]
+    return replace(gap, back=back)
 
 
 def folded_places(log: EventLog) -> Mapping[int, Place]:
@@ -167,6 +194,8 @@ class Mended:
     accepted: int = 0
     left: list[Gap] = field(default_factory=list)
     """Gaps that stay: the outbox lacks some of their events, and nobody has accepted that."""
+    backup: str = ""
+    """Where what was trimmed was looked for."""
 
 
 def mend(conn: Connection, findings: Findings, now: datetime, by: str, reason: str | None = None) -> Mended:
@@ -178,15 +207,19 @@ def mend(conn: Connection, findings: Findings, now: datetime, by: str, reason: s
     for partition, (last, given) in findings.tails.items():
         done.published += outbox.send_again(conn, partition, last, given)
     for gap in findings.gaps:
-        why = before.get(gap.loss.partition, {}).get((gap.loss.outbox, gap.loss.last, gap.loss.found), reason)
+        settled = before.get(gap.loss.partition, {}).get((gap.loss.outbox, gap.loss.last, gap.loss.found))
+        gap = replace(gap, back=()) if settled is not None else gap  # what was published again then lies elsewhere
+        why = settled or reason
         if gap.loss.kind == "replaced" or (gap.lost and why is None):
             done.left.append(gap)
             continue
         losses = [gap.loss] if gap.numbers is None else [gap.loss, gap.numbers]
-        told: dict[str, Any] = {"published": len(gap.rows), "accepted": gap.lost, "reason": why, "by": by}
+        published = len(gap.rows) + len(gap.back)
+        told: dict[str, Any] = {"published": published, "accepted": gap.lost, "reason": why, "by": by}
         told["foreign"] = gap.foreign
         outbox.record(conn, [repaired(loss, now, **told) for loss in losses], HUB)
         outbox.publish_again(conn, [row.id for row in gap.rows])
-        done.published += len(gap.rows)
+        outbox.bring_back(conn, [(gap.loss.partition, event) for event in gap.back])
+        done.published += published
         done.accepted += gap.lost
     return done

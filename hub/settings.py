@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from hub.rules.checking import Strict
+from hub.rules.expecting import SPAN
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 InstanceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+History = Annotated[str, StringConstraints(pattern=SPAN)]
 Database = Annotated[str, StringConstraints(pattern=r"^(sqlite|[a-z0-9]+(\+[a-z0-9]+)?://\S+)$")]
 
 
@@ -139,11 +141,19 @@ class Config(Strict):
     calendar: str = "CN"
     kafka: Kafka = Kafka()
     ledger: Database = "sqlite"
+    ledger_history: History = "14d"
     boards: Database = "sqlite"
     web: Web = Web()
     health: Health = Health()
     cases: Cases = Cases()
     connectors: Mapping[InstanceName, ConnectorEntry] = {}
+
+    @property
+    def history(self) -> timedelta | None:
+        """For how long the ledger keeps an event that the log has; None: for ever."""
+        if self.ledger_history == "forever":
+            return None
+        return int(self.ledger_history[:-1]) * _UNITS[self.ledger_history[-1]]
 
     def database(self, url: str, file: str) -> str:
         """The SQLAlchemy URL of a store; `sqlite` is a file of the hub's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from hub.backups.manifest import Manifest, Piece, Segment
 from hub.errors import FatalError
 from hub.event_log import EventLog, Record, read_to_end
 from hub.home import Home
-from hub.ledger import identity
+from hub.ledger import backed_up, identity, trimmed
+from hub.ledger.backed_up import BackedUp
+from hub.ledger.database import open_engine, writing
 from hub.ledger.looking import look_at
 from schemas.event import stamp
 from schemas.topics import EVENTS
@@ -35,13 +37,34 @@ def back_up(
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    known = _begun(home, log, folder, now)
+    known, floors = _begun(home, log, folder, now), _floors(home)
     _add_log(log, folder, known, progress)
     known.ledger = copied(home.ledger_url, folder, stamp(now))
+    if _floors(home) != floors:
+        _add_log(log, folder, known, progress)  # what the ledger has trimmed since lies in the log
     known.home = list(_files(home, folder))
     known.finished = stamp(now)
     manifest.write(folder, known)
+    _note(home, known, folder)
     return known
+
+
+def _note(home: Home, made: Manifest, folder: Path) -> None:
+    """Let the ledger know what it need not keep any longer."""
+    if made.ledger is None:
+        return
+    backup = BackedUp(str(folder.resolve()), made.finished, made.log, made.cut, made.next_offsets())
+    engine = open_engine(home.ledger_url)
+    try:
+        with writing(engine) as conn:
+            backed_up.note(conn, backup)
+    finally:
+        engine.dispose()
+
+
+def _floors(home: Home) -> Mapping[int, int]:
+    with look_at(home.ledger_url, "identity") as conn:
+        return trimmed.sequences(conn) if conn is not None else {}
 
 
 def _begun(home: Home, log: EventLog, folder: Path, now: datetime) -> Manifest:
@@ -57,7 +80,7 @@ def _begun(home: Home, log: EventLog, folder: Path, now: datetime) -> Manifest:
 
 def _cut(home: Home) -> str:
     with look_at(home.ledger_url, "identity") as conn:
-        return next((cut.mark for cut in reversed(identity.cuts(conn))), "") if conn is not None else ""
+        return identity.last_cut(conn) if conn is not None else ""
 
 
 def _add_log(log: EventLog, folder: Path, known: Manifest, progress: Progress) -> None:

@@ -41,6 +41,7 @@ FINDINGS = {
         "hub connectors check, and audit again once it answers",
     ),
     "published, but not in the log": Words("已发布，日志中却没有", *_REPAIR),
+    "published and trimmed, but not in the log": Words("已发布并精简，日志中却没有", *_REPAIR),
     "not in the log after too long": Words("收下很久了，日志中仍没有", *_RUNNING),
     "gaps in the sequence of partition": Words("序号有缺口，分区", *_REPAIR),
     "partitions with sequences that the ledger never gave": Words(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from hub.begin import open_to_others
+from hub.cli import history
 from hub.cli.checks_machine import Check, Level
 from hub.cli.terminal import speech, text
 from hub.errors import FatalError, HubError
@@ -155,10 +156,14 @@ def ledger(hub: RunningHub) -> Iterator[Check]:
                 return
             counted, waiting = outbox.counts(conn), sum(parked.count(conn).values())
             skew, halts = database_time(conn) - time.time(), halted(conn)
+            kept = {**history.look(hub.home, conn), "running": hub.runs}
     except HubError as error:
         yield of_error("ledger", error)
         return
     yield Check("ledger", "PASS", text("收下 {accepted} 条", "{accepted} accepted").format_map(counted))
+    found = history.complaint(kept)
+    said = history.sentence(kept)
+    yield Check("history", "PASS", said) if found is None else Check("history", "WARN", f"{said}; {found[0]}", found[1])
     if abs(skew) > SKEW:
         said = text("数据库的时钟相差 {:.0f} 秒", "the database's clock differs by {:.0f} s").format(skew)
         yield Check("clocks", "WARN", said, text("两边都启用 NTP", "switch NTP on at both"))

@@ -143,7 +143,7 @@ class Tried:
             return False
 
     def _in_the_log(self) -> bool:
-        from hub.ledger import outbox
+        from hub.ledger import outbox, trimmed
         from schemas.topics import EVENTS
 
         if self._ends:
@@ -153,9 +153,11 @@ class Tried:
         with self.ledger.reading() as conn:
             while self._waiting:
                 row = outbox.find(conn, self._waiting[-1])
-                if row is None or row.published_at is None:
+                if row is None and not trimmed.is_trimmed(conn, self._waiting[-1]):
                     return False
-                self._partitions.add(row.partition)
+                if row is not None and row.published_at is None:
+                    return False
+                self._partitions |= {row.partition} if row is not None else set()
                 self._waiting.pop()
         partitions = self._partitions
         self._ends = {p: end for p, end in self.hub.log().ends(EVENTS.name).items() if p in partitions}

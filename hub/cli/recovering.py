@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hub.cli.progress import bar
@@ -13,6 +14,7 @@ from hub.errors import FatalError
 from hub.home import RULES_TOLD
 
 if TYPE_CHECKING:
+    from hub.backups.filling import Filling
     from hub.cli.running_hub import RunningHub
     from hub.event_log import EventLog
     from hub.recovery import Plan
@@ -35,11 +37,20 @@ class Recovered:
         return {"log": self.log, **asdict(self.plan), "published": self.published, "set_aside": self.set_aside}
 
 
-def recovered(hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dry_run: bool, quiet: bool) -> Recovered:
+def recovered(
+    hub: RunningHub,
+    log: EventLog,
+    by: str,
+    reason: str | None,
+    *,
+    dry_run: bool,
+    quiet: bool,
+    backup: Path | None = None,
+) -> Recovered:
     """Compare the stores and, unless it is a dry run, bring back what can be.
 
-    Raises FatalError for what only a person can decide: events that are gone for good, without a `reason` to give them up, and
-    stores of two hubs. Nothing was changed then.
+    What the ledger has trimmed comes from a `backup`, or from the last one. Raises FatalError for what only a person can decide:
+    events that are gone for good, without a `reason` to give them up, and stores of two hubs. Nothing was changed then.
     """
     from hub.ledger.looking import look_at
     from hub.recovery import plan
@@ -52,7 +63,27 @@ def recovered(hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dr
     if dry_run or (wanted.is_empty and kind != "foreign"):
         return Recovered(kind, wanted)
     _refuse(hub, found, wanted, reason)
-    return Recovered(kind, wanted, _done(hub, log, wanted, by, reason, bar_of(quiet)))
+    filling = _filling(hub, log, backup, reason) if wanted.publish else None
+    return Recovered(kind, wanted, _done(hub, log, wanted, by, reason, bar_of(quiet), filling))
+
+
+def _filling(hub: RunningHub, log: EventLog, backup: Path | None, reason: str | None) -> Filling | None:
+    """From where what log and ledger both lack can be had; None when nothing is, or it was given up."""
+    from hub.backups.filling import filling
+    from hub.ledger import backed_up
+    from hub.recovery import lacking_error, trimmed_and_lacking
+
+    with hub.ledger() as ledger, ledger.reading() as conn:
+        lacking, last = trimmed_and_lacking(log, conn), backed_up.last(conn)
+        error = lacking_error(conn, lacking)
+    if error is None:
+        return None
+    folder = backup or (Path(last.folder) if last is not None else None)
+    above, floors = {p: last for p, (last, _) in lacking.items()}, {p: floor for p, (_, floor) in lacking.items()}
+    found = filling(folder, ledger.outbox_id, above, floors) if folder is not None else None
+    if found is None and reason is None:
+        raise error
+    return found
 
 
 def _refuse(hub: RunningHub, found: Survey, wanted: Plan, reason: str | None) -> None:
@@ -73,7 +104,9 @@ def bar_of(quiet: bool) -> Shown:
     return lambda: bar(quiet)
 
 
-def _done(hub: RunningHub, log: EventLog, wanted: Plan, by: str, reason: str | None, shown: Shown) -> int:
+def _done(
+    hub: RunningHub, log: EventLog, wanted: Plan, by: str, reason: str | None, shown: Shown, filling: Filling | None
+) -> int:
     """Carry the plan out, each step so that it may be broken off and done again; how many events were published."""
     from hub.ledger.outbox import record
     from hub.recovery import prepare, publish, settle
@@ -90,7 +123,8 @@ def _done(hub: RunningHub, log: EventLog, wanted: Plan, by: str, reason: str | N
             forget(client_of(log), hub.home.config.kafka.replication)
         with shown() as bar_:
             label = text("重新发布", "publishing again")
-            published = publish(log, ledger, lambda done, total: bar_.show(label, done, total)) if wanted.publish else 0
+            show, give_up = lambda done, total: bar_.show(label, done, total), reason is not None
+            published = publish(log, ledger, show, filling, give_up=give_up) if wanted.publish else 0
         if wanted.gone:
             news = [_given_up(*each, log, ledger.outbox_id, by, reason, now) for each in wanted.gone.items()]
             ledger.writer.run(lambda conn: record(conn, news, "hub"))

@@ -6,6 +6,7 @@ import getpass
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -46,6 +47,15 @@ def repair(
             "--keep", help="日志与台账不是一家时，以谁为准 · of a log and a ledger of two hubs, go on with this one"
         ),
     ] = None,
+    backup: Annotated[
+        Path | None,
+        typer.Option(
+            "--backup",
+            metavar="DIR",
+            help="台账已精简的，从这个备份取回 · take what the ledger has trimmed from this backup",
+            show_default="上次备份 · the last one",
+        ),
+    ] = None,
     accept_gap: Annotated[
         bool, typer.Option("--accept-gap", help="找不回的也算了结 · give up what the outbox does not have")
     ] = False,
@@ -69,12 +79,12 @@ def repair(
     hub, who, why = RunningHub.of(home), by or getpass.getuser(), reason if accept_gap else None
     aside = recovering.kept(hub, keep) if keep is not None and not dry_run else []
     with opened_log(hub) as log:
-        first = recovering.recovered(hub, log, who, why, dry_run=dry_run, quiet=json)
+        first = recovering.recovered(hub, log, who, why, dry_run=dry_run, quiet=json, backup=backup)
         first = replace(first, set_aside=aside)
         if not json:
             for line in recovering.lines(first, dry_run=dry_run):
                 say(line)
-        found, done = mended(hub, log, who, why, dry_run=dry_run)
+        found, done = mended(hub, log, who, why, dry_run=dry_run, backup=backup)
     if json:
         answer({**as_value(found, done, dry_run=dry_run), "stores": first.as_value()})
     else:
@@ -83,16 +93,27 @@ def repair(
     refuse_what_is_left(done)
 
 
-def mended(hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dry_run: bool) -> tuple[Findings, Mended]:
-    """Find, and unless it is a dry run, mend."""
-    from hub.repair import Mended, find, mend
+def mended(
+    hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dry_run: bool, backup: Path | None = None
+) -> tuple[Findings, Mended]:
+    """Find, and unless it is a dry run, mend. What was trimmed is looked for in a `backup`, or in the last one."""
+    from hub.ledger import backed_up
+    from hub.recovery import lacking_error
+    from hub.repair import Mended, find, mend, with_backup
 
     with hub.ledger() as ledger:
         with ledger.reading() as conn:
-            found = find(log, conn, ledger.outbox_id)
+            found, last = find(log, conn, ledger.outbox_id), backed_up.last(conn)
+            error = lacking_error(conn, found.lacking)
+        if error is not None and not dry_run:
+            raise error
+        folder = backup or (Path(last.folder) if last is not None else None)
+        if folder is not None:
+            found = with_backup(found, folder, ledger.outbox_id)
         if dry_run:
             return found, Mended(left=[gap for gap in found.gaps if gap.lost or gap.loss.kind == "replaced"])
-        return found, ledger.writer.run(lambda conn: mend(conn, found, datetime.now(UTC), by, reason))
+        done = ledger.writer.run(lambda conn: mend(conn, found, datetime.now(UTC), by, reason))
+        return found, replace(done, backup=str(folder or ""))
 
 
 def as_value(found: Findings, done: Mended, *, dry_run: bool) -> dict[str, Any]:
@@ -136,6 +157,10 @@ def _gap(gap: Gap) -> Iterator[str]:
     yield text(
         "      缺少 {missing} 条，发件箱中有 {there} 条", "      {missing} missing, {there} in the outbox"
     ).format_map(told)
+    if gap.trimmed:
+        yield text(
+            "      {} 条台账已精简，备份中有 {} 条", "      {} trimmed in the ledger, {} of the missing in the backup"
+        ).format(gap.trimmed, len(gap.back))
     for row in gap.rows[:SHOWN]:
         yield f"      {row.sequence}  {row.type}  {row.subject}"
     if len(gap.rows) > SHOWN:
@@ -149,7 +174,10 @@ def refuse_what_is_left(done: Mended) -> None:
     replaced = next((gap.loss for gap in done.left if gap.loss.kind == "replaced"), None)
     if replaced is not None:
         raise replaced.error()
-    raise RejectedError("HUB-E2113", missing=sum(gap.lost for gap in done.left))
+    missing, trimmed = sum(gap.lost for gap in done.left), sum(gap.trimmed - len(gap.back) for gap in done.left)
+    if trimmed > 0:
+        raise RejectedError("HUB-E2123", missing=missing, trimmed=trimmed, backup=done.backup or "—")
+    raise RejectedError("HUB-E2113", missing=missing)
 
 
 @repairing.command("state")

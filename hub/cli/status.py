@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hub.cli import history
 from hub.cli.as_typed import command_line, runnable
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, clear, say, speech, text
 from hub.errors import FatalError, HubError
@@ -127,6 +128,7 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
         "refused": [],
         "conflicts": {},
         "halted": [],
+        "history": history.NOTHING,
         "connectors": connected,
     }
     try:
@@ -141,6 +143,7 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
                 "refused": recent(conn),
                 "conflicts": conflicts.counts(conn),
                 "halted": halted(conn),
+                "history": history.look(hub.home, conn),
                 "connectors": {name: {**told, "streams": streams.get(name, {})} for name, told in connected.items()},
             }
     except HubError:
@@ -203,6 +206,7 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         "  收下 {accepted}  等待归属 {held}  未发布 {unpublished}",
         "  accepted {accepted}  held {held}  unpublished {unpublished}",
     ).format_map(told)
+    yield from history.lines({**told["history"], "running": told["running"]})
     yield from _work(told)
     yield from (f"  ✘ {reason}" for reason in told["away"])
 

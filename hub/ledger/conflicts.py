@@ -6,9 +6,11 @@ what it sent was taken in; so the hub's owner does. Bounded for each instance, t
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import (
@@ -26,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import update as change
 
+from hub.ledger import trimmed
 from hub.ledger.dialect import insert_new
 from hub.ledger.metadata import AnyRow, Serial, metadata
 from hub.ledger.outbox import outbox
@@ -38,6 +41,7 @@ KEPT = 16 * 1024
 _SOURCE = "/connectors/"
 _MANY = 500
 """Ids that are asked for at once."""
+_ACCOUNTS, _PERSONS = 1, 2
 
 conflicts = Table(
     "conflicts",
@@ -58,29 +62,79 @@ conflicts = Table(
 )
 
 
-def content(event: Event) -> bytes:
+def content(data: Mapping[str, Any]) -> bytes:
     """What an event says, without what the hub adds: the same news has the same content, whenever and however often it comes."""
-    told = {name: value for name, value in event.data.items() if value is not None}
+    told = {name: value for name, value in data.items() if value is not None}
     return orjson.dumps({"data": told}, option=orjson.OPT_SORT_KEYS)
 
 
 def digest(event: Event) -> str:
     """A short name for its content: 32 hexadecimal digits."""
-    return _digest(content(event))
+    return summary(event.data).name
+
+
+class Summary(NamedTuple):
+    """What is kept of the content of an event whose row is trimmed, to tell whether it is told again as it was.
+
+    `people`: a byte that says whether accounts and persons are named in it, and a digest without them; None where none are.
+    """
+
+    content: bytes
+    people: bytes | None
+
+    @property
+    def name(self) -> str:
+        """A short name for the content: 32 hexadecimal digits."""
+        return self.content.hex()
+
+    def differs(self, later: Summary) -> bool:
+        """As `changes` of what both are of; but of several people in it, one who changed hides behind one who got an account."""
+        if self.content == later.content:
+            return False
+        if self.people is None or later.people is None or self.people[1:] != later.people[1:]:
+            return True
+        first, other = self.people[0], later.people[0]
+        return not (first & _ACCOUNTS and other & _PERSONS) and not (first & _PERSONS and other & _ACCOUNTS)
+
+
+def summary(data: Mapping[str, Any]) -> Summary:
+    """Of what an event says."""
+    kinds = {name: _kind(value) for name, value in data.items()}
+    named = functools.reduce(operator.or_, kinds.values(), 0)
+    if not named:
+        return Summary(_digest(content(data)), None)
+    without = {name: "*" if kinds[name] else value for name, value in data.items()}
+    return Summary(_digest(content(data)), bytes([named]) + _digest(content(without))[:8])
+
+
+def _kind(value: Any) -> int:
+    if not isinstance(value, str):
+        return 0
+    return _ACCOUNTS if value.startswith("account/") else _PERSONS if value.startswith("person/") else 0
 
 
 def look(conn: Connection, told: Sequence[tuple[Event, str]]) -> int:
     """Note which of these events, each with its instance, are recorded with other content; how many there are."""
-    ours = {event.id: (event, instance) for event, instance in told if event.source.startswith(_SOURCE)}
-    ids, found = list(ours), 0
-    for start in range(0, len(ids), _MANY):
-        rows = select(outbox.c.event_id, outbox.c.body).where(outbox.c.event_id.in_(ids[start : start + _MANY]))
-        for id_, body in conn.execute(rows).all():
-            event, instance = ours[id_]
-            if body and changes((first := Event.from_json(body)).data, event.data):
-                _note(conn, instance, first, event)
-                found += 1
-    return found
+    ours = {event.id: (event, instance) for event, instance in told if is_from_outside(event.source)}
+    other, there = list[tuple[str, Summary]](), set[str]()
+    for start in range(0, len(ours), _MANY):
+        ids = list(ours)[start : start + _MANY]
+        rows = conn.execute(select(outbox.c.event_id, outbox.c.body).where(outbox.c.event_id.in_(ids))).all()
+        there.update(row.event_id for row in rows)
+        for id_, body in rows:
+            if body and changes((first := Event.from_json(body)).data, ours[id_][0].data):
+                other.append((id_, summary(first.data)))
+    for id_, kept in trimmed.contents(conn, [id_ for id_ in ours if id_ not in there]).items():
+        if Summary(*kept).differs(summary(ours[id_][0].data)):
+            other.append((id_, Summary(*kept)))
+    for id_, known in other:
+        _note(conn, ours[id_][1], known, ours[id_][0])
+    return len(other)
+
+
+def is_from_outside(source: str) -> bool:
+    """Whether a system told it: the hub's own events repeat as they are."""
+    return source.startswith(_SOURCE)
 
 
 def counts(conn: Connection) -> dict[str, int]:
@@ -108,15 +162,15 @@ def latest(conn: Connection, instance: str | None, limit: int) -> Sequence[AnyRo
     ).all()
 
 
-def _note(conn: Connection, instance: str, first: Event, event: Event) -> None:
-    other = content(event)
+def _note(conn: Connection, instance: str, first: Summary, event: Event) -> None:
+    other = content(event.data)
     row = {
         "instance": instance,
         "event_id": event.id,
         "type": event.type,
         "subject": event.subject,
-        "first": digest(first),
-        "other": _digest(other),
+        "first": first.name,
+        "other": _digest(other).hex(),
         "body": other[:KEPT],
         "times": 1,
         "first_at": event.recordedtime,
@@ -152,5 +206,5 @@ def changes(first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, tup
     return {name: (first.get(name), later.get(name)) for name in names if not _same(first.get(name), later.get(name))}
 
 
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()[:32]
+def _digest(raw: bytes) -> bytes:
+    return hashlib.sha256(raw).digest()[:16]

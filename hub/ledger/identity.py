@@ -14,6 +14,8 @@ from hub.ledger.metadata import metadata
 
 LOG, COMMANDS_LOG, CUTS = "log", "log.commands", "log.cuts"
 """The log that this ledger belongs to (`EventLog.identity` of `hub.events`), that of `hub.commands`, and when it was found cut."""
+COPIES = "log.copies"
+"""How many brokers keep the log."""
 MOST_CUTS = 20
 """Cuts that are remembered."""
 DOUBT = "doubt"
@@ -70,6 +72,11 @@ def cuts(conn: Connection) -> list[Cut]:
     """The newest of them, oldest first."""
     told = json.loads(known(conn, CUTS) or "[]")
     return [Cut(mark, {int(partition): last for partition, last in tails.items()}) for mark, tails in told]
+
+
+def last_cut(conn: Connection) -> str:
+    """The mark of the newest one; empty when there was none."""
+    return next((cut.mark for cut in reversed(cuts(conn))), "")
 
 
 def outbox_id(conn: Connection) -> str:

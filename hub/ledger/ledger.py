@@ -8,14 +8,27 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 
-from hub.ledger import commands, conflicts, cursors, identity, leases, links, outbox, parked, positions, refused, timers
+from hub.ledger import (
+    commands,
+    conflicts,
+    cursors,
+    identity,
+    leases,
+    links,
+    outbox,
+    parked,
+    positions,
+    refused,
+    timers,
+    trimmed,
+)
 from hub.ledger.database import migrate, open_engine, reading
 from hub.ledger.metadata import metadata
 from hub.ledger.writer import Writer
 
-HEAD = "0005"
+HEAD = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"
-TABLES = (commands, conflicts, cursors, identity, leases, links, outbox, parked, positions, refused, timers)
+TABLES = (commands, conflicts, cursors, identity, leases, links, outbox, parked, positions, refused, timers, trimmed)
 """The modules whose tables make up `metadata`."""
 
 

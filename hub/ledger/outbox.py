@@ -1,10 +1,12 @@
 """The one door into the log: events are committed here first, and relayed to Kafka in the order of their sequence.
 
-A row passes through: *held* (no case yet), *waiting* (no sequence), *sequenced* (sent, perhaps), *published* (acknowledged).
+A row passes through: *held* (no case yet), *waiting* (no sequence), *sequenced* (sent, perhaps), *published* (acknowledged). Long
+after, it is *trimmed* (`hub.ledger.trimming`): the log has it, and here only the key stays that recognises a repeat.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +29,8 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, each, insert_all, put, update_all
+from hub.ledger import trimmed
+from hub.ledger.dialect import bound, each, put, update_all, with_rows
 from hub.ledger.metadata import AnyRow, Serial, metadata
 from hub.partitioner import partition_of
 from schemas.event import Event
@@ -85,6 +88,7 @@ _HELD = (
     .where(outbox.c.case_id.is_(None))
     .order_by(outbox.c.id)
 )
+_TOTAL = select(func.count()).select_from(outbox)
 _WAITING = select(outbox.c.id).where(_ready).limit(1).offset(bound("beyond"))
 
 
@@ -99,7 +103,14 @@ class Waiting:
     sequence: int
 
 
+_OUTSIDE = "/connectors/"
 _GIVEN = ("event_id", "instance", "type", "subject", "case_id", "body", "recorded_at")
+# The look for a key is a subquery that is made for each row, so that no plan may change the rows' order, which is the relay's.
+_INSERT_NEW = """
+    INSERT INTO outbox ({columns}) WITH given (id_hash, {columns}) AS ({{given}}) SELECT {columns} FROM given
+    WHERE (SELECT trimmed.id_hash FROM trimmed WHERE trimmed.id_hash = given.id_hash) IS NULL
+    ON CONFLICT (event_id) DO NOTHING
+"""
 
 
 def record(conn: Connection, events: Iterable[Event], instance: str) -> int:
@@ -109,14 +120,26 @@ def record(conn: Connection, events: Iterable[Event], instance: str) -> int:
 
 def record_all(conn: Connection, events: Sequence[tuple[Event, str]]) -> int:
     """As `record`, each event with the instance that told it."""
-    rows = [_row(event, instance, event.case) for event, instance in events]
-    return insert_all(conn, outbox, _GIVEN, rows, "event_id")
+    return _insert_new(conn, _GIVEN, [_row(event, instance, event.case) for event, instance in events])
 
 
 def hold(conn: Connection, event: Event, instance: str, until: str) -> int:
     """Take in an event whose case is not known yet: it stays out of the log until `release`; 1 if it was new."""
-    row = (*_row(event, instance, None), until)
-    return insert_all(conn, outbox, (*_GIVEN, "held_until"), [row], "event_id")
+    return _insert_new(conn, (*_GIVEN, "held_until"), [(*_row(event, instance, None), until)])
+
+
+def _insert_new(conn: Connection, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> int:
+    """Insert rows, in order, except those whose event has a row or has had one; how many were inserted."""
+    if not rows:
+        return 0
+    statement, of = _insert_of(columns)
+    return with_rows(conn, statement, of, [(trimmed.id_hash(row[0]), *row) for row in rows]).rowcount
+
+
+@functools.cache
+def _insert_of(columns: tuple[str, ...]) -> tuple[str, tuple[Column[Any], ...]]:
+    of = (trimmed.trimmed.c.id_hash, *(outbox.c[name] for name in columns))
+    return _INSERT_NEW.format(columns=", ".join(columns)), of
 
 
 def _row(event: Event, instance: str, case: str | None) -> tuple[Any, ...]:
@@ -185,6 +208,7 @@ def publish(conn: Connection, rows: Sequence[int], at: str) -> None:
 
 def remember(conn: Connection, rows: Sequence[Mapping[str, Any]], at: str) -> None:
     """Take in events as the log has them: `partition` and `sequence` are among what each row says. All count as published."""
+    trimmed.forget(conn, [(row["partition"], row["event_id"]) for row in rows])
     put(conn, outbox, [{**row, "held_until": None, "published_at": at} for row in rows], "event_id")
     lasts: dict[int, int] = {}
     for row in rows:
@@ -212,6 +236,12 @@ def publish_again(conn: Connection, rows: Sequence[int]) -> None:
         new = {"id": None, "partition": None, "sequence": None, "published_at": None}
         told = {name: value for name, value in kept._mapping.items() if name not in new}
         conn.execute(insert(outbox).values(told))
+
+
+def bring_back(conn: Connection, events: Sequence[tuple[int, Event]]) -> int:
+    """Have trimmed events relayed anew, under new sequences: the partition and the event of each; how many."""
+    trimmed.forget(conn, [(partition, event.id) for partition, event in events])
+    return record_all(conn, [(event, event.source.removeprefix(_OUTSIDE)) for _, event in events])
 
 
 def send_again(conn: Connection, partition: int, above: int, to: int) -> int:
@@ -252,8 +282,13 @@ def bodies(conn: Connection, rows: Sequence[int]) -> dict[int, tuple[str, bytes]
 
 
 def find(conn: Connection, event_id: str) -> AnyRow | None:
-    """The row of an event."""
+    """The row of an event; one that is trimmed has none any more."""
     return conn.execute(select(outbox).where(outbox.c.event_id == event_id)).first()
+
+
+def is_known(conn: Connection, event_id: str) -> bool:
+    """Whether an event was taken in."""
+    return find(conn, event_id) is not None or trimmed.is_trimmed(conn, event_id)
 
 
 def of_case(conn: Connection, case: str) -> Sequence[AnyRow]:
@@ -266,11 +301,15 @@ def of_subject(conn: Connection, subject: str) -> Sequence[AnyRow]:
     return conn.execute(select(outbox).where(outbox.c.subject == subject).order_by(outbox.c.id)).all()
 
 
+def count(conn: Connection) -> int:
+    """How many there are."""
+    return conn.execute(_TOTAL).scalar_one()
+
+
 def counts(conn: Connection) -> dict[str, int]:
-    """How many rows there are in all, held, and unpublished."""
-    total = select(func.count()).select_from(outbox)
+    """How many events were taken in: in all, those that are trimmed with them; held; and unpublished."""
     return {
-        "accepted": conn.execute(total).scalar_one(),
-        "held": conn.execute(total.where(outbox.c.case_id.is_(None))).scalar_one(),
-        "unpublished": conn.execute(total.where(_unpublished)).scalar_one(),
+        "accepted": count(conn) + trimmed.count(conn),
+        "held": conn.execute(_TOTAL.where(outbox.c.case_id.is_(None))).scalar_one(),
+        "unpublished": conn.execute(_TOTAL.where(_unpublished)).scalar_one(),
     }

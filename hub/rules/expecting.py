@@ -22,6 +22,8 @@ KINDS = {
     **dict.fromkeys(("list", "tuple", "array"), ("列表 […]", "a list […]")),
     **dict.fromkeys(("dict", "mapping", "model", "object"), ("映射 {…}", "a map {…}")),
 }  # fmt: skip
+SPAN = r"^(forever|[1-9][0-9]{0,4}[smhd])$"
+"""For how long something is kept."""
 _OF_TYPES = [
     (EventType, "事件类型", "a type of event", "crm.opportunity.won"),
     (CommandType, "命令类型", "a type of command", "task.create"),
@@ -31,6 +33,7 @@ _OF_TYPES = [
     (Day, "日期", "a day", "2026-11-20"),
 ]
 PATTERNS = {str(get_args(type_)[1].pattern): (zh, en, example) for type_, zh, en, example in _OF_TYPES}
+PATTERNS[SPAN] = ("时长或 forever", "a length of time, or forever", "14d")
 """For people, words and an example say more than a pattern."""
 _BOUNDS = (("gt", "> "), ("ge", ">= "), ("lt", "< "), ("le", "<= "))
 

@@ -274,3 +274,9 @@ def test_places_of_a_log_that_is_away_say_so() -> None:
         with pytest.raises(RetryableError, match="HUB-E2104"):
             places.at(0, [1])
         places.close()
+
+
+@pytest.mark.broker
+def test_how_many_brokers_keep_a_record_is_known(kafka: str) -> None:
+    assert KafkaLog(client_of(kafka)).copies(on_broker(kafka).topic) == 1
+    assert MemoryLog().copies("t") > 1

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, MetaData, Table, delete, func, inspect, select
+from sqlalchemy import Connection, delete, func, inspect, select
 
 from hub import story
 from hub.cli.log_reading import last_of
@@ -373,20 +373,3 @@ def test_what_is_told_of_a_request_is_found_by_its_command_or_its_case(hub: Hub)
 
 def about(ref: str, case: str | None, history: History) -> list[Kept]:
     return history.of_subject(ref, case)
-
-
-def test_a_missing_trail_is_told_once_the_ledger_has_let_go_of_something(hub: Hub) -> None:
-    hub.took([DEAL])
-    with hub.ledger.reading() as conn:
-        assert not History(conn).gaps
-    hub.ledger.writer.run(let_go)
-    with hub.ledger.reading() as conn:
-        assert History(conn).gaps.as_value() == {"trail": True}
-
-
-def let_go(conn: Connection) -> None:
-    """As `hub.ledger.trimming` leaves it, whatever else it notes there."""
-    conn.exec_driver_sql("CREATE TABLE IF NOT EXISTS floors (partition INTEGER, sequence BIGINT)")
-    floors = Table("floors", MetaData(), autoload_with=conn)
-    told = {c.name: "" if c.type.python_type is str else 1 for c in floors.columns}
-    conn.execute(floors.insert().values(told))

@@ -182,6 +182,9 @@ class SimLog:
     def starts(self, topic: str) -> dict[int, int]:
         return self.log.starts(topic)
 
+    def copies(self, topic: str) -> int:
+        return self.log.copies(topic)
+
     def identity(self, topic: str) -> str:
         return self.log.identity(topic)
 

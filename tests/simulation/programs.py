@@ -22,6 +22,7 @@ from connectors.poller import Poller, Stream
 from connectors.redelivery import Redelivery
 from connectors.relay import LEASE, Relay
 from connectors.second_looks import SecondLooks
+from connectors.trimmer import Pace, Trimmer
 from hub.clock import Clock
 from hub.connector import Connector
 from hub.errors import FatalError, RetryableError
@@ -75,7 +76,7 @@ class SimLanes(Lanes):
 
 
 class ConnectorsProgram:
-    """`python -m connectors`: intake, relay, executor, poller and second looks."""
+    """`python -m connectors`: intake, relay, trimmer, executor, poller and second looks."""
 
     def __init__(
         self, ledger: SimLedger, log: SimLog, connectors: Mapping[str, Connector], owner: str, chance: Chance
@@ -90,6 +91,11 @@ class ConnectorsProgram:
         self.dispatcher = Dispatcher(ledger, self.lanes, calls, clock, owner, Recall(ledger, log, clock))
         self.rounds = Rounds(ledger, self.lanes, clock)
         self.commands_in = CommandsIn(ledger, log, clock, owner, lambda: None)
+        keep = timedelta(seconds=chance.random.choice((0, 3, 60)))
+        lease = Lease("trim", clock, 60.0, f"{owner}t")
+        pace = Pace(least=1, most=4, stuck=0.0)
+        self.trimmer = Trimmer(ledger, log, clock, self.relay._recall, keep, pace=pace, lease=lease)
+        self.trimmer._stopping = Never()
         redelivery = Redelivery(ledger, self.intake, connectors, clock)
         self.looks = SecondLooks(ledger, redelivery, clock, Lease("second-looks", clock, owner=f"{owner}s"))
         erp = connectors["erp"].polls
@@ -99,7 +105,9 @@ class ConnectorsProgram:
 
     def turns(self) -> list[Turn]:
         """What could move."""
-        steady: list[Turn] = [self.take_in, self.dispatch, self.make_rounds, self.look, self.poll, self.send]
+        steady: list[Turn] = [
+            self.take_in, self.dispatch, self.make_rounds, self.look, self.poll, self.send, self.trim
+        ]  # fmt: skip
         return steady + [self.call] * bool(self.calling())
 
     def send(self) -> None:
@@ -109,6 +117,10 @@ class ConnectorsProgram:
                 pass
         except RetryableError:
             return
+
+    def trim(self) -> None:
+        """Rows of the outbox that the log has had for long enough."""
+        self.trimmer.look()
 
     def take_in(self) -> None:
         """Commands from the log."""

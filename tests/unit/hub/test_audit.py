@@ -15,7 +15,7 @@ from hub.audit import audit
 from hub.auditing.report import Report
 from hub.case import Case, Held, to_json
 from hub.event_log import Outgoing
-from hub.ledger import commands, outbox, parked, positions
+from hub.ledger import commands, outbox, parked, positions, trimmed
 from hub.ledger.ledger import Ledger
 from hub.losses import repaired
 from hub.memory_log import MemoryLog
@@ -27,7 +27,9 @@ from hub.worker.state import PartitionState
 from schemas.event import Event, derived_id, moment
 from schemas.recorded import AnyEvent
 from schemas.topics import PARTITIONS
+from tests.contract.test_recall import relayed
 from tests.events import AT, Decisions, command, event, won
+from tests.trimming import trim
 
 NOW: datetime = moment(AT) + timedelta(hours=1)
 
@@ -262,3 +264,38 @@ def test_a_foreign_record_under_a_key_that_can_be_no_case_is_nobodys(stage: Stag
     report = stage.audit()
     assert report.ok
     assert (report.counts["cases"], report.counts["events_parked"], report.counts["unreadable"]) == (1, 0, 1)
+
+
+def test_what_is_trimmed_counts_as_accepted_and_must_be_in_the_log(tmp_path: Path) -> None:
+    ledger, log = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), MemoryLog()
+    stage = Stage(ledger, log)
+    stage.accept(*(won(f"O-{n}", version=str(n)) for n in range(20)))
+    relayed(ledger, log)
+    stage.fold()
+    assert trim(ledger, log) == 20
+    stage.accept(won("O-20", version="20"))
+    relayed(ledger, log)
+    stage.log.records["hub.state", 0].clear()
+    stage.fold()
+    report = stage.audit()
+    assert report.findings == []
+    assert (report.counts["accepted"], report.counts["trimmed"], report.counts["in_the_log"]) == (21, 20, 21)
+    partition = partition_of(won("O-3").case.encode(), PARTITIONS)
+    there = log.records["hub.events", partition]
+    lost = [each for each in there if b"opportunity/crm/O-3" not in (each.value or b"")]
+    there[:] = [each._replace(offset=at) for at, each in enumerate(lost)]
+    found = {finding.what: finding.examples for finding in stage.audit().findings}
+    assert found["published and trimmed, but not in the log"] == (trimmed.id_hash(won("O-3", version="3").id).hex(),)
+    ledger.close()
+
+
+def test_an_effect_whose_event_is_trimmed_is_told(tmp_path: Path) -> None:
+    ledger, log = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), MemoryLog()
+    stage = Stage(ledger, log)
+    stage.accept(won())
+    stage.ask("DONE", tell=True)
+    relayed(ledger, log)
+    stage.fold()
+    assert trim(ledger, log) == 2
+    assert stage.audit().findings == []
+    ledger.close()

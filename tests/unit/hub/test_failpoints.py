@@ -102,5 +102,5 @@ def test_a_name_that_no_place_has_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_names_say_who_and_when(name: str) -> None:
     who, _, when = name.partition(".")
-    assert who in {"log", "ledger", "http", "worker", "intake", "poller", "relay", "executor", "boards"}
+    assert who in {"log", "ledger", "http", "worker", "intake", "poller", "relay", "trim", "executor", "boards"}
     assert when

@@ -333,3 +333,21 @@ def test_an_address_that_others_could_reach_is_a_mistake_with_its_place(tmp_path
 )
 def test_the_address_of_the_pages_is_one_that_a_browser_opens(tmp_path: Path, host: str, url: str) -> None:
     assert Home.load(small(tmp_path, f"web: {{host: '{host}'}}\n"), {}).web_url == url
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("14d", 14 * 86400), ("36h", 36 * 3600), ("5m", 300), ("1s", 1)])
+def test_the_history_of_the_ledger_is_a_length_of_time(tmp_path: Path, text: str, seconds: int) -> None:
+    history = Home.load(small(tmp_path, f"name: small\nledger_history: {text}\n"), {}).config.history
+    assert history is not None
+    assert history.total_seconds() == seconds
+
+
+def test_the_history_may_be_kept_for_ever(tmp_path: Path) -> None:
+    assert Home.load(small(tmp_path, "name: small\nledger_history: forever\n"), {}).config.history is None
+
+
+@pytest.mark.parametrize("text", ["14", "0d", "1.5d", "two weeks", "999999d", "-1d"])
+def test_a_history_that_is_none_is_refused_with_an_example(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FatalError, match="HUB-E3001") as caught:
+        Home.load(small(tmp_path, f'name: small\nledger_history: "{text}"\n'), {})
+    assert "14d" in caught.value.fix("en")

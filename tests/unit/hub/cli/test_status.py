@@ -17,10 +17,13 @@ from hub.home import Home
 from hub.ledger import commands, conflicts, cursors, outbox, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.refused import Reason, Refusal
+from hub.memory_log import MemoryLog
 from projections.folding import Place
 from projections.store import BoardStore, write_places
 from schemas.event import moment
+from tests.contract.test_recall import record, relayed
 from tests.events import AT, command, event, won
+from tests.trimming import note_backup, trim
 from tests.unit.hub.cli.conftest import Hub
 
 
@@ -170,3 +173,29 @@ def test_a_source_whose_clock_is_ahead_and_what_it_told_twice_are_shown(home: Pa
     assert "amount: '880000' → '1880000'" in ran.out
     (found,) = hub("why", first.subject, "--home", home, "--json").json["conflicts"]
     assert found["changes"] == {"amount": {"first": "880000", "later": "1880000"}}
+
+
+def test_why_the_ledger_keeps_more_than_it_was_told_to(home: Path, hub: Hub) -> None:
+    config = (home / "hub.yaml").read_text()
+    (home / "hub.yaml").write_text(f"ledger_history: 2d\n{config}")
+    ledger, log = Ledger(Home.load(home).ledger_url), MemoryLog()
+    record(ledger, *range(5))
+    relayed(ledger, log)
+    told = hub("status", "--home", home, "--json").json["history"]
+    assert (told["rows"], told["keys"], told["why"]) == (5, 0, "never backed up")
+    assert "hub backup DIR" in hub("status", "--home", home).out
+    checks = {each["check"]: each for each in hub("doctor", "--home", home, "--json").json["checks"]}
+    assert (checks["history"]["level"], checks["history"]["fix"]) == ("WARN", "hub backup DIR")
+
+    note_backup(ledger, log, {})
+    assert hub("status", "--home", home, "--json").json["history"]["why"] == "its turn"
+    record(ledger, 77)
+    assert "is trimmed when the hub runs" in hub("status", "--home", home).out
+    trim(ledger, log)
+    told = hub("status", "--home", home, "--json").json["history"]
+    assert (told["rows"], told["keys"]) == (1, 5)
+    assert hub("status", "--home", home, "--json").json["accepted"] == 6
+    ledger.close()
+    (home / "hub.yaml").write_text(f"ledger_history: forever\n{config}")
+    assert hub("status", "--home", home, "--json").json["history"]["why"] == "forever"
+    assert "ledger_history: forever" in str(hub("doctor", "--home", home, "--json").json["checks"])

@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, insert
 from sqlalchemy.exc import OperationalError
 
 from hub.errors import RetryableError
-from hub.ledger import outbox
+from hub.ledger import links, outbox
 from hub.ledger.ledger import Ledger
 from schemas.event import Event
 from tests.events import won
@@ -70,15 +70,16 @@ def test_work_that_shrugs_off_a_full_disk_keeps_nothing(tmp_path: Path) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     try:
         limit(ledger.engine, 12)
-        before, large, after = (
-            won(f"O-{n}", data={"name": "x" * size}) for n, size in enumerate((SMALL, 90_000, SMALL))
-        )
+        before, after = (won(f"O-{n}", data={"name": "x" * SMALL}) for n in (1, 2))
+        large = {"object": "deal", "case_id": "x" * 90_000}
 
         def work(conn: Connection) -> None:
             outbox.record(conn, [before], "crm")
             try:
                 with conn.begin_nested():
-                    outbox.record(conn, [large], "crm")
+                    conn.execute(
+                        insert(links.links).values(large)
+                    )  # of one row, it takes the whole transaction with it
             except OperationalError:
                 outbox.record(conn, [after], "crm")
 

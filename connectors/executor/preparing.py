@@ -57,9 +57,8 @@ class Target:
 
     def object(self, text: str) -> str:
         """The id that an object has there, of its id or its reference; raises RejectedError for an object of another system."""
-        kind, _, rest = text.partition("/")
-        instance, _, id_ = rest.partition("/")
-        if not kind or not id_ or instance not in {*self.instances, self.instance}:
+        instance, _, id_ = text.partition("/")[2].partition("/")
+        if not is_reference(text) or not id_ or instance not in self._known:
             return text
         if instance != self.instance:
             raise RejectedError("HUB-E4070", ref=text, instance=self.instance, at=instance)

@@ -127,7 +127,14 @@ def test_an_object_is_sent_by_its_id_and_only_to_its_own_system(type_: str, fiel
         asked: dict[str, Any] = {field: given}
         return prepare(command(type_=type_, **asked), resolve, PM)
 
-    for given, sent in (("project/pm/7", "7"), ("task/pm/a/b", "a/b"), ("7", "7"), ("", ""), ("a/2026/7", "a/2026/7")):
+    for given, sent in (
+        ("project/pm/7", "7"),
+        ("task/pm/a/b", "a/b"),
+        ("7", "7"),
+        ("", ""),
+        ("a/2026/7", "a/2026/7"),
+        ("Q4 plan/crm/7", "Q4 plan/crm/7"),
+    ):
         assert prepared(given).sent.arguments == {field: sent}
         assert prepared(given).asked == {field: given}
     with pytest.raises(RejectedError, match="opportunity/crm/O-1"):

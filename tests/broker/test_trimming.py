@@ -59,3 +59,12 @@ def test_what_a_backup_has_is_trimmed_and_the_hub_knows_it_all_the_same(stage: S
     assert kept(stage)[0] == accepted
     until(lambda: bool(stage.hub.json("audit").get("ok")), 180, "the audit is content")
     stage.hub.stop()
+
+    stage.lose("kafka")
+    (tmp_path / "copy").rename(tmp_path / "moved")
+    done = stage.hub.run("repair")
+    assert done.returncode != 0
+    assert "HUB-E2122" in done.stderr
+    told = stage.repaired("--backup", str(tmp_path / "moved"))
+    assert told["published"] == told["publish"]
+    stage.whole()  # another deal, each effect once, and an audit that is content

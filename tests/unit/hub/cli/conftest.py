@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,14 @@ Hub = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of this machine counts, and none of a test's outlives it."""
     for name in [name for name in os.environ if name.startswith("HUB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HUB_LANG", "en")
-    language = terminal.speech.language
-    terminal.speech.language = "en"
-    yield
-    terminal.speech.language = language
+    monkeypatch.setattr(terminal.speech, "language", "en")
+    monkeypatch.setattr(terminal.speech, "home", None)
+    monkeypatch.setattr(terminal.speech, "verbose", False)
 
 
 @pytest.fixture

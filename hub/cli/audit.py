@@ -265,7 +265,7 @@ DECISIONS = (
 )
 NAMES = {
     "requests_given": ("给出请求", "requests given"),
-    "requests_recorded": ("账本记录", "recorded"),
+    "requests_recorded": ("台账记录", "recorded"),
     "requests_of_unknown_rules": ("其中规则不可考", "of rules nobody knows any more"),
     "accepted": ("已收下", "accepted"),
     "on_their_way": ("在途", "on their way"),

@@ -24,7 +24,7 @@ _STATE = (
 _RUNNING = ("确认 hub 在运行：hub status，hub doctor", "see that the hub runs: hub status, hub doctor")
 _PARKED = ("hub parked list 对照，再 hub parked retry", "compare with hub parked list, then hub parked retry")
 _LEDGER = (
-    "账本缺行：从备份恢复账本，再运行 hub audit",
+    "台账缺行：从备份恢复台账，再运行 hub audit",
     "the ledger lacks rows: restore it from its backup, then hub audit",
 )
 
@@ -45,8 +45,8 @@ FINDINGS = {
     "not in the log after too long": Words("收下很久了，日志中仍没有", *_RUNNING),
     "gaps in the sequence of partition": Words("序号有缺口，分区", *_REPAIR),
     "partitions with sequences that the ledger never gave": Words(
-        "日志中的序号账本从未给出，分区",
-        "账本比日志旧，或有别的程序写入日志：核对备份与写权限",
+        "日志中的序号台账从未给出，分区",
+        "台账比日志旧，或有别的程序写入日志：核对备份与写权限",
         "the ledger is older than the log, or somebody else writes to it: check backups and the right to write",
     ),
     "events that were acted on, and that this hub never took in": Words(
@@ -57,7 +57,7 @@ FINDINGS = {
     ),
     "events that came twice, under two sequences": Words(
         "同一事件以两个序号写入了日志",
-        "账本可能从备份恢复过：对照 hub why，必要时放弃多出的任务",
+        "台账可能从备份恢复过：对照 hub why，必要时放弃多出的任务",
         "the ledger may have been restored from a backup: look at hub why, and give up what was asked for twice",
     ),
     "cases whose last event the processor has not folded": Words("最后的事件迟迟没有处理的链条", *_RUNNING),
@@ -79,7 +79,7 @@ FINDINGS = {
     "rows of a board that the log does not tell of": Words("日志中没有的看板行", *_BOARD),
     "boards that are not the fold of the log": Words("与日志不一致的看板", *_BOARD),
     "calls in doubt after too long": Words("结果不明已久的调用", *_RUNNING),
-    "commands that were read and are not in the ledger": Words("读过却不在账本中的命令", *_LEDGER),
+    "commands that were read and are not in the ledger": Words("读过却不在台账中的命令", *_LEDGER),
     "parked commands that no list shows": Words("停放了却不在清单中的命令", *_LEDGER),
     "parked events that no list shows": Words("停放了却不在清单中的事件", *_PARKED),
     "listed as parked, but held nowhere": Words("列为停放、实际却没有停放的事件", *_PARKED),
@@ -89,7 +89,7 @@ FINDINGS = {
         "see with hub why where it came from; older versions folded the past under later rules: give up what is too much",
     ),
     "requests that the log's own rules give, and the ledger lacks": Words(
-        "按日志自己的规则应有、账本却没有的请求", *_LEDGER
+        "按日志自己的规则应有、台账却没有的请求", *_LEDGER
     ),
     "effects that no event tells of": Words("办成了却没有事件记载的命令", *_LEDGER),
 }

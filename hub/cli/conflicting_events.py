@@ -28,16 +28,17 @@ def listed(
 ) -> None:
     """同一版本又来了别的内容的事件，最近的在前 · events that were told again with other content, the latest first."""
     from hub.cli.running_hub import RunningHub
-    from hub.ledger import conflicts, outbox
-    from schemas.event import Event
+    from hub.ledger import conflicts
 
-    found, counted = list[dict[str, Any]](), dict[str, int]()
-    with RunningHub.of(home).look() as conn:
-        if conn is not None:
-            counted = conflicts.counts(conn)
-            for row in conflicts.latest(conn, instance, limit):
-                first = outbox.find(conn, row.event_id)
-                data = Event.from_json(first.body).data if first is not None and first.body else None
+    hub, found, counted = RunningHub.of(home), list[dict[str, Any]](), dict[str, int]()
+    with hub.look() as conn:
+        rows = conflicts.latest(conn, instance, limit) if conn is not None else ()
+        counted = conflicts.counts(conn) if conn is not None else {}
+    if rows:
+        with hub.history() as history:
+            for row in rows:
+                first = history.event(row.event_id)
+                data = first.event.data if first is not None else None
                 found.append({"instance": row.instance, **conflict(row, data)})
     if json:
         answer({"counts": counted, "conflicts": found})

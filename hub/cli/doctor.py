@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("doctor", help="体检：环境、端口、密钥、日志、账本 · is everything there that the hub needs")(doctor)
+    app.command("doctor", help="体检：环境、端口、密钥、日志、台账 · is everything there that the hub needs")(doctor)
 
 
 def doctor(

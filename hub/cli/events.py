@@ -86,7 +86,7 @@ def _tail_of_ledger(
         answer({"read": 0, "total": None, "events": told, "code": away.code})
         return
     say(*map(event_line, found))
-    said = text("（读不到日志：{}；以上出自账本）", "(the log could not be read: {}; these are from the ledger)")
+    said = text("（读不到日志：{}；以上出自台账）", "(the log could not be read: {}; these are from the ledger)")
     warn(said.format(away.message()))
 
 

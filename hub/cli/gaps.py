@@ -25,12 +25,12 @@ def gap_lines(gaps: Gaps) -> Iterator[str]:
     """Plain words for what could not be read; nothing where the answer is whole."""
     if gaps.no_ledger:
         yield text(
-            "（没有账本可读：命令和它们的结果不在其中，事件来自日志）",
+            "（没有台账可读：命令和它们的结果不在其中，事件来自日志）",
             "(no ledger could be read: commands and their results are missing, events are from the log)",
         )
     if gaps.no_trail:
         yield text(
-            "（没有日志的索引：账本已放掉的事件不在其中 → hub up，或 hub rebuild trail）",
+            "（没有日志的索引：台账已放掉的事件不在其中 → hub up，或 hub rebuild trail）",
             "(no index of the log: events that the ledger has let go of are missing → hub up, or hub rebuild trail)",
         )
     if gaps.unread:

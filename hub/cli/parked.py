@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, text
+from hub.cli.gaps import gap_lines
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, text, warn
 from hub.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -146,16 +148,19 @@ def show(which: Which, refused: Refused = False, home: HomeOption = HERE, json: 
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
-    with hub.look() as conn:
+    with contextlib.ExitStack() as stack:
+        conn = stack.enter_context(hub.look())
         found = parked_entries.find(conn, which) if conn is not None else None
         if conn is None or found is None:
             raise RejectedError("HUB-E6203", id=which)
-        told = parked_story.as_value(conn, hub.home, found)
+        history = stack.enter_context(hub.history())
+        told = parked_story.as_value(conn, hub.home, found, history)
     if json:
         answer(told)
         return
     for line in parked_story.lines(told, found, hub.home.secrets):
         say(line)
+    warn(*gap_lines(history.gaps))
 
 
 def _refused(

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from hub.home import Home
     from hub.ledger.metadata import AnyRow
+    from hub.trail.history import History
 
 MOST = 10
 """Entries that are named of those that wait."""
 
 
-def as_value(conn: Connection, home: Home, entry: AnyRow) -> dict[str, Any]:
-    """An entry for machines, with its bytes and headers; secrets are masked."""
+def as_value(conn: Connection, home: Home, entry: AnyRow, history: History) -> dict[str, Any]:
+    """An entry for machines, with its bytes and headers; secrets are masked. `gaps`: what of it could not be read now."""
     from hub.ledger import parked_search
     from hub.rules.documents import mended
 
@@ -33,11 +34,12 @@ def as_value(conn: Connection, home: Home, entry: AnyRow) -> dict[str, Any]:
         "source": _source(home, entry),
         "attempts": [*_attempts(conn, entry)],
         "answer": _answer(conn, entry),
-        "done": [*_done(conn, entry)],
+        "done": [*_done(history, entry)],
         "waiting": {"count": number + len(commands), "entries": named, "commands": commands[:MOST]},
         "headers": mended(entry.headers),
         "body": parked_bytes.shown(entry.body, home.secrets),
         "correction": parked_bytes.shown(entry.correction, home.secrets) if entry.correction is not None else None,
+        "gaps": history.gaps.as_value(),
     }
     return {
         **told,
@@ -84,23 +86,14 @@ def _answer(conn: Connection, entry: AnyRow) -> dict[str, Any] | None:
     return {name: getattr(row, name) for name in ("state", "attempts", "updated_at", "code", "reason", "response")}
 
 
-def _done(conn: Connection, entry: AnyRow) -> Iterator[dict[str, Any]]:
+def _done(history: History, entry: AnyRow) -> Iterator[dict[str, Any]]:
     """What people did about it: retries, corrections, a discard; as the log tells it."""
-    from hub.ledger import outbox
-    from schemas.event import Event
-
     wanted = entry.ref.removeprefix("event/").removeprefix("command/")
-    rows = (
-        outbox.of_subject(conn, entry.ref)
-        if entry.kind == "delivery"
-        else outbox.of_case(conn, entry.case_id or entry.ref)
-    )
-    for row in rows:
-        if row.type.startswith("hub.parked."):
-            event = Event.from_json(row.body)
-            if event.data.get("parked") == wanted or row.type == "hub.parked.retried":
-                told = {name: event.data.get(name) for name in ("by", "reason")}
-                yield {"at": event.time, "what": row.type.rpartition(".")[2], "event": event.id, **told}
+    kept = history.of_subject(entry.ref) if entry.kind == "delivery" else history.of_case(entry.case_id or entry.ref)
+    for event in (each.event for each in kept if each.event.type.startswith("hub.parked.")):
+        if event.data.get("parked") == wanted or event.type == "hub.parked.retried":
+            told = {name: event.data.get(name) for name in ("by", "reason")}
+            yield {"at": event.time, "what": event.type.rpartition(".")[2], "event": event.id, **told}
 
 
 def _commands_behind(conn: Connection, entry: AnyRow) -> list[dict[str, Any]]:

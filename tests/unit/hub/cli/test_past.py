@@ -12,19 +12,20 @@ from hub.cli.running_hub import RunningHub
 from hub.clock import SystemClock
 from hub.errors import FatalError
 from hub.home import Home
-from hub.ledger import commands, outbox
+from hub.ledger import commands, conflicts, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.memory_log import MemoryLog
 from projections.run import Runner
 from projections.store import BoardStore
 from projections.trail.index import INDEX
 from tests.contract.test_recall import relayed
-from tests.events import AT, DEAL, command, result, won
+from tests.events import AT, DEAL, command, event, result, won
 from tests.unit.hub.cli.conftest import Hub
 
 BIG, SMALL = won("O-1"), won("O-2", data={**DEAL, "amount": "5"})
 PROJECT = command(BIG, "project.create")
 MADE = result(PROJECT, "P-77")
+AGAIN = event("hub.parked.retried", BIG.subject, data={"parked": BIG.id, "by": "person/li.lei"})
 ASKED = (
     ("why", "P-77"),
     ("why", "O-2"),
@@ -34,6 +35,8 @@ ASKED = (
     ("events", "tail", "--type", "crm.*", "--json"),
     ("events", "tail", "--case", BIG.case),
     ("rules", "dry-run", "--event", SMALL.id),
+    ("parked", "show", "1"),
+    ("events", "conflicts"),
 )
 
 
@@ -49,7 +52,16 @@ def log(home: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> MemoryLo
     """Two won deals, one of which has its project; the log has them, and the trail knows where."""
 
     def work(conn: Connection) -> None:
-        outbox.record(conn, [BIG, SMALL, MADE], "crm")
+        outbox.record(conn, [BIG, SMALL, MADE, AGAIN], "crm")
+        conflicts.look(conn, [(won("O-2", data={**DEAL, "amount": "6"}), "crm")])
+        entry = {
+            "ref": f"event/{BIG.id}",
+            "kind": "event",
+            "case_id": BIG.case,
+            "subject": BIG.subject,
+            "code": "HUB-E6005",
+        }
+        parked.park(conn, {**entry, "seen": {"reason": "KeyError"}, "body": BIG.to_json(), "parked_at": AT})
         commands.accept(conn, PROJECT, PROJECT.to_json(), AT)
 
     ledger.writer.run(work)
@@ -102,7 +114,7 @@ def test_what_nobody_can_read_now_is_said(
     assert (ran.code, ran.error and ran.error.code) == (1, "HUB-E6216")
     told = hub("why", "P-77", "--json", "--home", home).json
     assert [root["command"]["id"] for root in told["story"]] == [PROJECT.id]
-    assert (told["gaps"]["code"], len(told["gaps"]["unread"])) == ("HUB-E2011", 2)
+    assert (told["gaps"]["code"], len(told["gaps"]["unread"])) == ("HUB-E2011", 3)
 
 
 def test_without_a_ledger_the_log_answers(home: Path, hub: Hub, ledger: Ledger) -> None:
@@ -111,3 +123,13 @@ def test_without_a_ledger_the_log_answers(home: Path, hub: Hub, ledger: Ledger) 
     told = hub("why", "P-77", "--json", "--home", home).json
     assert told["gaps"] == {"ledger": True}
     assert {root["event"]["id"] for root in told["story"]} == {MADE.id}
+
+
+def test_what_was_done_about_parked_work_and_what_was_told_again_is_read_from_the_log(
+    home: Path, hub: Hub, ledger: Ledger
+) -> None:
+    emptied(ledger)
+    told = hub("parked", "show", "1", "--json", "--home", home).json
+    assert ([each["by"] for each in told["done"]], told["gaps"]) == (["person/li.lei"], {})
+    (conflict,) = hub("events", "conflicts", "--json", "--home", home).json["conflicts"]
+    assert conflict["changes"] == {"amount": {"first": "5", "later": "6"}}

@@ -29,8 +29,9 @@ from hub.connector import Delivery, Fact, Receives, Unmapped
 from hub.errors import HubError, Place, RejectedError
 from hub.ledger import conflicts, cursors, outbox, parked
 from hub.ledger.ledger import Ledger
-from hub.ledger.parked_quota import Quota, Quotas
+from hub.ledger.parked_quota import Quotas
 from hub.ledger.subjects import ALL, Known, look
+from hub.quota import Quota
 from hub.rules.documents import BOM
 from schemas.event import MAX_BYTES, Event, derived_id, stamp
 

@@ -40,7 +40,7 @@ from hub.heartbeat import Heart
 from hub.home import Home
 from hub.kafka_log import KafkaLog
 from hub.ledger.ledger import Ledger
-from hub.ledger.parked_quota import Quota
+from hub.quota import Quota
 from hub.ready import say_ready
 
 NAME = "connectors"

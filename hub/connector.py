@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from hub.errors import HubError, Place
-from hub.ledger.parked_quota import Quota
+from hub.quota import Quota
 from schemas.event import Command
 
 

@@ -16,7 +16,7 @@ from connectors.http.signatures import Verifier
 from connectors.outbound import Answer, Outbound, Request
 from hub.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Unmapped
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UnreadableError
-from hub.ledger.parked_quota import Quota
+from hub.quota import Quota
 from hub.rules.documents import Document, read_json
 from hub.rules.evaluation import Scope
 from hub.rules.expressions import Engine

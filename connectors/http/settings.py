@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from connectors.settings import LimitSettings, Settings, closest, dotted, read, wrong
 from hub.connector import Instance
 from hub.errors import FatalError
-from hub.ledger.parked_quota import Quota
+from hub.quota import Quota
 from schemas.event import CommandType, EventType
 
 METHODS = ("post", "put", "patch", "get")
@@ -66,7 +66,7 @@ class EventMap(Settings):
 
 
 class QuotaSettings(Settings):
-    """What of its pushes may be parked at once, with the defaults of `hub.ledger.parked_quota`."""
+    """What of its pushes may be parked at once, with the defaults of `hub.quota`."""
 
     entries: int = Field(default=Quota.entries, ge=1, le=10_000_000)
     bytes: int = Field(default=Quota.bytes, ge=1024)

@@ -9,19 +9,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from hub.ledger.parked import is_open, parked
+from hub.quota import Quota
 
 AGAIN_S = 5.0
 """Seconds for which figures of an instance hold: counting costs some milliseconds."""
-
-
-@dataclass(frozen=True)
-class Quota:
-    """What may be open of one instance's deliveries."""
-
-    entries: int = 10_000
-    bytes: int = 256 * 1024 * 1024
-    again: float = 1.0
-    """Seconds for which it stays full without another count."""
 
 
 @dataclass

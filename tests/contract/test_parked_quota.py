@@ -10,7 +10,8 @@ from connectors.intake import Intake, QuotaError
 from hub.clock import FixedClock
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
-from hub.ledger.parked_quota import Quota, Quotas, count
+from hub.ledger.parked_quota import Quotas, count
+from hub.quota import Quota
 from tests.pushing import NOON, Staff, crm, deal, delivery, open_entries
 
 

@@ -32,7 +32,8 @@ from hub.errors import FatalError
 from hub.ledger import outbox, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.metadata import AnyRow
-from hub.ledger.parked_quota import Quota, Quotas
+from hub.ledger.parked_quota import Quotas
+from hub.quota import Quota
 from tests.pushing import SECRET, Staff, crm, deal, open_entries, signed
 
 Story = Callable[["World"], Coroutine[Any, Any, None]]

@@ -47,6 +47,12 @@ def test_help_needs_nothing_that_is_slow_to_import() -> None:
     assert done.stdout.split() == []
 
 
+def test_a_home_is_read_without_its_databases() -> None:
+    code = "import sys, hub.home, hub.supervisor.supervisor; print('sqlalchemy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_every_command_that_the_design_names_is_there() -> None:
     named = ["init", "demo", "up", "down", "status", "doctor", "validate", "why", "rebuild", "audit"]
     groups = {

@@ -63,12 +63,16 @@ def tail(
         _tail_of_ledger(hub, type_, case, limit, error, json)
         return
     if json and not follow:
-        answer({"read": search.read, "total": search.total, "events": [as_value(at) for at in search.found]})
+        answer({**search.coverage, "events": [as_value(at) for at in search.found]})
         return
     for at in search.found:
         _show(at, json)
     if not json:
-        warn(text("（读了 {} 条，共 {} 条）", "(read {} of {} events)").format(search.read, search.total))
+        warn(
+            text("（查了 {read} 条，共 {total} 条）", "(looked through {read} of {total} events)").format_map(
+                search.coverage
+            )
+        )
     for at in following(log, wanted, search.goes_on) if follow else ():
         _show(at, json)
 
@@ -171,7 +175,11 @@ def show(
     if coverage is None:
         say(text("  （接力没有在运行，没有查看日志）", "  (the hub is not running: the log was not looked at)"))
     else:
-        say(text("  （读了 {read} 条，共 {total} 条）", "  (read {read} of {total} events)").format_map(coverage))
+        say(
+            text("  （查了 {read} 条，共 {total} 条）", "  (looked through {read} of {total} events)").format_map(
+                coverage
+            )
+        )
 
 
 def whole_id(history: History, start: str) -> str:
@@ -193,4 +201,4 @@ def _of_log(hub: RunningHub, event_id: str, trail: Trail | None) -> tuple[list[L
         search = one(hub.log(), event_id, trail)
     except HubError:
         return [], None
-    return search.found, {"read": search.read, "total": search.total}
+    return search.found, search.coverage

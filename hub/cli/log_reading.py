@@ -29,13 +29,20 @@ Lasts = Callable[[Trail], Iterable[Place]]
 
 @dataclass
 class Search:
-    """What was found, and its coverage: so many of so many records were read."""
+    """What was found, and its coverage: so many of so many records were looked through."""
 
     found: list[Lying] = field(default_factory=list)
     read: int = 0
+    indexed: int = 0
+    """For which the trail answered: of these only what was found is read."""
     total: int = 0
     goes_on: dict[int, int] = field(default_factory=dict)
     """Partition → the next offset to read."""
+
+    @property
+    def coverage(self) -> dict[str, int]:
+        """For machines."""
+        return {"read": self.read + self.indexed, "total": self.total}
 
 
 def lying(record: Record) -> Lying:
@@ -74,6 +81,7 @@ def last(
         lasts, trail = known
         taken = trail.next_offsets()
         positions = {p: max(start, min(taken.get(p, 0), ends[p])) for p, start in positions.items()}
+        search.indexed = sum(positions[p] - start for p, start in starts.items())
         _read_known(log, search, lasts(trail), wanted)
     for batch in read_to_end(log, EVENTS.name, positions):
         search.read += len(batch)
@@ -98,9 +106,7 @@ def _read_known(log: EventLog, search: Search, places: Iterable[Place], wanted: 
     reader = log.places(EVENTS.name)
     try:
         for partition, there in offsets.items():
-            records = reader.at(partition, there)
-            search.read += len(records)
-            search.found += [at for at in map(lying, records.values()) if wanted(at)]
+            search.found += [at for at in map(lying, reader.at(partition, there).values()) if wanted(at)]
     finally:
         reader.close()
 

@@ -132,7 +132,7 @@ class Nemesis:
             time.sleep(order.uniform(0.2, 2.5))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def store(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """Where ledger and boards are kept."""
     if request.param == "sqlite":

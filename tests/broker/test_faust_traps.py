@@ -121,6 +121,7 @@ def stage(own_kafka: EmbeddedKafka, request: pytest.FixtureRequest) -> Iterator[
         program.close()
 
 
+@pytest.mark.nightly
 def test_bare_p1_an_agent_that_raises_acknowledges_its_event(stage: Stage) -> None:
     program = stage.begin()
     stage.handled(program, "a")
@@ -141,6 +142,7 @@ def test_our_p1_an_agent_that_raises_ends_the_process_before_anything_is_committ
     stage.reaches(2)
 
 
+@pytest.mark.nightly
 def test_bare_p2_an_event_not_acknowledged_is_committed_over_by_the_next(stage: Stage) -> None:
     program = stage.begin()
     stage.handled(program, "a")
@@ -164,6 +166,7 @@ def test_our_p2_a_chunk_not_done_holds_back_the_ones_behind_it(stage: Stage) -> 
     stage.reaches(3)
 
 
+@pytest.mark.nightly
 def test_bare_p3_concurrency_commits_over_an_event_in_flight(stage: Stage) -> None:
     program = stage.begin()
     stage.handled(program, "a")
@@ -188,6 +191,7 @@ def test_our_p3_concurrency_waits_for_the_chunk_in_flight(stage: Stage) -> None:
     stage.reaches(3)
 
 
+@pytest.mark.nightly
 def test_bare_p4_bytes_that_cannot_be_decoded_are_acknowledged_unseen(stage: Stage) -> None:
     program = stage.begin()
     stage.append(b'"a"', b"\xff{", b'"c"')
@@ -215,6 +219,7 @@ def frozen(stage: Stage) -> Iterator[Program]:
     os.kill(stage.kafka.pid, signal.SIGCONT)
 
 
+@pytest.mark.nightly
 def test_bare_p5_an_offset_is_committed_while_outputs_are_unsent(stage: Stage, frozen: Program) -> None:
     frozen.tell("go")
     frozen.wait_for("commit sent")
@@ -238,6 +243,7 @@ def test_our_p5_a_chunk_is_done_only_when_its_outputs_are_in_the_log(stage: Stag
     assert stage.outputs() == set(range(OUTPUTS))
 
 
+@pytest.mark.nightly
 def test_bare_p7_a_batch_that_raises_is_acknowledged_whole(stage: Stage) -> None:
     program = stage.begin()
     stage.append(b"a", b"b")
@@ -255,6 +261,7 @@ def test_our_p7_a_batch_that_raises_is_handed_out_again(stage: Stage) -> None:
     assert "".join(line.removeprefix("done ") for line in again.lines if line.startswith("done")) in ("a,b", "ab")
 
 
+@pytest.mark.nightly
 def test_bare_p8_an_agent_cancelled_in_the_middle_acknowledges_its_event(stage: Stage) -> None:
     program = stage.begin()
     stage.handled(program, "a")

@@ -120,6 +120,7 @@ def test_the_log_is_lost_and_the_ledger_has_it_all(stage: Callable[..., Stage]) 
     one.whole()
 
 
+@pytest.mark.nightly
 def test_the_log_or_the_ledger_goes_on_from_an_older_copy_and_no_person_is_needed(stage: Callable[..., Stage]) -> None:
     one = stage()
     one.keep("early", "kafka", "ledger.sqlite")
@@ -133,6 +134,7 @@ def test_the_log_or_the_ledger_goes_on_from_an_older_copy_and_no_person_is_neede
     one.whole()
 
 
+@pytest.mark.nightly
 def test_what_is_nowhere_any_more_is_said_and_given_up_for_a_reason(stage: Callable[..., Stage]) -> None:
     one = stage()
     one.keep("early", "kafka", "ledger.sqlite")
@@ -165,6 +167,7 @@ def test_one_postgresql_database_for_both_and_the_log_is_lost(
     one.whole()
 
 
+@pytest.mark.nightly
 def test_stores_of_another_hub_are_named_and_one_of_them_is_kept_by_choice(stage: Callable[..., Stage]) -> None:
     one = stage()
     one.keep("ours", "kafka", "ledger.sqlite", "boards.sqlite")

@@ -72,6 +72,7 @@ def restarted(hub: RunningHub, program: str) -> None:
     until(lambda: ready(hub), 120, f"{program} is ready")
 
 
+@pytest.mark.nightly
 def test_a_rolling_restart_under_load_is_an_error_to_no_sender(hub: RunningHub) -> None:
     senders = [Sender(hub, first) for first in (1000, 2000)]
     until(lambda: all(len(sender.accepted) > 2 for sender in senders), 60, "deals come in")

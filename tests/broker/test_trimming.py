@@ -44,6 +44,7 @@ def kept(stage: Stage) -> tuple[int, int]:
         return outbox.counts(conn)["accepted"], outbox.count(conn)
 
 
+@pytest.mark.nightly
 def test_what_a_backup_has_is_trimmed_and_the_hub_knows_it_all_the_same(stage: Stage, tmp_path: Path) -> None:
     stage.hub.start()
     stage.win(4)

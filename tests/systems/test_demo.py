@@ -89,6 +89,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         running.process.communicate()
 
 
+@pytest.mark.nightly
 def test_what_fails_on_purpose_is_mended_by_what_is_printed(demo: Demo) -> None:
     look, edit, retry = re.findall(r"\S+ -m hub\.cli\.main parked.*", demo.said)[-3:]
     assert "HUB-E3143" in demo.run(look)

@@ -17,10 +17,8 @@ from pydantic import ValidationError
 from hub.connector import Fact
 from hub.errors import RejectedError
 from schemas.catalog import EventSpec, Model, event_spec
-from schemas.event import MAX_BYTES, Event, derived_ids, stamp
+from schemas.event import MAX_BYTES, OUTSIDE, Event, derived_ids, stamp
 
-OUTSIDE = "/connectors/"
-"""What the source of an event that an instance told begins with; the rest is the instance."""
 AHEAD = timedelta(minutes=5)
 """How far a source's clock may be before ours. A later time is brought back to that: no clock may poison what waits on time."""
 OLDEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), timedelta(days=1)

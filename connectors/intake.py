@@ -21,7 +21,7 @@ import orjson
 from sqlalchemy import Connection
 
 from connectors import casing
-from connectors.facts import OUTSIDE, Door, People, event_of
+from connectors.facts import Door, People, event_of
 from connectors.news import News
 from connectors.readers import UnavailableError
 from hub.clock import Clock
@@ -33,7 +33,7 @@ from hub.ledger.parked_quota import Quotas
 from hub.ledger.subjects import ALL, Known, look
 from hub.quota import Quota
 from hub.rules.documents import BOM
-from schemas.event import MAX_BYTES, Event, derived_id, stamp
+from schemas.event import MAX_BYTES, OUTSIDE, Event, derived_id, stamp
 
 WAITS, UNFORESEEN = "HUB-E6104", "HUB-E6105"
 QUOTA = "HUB-E7014"

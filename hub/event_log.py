@@ -169,15 +169,16 @@ NEAR = 1000
 def records_at(log: EventLog, topic: str, partition: int, offsets: Sequence[int]) -> list[bytes]:
     """The bytes of these records, in this order. Raises FatalError HUB-E6022 when one does not come within half a minute."""
     found = dict[int, bytes]()
-    for wanted in _runs(sorted(set(offsets))):
+    for wanted in runs(sorted(set(offsets)), NEAR):
         found |= _read_run(log, topic, partition, wanted)
     return [found[offset] for offset in offsets]
 
 
-def _runs(offsets: Sequence[int]) -> Iterable[list[int]]:
+def runs(offsets: Sequence[int], near: int) -> Iterable[list[int]]:
+    """Offsets in their order, cut where more than `near` others lie between two of them."""
     run = list[int]()
     for offset in offsets:
-        if run and offset - run[-1] > NEAR:
+        if run and offset - run[-1] > near:
             yield run
             run = []
         run.append(offset)

@@ -19,6 +19,8 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from hub.errors import FatalError, RetryableError
 from hub.event_log import Record
+from hub.kafka_messages import away as away
+from hub.kafka_messages import record_of
 from hub.kafka_places import KafkaPlaces
 from hub.kafka_writers import FlushedWriter, GatheringWriter, KafkaWriter, producer
 from schemas.topics import PARTITIONS
@@ -106,11 +108,6 @@ def _is_electing(error: BaseException) -> bool:
     return isinstance(cause, KafkaException) and cause.args[0].code() in _ELECTING
 
 
-def away(error: KafkaException) -> RetryableError:
-    """The broker did not answer."""
-    return RetryableError("HUB-E2104", reason=error.args[0].str())
-
-
 def _reading(client: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **client,
@@ -157,6 +154,4 @@ def _record(message: Message) -> Record:
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise FatalError("HUB-E2105", topic=message.topic(), partition=message.partition(), reason=error.str())
         raise RetryableError("HUB-E2104", reason=error.str())
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    assert topic is not None and partition is not None and offset is not None  # a message without an error has them
-    return Record(topic, partition, offset, message.key(), message.value(), message.timestamp()[1] / 1000)
+    return record_of(message)

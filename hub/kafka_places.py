@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from hub.errors import RetryableError
-from hub.event_log import Record
+from hub.event_log import Record, runs
+from hub.kafka_messages import away, record_of
 
 SMALL = {
     "fetch.message.max.bytes": 4096,  # of one batch, at least: an answer holds one of those that were written together
@@ -42,7 +43,7 @@ class KafkaPlaces:
             try:
                 return self._read(self._open(), partition, wanted)
             except KafkaException as error:
-                raise RetryableError("HUB-E2104", reason=error.args[0].str()) from error
+                raise away(error) from error
 
     def close(self) -> None:
         with self._lock:
@@ -60,7 +61,7 @@ class KafkaPlaces:
         low, high = consumer.get_watermark_offsets(where, timeout=SECONDS)
         found: dict[int, Record] = {}
         try:
-            for run in _runs([offset for offset in wanted if low <= offset < high]):
+            for run in runs([offset for offset in wanted if low <= offset < high], NEAR):
                 consumer.assign([TopicPartition(self._topic, partition, run[0])])
                 found |= self._run(consumer, run)
         finally:
@@ -79,26 +80,9 @@ class KafkaPlaces:
                 if error.code() in _NO_SUCH:
                     return found
                 raise KafkaException(error)
-            record = _record(message)
+            record = record_of(message)
             if record.offset in wanted:
                 found[record.offset] = record
             if record.offset >= run[-1]:
                 return found
         raise RetryableError("HUB-E2104", reason=f"{self._topic} {run[0]}: > {SECONDS:.0f} s")
-
-
-def _runs(offsets: list[int]) -> Iterator[list[int]]:
-    run: list[int] = []
-    for offset in offsets:
-        if run and offset - run[-1] > NEAR:
-            yield run
-            run = []
-        run.append(offset)
-    if run:
-        yield run
-
-
-def _record(message: Message) -> Record:
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    assert topic is not None and partition is not None and offset is not None  # a message without an error has them
-    return Record(topic, partition, offset, message.key(), message.value(), message.timestamp()[1] / 1000)

@@ -39,7 +39,7 @@ class Known:
         """Read it. To be read before the log is: what is published later would seem to be missing there."""
         name = identity.known(conn, "outbox") or ""
         backup = backed_up.last(conn)
-        where = f"{backup.folder} ({backup.at})" if backup is not None else ""
+        where = str(backup) if backup is not None else ""
         log = identity.known(conn, identity.LOG)
         return cls(name, log, outbox.published_ends(conn), trimmed.sequences(conn), where)
 

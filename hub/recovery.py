@@ -170,8 +170,7 @@ def lacking_error(conn: Connection, lacking: Mapping[int, tuple[int, int]]) -> F
     if not lacking:
         return None
     gone, backup = sum(floor - last for last, floor in lacking.values()), backed_up.last(conn)
-    where = f"{backup.folder} ({backup.at})" if backup is not None else "—"
-    return FatalError("HUB-E2122", events=gone, trimmed=gone, backup=where)
+    return FatalError("HUB-E2122", events=gone, trimmed=gone, backup=backup or "—")
 
 
 def _all_missing(log: EventLog, ledger: Ledger, filling: Filling | None, given: Ends) -> Iterator[list[Outgoing]]:

@@ -76,6 +76,10 @@ def _in_utc(read: datetime, zone: tzinfo | None) -> datetime:
     return here.astimezone(UTC)
 
 
+OUTSIDE = "/connectors/"
+"""What the source of an event that an instance told begins with; the rest is the instance."""
+
+
 def is_reference(text: str) -> bool:
     """Whether it is a `Reference`: only then can it be a case."""
     try:

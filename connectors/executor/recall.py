@@ -22,7 +22,6 @@ from connectors.executor.choosing import TIMER
 from connectors.executor.commands_in import READER, CommandsIn
 from connectors.executor.events import result_id
 from connectors.executor.results import HUB
-from connectors.facts import OUTSIDE
 from connectors.owner import new_owner
 from hub.clock import Clock
 from hub.connector import Limits
@@ -34,7 +33,7 @@ from hub.ledger.ledger import Ledger
 from hub.log_match import Known, Match, match
 from hub.outbox_in_log import latest_outbox, since, tails
 from hub.sequences import numbered, own_bytes
-from schemas.event import moment, stamp
+from schemas.event import OUTSIDE, moment, stamp
 from schemas.recorded import Recorded, read
 from schemas.topics import COMMANDS
 

@@ -32,7 +32,7 @@ class Filling:
         begun = {partition for partition, last in self.above.items() if not last}
         for segment in self.segments:
             wanted = list[Outgoing]()
-            for _, key, value in segments.unpack((self.folder / segment.file).read_bytes()):
+            for _, key, value in segments.read(self.folder, segment):
                 told = _sequence(value, self.outbox) - self.above[segment.partition]
                 if segment.partition in begun or told > 0:
                     begun.add(segment.partition)
@@ -67,7 +67,7 @@ def records_of(folder: Path, outbox: str, partition: int, first: int, last: int)
     there: dict[int, bytes] = {}
     for segment in of_partition:
         manifest.check(folder, segment)
-        for _, _, value in segments.unpack((folder / segment.file).read_bytes()):
+        for _, _, value in segments.read(folder, segment):
             sequence = _sequence(value, outbox)
             if value is not None and first <= sequence <= last:
                 there.setdefault(sequence, value)
@@ -77,7 +77,7 @@ def records_of(folder: Path, outbox: str, partition: int, first: int, last: int)
 def _last(folder: Path, of_partition: list[Segment], outbox: str) -> int:
     """The last sequence of an outbox in the segments of a partition."""
     for segment in reversed(of_partition):
-        told = segments.unpack((folder / segment.file).read_bytes())
+        told = segments.read(folder, segment)
         last = max((_sequence(value, outbox) for _, _, value in told), default=0)
         if last:
             return last

@@ -86,7 +86,7 @@ def _append(found: Manifest, folder: Path, log: EventLog, progress: Progress) ->
         for segment in sorted(found.segments, key=lambda each: (each.partition, each.first)):
             records = [
                 Outgoing(EVENTS.name, key or b"", value, segment.partition)
-                for _, key, value in segments.unpack((folder / segment.file).read_bytes())
+                for _, key, value in segments.read(folder, segment)
             ]
             for start in range(0, len(records), AT_ONCE):
                 writer.append(records[start : start + AT_ONCE], PATIENCE)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cramjam
 
+from hub.backups.manifest import Segment
 from hub.errors import FatalError
 from hub.event_log import Record
 
@@ -41,6 +43,11 @@ def unpack(raw: bytes) -> Iterator[tuple[int, bytes | None, bytes | None]]:
             yield offset, key, value
     except (cramjam.DecompressionError, struct.error) as error:
         raise FatalError("HUB-E5201", folder="log", reason=str(error)) from error
+
+
+def read(folder: Path, segment: Segment) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+    """The records of a segment in a backup, as `unpack`."""
+    return unpack((folder / segment.file).read_bytes())
 
 
 def _text(data: bytes, at: int, size: int) -> tuple[bytes | None, int]:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from hub.trail.history import History
     from schemas.event import Event
 
-SHORTEST = 6
-"""Characters of an id that may stand for the whole."""
-
 events = typer.Typer(no_args_is_help=True, help="日志里的事件 · the events of the log")
 
 
@@ -68,11 +65,7 @@ def tail(
     for at in search.found:
         _show(at, json)
     if not json:
-        warn(
-            text("（查了 {read} 条，共 {total} 条）", "(looked through {read} of {total} events)").format_map(
-                search.coverage
-            )
-        )
+        warn(_covered(search.coverage))
     for at in following(log, wanted, search.goes_on) if follow else ():
         _show(at, json)
 
@@ -175,15 +168,17 @@ def show(
     if coverage is None:
         say(text("  （接力没有在运行，没有查看日志）", "  (the hub is not running: the log was not looked at)"))
     else:
-        say(
-            text("  （查了 {read} 条，共 {total} 条）", "  (looked through {read} of {total} events)").format_map(
-                coverage
-            )
-        )
+        say(f"  {_covered(coverage)}")
+
+
+def _covered(coverage: dict[str, int]) -> str:
+    return text("（查了 {read} 条，共 {total} 条）", "(looked through {read} of {total} events)").format_map(coverage)
 
 
 def whole_id(history: History, start: str) -> str:
     """The id of the event that a person means by it or by its start, as `hub why` prints it; raises RejectedError for several."""
+    from hub.story import SHORTEST
+
     start = start.strip("[]")
     if len(start) < SHORTEST or history.event(start) is not None:
         return start

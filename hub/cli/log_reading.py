@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from hub.event_log import EventLog, Record, read_to_end
-from hub.trail.finding import Place, Trail
+from hub.trail.finding import Place, Trail, by_partition
 from schemas.event import Event
 from schemas.topics import EVENTS
 
@@ -23,8 +22,8 @@ class Lying:
 
 
 Wanted = Callable[[Lying], bool]
-Lasts = Callable[[Trail], Iterable[Place]]
-"""Which places a trail names."""
+Indexed = tuple[Sequence[Place], Mapping[int, int]]
+"""The places that a trail names, and the offsets up to which it answers, by partition."""
 
 
 @dataclass
@@ -66,9 +65,7 @@ def matching(type_: str | None, case: str | None) -> Wanted:
     return wanted
 
 
-def last(
-    log: EventLog, wanted: Wanted, limit: int, *, everything: bool, known: tuple[Lasts, Trail] | None = None
-) -> Search:
+def last(log: EventLog, wanted: Wanted, limit: int, *, everything: bool, indexed: Indexed | None = None) -> Search:
     """The last events of the log that are wanted, oldest first, by when they were appended.
 
     Reads all of it when `everything`; else no more than can hold the last `limit`, for those that want any event. With a trail
@@ -77,12 +74,11 @@ def last(
     starts, ends = log.starts(EVENTS.name), log.ends(EVENTS.name)
     positions = dict(starts) if everything else {p: max(starts[p], end - limit) for p, end in ends.items()}
     search = Search(total=sum(ends[p] - starts[p] for p in ends), goes_on=dict(ends))
-    if known is not None:
-        lasts, trail = known
-        taken = trail.next_offsets()
+    if indexed is not None:
+        places, taken = indexed
         positions = {p: max(start, min(taken.get(p, 0), ends[p])) for p, start in positions.items()}
         search.indexed = sum(positions[p] - start for p, start in starts.items())
-        _read_known(log, search, lasts(trail), wanted)
+        _read_indexed(log, search, places, wanted)
     for batch in read_to_end(log, EVENTS.name, positions):
         search.read += len(batch)
         search.goes_on |= {record.partition: record.offset + 1 for record in batch}
@@ -98,14 +94,11 @@ def _newest(found: list[Lying], limit: int) -> list[Lying]:
     return ordered[max(0, len(ordered) - limit) :]
 
 
-def _read_known(log: EventLog, search: Search, places: Iterable[Place], wanted: Wanted) -> None:
+def _read_indexed(log: EventLog, search: Search, places: Sequence[Place], wanted: Wanted) -> None:
     """Read the records at these places."""
-    offsets: dict[int, list[int]] = defaultdict(list)
-    for place in places:
-        offsets[place.partition].append(place.offset)
     reader = log.places(EVENTS.name)
     try:
-        for partition, there in offsets.items():
+        for partition, there in by_partition(places).items():
             search.found += [at for at in map(lying, reader.at(partition, there).values()) if wanted(at)]
     finally:
         reader.close()
@@ -113,16 +106,14 @@ def _read_known(log: EventLog, search: Search, places: Iterable[Place], wanted: 
 
 def last_of(log: EventLog, trail: Trail | None, type_: str | None, case: str | None, limit: int) -> Search:
     """The last events of a type and of a case, as `last`."""
-    found: Lasts = lambda trail: trail.last(type_, case, limit)  # noqa: E731  # one line says it all
-    known = (found, trail) if trail is not None else None
-    return last(log, matching(type_, case), limit, everything=True, known=known)
+    indexed = (trail.last(type_, case, limit), trail.next_offsets()) if trail is not None else None
+    return last(log, matching(type_, case), limit, everything=True, indexed=indexed)
 
 
 def one(log: EventLog, event_id: str, trail: Trail | None = None) -> Search:
     """Every record that holds this event: more than one when it was relayed again."""
-    found: Lasts = lambda trail: trail.of_id(event_id)  # noqa: E731
-    known = (found, trail) if trail is not None else None
-    return last(log, lambda at: at.event is not None and at.event.id == event_id, 100, everything=True, known=known)
+    indexed = (trail.of_id(event_id), trail.next_offsets()) if trail is not None else None
+    return last(log, lambda at: at.event is not None and at.event.id == event_id, 100, everything=True, indexed=indexed)
 
 
 def following(log: EventLog, wanted: Wanted, positions: Mapping[int, int]) -> Iterator[Lying]:

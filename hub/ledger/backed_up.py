@@ -23,6 +23,9 @@ class BackedUp:
     cut: str
     next_offsets: Mapping[int, int] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.folder} ({self.at})"
+
 
 def note(conn: Connection, backup: BackedUp) -> None:
     """Note a backup in the place of the one before."""

@@ -32,13 +32,12 @@ from hub.ledger import trimmed
 from hub.ledger.dialect import insert_new
 from hub.ledger.metadata import AnyRow, Serial, metadata
 from hub.ledger.outbox import outbox
-from schemas.event import Event
+from schemas.event import OUTSIDE, Event
 
 MOST = 1000
 """Entries of one instance."""
 KEPT = 16 * 1024
 """Bytes of the other content that are kept."""
-_SOURCE = "/connectors/"
 _MANY = 500
 """Ids that are asked for at once."""
 _ACCOUNTS, _PERSONS = 1, 2
@@ -134,7 +133,7 @@ def look(conn: Connection, told: Sequence[tuple[Event, str]]) -> int:
 
 def is_from_outside(source: str) -> bool:
     """Whether a system told it: the hub's own events repeat as they are."""
-    return source.startswith(_SOURCE)
+    return source.startswith(OUTSIDE)
 
 
 def counts(conn: Connection) -> dict[str, int]:

@@ -33,7 +33,7 @@ from hub.ledger import trimmed
 from hub.ledger.dialect import bound, each, put, update_all, with_rows
 from hub.ledger.metadata import AnyRow, Serial, metadata
 from hub.partitioner import partition_of
-from schemas.event import Event
+from schemas.event import OUTSIDE, Event
 
 outbox = Table(
     "outbox",
@@ -103,7 +103,6 @@ class Waiting:
     sequence: int
 
 
-_OUTSIDE = "/connectors/"
 _GIVEN = ("event_id", "instance", "type", "subject", "case_id", "body", "recorded_at")
 # The look for a key is a subquery that is made for each row, so that no plan may change the rows' order, which is the relay's.
 _INSERT_NEW = """
@@ -241,7 +240,7 @@ def publish_again(conn: Connection, rows: Sequence[int]) -> None:
 def bring_back(conn: Connection, events: Sequence[tuple[int, Event]]) -> int:
     """Have trimmed events relayed anew, under new sequences: the partition and the event of each; how many."""
     trimmed.forget(conn, [(partition, event.id) for partition, event in events])
-    return record_all(conn, [(event, event.source.removeprefix(_OUTSIDE)) for _, event in events])
+    return record_all(conn, [(event, event.source.removeprefix(OUTSIDE)) for _, event in events])
 
 
 def send_again(conn: Connection, partition: int, above: int, to: int) -> int:

@@ -32,7 +32,7 @@ from hub.rules.places import Located, read_yaml
 from hub.rules.rule_set import RuleSet, make_rule_set
 from hub.step import step
 from schemas.catalog import COMMANDS, event_spec
-from schemas.event import Command, Event, derived_id, moment, promised, stamp
+from schemas.event import OUTSIDE, Command, Event, derived_id, moment, promised, stamp
 
 MAX_EVENTS = 1000
 """Of one trial, with those that the hub derives."""
@@ -93,7 +93,7 @@ def given_event(given: Given, people: People, at: int = 0) -> Event:
     time = stamp(moment(given.time))
     return Event(
         id=given.id or derived_id("trial", given.type, given.subject, given.version or f"#{at}"),
-        source=f"/connectors/{instance}", type=given.type, subject=given.subject, time=time, recordedtime=time,
+        source=f"{OUTSIDE}{instance}", type=given.type, subject=given.subject, time=time, recordedtime=time,
         dataschema=spec.dataschema, partitionkey=case, correlationid=case, subjectversion=given.version,
         actor=people.named_one(given.actor, instance) if given.actor else None, data=data,
     )  # fmt: skip

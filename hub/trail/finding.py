@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +32,14 @@ class Place(NamedTuple):
     partition: int
     offset: int
     id: int
+
+
+def by_partition(places: Iterable[Place]) -> dict[int, list[int]]:
+    """Partition → the offsets of these places in it."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for place in places:
+        found[place.partition].append(place.offset)
+    return found
 
 
 class Named(NamedTuple):

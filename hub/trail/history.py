@@ -6,22 +6,20 @@ The outbox lets go of an event some time after the log has it, so the same answe
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Table, column, inspect, select
-from sqlalchemy import table as sql_table
+from sqlalchemy import Connection, Table, select
 
 from hub.errors import HubError
 from hub.event_log import PlaceReader, Record
-from hub.ledger import commands, identity, outbox
+from hub.ledger import commands, identity, outbox, trimmed
 from hub.ledger.metadata import AnyRow
 from hub.ledger.outbox import outbox as table
 from hub.sequences import numbered
-from hub.trail.finding import Named, Place, Trail
+from hub.trail.finding import Named, Place, Trail, by_partition
 from hub.trail.numbers import of_id
 from schemas.event import Event
 
@@ -31,8 +29,6 @@ MANY = 20
 """Events of one start of an id that are read."""
 
 
-_floors = sql_table("floors", column("sequence"))
-"""How far each partition of the outbox is trimmed; a ledger of before has none."""
 _SUBJECTS = select(table.c.subject, table.c.case_id, table.c.partition, table.c.sequence)
 
 
@@ -190,11 +186,8 @@ class History:
         return list(found.values())
 
     def _records(self, places: Sequence[Place]) -> dict[tuple[int, int], Record]:
-        by_partition: dict[int, list[int]] = defaultdict(list)
-        for place in places:
-            by_partition[place.partition].append(place.offset)
         found: dict[tuple[int, int], Record] = {}
-        for partition, offsets in by_partition.items():
+        for partition, offsets in by_partition(places).items():
             found |= {(partition, offset): record for offset, record in self._at(partition, offsets).items()}
         return found
 
@@ -210,9 +203,7 @@ class History:
 
 def _is_trimmed(conn: Connection) -> bool:
     """Whether the ledger has let go of anything that the log has: without a trail that is not found."""
-    if not inspect(conn).has_table(_floors.name):
-        return False
-    return conn.execute(select(_floors.c.sequence).where(_floors.c.sequence > 0).limit(1)).first() is not None
+    return bool(trimmed.sequences(conn))
 
 
 def _missing(places: Iterable[Place], kept: Iterable[Kept]) -> list[Place]:

@@ -312,7 +312,7 @@ def _ref(event: str) -> str:
 
 
 def _holds(case: Case, event: str) -> bool:
-    return not event or any(entry.event == event for entry in case.held)
+    return not event or any(entry.event == event for entry in case.waiting())
 
 
 def _blamed(case: Case, code: str) -> Case:

@@ -154,7 +154,7 @@ def test_no_time_is_no_clock() -> None:
 moves = st.lists(
     st.tuples(st.integers(0, 2), st.sampled_from(KINDS), st.sampled_from([0, 0, 0, 1, 5, 40, -3])), max_size=30
 )
-SMALL = {"hub.worker.state.LARGE": 200, "hub.worker.spans.NEAR": 1, "hub.worker.spans.STRETCHES": 3}
+SMALL = {"hub.worker.state.LARGE": 200, "hub.case.HELD": 2, "hub.worker.spans.NEAR": 1, "hub.worker.spans.STRETCHES": 3}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hub.case import Case, to_json
 from hub.event_log import Outgoing, Record
-from hub.outputs import Ask, Derive
+from hub.outputs import Ask, Derive, Parked, Settled
 from hub.parking import RETRIES, fold
 from hub.step import Rules
 from hub.worker.chunks import Chunk
@@ -359,6 +359,31 @@ def test_any_case_is_one_fold_of_the_log_whatever_is_put_apart_and_wherever_it_c
         finally:
             for each in patches:
                 each.stop()
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    told=st.lists(
+        st.tuples(st.sampled_from(["task", "bad", "bad", "retry", "discard", "mend"]), st.integers(0, 5)), min_size=4
+    )
+)
+def test_what_is_told_of_as_parked_is_what_the_case_holds(told: list[tuple[str, int]]) -> None:
+    with patch("hub.case.HELD", 2), patch("hub.parking.RETRIES", 3):
+        stage, case, open_ = Stage(bad_rules()), None, set[str]()
+        stage.play(told)
+        for at, each in enumerate(stage.log):
+            folded = fold(
+                case, each, bad_rules(), lambda offsets: [stage.log[offset].value or b"" for offset in offsets]
+            )
+            case, ends = folded.case, list[str]()
+            for output in folded.outputs:
+                if isinstance(output, Parked):
+                    open_.add(output.ref)
+                elif isinstance(output, Settled):
+                    open_.discard(output.ref)
+                    ends.append(output.ref)
+            assert open_ == {f"event/{entry.event}" for entry in (case.waiting() if case else ())}, at
+            assert len(ends) == len(set(ends)), "each has one end"
 
 
 # -- rules read what they name

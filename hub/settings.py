@@ -7,15 +7,31 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from hub.rules.checking import Strict
-from hub.rules.expecting import SPAN
+from hub.rules.expecting import form
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-InstanceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-History = Annotated[str, StringConstraints(pattern=SPAN)]
-Database = Annotated[str, StringConstraints(pattern=r"^(sqlite|[a-z0-9]+(\+[a-z0-9]+)?://\S+)$")]
+InstanceName = Annotated[
+    str, form(r"^[a-z][a-z0-9_-]{0,39}$", "小写字母开头的名称", "a name in small letters", "crm-2")
+]
+HubName = Annotated[
+    str, form(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$", "字母或数字开头的名称", "a name of letters and digits", "acme-hub")
+]
+History = Annotated[
+    str, form(r"^(forever|[1-9][0-9]{0,4}[smhd])$", "时长或 forever", "a length of time, or forever", "14d")
+]
+Forgetting = Annotated[str, form(r"^(off|[1-9][0-9]{0,4}[smhd])$", "时长或 off", "a length of time, or off", "180d")]
+Database = Annotated[
+    str,
+    form(
+        r"^(sqlite|[a-z0-9]+(\+[a-z0-9]+)?://\S+)$",
+        "sqlite 或数据库网址",
+        "sqlite or a database's address",
+        "postgresql+psycopg://baton@db.example/baton",
+    ),
+]
 
 
 class Tls(Strict):
@@ -108,18 +124,20 @@ class Health(Strict):
 class Cases(Strict):
     """What the processor keeps of cases."""
 
-    forget_after: Annotated[str, StringConstraints(pattern=r"^(off|[0-9]{1,5}[smhd])$")] = "180d"
+    forget_after: Forgetting = "180d"
     """How long a case has been over, by the times at which the log's events were recorded, when its state is dropped."""
 
     @property
     def forgets(self) -> timedelta | None:
         """The same; None: no case is forgotten."""
-        if self.forget_after == "off":
-            return None
-        return int(self.forget_after[:-1]) * _UNITS[self.forget_after[-1]]
+        return None if self.forget_after == "off" else _length(self.forget_after)
 
 
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def _length(text: str) -> timedelta:
+    return int(text[:-1]) * _UNITS[text[-1]]
 
 
 class ConnectorEntry(Strict, extra="allow"):
@@ -135,7 +153,7 @@ class ConnectorEntry(Strict, extra="allow"):
 class Config(Strict):
     """`hub.yaml`."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")] = "hub"
+    name: HubName = "hub"
     language: Literal["zh-CN", "en"] = "zh-CN"
     timezone: str = "Asia/Shanghai"
     calendar: str = "CN"
@@ -151,9 +169,7 @@ class Config(Strict):
     @property
     def history(self) -> timedelta | None:
         """For how long the ledger keeps an event that the log has; None: for ever."""
-        if self.ledger_history == "forever":
-            return None
-        return int(self.ledger_history[:-1]) * _UNITS[self.ledger_history[-1]]
+        return None if self.ledger_history == "forever" else _length(self.ledger_history)
 
     def database(self, url: str, file: str) -> str:
         """The SQLAlchemy URL of a store; `sqlite` is a file of the hub's own."""

@@ -12,6 +12,7 @@ from connectors.settings import LimitSettings, Settings, closest, dotted, read, 
 from hub.connector import Instance
 from hub.errors import FatalError
 from hub.quota import Quota
+from hub.rules.expecting import form
 from schemas.event import CommandType, EventType
 
 METHODS = ("post", "put", "patch", "get")
@@ -61,7 +62,7 @@ class EventMap(Settings):
     actor: Text | None = None
     belongs_to: Text | None = None
     origin: Text | None = None
-    clears: tuple[Annotated[str, Field(pattern=r"^\S+$")], ...] = ()
+    clears: tuple[Annotated[str, form(r"^\S+$", "字段名", "the name of a field", "amount")], ...] = ()
     """Fields of `data` that are empty over there when they are null or missing here."""
 
 
@@ -101,7 +102,7 @@ class Receive(Settings):
 class Key(Settings):
     """The header by which the system knows a command again."""
 
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
+    header: Annotated[str, form(r"^[A-Za-z0-9-]+$", "HTTP 头的名称", "the name of an HTTP header", "Idempotency-Key")]
 
 
 class Answers(Settings):

@@ -11,6 +11,7 @@ from connectors.redmine.client import RedmineClient, Row
 from connectors.settings import LimitSettings, Settings, wrong
 from hub.connector import Instance
 from hub.errors import FatalError
+from hub.rules.expecting import form
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -27,10 +28,19 @@ class Throttle(LimitSettings):
 class RedmineSettings(Settings):
     """Names are as people read them in Redmine; the defaults are those of its English and its Chinese set-up."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s@?#]+(/[^\s@?#]*)?$")]
+    url: Annotated[str, form(r"^https?://[^/\s@?#]+(/[^\s@?#]*)?$", "网址", "an address", "https://redmine.example")]
     key: Text
     mark_field: Text | Annotated[int, Field(gt=0)] = "Baton"
-    project: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]*[a-z_-][a-z0-9_-]*$", max_length=100)] = "baton"
+    project: Annotated[
+        str,
+        form(
+            r"^[a-z0-9_-]*[a-z_-][a-z0-9_-]*$",
+            "Redmine 项目标识（小写字母、数字、- 和 _）",
+            "a Redmine project's identifier (small letters, digits, - and _)",
+            "baton",
+            max_length=100,
+        ),
+    ] = "baton"
     project_name: Text = "接力 Baton"
     tracker: Text | None = None
     role: tuple[Text, ...] = ("Developer", "开发人员")

@@ -12,6 +12,7 @@ from connectors.tryton.source import MODELS, TrytonSource
 from connectors.tryton.target import TrytonTarget
 from hub.clock import SystemClock
 from hub.connector import Connector, Instance, Limits
+from hub.rules.expecting import form
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -28,7 +29,7 @@ class Throttle(Settings):
 class TrytonSettings(Settings):
     """An instance's settings in hub.yaml."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
+    url: Annotated[str, form(r"^https?://[^/\s]+", "网址", "an address", "https://tryton.example")]
     database: Text
     login: Text
     password: Text

@@ -8,6 +8,7 @@ from calendar import monthrange
 from collections.abc import Mapping
 from typing import NamedTuple, get_args
 
+from pydantic import StringConstraints
 from pydantic_core import ErrorDetails
 
 from schemas.data import Amount, Currency, Day
@@ -22,8 +23,6 @@ KINDS = {
     **dict.fromkeys(("list", "tuple", "array"), ("列表 […]", "a list […]")),
     **dict.fromkeys(("dict", "mapping", "model", "object"), ("映射 {…}", "a map {…}")),
 }  # fmt: skip
-SPAN = r"^(forever|[1-9][0-9]{0,4}[smhd])$"
-"""For how long something is kept."""
 _OF_TYPES = [
     (EventType, "事件类型", "a type of event", "crm.opportunity.won"),
     (CommandType, "命令类型", "a type of command", "task.create"),
@@ -33,9 +32,14 @@ _OF_TYPES = [
     (Day, "日期", "a day", "2026-11-20"),
 ]
 PATTERNS = {str(get_args(type_)[1].pattern): (zh, en, example) for type_, zh, en, example in _OF_TYPES}
-PATTERNS[SPAN] = ("时长或 forever", "a length of time, or forever", "14d")
-"""For people, words and an example say more than a pattern."""
+"""Pattern → what it is for, and an example: for people they say more than a pattern."""
 _BOUNDS = (("gt", "> "), ("ge", ">= "), ("lt", "< "), ("le", "<= "))
+
+
+def form(pattern: str, zh: str, en: str, example: str, max_length: int | None = None) -> StringConstraints:
+    """A text of a certain form, and the words by which a mistake is told: what it is, and an example."""
+    PATTERNS[pattern] = (zh, en, example)
+    return StringConstraints(pattern=pattern, max_length=max_length)
 
 
 class Wanted(NamedTuple):

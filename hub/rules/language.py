@@ -24,13 +24,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from hub.errors import LANGUAGES, FatalError, HubError
 from hub.rules.checking import Strict, Titled, check, dotted, near, short, unknown_key, wrong
 from hub.rules.documents import Json
 from hub.rules.evaluation import Condition, Expression
-from hub.rules.expecting import KINDS, Wanted, of_kind, of_pattern, plainly
+from hub.rules.expecting import KINDS, Wanted, form, of_kind, of_pattern, plainly
 from hub.rules.expressions import Engine
 from hub.rules.people import People
 from hub.rules.places import Located, Path
@@ -63,7 +63,9 @@ class _Scope(Strict):
     mode: Mode = "live"
 
 
-RuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,99}$")]
+RuleName = Annotated[
+    str, form(r"^[a-z][a-z0-9-]{0,99}$", "小写字母和连字符的名称", "a name in small letters and hyphens", "won-deal")
+]
 
 
 class _Rule(Strict):

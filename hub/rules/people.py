@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args
 
-from pydantic import StringConstraints
-
 from hub.errors import FatalError, Place, RejectedError
 from hub.rules.checking import Strict, Titled, check, near
+from hub.rules.expecting import form
 from hub.rules.places import Located
 from schemas.data import Data
 
-Id = Annotated[str, StringConstraints(pattern=r"^[^\s/]{1,100}$")]
+Id = Annotated[str, form(r"^[^\s/]{1,100}$", "不含空格和 / 的标识", "an id without spaces and /", "li.lei")]
 PREFIX = "person/"
 
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from connectors.http.settings import HttpSettings
+from connectors.redmine.settings import RedmineSettings
+from connectors.tryton.connector import TrytonSettings
 from hub.connector import Instance
 from hub.errors import FatalError, HubError
 from hub.home import Finding, Home, check_home, data_folder
+from hub.rules.expecting import PATTERNS
+from hub.rules.language import _Rule
+from hub.rules.people import _File as PeopleFile
 from hub.rules.reload import RuleChange, RuleStore
 from hub.rules.trial import run_trials
+from hub.settings import Config
 
 ACME = Path(__file__).parents[2] / "homes" / "acme"
 SECRETS = {f"{name}_SECRET": f"whsec_{name}" for name in ("CRM", "PM", "STOCK", "DESK")}
@@ -344,6 +355,48 @@ def test_the_history_of_the_ledger_is_a_length_of_time(tmp_path: Path, text: str
 
 def test_the_history_may_be_kept_for_ever(tmp_path: Path) -> None:
     assert Home.load(small(tmp_path, "name: small\nledger_history: forever\n"), {}).config.history is None
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("180d", timedelta(days=180)),
+        ("36h", timedelta(hours=36)),
+        ("5m", timedelta(minutes=5)),
+        ("1s", timedelta(seconds=1)),
+        ("99999d", timedelta(days=99999)),
+        ("off", None),
+    ],
+)
+def test_when_a_case_is_forgotten_is_a_length_of_time(tmp_path: Path, text: str, length: timedelta | None) -> None:
+    cases = Home.load(small(tmp_path, f"name: small\ncases: {{forget_after: {text}}}\n"), {}).config.cases
+    assert cases.forgets == length
+
+
+def test_without_a_word_cases_are_forgotten_after_half_a_year(tmp_path: Path) -> None:
+    assert Home.load(small(tmp_path, "name: small\n"), {}).config.cases.forgets == timedelta(days=180)
+
+
+@pytest.mark.parametrize("text", ["30", "0d", "1.5d", "Off", "never", "999999d", "-1d", "''"])
+def test_a_time_to_forget_after_that_is_none_is_refused_with_an_example(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FatalError, match=r"HUB-E3001 hub\.yaml:2") as caught:
+        Home.load(small(tmp_path, f"name: small\ncases: {{forget_after: {text}}}\n"), {})
+    assert "180d" in caught.value.fix("en")
+    assert "180d" in caught.value.fix("zh-CN")
+
+
+@pytest.mark.parametrize("model", [Config, _Rule, PeopleFile, HttpSettings, TrytonSettings, RedmineSettings])
+def test_no_mistake_is_told_by_a_pattern(model: type[BaseModel]) -> None:
+    patterns = {each["pattern"] for each in _within(model.model_json_schema()) if "pattern" in each}
+    assert patterns
+    assert patterns <= PATTERNS.keys()
+
+
+def _within(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _within(each)
 
 
 @pytest.mark.parametrize("text", ["14", "0d", "1.5d", "two weeks", "999999d", "-1d"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ class Stage:
             write(home / "rules" / f"{rule}.yaml", RULE % rule.replace("_", "-") + text)
         return home
 
-    def worker(self, home: Path, partitions: Iterable[int] = range(12)) -> Worker:
-        return Worker(self, home, set(partitions))
+    def worker(self, home: Path, partitions: Iterable[int] = range(12), forgets: timedelta | None = None) -> Worker:
+        return Worker(self, home, set(partitions), forgets)
 
     def append(self, events: Iterable[Event]) -> None:
         self.log.writer().append([Outgoing(EVENTS.name, event.case.encode(), event.to_json()) for event in events])
@@ -116,6 +117,7 @@ class Worker:
     stage: Stage
     home: Path
     mine: set[int]
+    forgets: timedelta | None = None
     processor: Processor = field(init=False)
     judged: InForceRules = field(init=False)
 
@@ -126,7 +128,9 @@ class Worker:
         book = RuleBook(history.history, home.environ)
         self.news = RuleNews(home.rule_store(), history, book, log, log.writer(), home.data / "rules-told.json")
         self.judged = self.news.begin()
-        self.processor = Processor(log, self.judged, log.writer(), learn_rules=history.catch_up, lanes=Inline())
+        self.processor = Processor(
+            log, self.judged, log.writer(), learn_rules=history.catch_up, forgets=self.forgets, lanes=Inline()
+        )
         self.take(self.mine)
 
     def take(self, partitions: Iterable[int]) -> None:

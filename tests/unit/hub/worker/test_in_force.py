@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from hub.errors import FatalError
 from hub.event_log import Outgoing, Record
 from hub.outputs import Derive
 from hub.partitioner import partition_of
-from hub.rules.history import KEY
-from hub.worker.in_force import in_force
+from hub.rules.book import RuleBook
+from hub.rules.history import KEY, History, Sets, Span
+from hub.worker.in_force import InForceRules, Target, _Partition, in_force
 from schemas.catalog import COMMANDS as TYPES
 from schemas.event import Event, derived_id
 from schemas.topics import COMMANDS, EVENTS
-from tests.events import AT, event, won
+from tests.events import AT, ProjectRules, event, won
 from tests.unit.hub.worker.rule_stage import TASK, Stage, write
 
 N = 30
@@ -503,3 +505,56 @@ def test_news_of_rules_go_on_when_their_topic_was_made_anew(stage: Stage, monkey
     stage.worker(home, ())
     worker.look()
     assert worker.judged.target.sets == stage.history().announcements()[-1].sets
+
+
+# -- cases that were forgotten
+
+LATER = "2027-11-20T02:00:00.000000Z"
+
+
+def test_a_case_that_comes_back_is_judged_by_the_rules_of_then_and_its_news_by_todays(stage: Stage) -> None:
+    home = stage.home(won="if: event.subject.endsWith('7')\n" + TASK % "a")
+    worker = stage.worker(home, forgets=timedelta(days=180))
+    stage.append([won("O-1"), event("crm.opportunity.lost", DEAL, version="8")])
+    worker.fold()
+    stage.home(won=TASK % "b")
+    worker.look()
+    stage.append([event("crm.opportunity.lost", other, version="9", recordedtime=LATER) for other in _beside()])
+    worker.fold()
+    stage.relay()
+    (state,) = [state for state in worker.processor.states.values() if state.forgotten]
+    assert list(state.forgotten) == [DEAL.encode()]
+    assert asked(stage) == set()
+    stage.append([event("crm.opportunity.changed", DEAL, version="10", recordedtime=LATER)])
+    worker.fold()
+    case = state.get(DEAL.encode())
+    assert case is not None
+    assert (case.entities[DEAL].entered, case.due) == ({"won": 1, "lost": 1}, 0)
+    assert asked(stage) == set(), "that it was won is news for nobody"
+    stage.append([event("crm.opportunity.won", DEAL, version="11", recordedtime=LATER)])
+    worker.fold()
+    assert [told["arguments"]["title"] for told in stage.commands().values()] == ["b"]
+
+
+DEAL = "opportunity/crm/O-1"
+
+
+def _beside() -> list[str]:
+    """Another deal of the same partition."""
+    mine = partition_of(DEAL.encode(), 12)
+    others = (f"opportunity/crm/B-{number}" for number in range(1000))
+    return [next(other for other in others if partition_of(other.encode(), 12) == mine)]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "sure"),
+    [
+        *[(0, 49, True), (10, 10, True), (49, 50, False), (0, 70, False), (55, 55, False), (59, 59, False)],
+        *[(59, 60, False), (60, 60, True), (60, 10**6, True)],
+    ],
+)
+def test_who_judged_what_lies_in_doubt_is_not_sure(first: int, last: int, sure: bool) -> None:
+    old, new = Sets("1", "2"), Sets("3", "4")
+    rules = InForceRules(RuleBook(History(), {}), Target(new, ProjectRules()))
+    rules._partitions[3] = _Partition([Span(0, old), Span(50, new, doubt_to=60)], 100, new, "word", 100)
+    assert rules.are_sure(3, first, last) is sure

@@ -17,7 +17,7 @@ from hub.errors import HubError
 from hub.file_limit import raise_file_limit
 from hub.garbage import collect_seldom
 from hub.heartbeat import Heart
-from hub.home import RULES_HISTORY, RULES_TOLD, Home
+from hub.home import RULES_BROKEN, RULES_HISTORY, RULES_TOLD, Home
 from hub.kafka_log import KafkaLog
 from hub.logs import configure
 from hub.ready import say_ready
@@ -69,7 +69,7 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     writer = events.gathering_writer()
     history = await asyncio.to_thread(RuleHistory, events, home.data / RULES_HISTORY)
     book = RuleBook(history.history, home.environ)
-    news = RuleNews(store, history, book, events, writer, home.data / RULES_TOLD)
+    news = RuleNews(store, history, book, events, writer, home.data / RULES_TOLD, home.data / RULES_BROKEN)
     judged = await asyncio.to_thread(news.begin)
     ready = functools.partial(say_ready, home.data, "worker")
     processor = Processor(events, judged, writer, ready, history.catch_up, home.config.cases.forgets)

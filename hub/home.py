@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CONFIG = "hub.yaml"
 RULES_TOLD = "rules-told.json"
 """In the data folder: which rules the worker has announced last. To be forgotten with a log that may lack the announcement."""
+RULES_BROKEN = "rules-broken.json"
+"""In the data folder: what is wrong with the home's files while the worker runs on with what they said before."""
 RULES_HISTORY = "rules-history.json"
 """In the data folder: what the worker has read of the rules' history."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

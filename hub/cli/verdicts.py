@@ -30,11 +30,13 @@ def line(verdict: Verdict) -> str:
 
 
 def exit_of(verdict: Verdict) -> Exit:
-    """Stores before the hub itself, that before outside systems, and those before parked work."""
+    """Stores before the hub itself, that before its files, those before outside systems, and these before parked work."""
     if any(trouble.kind == "away" for trouble in verdict.troubles):
         return Exit.STORE
     if not verdict.ok:
         return Exit.FAILED
+    if any(trouble.kind == "files" for trouble in verdict.troubles):
+        return Exit.CONFIG
     if verdict.troubles:
         return Exit.CONNECTOR
     return Exit.PARKED if verdict.parked else Exit.OK

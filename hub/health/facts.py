@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from hub.rules.broken import BrokenFile
+
 Stage = Literal["relay", "held", "rules", "asked", "calls", "boards"]
 """Who has to make headway: the relay (accepted → log), the second look (held → accepted), the worker (log → folded), the executor's
 intake (folded → asked), its calls (asked → done), the boards (log → shown)."""
@@ -84,3 +86,5 @@ class Facts:
     """Instance → `ok`, `paused` (refuses our credentials) or `silent`, by the last fact told of it."""
     halted: tuple[Mapping[str, object], ...] = ()
     parked: Mapping[str, int] = field(default_factory=dict)
+    broken: tuple[BrokenFile, ...] = ()
+    """Mistakes in the home's files, which the rules that judge do not have."""

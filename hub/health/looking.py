@@ -13,6 +13,7 @@ from hub.errors import LANGUAGES, HubError
 from hub.health.board_places import BoardPlace
 from hub.health.facts import Away, Facts, ProgramFact, Queue, Stage
 from hub.health.log_look import At, Front, LogLook
+from hub.rules.broken import BrokenFile
 from schemas.event import moment
 from schemas.topics import COMMANDS, EVENTS
 
@@ -37,6 +38,8 @@ class Looker:
     programs: Callable[[], tuple[bool | None, tuple[ProgramFact, ...]]]
     """Whether a supervisor lives here (None: none is expected), and its programs."""
     intervals: Mapping[str, float]
+    broken: Callable[[], tuple[BrokenFile, ...]] = tuple
+    """What is wrong with the home's files."""
     rhythm: Rhythm | None = None
     """Counts what has come, with each look."""
     clock: Clock = field(default_factory=SystemClock)
@@ -61,6 +64,7 @@ class Looker:
             instances=ledger.instances if ledger else {},
             halted=ledger.halted if ledger else (),
             parked=ledger.parked if ledger else {},
+            broken=self.broken(),
         )
 
     def _ledger(self, now: datetime) -> LedgerLook:

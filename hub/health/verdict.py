@@ -98,7 +98,7 @@ def judge(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Verdict:
     return Verdict(facts.at.isoformat(), max(ours, default=State.OK), tuple(troubles), stages, facts)
 
 
-ORDER = ("blind", "stopped", "away", "halted", "relay", "held", "rules", "asked", "calls", "boards", "program")
+ORDER = ("blind", "stopped", "away", "halted", "relay", "held", "rules", "asked", "calls", "boards", "program", "files")
 """What is told first of two that are as bad: what waits says more to people than which program it waits for."""
 
 
@@ -130,6 +130,10 @@ def _troubles(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Itera
                 stage, [q for q in mine if stage != "rules" or q.where not in halted], facts, limits, still
             )
     yield from _streams(facts, limits)
+    if facts.broken:
+        first, *more = facts.broken
+        told = {"place": first.place, "code": first.code, "more": len(more)}
+        yield Trouble("files", State.DEGRADED, told, outside=True, where=first.place)
     for name, state in facts.instances.items():
         if state != "ok":
             yield Trouble("instance", State.DEGRADED, {"instance": name, "is": state}, outside=True, where=name)

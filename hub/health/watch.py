@@ -19,7 +19,9 @@ from hub.health.looking import Looker
 from hub.health.programs import programs_here
 from hub.health.rhythm import Rhythm
 from hub.health.verdict import Headway, Limits, State, Trouble, Verdict, judge
+from hub.home import RULES_BROKEN
 from hub.ledger.looking import look_at
+from hub.rules.broken import broken_files
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -123,6 +125,7 @@ def watch_of(home: Home, ledger: Ledger) -> Watch:
         log=lambda: kafka,
         programs=lambda: (True, programs_here(home.data, expected=False)[1]),  # whoever looks runs
         intervals=intervals_of(home),
+        broken=lambda: broken_files(home.data / RULES_BROKEN),
     )
     return Watch(looker.look, limits_of(home), close=kafka.close, rhythm=rhythm)
 
@@ -147,6 +150,7 @@ def verdict_now(home: Home, client: Callable[[], dict[str, object]], *, supervis
         log=log_look,
         programs=lambda: programs_here(home.data, expected=bool(home.config.kafka.embedded)),
         intervals=intervals_of(home),
+        broken=lambda: broken_files(home.data / RULES_BROKEN),
     )
     watch = Watch(looker.look, replace(limits_of(home), still=AGAIN))
     try:

@@ -59,6 +59,8 @@ def told(trouble: Trouble, language: str, age: Age | None = None) -> str:
             facts["what"] = waiting(int(facts["count"]), facts.get("types", {}), language)
             where = ", ".join(facts.get("where", ()))
             return say(f"{trouble.kind}.{trouble.state.word}", language, **{**facts, "where": where})
+        case "files":
+            return say("files.more" if facts["more"] else "files", language, **facts)
         case kind:
             return say(kind, language, **facts)
 

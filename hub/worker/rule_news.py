@@ -23,6 +23,7 @@ from hub.failpoints import reach
 from hub.outputs import Derive
 from hub.rules.announcing import Files, announcement
 from hub.rules.book import RuleBook
+from hub.rules.broken import note_broken
 from hub.rules.history import Announced, Sets
 from hub.rules.reload import RuleStore
 from hub.worker.in_force import InForceRules, Target
@@ -44,13 +45,23 @@ class Noted(NamedTuple):
 
 
 class RuleNews:
-    """Looks at the rule files and at the log. `told` is a file that remembers what this home has announced last."""
+    """Looks at the rule files and at the log.
+
+    `told` is a file that remembers what this home has announced last, `broken` one that says what is wrong with its files.
+    """
 
     def __init__(
-        self, store: RuleStore, history: RuleHistory, book: RuleBook, events: EventLog, writer: Writer, told: Path
+        self,
+        store: RuleStore,
+        history: RuleHistory,
+        book: RuleBook,
+        events: EventLog,
+        writer: Writer,
+        told: Path,
+        broken: Path,
     ) -> None:
         self._store, self._history, self._book = store, history, book
-        self._events, self._writer, self._told = events, writer, told
+        self._events, self._writer, self._told, self._broken = events, writer, told, broken
         self._files = Files.of(store.current, store.texts)
         self._complained: Sets | None = None
         self._followed: str | None = None
@@ -158,6 +169,7 @@ class RuleNews:
     def _say(self, errors: tuple[HubError, ...]) -> None:
         for error in errors:
             log.error("rules.broken", **error.fields())
+        note_broken(self._broken, errors)
 
     def _last_told(self) -> Noted | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -159,7 +159,15 @@ def link_of(trouble: Trouble) -> str:
     if trouble.kind == "boards":
         return f"/boards/{trouble.where.partition(',')[0]}"
     instance = trouble.facts.get("instance")
-    return f"#system-{instance}" if instance else f"#stage-{trouble.kind}"
+    return (
+        f"#system-{instance}" if instance else f"#stage-{_DRAWN.get(trouble.kind) or _OF.get(trouble.where, 'relay')}"
+    )
+
+
+_DRAWN = {"relay": "relay", "held": "relay", "rules": "rules", "halted": "rules", "files": "rules", "asked": "calls"}
+"""Kind of trouble → the stage of the picture that it belongs to."""
+_OF = {"worker": "rules", "projections": "boards", "boards": "boards"}
+"""The same of what does not run or answer; of all else, the first."""
 
 
 def reason(words: Words, group: parked_search.Group, example: AnyRow | None) -> str:

@@ -11,6 +11,7 @@ from hub.errors import LANGUAGES
 from hub.health.facts import STAGES, Away, Facts, ProgramFact, Queue, Stage, StreamFact
 from hub.health.verdict import Headway, Limits, State, judge
 from hub.health.words import WON, as_value, duration, sentence, texts
+from hub.rules.broken import BrokenFile
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 LIMITS = Limits()
@@ -98,6 +99,16 @@ def test_a_halted_partition_is_told_once_and_not_as_a_slow_one() -> None:
 def test_parked_work_is_told_and_leaves_the_hub_well() -> None:
     found = judge(Facts(NOW, parked={"event": 2, "command": 1}), LIMITS, {})
     assert (found.state, found.parked, sentence(found, "zh-CN")) == (State.OK, 3, "都在流转，停放 3 项")
+
+
+def test_files_that_are_broken_are_told_and_leave_the_hub_well() -> None:
+    first, other = BrokenFile(code="HUB-E3120", place="rules/won.yaml:5:5"), BrokenFile(code="HUB-E3001", place="a:1:1")
+    found = judge(Facts(NOW, broken=(first,)), LIMITS, {})
+    assert found.ok
+    assert sentence(found, "zh-CN") == "都在流转，只有：rules/won.yaml:5:5 有误（HUB-E3120），规则仍按改动前的执行"
+    both = judge(Facts(NOW, broken=(first, other), instances={"pm": "paused"}), LIMITS, {})
+    assert [trouble.kind for trouble in both.troubles] == ["files", "instance"]
+    assert "rules/won.yaml:5:5 and 1 more have mistakes (HUB-E3120)" in sentence(both, "en")
 
 
 def test_headway_is_measured_by_the_looks_and_begins_anew_with_each_step() -> None:

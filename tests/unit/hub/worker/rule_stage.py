@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from hub.event_log import Outgoing
-from hub.home import Home
+from hub.home import RULES_BROKEN, RULES_TOLD, Home
 from hub.memory_log import MemoryLog
 from hub.partitioner import partition_of
 from hub.rules.book import RuleBook
@@ -126,7 +126,8 @@ class Worker:
         log = self.stage.log
         history = RuleHistory(log, home.data / "rules-history.json")
         book = RuleBook(history.history, home.environ)
-        self.news = RuleNews(home.rule_store(), history, book, log, log.writer(), home.data / "rules-told.json")
+        told, broken = home.data / RULES_TOLD, home.data / RULES_BROKEN
+        self.news = RuleNews(home.rule_store(), history, book, log, log.writer(), told, broken)
         self.judged = self.news.begin()
         self.processor = Processor(
             log, self.judged, log.writer(), learn_rules=history.catch_up, forgets=self.forgets, lanes=Inline()

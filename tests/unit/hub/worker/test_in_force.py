@@ -12,9 +12,11 @@ import pytest
 from hub import failpoints
 from hub.errors import FatalError
 from hub.event_log import Outgoing, Record
+from hub.home import RULES_BROKEN
 from hub.outputs import Derive
 from hub.partitioner import partition_of
 from hub.rules.book import RuleBook
+from hub.rules.broken import broken_files
 from hub.rules.history import KEY, History, Sets, Span
 from hub.worker.in_force import InForceRules, Target, _Partition, in_force
 from schemas.catalog import COMMANDS as TYPES
@@ -505,6 +507,30 @@ def test_news_of_rules_go_on_when_their_topic_was_made_anew(stage: Stage, monkey
     stage.worker(home, ())
     worker.look()
     assert worker.judged.target.sets == stage.history().announcements()[-1].sets
+
+
+def test_while_a_file_is_broken_whoever_asks_is_told_and_the_rules_of_before_judge(stage: Stage) -> None:
+    home = stage.home(won=TASK % "a")
+    worker, noted = stage.worker(home), home / ".hub" / RULES_BROKEN
+    assert broken_files(noted) == ()
+    stage.home(won="if: event.data.nothing == 3\n" + TASK % "b")
+    worker.look()
+    (told,) = broken_files(noted)
+    assert told.place.startswith("rules/won.yaml:")
+    stage.append(deals(count=1))
+    worker.fold()
+    assert [each["arguments"]["title"] for each in stage.commands().values()] == ["a"]
+    again = stage.worker(home)
+    assert broken_files(noted) == (told,)
+    stage.home(won=TASK % "c")
+    again.look()
+    assert broken_files(noted) == ()
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"[1]", b'[{"code": "x"}]'])
+def test_a_note_of_what_is_broken_that_cannot_be_read_says_nothing(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / RULES_BROKEN).write_bytes(left)
+    assert broken_files(tmp_path / RULES_BROKEN) == ()
 
 
 # -- cases that were forgotten

@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 
 from hub.health.facts import Facts, Queue, StreamFact
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Limits, Verdict, judge
+from hub.health.verdict import ORDER, Limits, State, Trouble, Verdict, judge
 from hub.health.words import WON
 from hub.ledger import outbox, parked, refused
+from projections.web.home import link_of
 from schemas.event import stamp
 from tests.board_events import Deal, event
 from tests.board_site import Site, serve
@@ -111,6 +112,15 @@ def test_what_needs_a_person_is_listed_worst_first_with_a_link_each(site: Site, 
     assert "nobody holds the role &#39;chief&#39;" in causes
     assert "hub parked retry --cause" in causes
     assert causes.count("hub parked show") == 3
+
+
+@pytest.mark.parametrize("kind", [*ORDER, "system", "busy", "stream", "instance"])
+def test_each_trouble_leads_to_a_place_that_is_there(site: Site, told: Told, kind: str) -> None:
+    told.say()
+    ours = {"instance": "crm"} if kind in ("calls", "system", "busy", "stream", "instance") else {}
+    for where in ("worker", "projections", "connectors", "broker", "ledger", "boards", "3"):
+        link = link_of(Trouble(kind, State.STALLED, ours, where=where))
+        assert link.startswith("/boards/") or f'id="{link[1:]}"' in page(site), (where, link)
 
 
 def test_refused_pushes_are_listed(site: Site, told: Told) -> None:

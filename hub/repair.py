@@ -22,10 +22,8 @@ from hub.ledger.metadata import AnyRow
 from hub.losses import REPAIRED, repaired, settled_by, subject_of
 from hub.sequences import Dealt, Loss, Place, follow, numbered, own_bytes, passed_over
 from hub.worker.state import PLACE, read_place
-from schemas.event import Event
+from schemas.event import HUB, Event
 from schemas.topics import EVENTS, PARTITIONS, STATE
-
-HUB = "hub"
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,13 @@ def _in_utc(read: datetime, zone: tzinfo | None) -> datetime:
 
 OUTSIDE = "/connectors/"
 """What the source of an event that an instance told begins with; the rest is the instance."""
+HUB = "hub"
+"""The instance of events that are the hub's own."""
+
+
+def instance_of(source: str) -> str:
+    """Whose event it is, by its source: an instance's, or the hub's own."""
+    return source.removeprefix(OUTSIDE) if source.startswith(OUTSIDE) else HUB
 
 
 def is_reference(text: str) -> bool:

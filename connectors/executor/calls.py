@@ -20,7 +20,7 @@ from hub.errors import HubError, RetryableError, UnreadableError
 from hub.failpoints import reach
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
-from schemas.event import Event
+from schemas.event import HUB, Event
 
 log = structlog.get_logger(__name__)
 AGAIN = 0.5
@@ -108,7 +108,7 @@ class Calls:
         """What ends at the same time is written together: a statement costs several times what a row of it does."""
         now = self.clock.now()
         reach("executor.before-done")
-        outbox.record(conn, [news for each in ended for news in each.news(now)], results.HUB)
+        outbox.record(conn, [news for each in ended for news in each.news(now)], HUB)
         written = results.end_all(conn, [(each.call, each.verdict) for each in ended], now)
         for each, ours in zip(ended, written, strict=True):
             if not ours:

@@ -9,7 +9,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy import Connection
 
-from connectors.executor import events, records, results
+from connectors.executor import events, records
 from connectors.lease import Lease
 from hub.clock import Clock
 from hub.errors import FatalError, RetryableError
@@ -18,7 +18,7 @@ from hub.failpoints import reach
 from hub.ledger import commands, identity, outbox, parked, positions
 from hub.ledger.ledger import Ledger
 from hub.ledger.positions import Position
-from schemas.event import Command, Event, stamp
+from schemas.event import HUB, Command, Event, stamp
 from schemas.topics import COMMANDS
 
 log = structlog.get_logger(__name__)
@@ -149,7 +149,7 @@ class CommandsIn:
         asked = [(message, record.value or b"") for record, message in told if isinstance(message, Command)]
         new = commands.accept_all(conn, asked, stamp(now), self._doubt)
         said = [_event(message, new, now) for _, message in told]
-        outbox.record(conn, [event for event in said if event is not None], results.HUB)
+        outbox.record(conn, [event for event in said if event is not None], HUB)
         for record, message in told:
             _note(conn, record, message, stamp(now))
 

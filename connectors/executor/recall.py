@@ -21,7 +21,6 @@ from sqlalchemy import Connection
 from connectors.executor.choosing import TIMER
 from connectors.executor.commands_in import READER, CommandsIn
 from connectors.executor.events import result_id
-from connectors.executor.results import HUB
 from connectors.owner import new_owner
 from hub.clock import Clock
 from hub.connector import Limits
@@ -33,7 +32,7 @@ from hub.ledger.ledger import Ledger
 from hub.log_match import Known, Match, match
 from hub.outbox_in_log import latest_outbox, since, tails
 from hub.sequences import numbered, own_bytes
-from schemas.event import OUTSIDE, moment, stamp
+from schemas.event import OUTSIDE, instance_of, moment, stamp
 from schemas.recorded import Recorded, read
 from schemas.topics import COMMANDS
 
@@ -211,7 +210,7 @@ def _told(record: Record) -> tuple[Record, Recorded] | None:
 def _row(event: Recorded, record: Record) -> dict[str, Any]:
     return {
         "event_id": event.id,
-        "instance": event.source.removeprefix(OUTSIDE) if event.source.startswith(OUTSIDE) else HUB,
+        "instance": instance_of(event.source),
         "type": event.type,
         "subject": event.subject,
         "case_id": event.case,

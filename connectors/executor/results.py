@@ -18,11 +18,9 @@ from hub.connector import Effect, Fact
 from hub.errors import HubError, RejectedError
 from hub.ledger import commands, links, outbox, parked, timers
 from hub.ledger.commands import End
-from schemas.event import Command, moment, stamp
+from schemas.event import HUB, Command, moment, stamp
 
 log = structlog.get_logger(__name__)
-HUB = "hub"
-"""The instance of events that are the hub's own."""
 MOST_KEPT = 32 * 1024
 """Bytes of a system's answer that are kept; a longer one is not needed to say what was done."""
 _CLEAN: dict[str, Any] = {"due_at": None, "deadline": None, "code": None, "reason": None}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
-from connectors.executor import events, results
+from connectors.executor import events
 from connectors.executor.lanes import Lanes
 from connectors.owner import is_dead
 from hub import metrics
@@ -19,7 +19,7 @@ from hub.hung_threads import beat
 from hub.ledger import commands, leases, outbox, timers
 from hub.ledger.ledger import Ledger
 from hub.ledger.metadata import AnyRow
-from schemas.event import moment, stamp
+from schemas.event import HUB, moment, stamp
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class Rounds:
 
 def _fire(conn: Connection, due: Sequence[AnyRow], now: datetime) -> int:
     told = [events.fired(row.id, row.case_id, row.name, row.due_at, now) for row in due]
-    outbox.record(conn, told, results.HUB)
+    outbox.record(conn, told, HUB)
     for row in due:
         timers.drop(conn, row.id)
     return len(due)

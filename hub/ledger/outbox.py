@@ -33,7 +33,7 @@ from hub.ledger import trimmed
 from hub.ledger.dialect import bound, each, put, update_all, with_rows
 from hub.ledger.metadata import AnyRow, Serial, metadata
 from hub.partitioner import partition_of
-from schemas.event import OUTSIDE, Event
+from schemas.event import Event, instance_of
 
 outbox = Table(
     "outbox",
@@ -240,7 +240,7 @@ def publish_again(conn: Connection, rows: Sequence[int]) -> None:
 def bring_back(conn: Connection, events: Sequence[tuple[int, Event]]) -> int:
     """Have trimmed events relayed anew, under new sequences: the partition and the event of each; how many."""
     trimmed.forget(conn, [(partition, event.id) for partition, event in events])
-    return record_all(conn, [(event, event.source.removeprefix(OUTSIDE)) for _, event in events])
+    return record_all(conn, [(event, instance_of(event.source)) for _, event in events])
 
 
 def send_again(conn: Connection, partition: int, above: int, to: int) -> int:

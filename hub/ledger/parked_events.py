@@ -15,10 +15,9 @@ from sqlalchemy import Connection
 from hub.ledger import outbox, parked
 from hub.ledger.metadata import AnyRow
 from schemas.catalog import event_spec
-from schemas.event import Event, derived_id, is_reference, stamp
+from schemas.event import HUB, Event, derived_id, is_reference, stamp
 
 SOURCE = "/hub/parked"
-HUB = "hub"
 RETRIED, DISCARDED, EDITED = "hub.parked.retried", "hub.parked.discarded", "hub.parked.edited"
 
 

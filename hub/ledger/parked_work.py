@@ -9,10 +9,10 @@ from sqlalchemy import Connection, update
 
 from hub.ledger import commands, outbox, parked
 from hub.ledger.metadata import AnyRow
-from hub.ledger.parked_events import DISCARDED, EDITED, HUB, RETRIED, SOURCE, Asking
+from hub.ledger.parked_events import DISCARDED, EDITED, RETRIED, SOURCE, Asking
 from hub.step import cause_of
 from schemas.catalog import event_spec
-from schemas.event import Command, Event, derived_id, stamp
+from schemas.event import HUB, Command, Event, derived_id, stamp
 
 
 def retry(conn: Connection, command_id: str, now: datetime, by: str | None = None, reason: str | None = None) -> bool:

@@ -16,7 +16,19 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.catalog import EVENTS
-from schemas.event import NAMESPACE, Command, Event, Stamp, derived_id, moment, promise, promised, stamp
+from schemas.event import (
+    HUB,
+    NAMESPACE,
+    Command,
+    Event,
+    Stamp,
+    derived_id,
+    instance_of,
+    moment,
+    promise,
+    promised,
+    stamp,
+)
 from tests.events import AT, command, event, won
 
 EVERYTHING: dict[str, Any] = {
@@ -176,3 +188,11 @@ def test_a_promise_is_told_from_plain_values() -> None:
 def test_an_event_names_its_case_kind_and_version() -> None:
     told = event("work.task.created", "task/pm/7", case="opportunity/crm/O-1")
     assert (told.case, told.kind, told.version, told.time) == ("opportunity/crm/O-1", "task", 1, AT)
+
+
+@pytest.mark.parametrize(
+    ("source", "instance"),
+    [("/connectors/crm", "crm"), ("/connectors/", ""), ("/hub/rules", HUB), ("/hub/executor/crm", HUB), ("crm", HUB)],
+)
+def test_an_event_is_of_the_instance_that_told_it_or_the_hubs_own(source: str, instance: str) -> None:
+    assert instance_of(source) == instance

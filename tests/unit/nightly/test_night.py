@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,15 @@ def test_it_plays_every_row_on_every_store_and_fuzzes_all_that_comes_from_outsid
     assert [part.mark for part in parts("full")] != [part.mark for part in parts("tenth")]
 
 
+@pytest.fixture
+def stoppable() -> Iterator[None]:
+    """Ctrl-C is heard; a shell's background job begins deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("stoppable")
 def test_a_night_that_was_stopped_goes_on_with_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     count = tmp_path / "count"
     first = script("first", f"open({str(count)!r}, 'a').write('1'); print('seen')")

@@ -39,16 +39,17 @@ def case_of(conn: Connection, event: Event, known: Known, instance: str, ours: f
     if known.case is not None:
         return known.case
     anchor = event.partitionkey
-    if event.kind in ours or anchor.partition("/")[0] in ours:
+    if may_be_ours(event, ours):
         # Ask for calls under way first and for links second: an effect recorded in between is then seen as a link.
         held = commands.in_flight(conn, instance) and _linked(conn, event.subject, anchor) is None
         return None if held else settle(conn, event)
-    return _link(conn, anchor, anchor) if is_own(event, ours) else settle(conn, event)
+    is_own = anchor == event.subject and event.origin is None
+    return _link(conn, anchor, anchor) if is_own else settle(conn, event)
 
 
-def is_own(event: Event, ours: frozenset[str]) -> bool:
-    """Whether an object that nobody has linked opens a case of its own by this event, with nothing else to ask."""
-    return event.partitionkey == event.subject and event.origin is None and event.kind not in ours
+def may_be_ours(event: Event, ours: frozenset[str]) -> bool:
+    """Whether a command of ours could make the object, or what it belongs to; `ours` are the kinds that it can make there."""
+    return event.kind in ours or event.partitionkey.partition("/")[0] in ours
 
 
 def settle(conn: Connection, event: Event) -> str:

@@ -120,29 +120,34 @@ class Intake:
         return self._ledger.writer.gather(self._take_in_all, _Push(instance, items, Accepted(name, events)))
 
     def _take_in_all(self, conn: Connection, pushes: Sequence[_Push]) -> Sequence[Accepted]:
-        """Take pushes in, in their order: those that only tell plain news together, each other one by itself."""
-        news = News(conn, [told.subject for push in pushes for told, _ in push.items if isinstance(told, Event)])
+        """Take pushes in, in their order."""
+        news = self._news(conn, [(item, push.instance) for push in pushes for item in push.items])
         for push in pushes:
-            plain = [told for told, _ in push.items if isinstance(told, Event) and self._is_plain(news, told, push)]
-            if len(plain) == len(push.items):
-                for event in plain:
-                    news.add(event, push.instance)
-                continue
-            news.write()
-            self._allow(conn, push, self.take_in(conn, push.instance, push.items))
-            for told, _ in push.items:
-                news.changed(told.subject or "")
+            self._allow(conn, push, self._add(conn, news, push.instance, push.items))
         news.write()
         return [push.accepted for push in pushes]
+
+    def _news(self, conn: Connection, items: Iterable[tuple[Item, str]]) -> News:
+        return News(conn, [(told, instance) for (told, _), instance in items if isinstance(told, Event)], self._creates)
+
+    def _add(self, conn: Connection, news: News, instance: str, items: Sequence[Item]) -> frozenset[str]:
+        """As `take_in`: what is plain together, at the next write of the news, all else by itself."""
+        refused = frozenset[str]()
+        for item in items:
+            told, _ = item
+            if isinstance(told, Event) and news.is_plain(told, instance):
+                news.add(told, instance)
+                continue
+            news.write()
+            refused |= self.take_in(conn, instance, [item])
+            news.changed(told.subject or "", *((told.partitionkey,) if isinstance(told, Event) else ()))
+        return refused
 
     def _allow(self, conn: Connection, push: _Push, refused: frozenset[str]) -> None:
         """Raises QuotaError, and so takes the push back, when what it has parked is more than its instance may have parked."""
         sizes = [len(kept.body) for _, kept in push.items if kept.ref in refused]
         if sizes and not self._quotas.allow(conn, push.instance, len(sizes), sum(sizes)):
             raise QuotaError(QUOTA)
-
-    def _is_plain(self, news: News, event: Event, push: _Push) -> bool:
-        return news.is_plain(event, self._creates.get(push.instance, _NOTHING))
 
     def items(
         self, instance: str, receiver: Receives, delivery: Delivery, corrected: bytes | None = None
@@ -187,7 +192,9 @@ class Intake:
         def work(conn: Connection) -> bool:
             if not mine(conn):
                 return False
-            self.take_in(conn, instance, items)
+            news = self._news(conn, [(item, instance) for item in items])
+            self._add(conn, news, instance, items)
+            news.write()
             cursors.move(conn, instance, stream, cursor, stamp(self._clock.now()), ahead)
             return True
 

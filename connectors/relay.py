@@ -35,10 +35,9 @@ LEASE = 6.0
 """Seconds until another program may take the job over from one that sleeps. Two at work at once repeat events, no more."""
 PATIENCE, SLOWEST = 10.0, 1_000_000
 """Seconds to wait for the log's acknowledgement, and bytes a second that it must at least take."""
-BREATH, EACH, LONGEST = 0.012, 0.0015, 0.1
-"""Seconds between rounds under load, more for each event that the last round carried, and at most. A round costs much the same
-for one event as for twenty, here and with every reader of the log: the nearer the load comes to what they can carry, the fewer
-rounds there are."""
+BREATH, LONGEST, FULL = 0.004, 0.1, 100
+"""Seconds between rounds under load, at most, and how many events a round carries then. A round costs much the same for one event
+as for twenty, here and with every reader of the log: near to what they can carry there are few rounds, and far from it many."""
 AGAIN = 0.5
 """Seconds until the next try when log or ledger are away, or when another program has the job."""
 
@@ -182,7 +181,7 @@ class Relay:
 
 def breath(carried: int) -> float:
     """Seconds to wait after a round that carried so many events."""
-    return min(LONGEST, BREATH + EACH * carried)
+    return min(LONGEST, BREATH + (LONGEST - BREATH) * (carried / FULL) ** 2)
 
 
 def _patience(records: Sequence[Outgoing]) -> float:

@@ -1,8 +1,9 @@
 """`python -m tests.bench.beside_large [--tasks N] [--deals N] [--per-second N]`: do others wait for one large project?
 
 A thousand deals are pushed at an even pace, each asks for one call; once alone, and once while twenty thousand tasks are pushed
-into one project, evenly over the same time. The hub runs whole, as `hub up` runs it (embedded broker, SQLite, synchronous=FULL);
-senders and target are programs of their own. A deal's clock runs from when its push was due to its call. No program may restart.
+into one project, evenly over the same time, behind a warm-up of both. The hub runs whole, as `hub up` runs it (embedded broker,
+SQLite, synchronous=FULL); senders and target are programs of their own. A deal's clock runs from when its push was due to its
+call. No program may restart.
 The last line is JSON: p50 and p99 of both, and their ratio.
 """
 
@@ -36,6 +37,7 @@ TASK = {
     "data": {"title": "${body.task.title}"},
 }
 MOST_SECONDS = 900.0
+WARM_TASKS = 2_000
 
 
 def main() -> int:
@@ -44,10 +46,11 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--deals", type=int, default=1_000)
     parser.add_argument("--per-second", type=float, default=20.0)
-    parser.add_argument("--flood", nargs=3, metavar=("PORT", "MANY", "PER_SECOND"), help=argparse.SUPPRESS)
+    parser.add_argument("--flood", nargs=4, metavar=("PORT", "FIRST", "MANY", "PER_SECOND"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.flood:
-        flood(int(asked.flood[0]), int(asked.flood[1]), float(asked.flood[2]))
+        port, first, many = map(int, asked.flood[:3])
+        flood(port, first, many, float(asked.flood[3]))
         return 0
     with tempfile.TemporaryDirectory(prefix="hub-beside-") as folder, running_sink() as target:
         home = _home(Path(folder) / "home")
@@ -62,9 +65,12 @@ def main() -> int:
 def _race(target: str, port: int, asked: argparse.Namespace) -> dict[str, Any]:
     """The deals alone, then beside the tasks, which come at an even pace for as long as the deals do."""
     many, pace = asked.deals, asked.per_second
+    warm = Flood(port, 0, WARM_TASKS, asked.tasks * pace / many)
+    warm.begin()
     _deals(target, port, 0, WARM_UP, pace)
+    warm.end()
     alone = _deals(target, port, WARM_UP, many, pace)
-    tasks = Flood(port, asked.tasks, asked.tasks * pace / many)
+    tasks = Flood(port, WARM_TASKS, asked.tasks, asked.tasks * pace / many)
     tasks.begin()
     beside = _deals(target, port, WARM_UP + many, many, pace)
     told = tasks.end()
@@ -96,8 +102,9 @@ def _deals(target: str, port: int, first: int, many: int, per_second: float) -> 
 class Flood:
     """The tasks, pushed by a program of its own."""
 
-    def __init__(self, port: int, many: int, per_second: float) -> None:
-        command = [sys.executable, "-m", "tests.bench.beside_large", "--flood", *map(str, (port, many, per_second))]
+    def __init__(self, port: int, first: int, many: int, per_second: float) -> None:
+        numbers = map(str, (port, first, many, per_second))
+        command = [sys.executable, "-m", "tests.bench.beside_large", "--flood", *numbers]
         self._program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._program.stdout is not None
         self._program.stdout.readline()
@@ -116,9 +123,9 @@ class Flood:
         return told
 
 
-def flood(port: int, many: int, per_second: float) -> None:
+def flood(port: int, first: int, many: int, per_second: float) -> None:
     """Push the tasks: each is signed before the first is sent."""
-    pushes = [pushers.request(number, task(number)) for number in range(many)]
+    pushes = [pushers.request(number, task(number)) for number in range(first, first + many)]
     print("signed", flush=True)
     sys.stdin.readline()
     told = asyncio.run(pushers.push_all(port, pushes, CONNECTIONS, per_second))

@@ -42,7 +42,8 @@ class Row:
     passing: int = 503
     """A status that senders may meet, and push again."""
     needs: str = ""
-    """`disk`: a file system of its own below everything. `clock`: a clock that can be turned. Such rows are sampled apart."""
+    """`disk`: a file system of its own below everything. `clock`: a clock that can be turned. `haste`: a hub that forgets cases and
+    trims its ledger after a second. Such rows are sampled apart."""
     checks: Callable[[Stage], list[str]] = lambda stage: []
     any_store: bool = False
     """Whether the store has little part in it: a sample plays it on one only."""

@@ -142,8 +142,16 @@ class Stage:
 
     def fail_at(self, failpoint: str, nth: int, seconds: float = 30.0, how: str = "exit") -> bool:
         """End, or stop, the program that passes this place for the nth time from now; False when none has within the time."""
+        self.arm(failpoint, nth, how)
+        return self.fails(seconds)
+
+    def arm(self, failpoint: str, nth: int, how: str = "exit") -> None:
+        """The program is to end, or to stop, that passes this place for the nth time from now."""
+        (self.folder / "fail").write_text(f"{failpoint}:{nth}:{how}")
+
+    def fails(self, seconds: float = 30.0) -> bool:
+        """Wait until it has; False when none has within the time."""
         plan = self.folder / "fail"
-        plan.write_text(f"{failpoint}:{nth}:{how}")
         deadline = time.monotonic() + seconds
         while plan.read_text():
             if time.monotonic() > deadline:
@@ -197,6 +205,9 @@ def stage(folder: Path, store: str, seed: int, needs: str = "") -> Iterator[Stag
         if needs == "clock":
             told |= turnable(folder / "clock")
         home = shutil.copytree(ACME, folder / "home")  # rows write into it
+        if needs == "haste":
+            with (home / "hub.yaml").open("a", encoding="utf-8") as config:
+                config.write("\ncases: {forget_after: 1s}\nledger_history: 1s\n")
         hub = ending.enter_context(running_hub(home, folder / "data", told, HUB))
         yield Stage(hub, outside, Load(hub.url, seed), folder, postgres, proxies)
 

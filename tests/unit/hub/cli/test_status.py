@@ -90,10 +90,13 @@ def test_exit_codes_tell_what_is_wrong() -> None:
     late = Trouble("rules", State.STALLED, {})
     away = Trouble("away", State.DOWN, {})
     refused = Trouble("instance", State.DEGRADED, {}, outside=True)
+    broken = Trouble("files", State.DEGRADED, {}, outside=True)
     assert exit_of(verdict()) == 0
     assert exit_of(verdict(late)) == 1
     assert exit_of(verdict(refused)) == 4
     assert exit_of(verdict(late, away)) == 5
+    assert exit_of(verdict(broken, refused)) == 3
+    assert exit_of(verdict(late, broken)) == 1
     assert exit_of(verdict(parked=2)) == 6
     assert exit_of(verdict(late, parked=2)) == 1
 

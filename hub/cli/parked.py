@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.cli.gaps import gap_lines
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say, text, warn
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, agreed, answer, say, text, warn
 from hub.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -233,7 +233,8 @@ def edit(
         corrected = parked_editing.checked(entry, after)
         for line in () if json else changed:
             say(line)
-        if not yes and not json and not typer.confirm(text("记录这个更正？", "Record this correction?")):
+        if not (yes or json or agreed(text("记录这个更正？", "Record this correction?"))):
+            say(text("没有记录；加 --yes 则不询问", "Nothing was recorded; with --yes nobody is asked"))
             raise typer.Exit(Exit.FAILED)
         asking = parked_editing.asking(by or myself(), reason)
         event = ledger.writer.run(lambda conn: parked_editing.record(conn, entry, corrected, asking))

@@ -96,6 +96,15 @@ def say(*lines: str) -> None:
         _put(cut(marked(line)))
 
 
+def agreed(question: str) -> bool:
+    """Ask for a yes. Nobody there to ask, and Ctrl-C, are a no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        _put("")
+        return False
+
+
 def warn(*lines: str) -> None:
     """Print lines on standard error, as `say` does."""
     for line in lines:

@@ -211,6 +211,8 @@ def test_an_event_is_corrected_once_and_keeps_its_bytes(home: Path, hub: Hub, le
     edit = ("parked", "edit", number, "--set", "data.amount=12", "--by", "li.lei", "--reason", "typo", "--home", home)
     asked = hub(*edit)
     assert asked.code == 1, "nobody answered the question"
+    assert "--yes" in asked.out
+    assert "Abort" not in asked.out
     assert recorded(ledger, "hub.parked.edited") == []
     assert '+    "amount": "12"' in asked.out
     assert hub(*edit, "--yes").code == 0

@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from hub.file_limit import file_limit
 
+log = structlog.get_logger(__name__)
 MOST = 2000
 RESERVED = 256
 """Open files that the program needs for everything else."""
@@ -80,6 +82,15 @@ class _Connection(RequestHandler):
     """One connection, whose refusals say nothing about us and quote nothing."""
 
     __slots__ = ()
+
+    async def start(self) -> None:
+        """Answer one request after the other; hang up on what no request can be made of."""
+        try:
+            await super().start()
+        except Exception as error:
+            # aiohttp fails to make one of `CONNECT \n`, and would leave the connection open with nobody to close it.
+            log.info("door.no_request", error=type(error).__name__)
+            self.force_close()
 
     def handle_error(
         self,

@@ -195,6 +195,7 @@ ANY = settings(
 
 @ANY
 @given(METHODS, PATHS, HEADERS, st.one_of(RAW, deals()))
+@example(b"CONNECT", b"\n\r\n", {}, b"")
 @example(b"GET", b"/%ff%fe?%ff=\xff", {b"host": b"localhost"}, b"")
 @example(b"POST", b"/webhooks/\xed\xa0\xbd", {b"accept-language": b"\xff"}, b"")
 @example(b"POST", b"/webhooks/crm", {b"content-encoding": b"\xff"}, b"{}")

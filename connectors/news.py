@@ -30,7 +30,7 @@ class News:
         self._cases: dict[str, str] = {}
         self._barred = set[str]()
         """Objects whose news go one by one: they wait for others, or something else was written about them since the look."""
-        self._look([*{event.subject for event, _ in told}.union([event.partitionkey for event, _ in told])])
+        self._look(list({ref for event, _ in told for ref in (event.subject, event.partitionkey)}))
         self._linked: dict[str, str] = {}
         """Object → the one whose case it gets; itself, where it opens one."""
         self._told: list[tuple[Event, str]] = []
@@ -89,7 +89,7 @@ class News:
             cases = self._cases
             first = {ref: cases.get(of, of) for ref, of in left.items() if of == ref or of in cases}
             cases |= links.link_all(self._conn, first)
-            left = {ref: of for ref, of in left.items() if ref not in first} if len(first) < len(left) else {}
+            left = {ref: of for ref, of in left.items() if ref not in first}
 
     def changed(self, *refs: str) -> None:
         """Something else was written about these objects: what was seen of them no longer counts."""

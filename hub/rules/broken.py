@@ -3,7 +3,6 @@ how the hub is."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from hub.errors import HubError
+from hub.whole_file import write_whole
 
 
 class BrokenFile(BaseModel):
@@ -31,10 +31,7 @@ def note_broken(file: Path, errors: Sequence[HubError]) -> None:
         file.unlink(missing_ok=True)
         return
     told = [{"code": error.code, "place": str(error.place or "")} for error in errors]
-    draft = file.with_suffix(f".{os.getpid()}.new")  # several programs of one home may write it at once
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    draft.write_bytes(orjson.dumps(told))
-    draft.replace(file)
+    write_whole(file, orjson.dumps(told))
 
 
 def broken_files(file: Path) -> tuple[BrokenFile, ...]:

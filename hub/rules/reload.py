@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from hub.errors import HubError
 from hub.rules.people import People
 from hub.rules.rule_files import RuleFiles, Rules
 from hub.rules.rule_set import RuleSet
+from hub.whole_file import write_whole
 
 Stamps = dict[str, tuple[int, int]]
 
@@ -102,10 +102,7 @@ class RuleStore:
         return stamps
 
     def _keep(self, texts: Mapping[str, bytes]) -> None:
-        self._kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._kept.with_suffix(f".{os.getpid()}.new")  # several programs of one hub may write it at once
-        draft.write_bytes(orjson.dumps({name: base64.b64encode(text).decode() for name, text in texts.items()}))
-        draft.replace(self._kept)
+        write_whole(self._kept, orjson.dumps({name: base64.b64encode(text).decode() for name, text in texts.items()}))
 
     def _last_sound(self, broken: Rules) -> Rules:
         try:

@@ -7,7 +7,6 @@ already, or one that has died after it wrote, and before the outbox had it, woul
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from hub.errors import FatalError
 from hub.event_log import EventLog, Reader, Record, read_to_end
 from hub.partitioner import partition_of
 from hub.rules.history import KEY, TYPES, History
+from hub.whole_file import write_whole
 from schemas.event import Event
 from schemas.topics import COMMANDS, EVENTS
 
@@ -137,16 +137,13 @@ class RuleHistory:
         if self._cache is None:
             return
         try:
-            self._cache.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._cache.with_suffix(f".{os.getpid()}.new")
             told = {
                 "read_to": self._read_to[EVENTS.name],
                 "mark": self._mark,
                 "events": self._kept,
                 "waiting": self._waiting,
             }
-            draft.write_bytes(orjson.dumps(told))
-            draft.replace(self._cache)
+            write_whole(self._cache, orjson.dumps(told))
         except OSError as error:
             log.warning("rules.not-noted", reason=str(error))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from hub.rules.book import RuleBook
 from hub.rules.broken import note_broken
 from hub.rules.history import Announced, Sets
 from hub.rules.reload import RuleStore
+from hub.whole_file import write_whole
 from hub.worker.in_force import InForceRules, Target
 from hub.worker.rule_history import RuleHistory
 from schemas.event import stamp
@@ -180,7 +180,4 @@ class RuleNews:
     def _note(self, before: Noted | None, now: Noted) -> None:
         if before == now:
             return
-        draft = self._told.with_suffix(f".{os.getpid()}.new")  # several programs of one home may write it at once
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(orjson.dumps({**now.sets._asdict(), "announced": now.announced}))
-        draft.replace(self._told)
+        write_whole(self._told, orjson.dumps({**now.sets._asdict(), "announced": now.announced}))

@@ -159,9 +159,9 @@ def link_of(trouble: Trouble) -> str:
     if trouble.kind == "boards":
         return f"/boards/{trouble.where.partition(',')[0]}"
     instance = trouble.facts.get("instance")
-    return (
-        f"#system-{instance}" if instance else f"#stage-{_DRAWN.get(trouble.kind) or _OF.get(trouble.where, 'relay')}"
-    )
+    if instance:
+        return f"#system-{instance}"
+    return f"#stage-{_DRAWN.get(trouble.kind) or _OF.get(trouble.where, 'relay')}"
 
 
 _DRAWN = {"relay": "relay", "held": "relay", "rules": "rules", "halted": "rules", "files": "rules", "asked": "calls"}

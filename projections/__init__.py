@@ -1,1 +1,1 @@
-"""Folds of the log into boards, and the web that shows them."""
+"""One folder per board: its fold, its table, its page."""

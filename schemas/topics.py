@@ -42,7 +42,7 @@ def settings_of(topic: Topic) -> dict[str, str]:
     clock = {"message.timestamp.type": "LogAppendTime"}
     kept = "-1" if topic.retention_days is None else str(topic.retention_days * 86_400_000)
     if topic.compacted:
-        # Within an hour the owner of a partition says again what a stale writer has overtaken (`hub.worker.late_words`). A segment
-        # is compacted once it is closed: a restore reads the records of some five quarters of an hour, and one of each key before.
+        # Within an hour the owner of a partition writes again what a stale writer has overwritten (`hub.processor.stale_writes`).
+        # A segment is compacted once it is closed: a restore reads the records of the last 75 minutes, and one of each key before.
         return {"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000", "segment.ms": "900000", **clock}
     return {"cleanup.policy": "delete", "retention.ms": kept, "retention.bytes": "-1", **clock}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hub.errors import RetryableError
-from hub.event_log import Record
+from hub.log.event_log import Record
 
 
 class Away:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hub.event_log import EventLog, Outgoing
-from hub.partitioner import partition_of
-from schemas.catalog import event_spec
-from schemas.event import Event, derived_id, stamp
+from hub.log.event_log import EventLog, Outgoing
+from hub.log.partitioner import partition_of
+from schemas.envelope import Event, derived_id, stamp
+from schemas.registry import event_spec
 from schemas.topics import EVENTS, PARTITIONS
 
 

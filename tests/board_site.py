@@ -11,17 +11,17 @@ from pathlib import Path
 
 import uvicorn
 
-from hub.event_log import PlaceReader
 from hub.health.rhythm import Rhythm
 from hub.health.verdict import Verdict
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
-from projections.crew import Crew
-from projections.registry import ALL, BOARDS
-from projections.store import BoardStore
-from projections.web.app import make_app
-from projections.web.live import Live
-from projections.web.settings import PersonName, WebSettings
+from hub.log.event_log import PlaceReader
+from hub.log.memory_log import MemoryLog
+from hub.projector.crew import Crew
+from hub.projector.registry import ALL, BOARDS
+from hub.projector.store import BoardStore
+from hub.web.app import make_app
+from hub.web.live import Live
+from hub.web.settings import PersonName, WebSettings
 from schemas.topics import EVENTS
 from tests.board_events import Relay, eventually
 

@@ -11,14 +11,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectors.executor import Executor, commands_in, dispatcher, verdicts
-from hub.clock import SystemClock
-from hub.connector import Connector, Effect, Instance, Limits, Once
-from hub.event_log import Outgoing
+from hub.executor import Executor, command_consumer, retry_policy
+from hub.executor import executor as dispatcher
+from hub.kit.connector import Connector, Effect, Instance, Limits, Once
 from hub.ledger import commands
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
-from schemas.event import Command, promise
+from hub.log.event_log import Outgoing
+from hub.log.memory_log import MemoryLog
+from hub.runtime.clock import SystemClock
+from schemas.envelope import Command, promise
 from schemas.topics import COMMANDS
 from tests.executor_bench import TYPES, FakePeople, command
 
@@ -63,7 +64,7 @@ def asked(cases: int, each: int) -> list[Command]:
 
 def main(folder: Path, url: str, class_: Once, cases: int, each: int) -> None:
     """Work until all is done."""
-    dispatcher.MARGIN, verdicts.FIRST, commands_in.LEASE, commands_in.RENEW = MARGIN, 0.02, 0.5, 0.1
+    dispatcher.MARGIN, retry_policy.FIRST, command_consumer.LEASE, command_consumer.RENEW = MARGIN, 0.02, 0.5, 0.1
     log = MemoryLog()
     wanted = asked(cases, each)
     log.writer().append([Outgoing(COMMANDS.name, one.case.encode(), one.to_json()) for one in wanted])

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hub.case import Case
-from hub.event_log import Record
-from schemas.catalog import event_spec
-from schemas.event import Command, Event, derived_id, promise
-from schemas.recorded import AnyEvent
+from hub.engine.case import Case
+from hub.log.event_log import Record
+from schemas.decoding import AnyEvent
+from schemas.envelope import Command, Event, derived_id, promise
+from schemas.registry import event_spec
 
 AT = "2026-11-20T02:00:00.000000Z"
 DEAL = {"name": "网关项目", "account": "华为", "amount": "880000", "currency": "CNY", "owner": "person/wang.fang"}

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.executor import Executor
-from hub.clock import Clock, SystemClock
-from hub.connector import Connector, Effect, Instance, Limits, Once
 from hub.errors import RejectedError
-from hub.event_log import Outgoing
+from hub.executor import Executor
+from hub.kit.connector import Connector, Effect, Instance, Limits, Once
 from hub.ledger import commands
+from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
-from hub.ledger.metadata import AnyRow
 from hub.ledger.outbox import outbox
-from hub.memory_log import MemoryLog
-from schemas.event import Command, Event, derived_id
+from hub.log.event_log import Outgoing
+from hub.log.memory_log import MemoryLog
+from hub.runtime.clock import Clock, SystemClock
+from schemas.envelope import Command, Event, derived_id
 from schemas.topics import COMMANDS
 
 TYPES = frozenset({"project.create", "task.create", "task.update", "message.send", "finance.post"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka, sign_in
+from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka, sign_in
 
 SECRET = "what-all-brokers-of-the-tests-let-in"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hub.health.log_look import MANY, At, Front, front_of
-from hub.memory_log import MemoryLog
+from hub.log.memory_log import MemoryLog
 from schemas.topics import EVENTS
 
 

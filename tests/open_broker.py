@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from hub.embedded_kafka import EmbeddedKafka
+from hub.ops.embedded_kafka import EmbeddedKafka
 
 OURS = ("listener.security", "listener.name", "sasl.", "authorizer.", "super.users")
 

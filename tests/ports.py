@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.embedded_kafka import ports
+from hub.ops.embedded_kafka import ports
 
 
 def free_port() -> int:

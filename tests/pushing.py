@@ -12,11 +12,11 @@ from sqlalchemy import select
 from standardwebhooks import Webhook
 
 from connectors.http.connector import connect
-from hub.connector import Connector, Delivery, Fact, Instance, Unmapped
+from hub.kit.connector import Connector, Delivery, Fact, Instance, Unmapped
 from hub.ledger import outbox, parked
+from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
-from hub.ledger.metadata import AnyRow
-from schemas.event import Event
+from schemas.envelope import Event
 
 KEY = base64.b64encode(b"a key of twenty-four byt").decode()
 SECRET = f"whsec_{KEY}"

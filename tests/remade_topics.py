@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from confluent_kafka.admin import AdminClient
 
-from hub.topics import ensure_topics
+from hub.log.topics import ensure_topics
 from tests.acceptance.running import until
 
 

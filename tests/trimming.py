@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from connectors.executor.recall import Recall
-from connectors.trimmer import Pace, Trimmer
-from hub.clock import Clock, SystemClock
-from hub.event_log import EventLog
-from hub.ledger import backed_up, identity, outbox, trimmed
-from hub.ledger.backed_up import BackedUp
+from hub.executor.ledger_catch_up import Recall
+from hub.intake.trimmer import Pace, Trimmer
+from hub.ledger import identity, outbox, retention, trimmed
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
+from hub.ledger.retention import BackedUp
+from hub.log.event_log import EventLog
+from hub.log.memory_log import MemoryLog
+from hub.runtime.clock import Clock, SystemClock
 from schemas.topics import EVENTS
 from tests.events import AT
 
@@ -45,7 +45,7 @@ def note_backup(ledger: Ledger, log: EventLog, next_offsets: dict[int, int]) -> 
 
     def work(conn: Any) -> None:
         backup = BackedUp("/backups", AT, log.identity(EVENTS.name), identity.last_cut(conn), next_offsets)
-        backed_up.note(conn, backup)
+        retention.note(conn, backup)
 
     ledger.writer.run(work)
 

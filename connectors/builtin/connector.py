@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.builtin.mapping import effect
-from connectors.settings import Settings, expected, read, short
-from hub.connector import Connector, Effect, Instance, Limits, Once
 from hub.errors import RejectedError
-from schemas.catalog import COMMANDS
-from schemas.event import Command
+from hub.kit.connector import Connector, Effect, Instance, Limits, Once
+from hub.kit.settings import Settings, expected, read, short
+from schemas.envelope import Command
+from schemas.registry import COMMANDS
 
 TAKES = frozenset({"project.create", "task.create", "task.update", "message.send"})
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hub.connector import Effect, Fact
-from schemas.event import Command, moment
-from schemas.work import TaskUpdate
+from hub.kit.connector import Effect, Fact
+from schemas.domains.work import TaskUpdate
+from schemas.envelope import Command, moment
 
 TOLD = ("title", "assignee", "due")
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from connectors.http import settings
-from connectors.settings import dotted
-from hub.connector import Instance
+from hub.config.strict_json import Json
 from hub.errors import RejectedError
-from hub.rules.documents import Json
-from hub.rules.evaluation import Condition, Scope
-from hub.rules.expressions import Engine
+from hub.expressions.engine import Engine
+from hub.expressions.expression import Condition, Scope
+from hub.kit.connector import Instance
+from hub.kit.settings import dotted
 
 Path = tuple[str | int, ...]
 

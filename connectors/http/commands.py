@@ -12,18 +12,18 @@ from urllib.parse import quote
 
 from connectors.http.answers import Reading, reading
 from connectors.http.settings import Auth, Find, HttpSettings, Send
-from connectors.outbound import Request
-from connectors.settings import dotted, short
-from hub.connector import Instance, Once
+from hub.config.strict_json import Json
+from hub.config.yaml_places import Filled
 from hub.errors import FatalError, Place, RejectedError
-from hub.masking import login_secrets
-from hub.rules.documents import Json
-from hub.rules.evaluation import Condition, Expression, Scope, kind
-from hub.rules.expressions import Engine
-from hub.rules.places import Filled
-from hub.rules.templates import Joined, Template
-from schemas.catalog import COMMANDS
-from schemas.event import Command
+from hub.expressions.engine import Engine
+from hub.expressions.expression import Condition, Expression, Scope, kind
+from hub.expressions.templates import Joined, Template
+from hub.kit.api_client import Request
+from hub.kit.connector import Instance, Once
+from hub.kit.settings import dotted, short
+from hub.runtime.logs import login_secrets
+from schemas.envelope import Command
+from schemas.registry import COMMANDS
 
 Path = tuple[str | int, ...]
 PlaceOf = Callable[[Path], Place]

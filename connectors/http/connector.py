@@ -13,15 +13,15 @@ from connectors.http.answers import Reading, Said, field_that_says_no
 from connectors.http.commands import LookUp
 from connectors.http.settings import HttpSettings, Receive, certificates, settings_of
 from connectors.http.signatures import Verifier
-from connectors.outbound import Answer, Outbound, Request
-from hub.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Unmapped
+from hub.config.settings import Quota
+from hub.config.strict_json import Document, read_json
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UnreadableError
-from hub.quota import Quota
-from hub.rules.documents import Document, read_json
-from hub.rules.evaluation import Scope
-from hub.rules.expressions import Engine
-from hub.rules.templates import Template
-from schemas.event import Command
+from hub.expressions.engine import Engine
+from hub.expressions.expression import Scope
+from hub.expressions.templates import Template
+from hub.kit.api_client import Answer, Outbound, Request
+from hub.kit.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Unmapped
+from schemas.envelope import Command
 
 KEPT = 16 * 1024
 """Bytes of an answer that are kept with the effect; a longer one is left out."""

@@ -10,18 +10,18 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 
-from connectors.facts import person_fields
 from connectors.http.settings import EventMap, Reply
-from connectors.settings import expected, short
-from hub.connector import Delivery, Fact, Instance, Unmapped
+from hub.config.expecting import Words
+from hub.config.strict_json import Document, holds_replacement, read_json
 from hub.errors import HubError, Place, RejectedError
-from hub.rules.documents import Document, holds_replacement, read_json
-from hub.rules.evaluation import Condition, Expression, Scope
-from hub.rules.expecting import Words
-from hub.rules.expressions import Engine
-from hub.rules.templates import Template
-from schemas.catalog import event_spec
-from schemas.event import Name, Reference, read_time
+from hub.expressions.engine import Engine
+from hub.expressions.expression import Condition, Expression, Scope
+from hub.expressions.templates import Template
+from hub.kit.connector import Delivery, Fact, Instance, Unmapped
+from hub.kit.facts import person_fields
+from hub.kit.settings import expected, short
+from schemas.envelope import Name, Reference, read_time
+from schemas.registry import event_spec
 
 NAMES = ("body", "headers")
 _REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)

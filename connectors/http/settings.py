@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
-from connectors.settings import LimitSettings, Settings, closest, dotted, read, wrong
-from hub.connector import Instance
+from hub.config.expecting import form
+from hub.config.settings import Quota
 from hub.errors import FatalError
-from hub.quota import Quota
-from hub.rules.expecting import form
-from schemas.event import CommandType, EventType
+from hub.kit.connector import Instance
+from hub.kit.settings import LimitSettings, Settings, closest, dotted, read, wrong
+from schemas.envelope import CommandType, EventType
 
 METHODS = ("post", "put", "patch", "get")
 SECRETS = ("receive.verify.secret", "auth")
@@ -67,7 +67,7 @@ class EventMap(Settings):
 
 
 class QuotaSettings(Settings):
-    """What of its pushes may be parked at once, with the defaults of `hub.quota`."""
+    """What of its pushes may be parked at once, with the defaults of `hub.config.settings`."""
 
     entries: int = Field(default=Quota.entries, ge=1, le=10_000_000)
     bytes: int = Field(default=Quota.bytes, ge=1024)

@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from connectors.http.settings import Verify
-from hub.connector import Delivery, Instance
 from hub.errors import FatalError, RejectedError
+from hub.kit.connector import Delivery, Instance
 
 MIN_SECRET = 8
 """Bytes. The standard asks for 24; shorter ones are still met in the field."""

@@ -10,10 +10,10 @@ from typing import Any
 import requests
 import urllib3
 
-from connectors import transport
-from connectors.outbound import retry_after
-from hub.connector import Limits
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
+from hub.kit import transport
+from hub.kit.api_client import retry_after
+from hub.kit.connector import Limits
 
 Row = dict[str, Any]
 Query = dict[str, str | int | list[str]]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from connectors import settings as reader
 from connectors.redmine.client import RedmineClient
 from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
 from connectors.redmine.source import RedmineSource
 from connectors.redmine.target import RedmineTarget
-from hub.clock import SystemClock
-from hub.connector import Connector, Instance
+from hub.kit import settings as reader
+from hub.kit.connector import Connector, Instance
+from hub.runtime.clock import SystemClock
 
 
 def connect(instance: Instance) -> Connector:

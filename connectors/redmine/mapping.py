@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from hub.connector import Fact, Unmapped
 from hub.errors import RejectedError
-from schemas.event import Command, derived_id, moment
+from hub.kit.connector import Fact, Unmapped
+from schemas.envelope import Command, derived_id, moment
 
 Row = Mapping[str, Any]
 Account = Callable[[int], str]

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from connectors.redmine.client import RedmineClient, Row
-from connectors.settings import LimitSettings, Settings, wrong
-from hub.connector import Instance
+from hub.config.expecting import form
 from hub.errors import FatalError
-from hub.rules.expecting import form
+from hub.kit.connector import Instance
+from hub.kit.settings import LimitSettings, Settings, wrong
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

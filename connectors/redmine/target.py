@@ -11,9 +11,9 @@ from connectors.redmine.client import RedmineClient, Row
 from connectors.redmine.mapping import custom_value, identifier, issue_values, note, noted, project_values
 from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
-from hub.connector import Effect, Limits, Once
 from hub.errors import FatalError, RejectedError
-from schemas.event import Command
+from hub.kit.connector import Effect, Limits, Once
+from schemas.envelope import Command
 
 
 class RedmineTarget:

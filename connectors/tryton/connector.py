@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from connectors.settings import Settings, read
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.source import MODELS, TrytonSource
 from connectors.tryton.target import TrytonTarget
-from hub.clock import SystemClock
-from hub.connector import Connector, Instance, Limits
-from hub.rules.expecting import form
+from hub.config.expecting import form
+from hub.kit.connector import Connector, Instance, Limits
+from hub.kit.settings import Settings, read
+from hub.runtime.clock import SystemClock
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 

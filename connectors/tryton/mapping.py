@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from connectors.tryton import typed_json
-from hub.connector import Fact
+from connectors.tryton import client
+from hub.kit.connector import Fact
 
 Row = Mapping[str, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -180,7 +180,7 @@ def mark_in(comment: str | None) -> str | None:
 
 def replay(sample: bytes, instance: str) -> tuple[Fact, ...]:
     """What a recorded sample says: all revisions of an opportunity, or changes of works, as Tryton answered them."""
-    recorded = typed_json.loads(sample)
+    recorded = client.loads(sample)
     if "works" in recorded:
         works = recorded["works"]
         return tuple(work_facts(instance, works, done=(), born=[row["id"] for row in works]))

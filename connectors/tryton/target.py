@@ -9,9 +9,9 @@ from typing import Any
 
 from connectors.tryton.client import Row, TrytonClient
 from connectors.tryton.mapping import mark, mark_in
-from hub.connector import Effect, Limits, Once
 from hub.errors import RejectedError, RetryableError
-from schemas.event import Command
+from hub.kit.connector import Effect, Limits, Once
+from schemas.envelope import Command
 
 NUMBER_TAKEN = "The number on work must be unique."
 KINDS = {"project.create": "project", "task.create": "task"}

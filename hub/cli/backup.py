@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.progress import bar
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, bar, say, text
 from hub.errors import FatalError
 
 if TYPE_CHECKING:
-    from hub.backups.manifest import Manifest
     from hub.cli.running_hub import RunningHub
-    from hub.event_log import EventLog
+    from hub.log.event_log import EventLog
+    from hub.ops.backups.manifest import Manifest
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="备份目录 · the folder of backups")]
 MB = 1_000_000
@@ -34,9 +33,8 @@ def register(app: typer.Typer) -> None:
 
 def backup(folder: FolderArgument, home: HomeOption = HERE, json: JsonOption = False) -> None:
     """Bring a folder up to what the hub has now: the first time all of it, then what has come since."""
-    from hub.backups.making import back_up
-    from hub.cli.running_hub import RunningHub
-    from hub.cli.stopped_hub import opened_log
+    from hub.cli.running_hub import RunningHub, opened_log
+    from hub.ops.backups.making import back_up
 
     hub, began = RunningHub.of(home), time.monotonic()
     before = _records(folder)
@@ -56,7 +54,7 @@ def backup(folder: FolderArgument, home: HomeOption = HERE, json: JsonOption = F
 
 
 def _records(folder: Path) -> int:
-    from hub.backups.manifest import read
+    from hub.ops.backups.manifest import read
 
     found = read(folder)
     return found.records if found is not None else 0
@@ -94,11 +92,10 @@ def restore(
     json: JsonOption = False,
 ) -> None:
     """Check every file, then fill log and ledger of a hub that is stopped; its boards and its state follow from the log."""
-    from hub.backups import restoring
-    from hub.cli.recovering import empty_boards
-    from hub.cli.running_hub import RunningHub
-    from hub.cli.stopped_hub import opened_log
-    from hub.home import RULES_TOLD
+    from hub.cli.repair_losses import empty_boards
+    from hub.cli.running_hub import RunningHub, opened_log
+    from hub.config.home import RULES_TOLD
+    from hub.ops.backups import restoring
 
     began = time.monotonic()
     with bar(json) as shown:
@@ -139,9 +136,9 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
 
 def _forget_folds(hub: RunningHub, log: EventLog) -> None:
     """On a cluster, what the processor knew may have outlived the log."""
-    from hub.cli.recovering import client_of
-    from hub.repair import folded_places
-    from hub.worker.forgetting import forget
+    from hub.cli.repair_losses import client_of
+    from hub.ops.repair import folded_places
+    from hub.processor.state_reset import forget
 
     if folded_places(log):
         forget(client_of(log), hub.home.config.kafka.replication)
@@ -149,7 +146,7 @@ def _forget_folds(hub: RunningHub, log: EventLog) -> None:
 
 def _make_room(hub: RunningHub, found: Manifest, *, replace: bool) -> list[str]:
     """Set log and ledger aside that hold anything; raises FatalError HUB-E5204 without leave to."""
-    from hub.cli.stopped_hub import set_log_aside
+    from hub.cli.running_hub import set_log_aside
     from hub.ledger.database import set_aside_whole
 
     there = _in_the_way(hub, found)
@@ -164,8 +161,8 @@ def _make_room(hub: RunningHub, found: Manifest, *, replace: bool) -> list[str]:
 
 def _refuse_what_stays(hub: RunningHub, found: Manifest, there: InTheWay) -> None:
     """Raise FatalError for what can't be set aside or can't be filled: before the first of them is moved."""
-    from hub.backups.ledger_copy import refuse_other_kind
     from hub.ledger.database import is_a_file, shown_url
+    from hub.ops.backups.ledger_copy import refuse_other_kind
 
     if found.ledger is not None:
         refuse_other_kind(found.ledger, hub.home.ledger_url)
@@ -176,10 +173,10 @@ def _refuse_what_stays(hub: RunningHub, found: Manifest, there: InTheWay) -> Non
 
 
 def _in_the_way(hub: RunningHub, found: Manifest) -> InTheWay:
-    from hub.cli.stopped_hub import opened_log
+    from hub.cli.running_hub import opened_log
     from hub.ledger import outbox
-    from hub.ledger.looking import look_at
-    from hub.outbox_in_log import latest_outbox, tails
+    from hub.ledger.ledger import look_at
+    from hub.log.outbox_in_log import latest_outbox, tails
     from schemas.topics import EVENTS
 
     with look_at(hub.home.ledger_url, "outbox") as conn:

@@ -12,7 +12,7 @@ from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, 
 from hub.errors import text_of, texts
 
 if TYPE_CHECKING:
-    from hub.home import Home
+    from hub.config.home import Home
 
 MASK = "***"
 FROM_ENVIRONMENT: Mapping[tuple[str | int, ...], str] = {
@@ -38,7 +38,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """现在起作用的设置，密码不显示 · the settings that count, secrets hidden."""
-    from hub.home import Home
+    from hub.config.home import Home
 
     found = list(settings(Home.load(home)))
     if json:
@@ -78,7 +78,7 @@ def _hidden(home: Home, value: Any) -> Any:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    from hub.rules.places import mask
+    from hub.config.yaml_places import mask
 
     if not isinstance(value, str):
         return value
@@ -92,7 +92,7 @@ def _hidden(home: Home, value: Any) -> Any:
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:
-    from hub.rules.checking import dotted
+    from hub.config.validation import dotted
 
     return dotted(path)
 

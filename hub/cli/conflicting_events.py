@@ -10,7 +10,7 @@ import typer
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
 
 if TYPE_CHECKING:
-    from hub.ledger.metadata import AnyRow
+    from hub.ledger.database import AnyRow
 
 LISTED = 20
 
@@ -75,7 +75,7 @@ def conflict(row: AnyRow, first: Mapping[str, Any] | None) -> dict[str, Any]:
 def differences(found: list[dict[str, Any]]) -> Iterator[str]:
     """Entries for people: a line for each and one for each field that differs."""
     from hub.cli.parked_entries import local
-    from hub.rules.checking import short
+    from hub.config.validation import short
 
     for each in found:
         said = text(

@@ -100,7 +100,7 @@ def _asked(what: str, home: Path, names: Any) -> Iterator[dict[str, Any]]:
     """What the connectors' own program answers; raises its error."""
     from hub.cli.other_programs import ask, error_of
 
-    for told in ask("connectors.checking", [what, *names, "--home", str(home)]):
+    for told in ask("hub.ops.connector_checks", [what, *names, "--home", str(home)]):
         if "error" in told:
             raise error_of(told["error"])
         yield told

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.as_typed import runnable
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, say
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, runnable, say
 from hub.errors import HubError
 
 if TYPE_CHECKING:
-    from hub.cli.checks_machine import Check
+    from hub.cli.doctor_checks import Check
 
 
 def register(app: typer.Typer) -> None:
@@ -65,28 +64,28 @@ MARKS = {"PASS": "✔", "WARN": "!", "FAIL": "✘"}
 
 def examined(path: Path) -> Iterator[Check]:
     """Every check, one after the other; those of the home only where there is one."""
-    from hub.cli import checks_home, checks_machine
+    from hub.cli import doctor_checks
     from hub.cli.running_hub import RunningHub
 
-    yield checks_machine.python()
-    yield checks_machine.system()
+    yield doctor_checks.python()
+    yield doctor_checks.system()
     try:
         hub = RunningHub.of(path)  # from here on the clock is the home's
     except HubError as error:
-        yield checks_machine.clock()
-        yield checks_home.of_error("home", error)
+        yield doctor_checks.clock()
+        yield doctor_checks.of_error("home", error)
         return
-    yield checks_machine.clock()
+    yield doctor_checks.clock()
     if hub.home.config.kafka.embedded:
-        yield checks_machine.java()
-        yield checks_machine.jars()
-    yield checks_machine.disk(hub.home.data)
-    yield checks_home.writable(hub)
-    yield from checks_machine.ports(hub)
-    yield checks_home.settings(hub)
-    yield checks_home.secrets(hub)
-    yield checks_home.calendar(hub)
-    yield from checks_home.broker(hub)
-    yield from checks_home.ledger(hub)
-    yield checks_home.boards(hub)
-    yield checks_home.health(hub)
+        yield doctor_checks.java()
+        yield doctor_checks.jars()
+    yield doctor_checks.disk(hub.home.data)
+    yield doctor_checks.writable(hub)
+    yield from doctor_checks.ports(hub)
+    yield doctor_checks.settings(hub)
+    yield doctor_checks.secrets(hub)
+    yield doctor_checks.calendar(hub)
+    yield from doctor_checks.broker(hub)
+    yield from doctor_checks.ledger(hub)
+    yield doctor_checks.boards(hub)
+    yield doctor_checks.health(hub)

@@ -51,8 +51,7 @@ def _leftovers(run: Path) -> Iterator[str]:
 
 def _topics(hub: RunningHub) -> Iterator[str]:
     """Topics that are missing, and settings by which events would be lost."""
-    from hub.topic_settings import examined, set_right
-    from hub.topics import ensure_topics
+    from hub.log.topics import ensure_topics, examined, set_right
 
     if not hub.runs and hub.home.config.kafka.embedded:
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.gaps import not_found
+from hub.cli.log_reading import not_found
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text, warn
 from hub.errors import HubError, RejectedError
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from hub.cli.log_reading import Lying
     from hub.cli.running_hub import RunningHub
-    from hub.trail.finding import Trail
-    from hub.trail.history import History
-    from schemas.event import Event
+    from hub.projector.trail import Trail
+    from hub.replay.history import History
+    from schemas.envelope import Event
 
 events = typer.Typer(no_args_is_help=True, help="日志里的事件 · the events of the log")
 
@@ -44,7 +44,7 @@ def tail(
     """最近的事件，按进入日志的先后 · the last events, as they entered the log. With -f and --json, one line each."""
     from hub.cli.log_reading import following, last, last_of, matching
     from hub.cli.running_hub import RunningHub
-    from hub.trail.finding import look_at_trail
+    from hub.projector.trail import look_at_trail
 
     hub, wanted = RunningHub.of(home), matching(type_, case)
     try:
@@ -92,7 +92,7 @@ def last_of_ledger(conn: Connection, type_: str | None, case: str | None, limit:
     from sqlalchemy import select
 
     from hub.ledger.outbox import outbox
-    from schemas.event import Event
+    from schemas.envelope import Event
 
     found = select(outbox.c.body).order_by(outbox.c.id.desc()).limit(limit)
     if case is not None:
@@ -177,7 +177,7 @@ def _covered(coverage: dict[str, int]) -> str:
 
 def whole_id(history: History, start: str) -> str:
     """The id of the event that a person means by it or by its start, as `hub why` prints it; raises RejectedError for several."""
-    from hub.story import SHORTEST
+    from hub.replay.story import SHORTEST
 
     start = start.strip("[]")
     if len(start) < SHORTEST or history.event(start) is not None:

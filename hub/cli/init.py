@@ -14,10 +14,9 @@ from typing import Annotated
 
 import typer
 
-from hub.begin import users_umask
-from hub.cli.as_typed import program
-from hub.cli.terminal import JsonOption, answer, say, speech, text
+from hub.cli.terminal import JsonOption, answer, program, say, speech, text
 from hub.errors import FatalError
+from hub.runtime.program import users_umask
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 KEPT_OUT = ".env\n.hub/\n"

@@ -1,16 +1,59 @@
-"""Reading `hub.events` for people: what was asked for, and how much of the log was looked at to find it."""
+"""Reading `hub.events` for people: what was asked for, and how much of the log was looked at to find it.
+
+What an answer about the past lacks, for people.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from hub.event_log import EventLog, Record, read_to_end
-from hub.trail.finding import Place, Trail, by_partition
-from schemas.event import Event
+from hub.cli.terminal import text, warn
+from hub.errors import RejectedError
+from hub.log.event_log import EventLog, Record, read_to_end
+from hub.projector.trail import Place, Trail, by_partition
+from schemas.envelope import Event
 from schemas.topics import EVENTS
+
+if TYPE_CHECKING:
+    from hub.replay.history import Gaps
+
+NAMED = 5
+"""Places that are named."""
+
+
+def not_found(ref: str, gaps: Gaps) -> RejectedError:
+    """The error for a name that nothing was found by. What could not be read is said before."""
+    warn(*gap_lines(gaps))
+    return RejectedError("HUB-E6216" if gaps else "HUB-E6206", ref=ref)
+
+
+def gap_lines(gaps: Gaps) -> Iterator[str]:
+    """Plain words for what could not be read; nothing where the answer is whole."""
+    if gaps.no_ledger:
+        yield text(
+            "（没有台账可读：命令和它们的结果不在其中，事件来自日志）",
+            "(no ledger could be read: commands and their results are missing, events are from the log)",
+        )
+    if gaps.no_trail:
+        yield text(
+            "（没有日志的索引：台账已放掉的事件不在其中 → hub up，或 hub rebuild trail）",
+            "(no index of the log: events that the ledger has let go of are missing → hub up, or hub rebuild trail)",
+        )
+    if gaps.unread:
+        places = ", ".join(f"{partition}:{offset}" for partition, offset in [*gaps.unread][:NAMED])
+        more = "…" if len(gaps.unread) > NAMED else ""
+        why = gaps.away.message() if gaps.away is not None else text("那里没有事件了", "no event lies there any more")
+        said = text("（日志里的 {} 条事件没能读到：{}；{}{}）", "({} events of the log could not be read: {}; {}{})")
+        yield said.format(len(gaps.unread), why, places, more)
+    if gaps.behind:
+        yield text(
+            "（日志的索引还在追赶：只按编号找了最近的一部分）",
+            "(the index of the log is catching up: bare ids were looked for among the newest only)",
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hub import __version__
-from hub.begin import begin
 from hub.cli import (
     audit,
     backup,
@@ -27,6 +26,7 @@ from hub.cli import (
     validate,
     why,
 )
+from hub.cli.language import AnyPlace, in_language
 from hub.cli.terminal import (
     Exit,
     OutputError,
@@ -40,8 +40,8 @@ from hub.cli.terminal import (
     unforeseen,
     warn,
 )
-from hub.cli.words import AnyPlace, in_language
 from hub.errors import FatalError, HubError
+from hub.runtime.program import begin
 
 app = typer.Typer(
     name="hub",

@@ -13,7 +13,7 @@ from hub.cli.terminal import speech
 from hub.errors import FatalError, HubError, Place
 
 if TYPE_CHECKING:
-    from hub.home import Home
+    from hub.config.home import Home
 
 
 def ask(

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.gaps import gap_lines
+from hub.cli.log_reading import gap_lines
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, agreed, answer, say, text, warn
 from hub.errors import RejectedError
 
 if TYPE_CHECKING:
-    from hub.cli.parked_settling import Settling
+    from hub.cli.parked_settle import Settling
+    from hub.ledger.database import AnyRow
     from hub.ledger.ledger import Ledger
-    from hub.ledger.metadata import AnyRow
     from hub.ledger.parked_search import Wanted
 
 parked = typer.Typer(
@@ -84,11 +84,11 @@ def causes(
     if refused:
         _refused(home, connector, limit, json=json)
         return
-    from hub.cli import parked_choice, parked_entries
+    from hub.cli import parked_entries, parked_settle
     from hub.cli.running_hub import RunningHub
 
     with RunningHub.of(home).look() as conn:
-        wanted = parked_choice.wanted(kind=kind, code=code, rule=rule, instance=connector, case=case, since=since)
+        wanted = parked_settle.wanted(kind=kind, code=code, rule=rule, instance=connector, case=case, since=since)
         told = parked_entries.causes(conn, wanted, limit) if conn is not None else parked_entries.NOTHING
     if json:
         answer(told)
@@ -119,12 +119,12 @@ def list_(
     if refused:
         _refused(home, connector, limit, after, json=json, entries_only=True)
         return
-    from hub.cli import parked_choice, parked_entries
+    from hub.cli import parked_entries, parked_settle
     from hub.cli.running_hub import RunningHub
     from hub.ledger import parked_search
 
     with RunningHub.of(home).look() as conn:
-        wanted = parked_choice.wanted(
+        wanted = parked_settle.wanted(
             conn, cause, kind=kind, code=code, rule=rule, instance=connector, case=case, since=since, state=state
         )
         rows = parked_search.page(conn, wanted, after, limit) if conn is not None else []
@@ -291,7 +291,7 @@ def retry(
     json: JsonOption = False,
 ) -> None:
     """再试一次，同一链条按原来的顺序 · try again, in its order. Exit 6 when something stays parked."""
-    from hub.cli.parked_settling import Settling, until_files_are_read
+    from hub.cli.parked_settle import Settling, until_files_are_read
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
@@ -314,7 +314,7 @@ def discard(
     json: JsonOption = False,
 ) -> None:
     """放弃它，它的链条继续 · give it up; its case goes on. The bytes and the reason are kept."""
-    from hub.cli.parked_settling import Settling
+    from hub.cli.parked_settle import Settling
     from hub.cli.running_hub import RunningHub
 
     if not reason.strip():
@@ -345,8 +345,8 @@ def _chosen(
     ledger: Ledger, which: Sequence[str] | None, case: str | None, cause: str | None, *, every: bool
 ) -> Iterator[Sequence[AnyRow]]:
     """The entries that are meant, page by page, oldest first; of a case, a cause or all, those that can be tried again."""
-    from hub.cli import parked_choice
-    from hub.cli.parked_settling import can_be_retried
+    from hub.cli import parked_settle
+    from hub.cli.parked_settle import can_be_retried
 
     if bool(which) + every + (case is not None) + (cause is not None) != 1:
         raise typer.BadParameter(
@@ -356,8 +356,8 @@ def _chosen(
         yield [_one(ledger, name) for name in which]
         return
     with ledger.reading() as conn:
-        wanted: Wanted = parked_choice.wanted(conn, cause, case=case)
-    for rows in parked_choice.pages(ledger, wanted):
+        wanted: Wanted = parked_settle.wanted(conn, cause, case=case)
+    for rows in parked_settle.pages(ledger, wanted):
         yield [row for row in rows if can_be_retried(row)]
 
 

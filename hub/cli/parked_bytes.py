@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import RejectedError
-from hub.logs import MASK, Masked
+from hub.runtime.logs import MASK, Masked
 
 if TYPE_CHECKING:
-    from hub.ledger.metadata import AnyRow
+    from hub.ledger.database import AnyRow
 
 MOST = 64 * 1024
 """Characters of a body that a terminal is given; `--json` has more."""
@@ -42,7 +42,7 @@ def parsed(body: bytes) -> Any:
 
     import orjson
 
-    from hub.rules.documents import BOM, mended
+    from hub.config.strict_json import BOM, mended
 
     plain = body.removeprefix(BOM)
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.cli.running_hub import RunningHub
-    from hub.ledger.metadata import AnyRow
+    from hub.ledger.database import AnyRow
     from hub.ledger.parked_events import Asking
 
 
@@ -26,7 +26,7 @@ def whole(hub: RunningHub, entry: AnyRow) -> bytes:
     """What the next try reads. Of a record that was too large for the ledger, the whole as it lies in the log."""
     if entry.correction is not None or entry.code != "HUB-E6003" or not entry.ref.startswith("record/"):
         return parked_bytes.present(entry)
-    from hub.event_log import record_at
+    from hub.log.event_log import record_at
 
     topic, partition, offset = entry.ref.removeprefix("record/").rsplit("/", 2)
     return record_at(hub.log(), topic, int(partition), int(offset))
@@ -87,11 +87,11 @@ def checked(entry: AnyRow, after: bytes) -> Any:
 
 
 def _event(entry: AnyRow, after: bytes) -> Any:
+    from hub.engine.parking import lifted
     from hub.ledger.parked_events import has_case
-    from hub.parking import lifted
-    from schemas.catalog import event_spec
-    from schemas.event import MAX_BYTES, Event
-    from schemas.recorded import read
+    from schemas.decoding import read
+    from schemas.envelope import MAX_BYTES, Event
+    from schemas.registry import event_spec
 
     event = Event.from_json(after)
     if len(event.to_json()) > MAX_BYTES:
@@ -103,7 +103,7 @@ def _event(entry: AnyRow, after: bytes) -> Any:
 
 
 def _command(entry: AnyRow, after: bytes) -> Any:
-    from schemas.event import Command
+    from schemas.envelope import Command
 
     command, came = Command.from_json(after), Command.from_json(entry.body)
     for name in Command.model_fields:

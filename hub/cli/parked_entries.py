@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hub.cli.as_typed import runnable
-from hub.cli.terminal import speech, text
-from hub.cli.times import shown
+from hub.cli.render import shown
+from hub.cli.terminal import runnable, speech, text
 from hub.errors import HubError, texts
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.ledger.metadata import AnyRow
+    from hub.ledger.database import AnyRow
     from hub.ledger.parked_search import Group, Wanted
 
 KINDS = {"event": ("事件", "event"), "command": ("命令", "command"), "delivery": ("推送", "delivery")}

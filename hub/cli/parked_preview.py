@@ -11,13 +11,12 @@ from hub.cli.terminal import speech, text
 from hub.errors import HubError
 
 if TYPE_CHECKING:
-    from hub.case import Case
     from hub.cli.running_hub import RunningHub
-    from hub.event_log import EventLog
-    from hub.ledger.metadata import AnyRow
-    from hub.outputs import Output, Parked
-    from hub.parking import Again
-    from hub.step import Rules
+    from hub.engine.case import Case
+    from hub.engine.parking import Again
+    from hub.engine.step import Output, Parked, Rules
+    from hub.ledger.database import AnyRow
+    from hub.log.event_log import EventLog
 
 
 def preview(hub: RunningHub, entries: Sequence[AnyRow]) -> list[dict[str, Any]]:
@@ -34,9 +33,9 @@ def preview(hub: RunningHub, entries: Sequence[AnyRow]) -> list[dict[str, Any]]:
 
 def of_case(log: EventLog, name: str, rules: Rules) -> Iterator[dict[str, Any]]:
     """What a retry of a case would come to, entry by entry, up to the first that fails again; the rest waits behind it."""
-    from hub.event_log import records_at
-    from hub.parking import try_again
-    from hub.partitioner import partition_of
+    from hub.engine.parking import try_again
+    from hub.log.event_log import records_at
+    from hub.log.partitioner import partition_of
     from schemas.topics import EVENTS, PARTITIONS
 
     partition = partition_of(name.encode(), PARTITIONS)
@@ -54,8 +53,8 @@ def of_case(log: EventLog, name: str, rules: Rules) -> Iterator[dict[str, Any]]:
 
 def case_now(log: EventLog, name: str, partition: int) -> Case | None:
     """The case as the processor keeps it; None when it knows none of that name."""
-    from hub.event_log import read_to_end
-    from hub.worker.state import APART, PartitionState
+    from hub.log.event_log import read_to_end
+    from hub.processor.state import APART, PartitionState
     from schemas.topics import STATE
 
     key, state = name.encode(), PartitionState(partition)
@@ -65,7 +64,7 @@ def case_now(log: EventLog, name: str, partition: int) -> Case | None:
 
 
 def _of_event(again: Again, case: str) -> dict[str, Any]:
-    from hub.outputs import Parked
+    from hub.engine.step import Parked
 
     if isinstance(again.done, Parked):
         return {"ref": again.ref, "case": case, "outcome": "fails", **failure(again.done)}
@@ -81,7 +80,7 @@ def failure(parked: Parked) -> dict[str, Any]:
 
 def followed(outputs: Iterable[Output]) -> dict[str, Any]:
     """The commands that would be asked for, and the events of the case that would follow."""
-    from hub.outputs import Ask, Derive
+    from hub.engine.step import Ask, Derive
 
     made = list(outputs)
     commands = [_command(output.command) for output in made if isinstance(output, Ask)]
@@ -100,7 +99,7 @@ def _event(event: Any) -> dict[str, Any]:
 def _of_command(entry: AnyRow) -> dict[str, Any]:
     """The executor would send it, or first ask whether it was done; the system's answer is nobody's to foresee."""
     from hub.cli.parked_bytes import parsed, present
-    from schemas.event import Command
+    from schemas.envelope import Command
 
     if parsed(present(entry)) is None:
         return {"ref": entry.ref, "outcome": "never"}
@@ -113,7 +112,7 @@ def _of_deliveries(hub: RunningHub, numbers: Sequence[int]) -> Iterator[dict[str
     """What the mapping, as it is now, would tell of them: the connectors' own program knows."""
     from hub.cli.other_programs import ask, error_of
 
-    for told in ask("connectors.previewing", [*map(str, numbers), "--home", str(hub.home.path)]):
+    for told in ask("hub.ops.previewing", [*map(str, numbers), "--home", str(hub.home.path)]):
         if "error" in told and "ref" not in told:
             raise error_of(told["error"])
         if "error" in told:

@@ -13,8 +13,8 @@ from hub.errors import texts
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.home import Home
-    from hub.ledger.metadata import AnyRow
+    from hub.config.home import Home
+    from hub.ledger.database import AnyRow
 
 NOTHING: dict[str, Any] = {"counts": [], "kept": 0, "entries": []}
 NAMES = ("id", "instance", "ref", "delivery", "code", "size", "kept", "times", "first_at", "last_at")

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hub.cli import parked_bytes, parked_entries
-from hub.cli.as_typed import runnable
-from hub.cli.terminal import speech, text
+from hub.cli.terminal import runnable, speech, text
 from hub.errors import HubError, texts
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.home import Home
-    from hub.ledger.metadata import AnyRow
-    from hub.trail.history import History
+    from hub.config.home import Home
+    from hub.ledger.database import AnyRow
+    from hub.replay.history import History
 
 MOST = 10
 """Entries that are named of those that wait."""
@@ -23,8 +22,8 @@ MOST = 10
 
 def as_value(conn: Connection, home: Home, entry: AnyRow, history: History) -> dict[str, Any]:
     """An entry for machines, with its bytes and headers; secrets are masked. `gaps`: what of it could not be read now."""
+    from hub.config.strict_json import mended
     from hub.ledger import parked_search
-    from hub.rules.documents import mended
 
     number, rows = parked_search.behind(conn, entry, MOST)
     named = [{"id": row.id, "ref": row.ref, "code": row.code, "subject": row.subject} for row in rows]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.progress import bar
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, text, warn
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, bar, explain, say, text, warn
 from hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def _asked(hub: RunningHub, arguments: list[str], quiet: bool) -> Iterator[dict[
     from hub.cli.other_programs import ask_of, error_of
 
     with bar(quiet) as shown:
-        for told in ask_of(hub.home, hub.bootstrap, "projections.rebuilding", *arguments):
+        for told in ask_of(hub.home, hub.bootstrap, "hub.projector.rebuilding", *arguments):
             if "unknown" in told:
                 raise typer.BadParameter(f"{', '.join(told['unknown'])}: {', '.join(told['known'])}")
             if "progress" in told:

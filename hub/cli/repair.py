@@ -16,9 +16,9 @@ from hub.errors import FatalError, RejectedError
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
-    from hub.event_log import EventLog
-    from hub.home import Home
-    from hub.repair import Findings, Gap, Mended
+    from hub.config.home import Home
+    from hub.log.event_log import EventLog
+    from hub.ops.repair import Findings, Gap, Mended
 
 Keep = Literal["log", "ledger"]
 SHOWN = 20
@@ -72,17 +72,16 @@ def repair(
         return
     if accept_gap and not (reason or "").strip():
         raise typer.BadParameter(text("放弃要写明原因", "say why it may be given up"), param_hint="--reason")
-    from hub.cli import recovering
-    from hub.cli.running_hub import RunningHub
-    from hub.cli.stopped_hub import opened_log
+    from hub.cli import repair_losses
+    from hub.cli.running_hub import RunningHub, opened_log
 
     hub, who, why = RunningHub.of(home), by or getpass.getuser(), reason if accept_gap else None
-    aside = recovering.kept(hub, keep) if keep is not None and not dry_run else []
+    aside = repair_losses.kept(hub, keep) if keep is not None and not dry_run else []
     with opened_log(hub) as log:
-        first = recovering.recovered(hub, log, who, why, dry_run=dry_run, quiet=json, backup=backup)
+        first = repair_losses.recovered(hub, log, who, why, dry_run=dry_run, quiet=json, backup=backup)
         first = replace(first, set_aside=aside)
         if not json:
-            for line in recovering.lines(first, dry_run=dry_run):
+            for line in repair_losses.lines(first, dry_run=dry_run):
                 say(line)
         found, done = mended(hub, log, who, why, dry_run=dry_run, backup=backup)
     if json:
@@ -97,13 +96,13 @@ def mended(
     hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dry_run: bool, backup: Path | None = None
 ) -> tuple[Findings, Mended]:
     """Find, and unless it is a dry run, mend. What was trimmed is looked for in a `backup`, or in the last one."""
-    from hub.ledger import backed_up
-    from hub.recovery import lacking_error
-    from hub.repair import Mended, find, mend, with_backup
+    from hub.ledger import retention
+    from hub.ops.recovery import lacking_error
+    from hub.ops.repair import Mended, find, mend, with_backup
 
     with hub.ledger() as ledger:
         with ledger.reading() as conn:
-            found, last = find(log, conn, ledger.outbox_id), backed_up.last(conn)
+            found, last = find(log, conn, ledger.outbox_id), retention.last(conn)
             error = lacking_error(conn, found.lacking)
         if error is not None and not dry_run:
             raise error
@@ -200,8 +199,8 @@ def state(home: HomeOption = HERE, json: JsonOption = False) -> None:
 
 def forget_state(home: Home) -> dict[str, Any]:
     """Make the state's topic anew and forget how far the processor was; the embedded broker is started for that."""
-    from hub.supervisor.supervisor import Supervisor
-    from hub.worker.forgetting import forget
+    from hub.ops.supervisor import Supervisor
+    from hub.processor.state_reset import forget
 
     supervisor = Supervisor(home, _silent, only=())
     with supervisor.run.claim():
@@ -220,10 +219,10 @@ def _silent(_what: str, _facts: Mapping[str, Any]) -> None:
 def _settle_replaced(home: Home) -> int:
     """Note that partitions which had stopped before another log are folded anew; how many."""
     from hub.ledger import outbox
-    from hub.ledger.halts import halted
     from hub.ledger.ledger import Ledger
-    from hub.losses import repaired
-    from hub.sequences import Loss
+    from hub.ledger.positions import halted
+    from hub.log.sequence_gaps import repaired
+    from hub.log.sequences import Loss
 
     ledger = Ledger(home.ledger_url)
     try:

@@ -13,10 +13,10 @@ from hub.cli import rules_history
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, speech, text, warn
 
 if TYPE_CHECKING:
-    from hub.home import Home
+    from hub.config.home import Home
+    from hub.rules.explaining import Tried
     from hub.rules.rule import Rule
     from hub.rules.trial import Trial
-    from hub.rules.what_if import Tried
 
 rules = typer.Typer(no_args_is_help=True, help="规则：清单、测试、试算、历史 · rules: list, test, dry-run, history")
 rules.command("history")(rules_history.history)
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 @rules.command("list")
 def list_(home: HomeOption = HERE, json: JsonOption = False) -> None:
     """全部规则：何时、做什么、谁负责 · every rule: when, what, and who keeps it."""
-    from hub.home import Home
+    from hub.config.home import Home
 
     found = [as_value(rule) for rule in Home.load(home).rules.rules]
     if json:
@@ -66,7 +66,7 @@ def as_value(rule: Rule) -> dict[str, Any]:
 @rules.command("test")
 def run_tests(home: HomeOption = HERE, json: JsonOption = False) -> None:
     """运行 rules/*.test.yaml · run the trials beside the rules. Exit 1 when one fails."""
-    from hub.home import Home
+    from hub.config.home import Home
     from hub.rules.trial import run_trials
 
     loaded = Home.load(home)
@@ -104,8 +104,8 @@ def dry_run(
     json: JsonOption = False,
 ) -> None:
     """试算：会要求哪些命令，什么也不执行 · which commands would be asked for; nothing is carried out."""
-    from hub.home import Home
-    from hub.rules.what_if import read_events, try_events
+    from hub.config.home import Home
+    from hub.rules.explaining import read_events, try_events
 
     chosen = [each for each in (file, given, event) if each is not None]
     if len(chosen) != 1:
@@ -127,9 +127,9 @@ def dry_run(
 def _past(home: Home, event_id: str) -> list[Tried]:
     """An event that happened, tried on its case as it was before it."""
     from hub.cli.events import whole_id
-    from hub.cli.gaps import gap_lines, not_found
+    from hub.cli.log_reading import gap_lines, not_found
     from hub.cli.running_hub import RunningHub
-    from hub.rules.what_if import folded, try_events
+    from hub.rules.explaining import folded, try_events
 
     with RunningHub(home).history() as history:
         event_id = whole_id(history, event_id)
@@ -194,7 +194,7 @@ def verdict_lines(tried: Tried) -> Iterator[str]:
 
 def arguments(given: Mapping[str, Any]) -> str:
     """A command's arguments on one line."""
-    from schemas.event import promised
+    from schemas.envelope import promised
 
     def one(value: Any) -> str:
         command = promised(value)
@@ -204,6 +204,6 @@ def arguments(given: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    from hub.rules.checking import short
+    from hub.config.validation import short
 
     return value if isinstance(value, str) and len(value) < 60 else short(value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
 
 if TYPE_CHECKING:
-    from hub.home import Home
+    from hub.config.home import Home
     from hub.rules.history import Announced, History
 
 SHOWN = 12
@@ -19,8 +19,8 @@ SHOWN = 12
 def history(home: HomeOption = HERE, json: JsonOption = False) -> None:
     """生效历史：何时、哪套规则、从哪里起 · which rules judged what since when, as the log tells it."""
     from hub.cli.running_hub import RunningHub
-    from hub.home import RULES_HISTORY
-    from hub.worker.rule_history import RuleHistory
+    from hub.config.home import RULES_HISTORY
+    from hub.processor.rule_history import RuleHistory
 
     hub = RunningHub.of(home)
     read = RuleHistory(hub.log(), hub.home.data / RULES_HISTORY)
@@ -86,7 +86,7 @@ def _offsets(told: History) -> dict[str, dict[str, int]]:
 def _files(home: Home) -> Any:
     """What this home's files say; None when they are broken, which `hub validate` tells."""
     from hub.errors import HubError
-    from hub.rules.announcing import Files
+    from hub.rules.book import Files
 
     files = home.rule_files()
     texts = files.texts()

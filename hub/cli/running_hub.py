@@ -1,4 +1,7 @@
-"""The hub of a home as commands find it: its notes, its log, its ledger. Nothing is opened before it is asked for."""
+"""The hub of a home as commands find it: its notes, its log, its ledger. Nothing is opened before it is asked for.
+
+The log of a hub that is stopped: its own broker is started for the time of a command, and nothing else of it.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,23 @@ import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hub.cli.times import use_clock_of
+from hub.cli.render import use_clock_of
+from hub.config.home import Home
 from hub.errors import FatalError, HubError
-from hub.home import Home
-from hub.ledger.looking import look_at as look_at  # also for whoever has it from here
-from hub.supervisor.run_folder import RunFolder
+from hub.ledger.ledger import look_at as look_at  # also for whoever has it from here
+from hub.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.event_log import PlaceReader, Record
-    from hub.kafka_log import KafkaLog
     from hub.ledger.ledger import Ledger
-    from hub.trail.history import History
+    from hub.log.event_log import PlaceReader, Record
+    from hub.log.kafka_log import KafkaLog
+    from hub.replay.history import History
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class RunningHub:
 
     def log(self) -> KafkaLog:
         """The log; raises as `client` does."""
-        from hub.kafka_log import KafkaLog
+        from hub.log.kafka_log import KafkaLog
 
         return KafkaLog(self.client)
 
@@ -89,8 +93,8 @@ class RunningHub:
 
         Raises FatalError HUB-E5006 where there is neither a ledger nor a trail, and what the ledger says that is away.
         """
-        from hub.trail.finding import look_at_trail
-        from hub.trail.history import History
+        from hub.projector.trail import look_at_trail
+        from hub.replay.history import History
 
         with contextlib.ExitStack() as stack:
             trail = stack.enter_context(look_at_trail(self.home.boards_url))
@@ -124,3 +128,43 @@ class _Places:
     def close(self) -> None:
         if self._opened is not None:
             self._opened.close()
+
+
+if TYPE_CHECKING:
+    from hub.log.kafka_log import KafkaLog
+
+
+@contextlib.contextmanager
+def opened_log(hub: RunningHub) -> Iterator[KafkaLog]:
+    """The log of a hub that runs, of a cluster, or of the embedded broker, which runs for the time of the block.
+
+    Raises FatalError HUB-E1010 when the hub is just being started or stopped.
+    """
+    from hub.log.kafka_log import KafkaLog
+    from hub.log.topics import ensure_topics
+    from hub.ops.supervisor import Supervisor
+
+    if hub.runs or not hub.home.config.kafka.embedded:
+        if not hub.runs:
+            ensure_topics(hub.client, replication=hub.home.config.kafka.replication)
+        yield hub.log()
+        return
+    supervisor = Supervisor(hub.home, _silent, only=())
+    with supervisor.run.claim():
+        try:
+            supervisor.start()
+            yield KafkaLog(hub.home.kafka_client(supervisor.bootstrap))
+        finally:
+            supervisor.stop()
+
+
+def set_log_aside(hub: RunningHub, why: str) -> str | None:
+    """Rename the embedded broker's folder, so that a new log is made in its place; its new name, None for a cluster's log."""
+    if not hub.home.config.kafka.embedded:
+        return None
+    folder = hub.home.data / "kafka"
+    return str(folder.rename(folder.with_name(f"kafka.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S}")))
+
+
+def _silent(_what: str, _facts: Mapping[str, Any]) -> None:
+    """Nobody needs to hear of a broker that is started for a moment."""

@@ -1,17 +1,61 @@
-"""`hub status`: what runs, what waits, and how far each part is. Works while the hub is down, too."""
+"""`hub status`: what runs, what waits, and how far each part is. Works while the hub is down, too.
+
+How far the processor is behind the end of the log: what it has committed, beside what is there.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli import history
-from hub.cli.as_typed import command_line, runnable
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, clear, say, speech, text
-from hub.errors import FatalError, HubError
+from hub.cli import ledger_history
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, clear, command_line, runnable, say, speech, text
+from hub.errors import FatalError, HubError, RetryableError
+
+PATIENCE = 5.0
+"""Seconds to wait for the broker."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Partition → next offset: `done` by the processor, and the log's `ends`."""
+
+    done: Mapping[int, int]
+    ends: Mapping[int, int]
+
+    @property
+    def lag(self) -> int:
+        """Events that are still to be folded."""
+        return sum(max(0, end - self.done.get(partition, 0)) for partition, end in self.ends.items())
+
+
+def progress(client: Mapping[str, Any]) -> Progress:
+    """Ask the broker; raises RetryableError while it is away. Joins no group and commits nothing."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+    from hub.log.kafka_log import away
+    from hub.processor import GROUP
+    from schemas.topics import EVENTS, PARTITIONS
+
+    consumer = Consumer({**client, "group.id": GROUP, "enable.auto.commit": False, "log_level": 0})
+    partitions = [TopicPartition(EVENTS.name, partition) for partition in range(PARTITIONS)]
+    try:
+        marks = {tp.partition: consumer.get_watermark_offsets(tp, timeout=PATIENCE) for tp in partitions}
+        committed = {tp.partition: tp.offset for tp in consumer.committed(partitions, timeout=PATIENCE)}
+    except KafkaException as error:
+        raise away(error) from error
+    finally:
+        consumer.close()
+    if any(mark is None for mark in marks.values()):
+        raise RetryableError("HUB-E2104", reason="no watermark")
+    starts = {partition: low for partition, (low, _) in marks.items()}
+    done = {partition: offset if offset >= 0 else starts[partition] for partition, offset in committed.items()}
+    return Progress(done, {partition: high for partition, (_, high) in marks.items()})
+
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -40,7 +84,7 @@ def status(
 ) -> None:
     """Show how the hub is. Exit 0: all moves; 1: something stands still, or it does not run; 4, 5, 6 as for every command."""
     from hub.cli.running_hub import RunningHub
-    from hub.cli.verdicts import exit_of, verdict_of
+    from hub.cli.verdict import exit_of, verdict_of
 
     while True:
         hub = RunningHub.of(home)
@@ -60,7 +104,7 @@ def status(
 
 def look(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     """Everything that `status` shows. What is away shows as None, with the reason in `away`."""
-    from hub.health.board_places import board_places
+    from hub.health.looking import board_places
     from hub.health.words import as_value
 
     told: dict[str, Any] = {
@@ -96,7 +140,7 @@ def _programs(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
 
 
 def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
-    from hub.cli.processor_lag import progress
+    pass
 
     nothing: dict[str, Any] = {"kafka": None, "processor": None, "ends": None}
     if not hub.runs and hub.home.config.kafka.embedded:
@@ -114,7 +158,7 @@ def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
 def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     from hub.cli.parked_refused import recent
     from hub.ledger import commands, conflicts, outbox, parked
-    from hub.ledger.halts import halted
+    from hub.ledger.positions import halted
 
     states = instance_states(hub.home.config.connectors, verdict)
     connected = {
@@ -128,7 +172,7 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
         "refused": [],
         "conflicts": {},
         "halted": [],
-        "history": history.NOTHING,
+        "history": ledger_history.NOTHING,
         "connectors": connected,
     }
     try:
@@ -143,7 +187,7 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
                 "refused": recent(conn),
                 "conflicts": conflicts.counts(conn),
                 "halted": halted(conn),
-                "history": history.look(hub.home, conn),
+                "history": ledger_history.look(hub.home, conn),
                 "connectors": {name: {**told, "streams": streams.get(name, {})} for name, told in connected.items()},
             }
     except HubError:
@@ -155,7 +199,7 @@ def _streams(hub: RunningHub, conn: Connection, verdict: Verdict) -> dict[str, d
     from hub.health.verdict import is_late
     from hub.health.watch import limits_of
     from hub.ledger import cursors
-    from schemas.event import moment
+    from schemas.envelope import moment
 
     found: dict[str, dict[str, Any]] = {}
     limits, intervals = limits_of(hub.home), {each.instance: each.interval for each in verdict.facts.streams}
@@ -206,7 +250,7 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         "  收下 {accepted}  等待归属 {held}  未发布 {unpublished}",
         "  accepted {accepted}  held {held}  unpublished {unpublished}",
     ).format_map(told)
-    yield from history.lines({**told["history"], "running": told["running"]})
+    yield from ledger_history.lines({**told["history"], "running": told["running"]})
     yield from _work(told)
     yield from (f"  ✘ {reason}" for reason in told["away"])
 

@@ -1,4 +1,11 @@
-"""What every command shares: its options, how it speaks, and how it ends."""
+"""What every command shares: its options, how it speaks, and how it ends.
+
+Commands in our hints as they work where they are read: the hub as it was called, quoted for the shell, and with its home.
+
+How far something long is, on a terminal; nothing where there is none.
+
+What Ctrl-C and SIGTERM do to a hub: the first stops it in order, a second one ends everything at once.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +14,140 @@ import enum
 import io
 import os
 import re
+import shlex
+import shutil
+import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
-from hub.cli.printable import ERRORS, ascii_json, cut, marked, marked_json
+from hub.cli.render import ERRORS, ascii_json, cut, marked, marked_json
 from hub.errors import LANGUAGES, FatalError, HubError, RetryableError, chosen_language, preferred_language
+
+ALONE = "up|down|status|doctor|validate|why|rebuild|audit|backup|restore"
+GROUPS = "connectors|events|rules|parked|repair|config"
+BELOW = "list|check|describe|tail|show|conflicts|test|dry-run|history|edit|preview|retry|discard|state"
+_COMMAND = re.compile(rf"(?<![\w./-])hub (?P<words>(?:{ALONE})|(?:{GROUPS})(?: (?:{BELOW}))?)(?![\w./-])(?! *--home)")
+_HOMELESS = re.compile(r"(?<![\w./-])hub (?=(?:init|demo|explain)\b)")
+
+
+def runnable(hint: str) -> str:
+    """A hint of ours, with every command in it as it works here. May be asked twice; facts may be put into the hint afterwards."""
+    if "{" in program() + of_home():  # `format` would stumble over it
+        return hint
+    named = _COMMAND.sub(lambda found: f"{program()} {found['words']}{of_home()}", hint)
+    return _HOMELESS.sub(lambda found: f"{program()} ", named)
+
+
+def command_line(*words: str) -> str:
+    """A whole command of the hub as it works here."""
+    return f"{program()} {' '.join(words)}{of_home()}"
+
+
+def of_home() -> str:
+    """The option that names the home, empty where the command finds it by itself."""
+    return f" --home {shlex.quote(str(speech.home))}" if speech.home is not None else ""
+
+
+def program(below: Path | None = None) -> str:
+    """The hub as it is called from here, or from a folder `below`: by its name where the shell finds it so, else by its path."""
+    called = Path(sys.argv[0])
+    if called.name == "main.py":
+        return f"{shlex.quote(sys.executable)} -m hub.cli.main"
+    if called.name != "hub":
+        return "hub"
+    found = shutil.which("hub")
+    if found is not None and os.path.realpath(found) == os.path.realpath(called):
+        return "hub"
+    path = called.absolute()
+    inside = path.is_relative_to(Path.cwd()) and below is None
+    return shlex.quote(str(path.relative_to(Path.cwd()) if inside else path))
+
+
+class Bar(Protocol):
+    """Shows how far each of several things is."""
+
+    def show(self, board: str, done: int, total: int) -> None:
+        """So much of so much is done."""
+
+
+class Silent:
+    """For output that is no terminal."""
+
+    def show(self, board: str, done: int, total: int) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def bar(quiet: bool) -> Iterator[Bar]:
+    """A bar on standard error for the time of the block."""
+    if quiet or not sys.stderr.isatty():
+        yield Silent()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Rich(progress)
+
+
+class _Rich:
+    """A bar for each thing."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+
+    def show(self, board: str, done: int, total: int) -> None:
+        if board not in self._tasks:
+            self._tasks[board] = self._progress.add_task(board, total=total)
+        self._progress.update(self._tasks[board], completed=done, total=total)
+
+
+SAME = 1.0
+"""Seconds within which a second signal is the same request: a terminal and `timeout` tell a program and its group alike."""
+INTERRUPTED = 130
+
+
+class ToldToStop(BaseException):
+    """SIGTERM or SIGINT came."""
+
+
+@dataclass
+class Stopping:
+    """Handles both signals. Raises ToldToStop once, and never in the middle of a stop."""
+
+    kill: Callable[[], None]
+    """Ends every child with SIGKILL; may be called at any time."""
+    leave: Callable[[int], object] = os._exit
+    clock: Callable[[], float] = time.monotonic
+    _since: float | None = field(default=None, init=False)
+
+    def handle(self) -> None:
+        """Handle the signals from now on, also after the block that they stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.told)
+
+    def begin(self) -> None:
+        """The stop begins, told or not: no signal may break into it any more."""
+        self._since = self.clock() if self._since is None else self._since
+
+    def told(self, *_signal: object) -> None:
+        """A signal came."""
+        if self._since is None:
+            self._since = self.clock()
+            raise ToldToStop
+        if self.clock() - self._since > SAME:
+            with contextlib.suppress(Exception):
+                self.kill()
+            self.leave(INTERRUPTED)
+
 
 _LANGUAGE = re.compile(rf"(?m)^language:\s*['\"]?({'|'.join(LANGUAGES)})\b")
 
@@ -84,7 +215,7 @@ def choose_language(wanted: str | None) -> None:
 
 def text(zh: str, en: str) -> str:
     """The text in this run's language, with every command in it as it works here."""
-    from hub.cli.as_typed import runnable
+    pass
 
     told = zh if speech.language == "zh-CN" else en
     return runnable(told) if "hub " in told else told
@@ -177,7 +308,7 @@ def exit_code(error: HubError) -> Exit:
 
 def explain(error: HubError) -> list[str]:
     """An error for people, line by line: code, place, what was seen, what to do."""
-    from hub.cli.as_typed import runnable
+    pass
 
     place = f" {error.place}" if error.place else ""
     fix = runnable(error.fix(speech.language))

@@ -1,4 +1,7 @@
-"""`hub up` and `hub down`."""
+"""`hub up` and `hub down`.
+
+One line on the terminal for each business fact, as it enters the log.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,130 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from hub.cli.as_typed import runnable
-from hub.cli.stopping import Stopping, ToldToStop
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, explain, say, say_no_more, speech, text, warn
-from hub.cli.times import use_clock_of
-from hub.errors import FatalError
+from hub.cli.render import MOST_OF_A_FACT, cut, shown, use_clock_of
+from hub.cli.terminal import (
+    HERE,
+    HomeOption,
+    JsonOption,
+    Stopping,
+    ToldToStop,
+    answer,
+    explain,
+    runnable,
+    say,
+    say_no_more,
+    speech,
+    text,
+    warn,
+)
+from hub.errors import FatalError, HubError
+from hub.log.event_log import EventLog
+from schemas.envelope import Event
+from schemas.topics import EVENTS
+
+LINES: dict[str, tuple[str, str]] = {
+    "crm.opportunity.won": (
+        "赢单 {name} · {account} · {amount} {currency}",
+        "won {name} · {account} · {amount} {currency}",
+    ),
+    "crm.opportunity.lost": ("丢单 {name} · {account}", "lost {name} · {account}"),
+    "crm.complaint.filed": ("客诉 {customer}", "complaint of {customer}"),
+    "erp.stock.ran_low": ("库存不足 {item}：余 {quantity}", "stock of {item} ran low: {quantity} left"),
+    "work.project.created": ("  → 项目 {name} ({ref})", "  → project {name} ({ref})"),
+    "work.task.created": ("  → 任务 {title} · {assignee}", "  → task {title} · {assignee}"),
+    "work.task.completed": ("完成 {title} ({ref})", "done {title} ({ref})"),
+    "work.project.completed": ("项目完成 {name} ({ref})", "project completed {name} ({ref})"),
+    "hub.command.done message.send": ("  → 消息 {text} · {to}", "  → message {text} · {to}"),
+    "hub.command.done": ("  → {type} 已办 {id}", "  → {type} done {id}"),
+    "hub.command.parked": (
+        "  ✘ {type} 停放：{code} {reason} → hub parked list",
+        "  ✘ {type} parked: {code} {reason} → hub parked list",
+    ),
+    "hub.rule.changed": ("规则已更新 {ref}", "rule changed {ref}"),
+    "hub.connector.paused": ("连接器已暂停 {ref}：{reason}", "connector paused {ref}: {reason}"),
+    "hub.connector.resumed": ("连接器已恢复 {ref}", "connector resumed {ref}"),
+}
+
+
+class _Fields(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def line_of(event: Event, language: str, names: Mapping[str, str]) -> str | None:
+    """The line for an event; None for those that are no news to a person. `names`: reference → a person's name."""
+    found = LINES.get(f"{event.type} {event.data.get('type')}") or LINES.get(event.type)
+    if found is None:
+        return None
+    template = runnable(found[0] if language == "zh-CN" else found[1])
+    ref, arguments = event.subject.partition("/")[2], event.data.get("arguments") or {}
+    told = _Fields({name: _said(value, names) for name, value in {**arguments, **event.data, "ref": ref}.items()})
+    return f"  {local(event.recordedtime)}  {template.format_map(told).rstrip(' ·')}"
+
+
+def _said(value: Any, names: Mapping[str, str]) -> Any:
+    """In one line and not too long, a person by name."""
+    return cut(" ".join(names.get(value, value).split()), MOST_OF_A_FACT) if isinstance(value, str) else value
+
+
+def local(stamp: str) -> str:
+    """The time of day by the home's clock."""
+    return shown(stamp, "%H:%M:%S")
+
+
+class FactLines:
+    """Follows the log from its end, as it is when this is made, and says each fact; a broker that is away is waited for."""
+
+    def __init__(self, log: EventLog, language: str, names: Mapping[str, str], say: Callable[[str], None]) -> None:
+        self._log, self._language, self._names, self._say = log, language, names, say
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="facts", daemon=True)
+        self._positions: dict[int, int] | None = None
+        with contextlib.suppress(HubError):
+            self._positions = dict(log.ends(EVENTS.name))
+
+    def start(self) -> None:
+        """Say what has come since, and go on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; returns soon."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._read()
+            except HubError:
+                self._stopping.wait(1.0)
+
+    def _read(self) -> None:
+        self._positions = self._positions or dict(self._log.ends(EVENTS.name))
+        reader = self._log.reader(EVENTS.name, self._positions, gather=0.2)
+        try:
+            while not self._stopping.is_set():
+                for record in reader.read(500, 0.5):
+                    self._positions[record.partition] = record.offset + 1
+                    self._tell(record.value or b"")
+        finally:
+            reader.close()
+
+    def _tell(self, raw: bytes) -> None:
+        try:
+            line = line_of(Event.from_json(raw), self._language, self._names)
+        except ValidationError:
+            return
+        if line is not None:
+            self._say(line)
+
 
 if TYPE_CHECKING:
-    from hub.home import Home
-    from hub.supervisor.supervisor import Supervisor
+    from hub.config.home import Home
+    from hub.ops.supervisor import Supervisor
 
 
 def register(app: typer.Typer) -> None:
@@ -36,8 +153,8 @@ def up(
     json: JsonOption = False,
 ) -> None:
     """Start the broker and the programs, show one line per business fact, until Ctrl-C or SIGTERM."""
-    from hub.home import Home
-    from hub.supervisor.supervisor import PROGRAMS, Supervisor
+    from hub.config.home import Home
+    from hub.ops.supervisor import PROGRAMS, Supervisor
 
     unknown = set(programs or ()) - set(PROGRAMS)
     if unknown:
@@ -68,7 +185,7 @@ def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None
     A signal that comes before the block is begun raises typer.Exit. One more, at any time from then on, ends everything with
     SIGKILL, `also_kill` too, and this process with code 130.
     """
-    from hub.cli.facts import FactLines
+    pass
 
     def kill() -> None:
         supervisor.kill()
@@ -190,8 +307,8 @@ def _lines(what: str, facts: Mapping[str, Any]) -> list[str]:
 
 def down(home: HomeOption = HERE, json: JsonOption = False) -> None:
     """Stop the hub that runs on this home, and wait until it has."""
-    from hub.home import data_folder
-    from hub.supervisor.run_folder import RunFolder
+    from hub.config.home import data_folder
+    from hub.runtime.run_folder import RunFolder
 
     run = RunFolder(data_folder(home) / "run")
     ran = run.is_claimed()

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.as_typed import runnable
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, say, speech, text
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, runnable, say, speech, text
 from hub.errors import HubError
-from hub.rules.complaints import width
+from hub.expressions.complaints import width
 
 LONGEST = 160
 """Characters of a source line that are shown."""
@@ -81,7 +80,7 @@ def findings(home: Path) -> Iterator[tuple[HubError, bool]]:
     """Every finding, and whether it is an error; raises FatalError for a folder that is no home."""
     from hub.cli.other_programs import ask, error_of
 
-    for told in ask("connectors.checking", ["validate", "--home", str(home)]):
+    for told in ask("hub.ops.connector_checks", ["validate", "--home", str(home)]):
         if "error" in told:
             raise error_of(told["error"])
         if "finding" in told:

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from hub.cli.as_typed import command_line, runnable
-from hub.cli.gaps import gap_lines, not_found
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, text, warn
+from hub.cli.log_reading import gap_lines, not_found
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, command_line, runnable, say, speech, text, warn
 from hub.errors import RejectedError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.home import Home
+    from hub.config.home import Home
+    from hub.replay.history import History, Kept
+    from hub.replay.story import Found, Node, Story
+    from hub.rules.explaining import Tried
     from hub.rules.history import Sets
     from hub.rules.rule_set import RuleSet
-    from hub.rules.what_if import Tried
-    from hub.story import Found, Node, Story
-    from hub.trail.history import History, Kept
 
 UNANSWERED = 5
 """Events that nothing followed, for which the rules are asked why."""
@@ -45,7 +44,7 @@ def why(
     """Tell the story of one thing, from ledger and log; of an event that nothing followed, what the rules say that wait for it."""
     from hub.cli.conflicting_events import differences
     from hub.cli.running_hub import RunningHub
-    from hub.story import as_value, of_case
+    from hub.replay.story import as_value, of_case
 
     hub = RunningHub.of(home)
     with hub.history() as history:
@@ -85,7 +84,7 @@ def why(
 
 def _find(history: History, ref: str) -> Found:
     """The one thing that is meant; raises RejectedError for none and for several."""
-    from hub.story import find
+    from hub.replay.story import find
 
     found = find(history, ref)
     if not found:
@@ -131,7 +130,7 @@ def _unanswered(home: Home, history: History, story: Story, targets: Sequence[No
 
     Those that judged it then, where the log's history tells it and they can be made here; else those of now.
     """
-    from hub.rules.what_if import folded, try_events
+    from hub.rules.explaining import folded, try_events
 
     events = [node.event for node in targets if node.event is not None]
     if not events or any(below.command for node in targets for below in node.walk()) or _is_ours(events):
@@ -148,7 +147,7 @@ def _unanswered(home: Home, history: History, story: Story, targets: Sequence[No
 
 def _judges(home: Home, history: History, events: Sequence[Kept]) -> Iterator[tuple[Sets | None, RuleSet]]:
     """For each event the rules that judged it, if they are known."""
-    from hub.home import RULES_HISTORY
+    from hub.config.home import RULES_HISTORY
     from hub.ledger.identity import known
     from hub.rules.book import RuleBook
     from hub.rules.history import kept
@@ -203,7 +202,7 @@ def _event(node: Node) -> Iterator[str]:
 
 def _command(node: Node, beside: Node | None) -> Iterator[str]:
     from hub.cli.rules import arguments
-    from hub.story import in_short
+    from hub.replay.story import in_short
 
     command, row = node.command, node.row
     assert command is not None and row is not None  # the caller has looked

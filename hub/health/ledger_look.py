@@ -10,16 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
-from hub.health.facts import Queue, StreamFact
+from hub.health.verdict import Queue, StreamFact
 from hub.ledger import cursors, parked
 from hub.ledger.commands import commands, in_flight
 from hub.ledger.commands import instances as waiting_instances
 from hub.ledger.commands import ready as ready_commands
-from hub.ledger.halts import halted
 from hub.ledger.leases import database_time, leases
 from hub.ledger.outbox import outbox
-from hub.ledger.positions import of_reader
-from schemas.event import moment, stamp
+from hub.ledger.positions import halted, of_reader
+from schemas.envelope import moment, stamp
 from schemas.topics import COMMANDS
 
 FRONT = 50

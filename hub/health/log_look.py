@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from hub.errors import RetryableError
-from schemas.event import moment
+from schemas.envelope import moment
 from schemas.topics import EVENTS, PARTITIONS
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class KafkaLook:
         a broker that stood still and was elected anew ("Leader epoch is older than broker epoch")."""
         from confluent_kafka import KafkaException
 
-        from hub.kafka_log import away
+        from hub.log.kafka_log import away
 
         try:
             yield
@@ -153,7 +153,7 @@ class KafkaLook:
     def _reading(self) -> Consumer:
         from confluent_kafka import Consumer
 
-        from hub.worker import GROUP
+        from hub.processor import GROUP
 
         if self._consumer is None:
             self._consumer = Consumer({**self.client, "group.id": GROUP, **READING})

@@ -1,4 +1,12 @@
-"""One look at a whole hub: its programs on this machine, its ledger, its log, its boards. Whatever is away is told as away."""
+"""One look at a whole hub: its programs on this machine, its ledger, its log, its boards. Whatever is away is told as away.
+
+How the programs of this machine are, by the supervisor's notes and by what the system says of their processes.
+
+How far each board is folded, read from the boards' own store.
+
+The columns are named here because the hub does not import its boards; `tests/unit/hub/cli` holds them to what
+`hub.projector.store` writes.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +14,73 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hub.clock import Clock, SystemClock
 from hub.errors import LANGUAGES, HubError
-from hub.health.board_places import BoardPlace
-from hub.health.facts import Away, Facts, ProgramFact, Queue, Stage
 from hub.health.log_look import At, Front, LogLook
-from hub.rules.broken import BrokenFile
-from schemas.event import moment
+from hub.health.verdict import Away, Facts, ProgramFact, Queue, Stage
+from hub.ledger.ledger import look_at
+from hub.rules.reload import BrokenFile
+from hub.runtime.clock import Clock, SystemClock
+from hub.runtime.process import is_running, stands_still
+from hub.runtime.program import is_ready
+from hub.runtime.run_folder import RunFolder
+from schemas.envelope import moment
 from schemas.topics import COMMANDS, EVENTS
+
+
+def programs_here(data: Path, *, expected: bool) -> tuple[bool | None, tuple[ProgramFact, ...]]:
+    """Whether a supervisor lives on this machine, and its programs. None: there is none, and none is `expected`."""
+    notes = RunFolder(data / "run").notes()
+    if not notes:
+        return (False if expected else None), ()
+    frozen, restarts = notes.get("frozen", ()), notes.get("restarts", {})
+    programs = [
+        ProgramFact(name, pid, _state(data, name, pid, name in frozen), restarts.get(name, 0))
+        for name, pid in notes.get("programs", {}).items()
+    ]
+    if stands_still(int(notes["pid"])):
+        programs.append(ProgramFact("supervisor", int(notes["pid"]), "frozen"))
+    return True, tuple(programs)
+
+
+def _state(data: Path, name: str, pid: int | None, deaf: bool) -> str:
+    if pid is None or not is_running(pid):  # the notes of a supervisor that hangs name who has gone
+        return "down"
+    if deaf or stands_still(pid):
+        return "frozen"
+    return "ready" if name == "broker" or is_ready(data, name, pid) else "starting"
+
+
+@dataclass(frozen=True)
+class BoardPlace:
+    """Partition → next offset, and when the board last reflected the whole log (empty: never)."""
+
+    next_offsets: Mapping[int, int]
+    fresh_at: str
+
+    def behind(self, ends: Mapping[int, int]) -> int:
+        """Records of the log that it has yet to fold."""
+        return sum(max(0, end - self.next_offsets.get(partition, 0)) for partition, end in ends.items())
+
+
+def board_places(url: str) -> dict[str, BoardPlace]:
+    """Every board by its name; none when there is no store yet."""
+    from sqlalchemy import column, select, table
+
+    owners = table("board_owners", column("projection"), column("fresh_at"))
+    positions = table("board_positions", column("projection"), column("partition"), column("next_offset"))
+    with look_at(url, "board_owners") as conn:
+        if conn is None:
+            return {}
+        places: dict[str, dict[int, int]] = {}
+        for row in conn.execute(select(positions)):
+            places.setdefault(row.projection, {})[row.partition] = row.next_offset
+        found = conn.execute(select(owners).order_by(owners.c.projection)).all()
+    shown = [row for row in found if not row.projection.endswith("__shadow")]
+    return {row.projection: BoardPlace(places.get(row.projection, {}), row.fresh_at) for row in shown}
+
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from hub.ledger.outbox import outbox
-from schemas.event import moment
+from schemas.envelope import moment
 
 MINUTES = 60
 BACK = 5000

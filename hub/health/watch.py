@@ -1,4 +1,7 @@
-"""Keeps looking at the hub in a thread of its own: whoever asks how it is gets an answer at once, also while much is away."""
+"""Keeps looking at the hub in a thread of its own: whoever asks how it is gets an answer at once, also while much is away.
+
+The verdict as metrics: what `GET /metrics` adds to those of `hub.runtime.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,53 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from hub.clock import Clock, SystemClock
-from hub.health.board_places import board_places
-from hub.health.facts import Facts
+from hub.config.home import RULES_BROKEN
 from hub.health.log_look import KafkaLook
-from hub.health.looking import Looker
-from hub.health.programs import programs_here
+from hub.health.looking import Looker, board_places, programs_here
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Headway, Limits, State, Trouble, Verdict, judge
-from hub.home import RULES_BROKEN
-from hub.ledger.looking import look_at
-from hub.rules.broken import broken_files
+from hub.health.verdict import Facts, Headway, Limits, State, Trouble, Verdict, judge
+from hub.ledger.ledger import look_at
+from hub.rules.reload import broken_files
+from hub.runtime.clock import Clock, SystemClock
+
+
+@dataclass(eq=False)
+class VerdictGauges(Collector):
+    """Read from the newest verdict when asked for."""
+
+    verdict: Callable[[], Verdict | None]
+
+    def collect(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily("hub_state", "How the hub is: 0 ok, 1 degraded, 2 stalled, 3 down.")
+        waiting = GaugeMetricFamily("hub_stage_waiting", "What waits at a stage of the hub.", labels=["stage"])
+        oldest = GaugeMetricFamily(
+            "hub_stage_oldest_seconds", "Seconds for which the oldest of a stage has waited.", labels=["stage"]
+        )
+        stream = GaugeMetricFamily(
+            "hub_stream_age_seconds", "Seconds since a stream was read.", labels=["instance", "stream"]
+        )
+        parked = GaugeMetricFamily("hub_parked", "Work that is parked, by kind.", labels=["kind"])
+        found = self.verdict()
+        if found is None:
+            return
+        state.add_metric([], found.state)
+        for stage in found.stages:
+            waiting.add_metric([stage.stage], stage.waiting)
+            oldest.add_metric([stage.stage], stage.oldest)
+        for each in found.facts.streams:
+            stream.add_metric([each.instance, each.stream], (found.facts.at - each.read_at).total_seconds())
+        for kind, count in found.facts.parked.items():
+            parked.add_metric([kind], count)
+        yield from (state, waiting, oldest, stream, parked)
+
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.home import Home
+    from hub.config.home import Home
     from hub.ledger.ledger import Ledger
 
 EVERY = 2.0

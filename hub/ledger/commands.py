@@ -32,9 +32,8 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, insert_all_new, with_rows
-from hub.ledger.metadata import AnyRow, Json, Serial, metadata
-from schemas.event import Command
+from hub.ledger.database import AnyRow, Json, Serial, bound, insert_all_new, metadata, with_rows
+from schemas.envelope import Command
 
 commands = Table(
     "commands",

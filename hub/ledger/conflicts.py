@@ -29,10 +29,9 @@ from sqlalchemy import (
 from sqlalchemy import update as change
 
 from hub.ledger import trimmed
-from hub.ledger.dialect import insert_new
-from hub.ledger.metadata import AnyRow, Serial, metadata
+from hub.ledger.database import AnyRow, Serial, insert_new, metadata
 from hub.ledger.outbox import outbox
-from schemas.event import OUTSIDE, Event
+from schemas.envelope import OUTSIDE, Event
 
 MOST = 1000
 """Entries of one instance."""

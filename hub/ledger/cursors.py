@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Column, Connection, Float, Table, Text, delete, inspect, select
 
-from hub.ledger.dialect import put
-from hub.ledger.metadata import AnyRow, metadata
+from hub.ledger.database import AnyRow, metadata, put
 
 cursors = Table(
     "cursors",

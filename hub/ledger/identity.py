@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, Table, Text, select
 
-from hub.ledger.dialect import insert_new, put
-from hub.ledger.metadata import metadata
+from hub.ledger.database import insert_new, metadata, put
 
 LOG, COMMANDS_LOG, CUTS = "log", "log.commands", "log.cuts"
 """The log that this ledger belongs to (`EventLog.identity` of `hub.events`), that of `hub.commands`, and when it was found cut."""

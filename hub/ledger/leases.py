@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, func, literal_column, or_, select, update
 
-from hub.ledger.dialect import bound, insert_new
-from hub.ledger.metadata import metadata
+from hub.ledger.database import bound, insert_new, metadata
 
 leases = Table(
     "leases",

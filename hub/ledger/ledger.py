@@ -1,10 +1,15 @@
-"""The ledger, opened: its tables in place, its writer running."""
+"""The ledger, opened: its tables in place, its writer running.
+
+Looking at a database that another program writes: one consistent look, and nothing is made by it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 
@@ -22,9 +27,34 @@ from hub.ledger import (
     timers,
     trimmed,
 )
-from hub.ledger.database import migrate, open_engine, reading
-from hub.ledger.metadata import metadata
+from hub.ledger.database import metadata, migrate, open_engine, reading
 from hub.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@contextlib.contextmanager
+def look_at(url: str, table: str) -> Iterator[Connection | None]:
+    """One consistent look at a database; None when it lacks this table. Writes nothing, not even a file."""
+    from sqlalchemy import inspect
+    from sqlalchemy.engine import make_url
+
+    from hub.ledger.database import open_engine, reading
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        yield None
+        return
+    engine = open_engine(url)
+    try:
+        with reading(engine) as conn:
+            if conn.dialect.name == "postgresql":
+                conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield conn if inspect(conn).has_table(table) else None
+    finally:
+        engine.dispose()
+
 
 HEAD = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -30,10 +30,9 @@ from sqlalchemy import (
 )
 
 from hub.ledger import trimmed
-from hub.ledger.dialect import bound, each, put, update_all, with_rows
-from hub.ledger.metadata import AnyRow, Serial, metadata
-from hub.partitioner import partition_of
-from schemas.event import Event, instance_of
+from hub.ledger.database import AnyRow, Serial, bound, each, metadata, put, update_all, with_rows
+from hub.log.partitioner import partition_of
+from schemas.envelope import Event, instance_of
 
 outbox = Table(
     "outbox",

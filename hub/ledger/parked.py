@@ -21,8 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import bound, insert_new, with_rows
-from hub.ledger.metadata import AnyRow, Json, Serial, metadata
+from hub.ledger.database import AnyRow, Json, Serial, bound, insert_new, metadata, with_rows
 
 parked = Table(
     "parked",

@@ -10,9 +10,9 @@ import hashlib
 from sqlalchemy import Connection
 
 from hub.ledger import parked_events
-from hub.ledger.metadata import AnyRow
+from hub.ledger.database import AnyRow
 from hub.ledger.parked_events import Asking
-from schemas.event import MAX_BYTES
+from schemas.envelope import MAX_BYTES
 
 
 def edit(conn: Connection, entry: AnyRow, body: bytes, asking: Asking) -> str | None:

@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from hub.ledger import outbox, parked
-from hub.ledger.metadata import AnyRow
-from schemas.catalog import event_spec
-from schemas.event import HUB, Event, derived_id, is_reference, stamp
+from hub.ledger.database import AnyRow
+from schemas.envelope import HUB, Event, derived_id, is_reference, stamp
+from schemas.registry import event_spec
 
 SOURCE = "/hub/parked"
 RETRIED, DISCARDED, EDITED = "hub.parked.retried", "hub.parked.discarded", "hub.parked.edited"

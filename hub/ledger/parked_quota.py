@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from hub.config.settings import Quota
 from hub.ledger.parked import is_open, parked
-from hub.quota import Quota
 
 AGAIN_S = 5.0
 """Seconds for which figures of an instance hold: counting costs some milliseconds."""

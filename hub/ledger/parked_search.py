@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from hub.ledger.metadata import AnyRow
+from hub.ledger.database import AnyRow
 from hub.ledger.parked import BYTES, is_open, parked
 
 PAGE = 1000
@@ -35,7 +35,7 @@ class Cause(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which entries: those with all of these. `since` is a `schemas.event.Stamp`; `state` None means open or settled."""
+    """Which entries: those with all of these. `since` is a `schemas.envelope.Stamp`; `state` None means open or settled."""
 
     kind: str | None = None
     code: str | None = None

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
+from hub.engine.step import cause_of
 from hub.ledger import commands, outbox, parked
-from hub.ledger.metadata import AnyRow
+from hub.ledger.database import AnyRow
 from hub.ledger.parked_events import DISCARDED, EDITED, RETRIED, SOURCE, Asking
-from hub.step import cause_of
-from schemas.catalog import event_spec
-from schemas.event import HUB, Command, Event, derived_id, stamp
+from schemas.envelope import HUB, Command, Event, derived_id, stamp
+from schemas.registry import event_spec
 
 
 def retry(conn: Connection, command_id: str, now: datetime, by: str | None = None, reason: str | None = None) -> bool:

@@ -1,15 +1,22 @@
-"""How far each reader of the log is, under an epoch: who claims a partition later shuts out who had it before."""
+"""How far each reader of the log is, under an epoch: who claims a partition later shuts out who had it before.
+
+Which partitions of the log the processor has stopped before a loss, by the facts that it has told of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Table, Text, select, update
 
 from hub.errors import FatalError
-from hub.ledger.dialect import insert_new, with_rows
-from hub.ledger.metadata import metadata
+from hub.ledger.database import insert_new, metadata, with_rows
+from hub.ledger.outbox import outbox
+from hub.log.sequence_gaps import HALTED, subject_of
+from schemas.envelope import Event
+from schemas.topics import PARTITIONS
 
 positions = Table(
     "positions",
@@ -95,3 +102,18 @@ def of_reader(conn: Connection, reader: str, topic: str) -> dict[int, int]:
         positions.c.reader == reader, positions.c.topic == topic
     )
     return {key: value for key, value in conn.execute(found)}
+
+
+def halted(conn: Connection) -> list[dict[str, Any]]:
+    """The data of each halt that was not dealt with yet, by partition."""
+    subjects = [subject_of(partition) for partition in range(PARTITIONS)]
+    rows = conn.execute(select(outbox.c.body).where(outbox.c.subject.in_(subjects)).order_by(outbox.c.id))
+    open_: dict[tuple[int, int], dict[str, Any]] = {}
+    for row in rows:
+        event = Event.from_json(row.body)
+        place = (int(event.data["partition"]), int(event.data["offset"]))
+        if event.type == HALTED:
+            open_[place] = event.data
+        else:
+            open_.pop(place, None)
+    return [open_[place] for place in sorted(open_)]

@@ -28,9 +28,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.ledger.dialect import insert_new
-from hub.ledger.metadata import AnyRow, Json, Serial, metadata
-from schemas.event import stamp
+from hub.ledger.database import AnyRow, Json, Serial, insert_new, metadata
+from schemas.envelope import stamp
 
 refused = Table(
     "refused",

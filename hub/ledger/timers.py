@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Column, Connection, Table, Text, delete, select
 
-from hub.ledger.dialect import insert_new
-from hub.ledger.metadata import AnyRow, metadata
+from hub.ledger.database import AnyRow, insert_new, metadata
 
 timers = Table(
     "timers",

@@ -24,8 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.dialect import put
-from hub.ledger.metadata import metadata
+from hub.ledger.database import metadata, put
 
 trimmed = Table(
     "trimmed",

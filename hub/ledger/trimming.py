@@ -13,14 +13,14 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection, func, select
 
-from hub.event_log import Record
-from hub.failpoints import reach
 from hub.ledger import conflicts, trimmed
-from hub.ledger.dialect import insert_all, with_rows
+from hub.ledger.database import insert_all, with_rows
 from hub.ledger.outbox import outbox
 from hub.ledger.trimmed import Floor
-from hub.losses import HALTED, REPAIRED
-from hub.sequences import numbered, own_bytes
+from hub.log.event_log import Record
+from hub.log.sequence_gaps import HALTED, REPAIRED
+from hub.log.sequences import numbered, own_bytes
+from hub.runtime.failpoints import reach
 
 STAYS = frozenset({HALTED, REPAIRED})
 """Types of which every row stays: a repair asks what was dealt with before."""

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from hub.errors import RetryableError
-from hub.hung_threads import at_work
 from hub.ledger.database import is_passing, unavailable, writing
+from hub.runtime.watchdog import at_work
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  # item, as T is type

@@ -1,25 +1,195 @@
-"""Rule sets made of the log's texts: what was in force then, and what another home has announced since."""
+"""Rule sets made of the log's texts: what was in force then, and what another home has announced since.
+
+What rules can read of people and of the calendar, as canonical text for the log, and read back from there.
+
+Accounts are left out: no rule can read them. Of the calendar every working day of some decades is written down, since what a
+country's holidays are said to be changes with the library that knows them.
+
+What a home announces: the texts of its rules, people and calendar that the log lacks, then their names as one set.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
 
+import orjson
 import structlog
 from pydantic import ValidationError
 
-from hub.case import UNKNOWN as ANY_RULE
-from hub.case import Case
+from hub.calendar import WorkingTime
+from hub.config.yaml_places import parse_yaml
+from hub.engine.case import UNKNOWN as ANY_RULE
+from hub.engine.case import Case
 from hub.errors import FatalError, HubError
-from hub.rules.history import Announced, History, Sets
+from hub.people import Department, People, Person
+from hub.rules.files import Rules
+from hub.rules.history import (
+    ANNOUNCED,
+    CHANGED,
+    WORLD,
+    Announced,
+    History,
+    Sets,
+    parted,
+    rule_event,
+    ruleset_of,
+    sha256,
+    world_of,
+)
 from hub.rules.language import World, read_rule
-from hub.rules.people import People
-from hub.rules.places import parse_yaml
 from hub.rules.rule import Rule
 from hub.rules.rule_set import Decisions, RuleSet, engine_for, make_rule_set
-from hub.rules.world_text import people_of, working_time_of
-from schemas.recorded import AnyEvent
+from schemas.decoding import AnyEvent
+from schemas.domains.hub import RULES_CASE
+from schemas.envelope import Event, derived_id
+
+FIRST, LAST = 2010, 2040
+"""Years whose working days are written down."""
+
+
+def people_text(people: People) -> str:
+    """Departments with their liaisons; people with name, department and roles."""
+    return _canonical(
+        {
+            "departments": {name: {"liaison": each.liaison} for name, each in people.departments.items()},
+            "people": {
+                name: {"name": each.name, "department": each.department, "roles": list(each.roles)}
+                for name, each in people.people.items()
+            },
+        }
+    )
+
+
+def people_of(text: str) -> People:
+    """The people of such a text; raises ValueError for another."""
+    told = _object(text)
+    departments = {
+        name: Department.model_construct(name=None, liaison=each.get("liaison"))
+        for name, each in told["departments"].items()
+    }
+    people = {
+        name: Person(name=each["name"], department=each.get("department"), roles=tuple(each.get("roles", ())))
+        for name, each in told["people"].items()
+    }
+    return People(departments, people)
+
+
+def calendar_text(working_time: WorkingTime) -> str:
+    """Country, time zone, the home's own days, and of the country those days that are not what their weekday says."""
+    odd = _odd_days(working_time.country)
+    return _canonical(
+        {
+            "country": working_time.country,
+            "timezone": working_time.timezone,
+            "days": {day.isoformat(): works for day, works in working_time.days.items()},
+            "odd": [day.isoformat() for day in odd],
+            "years": [FIRST, LAST],
+        }
+    )
+
+
+def working_time_of(text: str) -> WorkingTime:
+    """The working days of such a text; raises ValueError for another."""
+    told = _object(text)
+    first, last = told["years"]
+    days = {day: day.weekday() >= 5 for day in map(date.fromisoformat, told["odd"])}
+    days |= {date.fromisoformat(day): bool(works) for day, works in told["days"].items()}
+    return WorkingTime(str(told["country"]), str(told["timezone"]), days, range(int(first), int(last) + 1))
+
+
+@functools.lru_cache(maxsize=8)
+def _odd_days(country: str) -> tuple[date, ...]:
+    """Working weekends and days off from Monday to Friday."""
+    plain = WorkingTime(country, "UTC")
+    days = (date(FIRST, 1, 1) + timedelta(days=at) for at in range((date(LAST + 1, 1, 1) - date(FIRST, 1, 1)).days))
+    return tuple(day for day in days if plain.is_working(day) != (day.weekday() < 5))
+
+
+def _canonical(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        told = orjson.loads(text)
+        if not isinstance(told, dict):
+            raise ValueError("no object")
+    except orjson.JSONDecodeError as error:
+        raise ValueError(str(error)) from error
+    return told
+
+
+MOST = 40_000
+"""Characters of a text in one event."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a home's files say, as the log would tell it."""
+
+    sets: Sets
+    rules: Mapping[str, str]
+    """Rule → digest."""
+    texts: Mapping[str, tuple[str, str]]
+    """Rule → its file's name and text."""
+    people: str
+    calendar: str
+
+    @classmethod
+    def of(cls, read: Rules, texts: Mapping[str, bytes]) -> Files:
+        """The files as they were read, without a mistake."""
+        rules = read.rules.digests()
+        people, calendar = people_text(read.people), calendar_text(read.working_time)
+        sets = Sets(ruleset_of(rules), world_of(sha256(people), sha256(calendar)))
+        found = {
+            rule.name: (rule.place.file, texts.get(rule.place.file, b"").decode("utf-8-sig", "replace"))
+            for rule in read.rules.rules
+        }
+        return cls(sets, rules, found, people, calendar)
+
+
+def announcement(files: Files, history: History, now: str, before: Mapping[int, int]) -> list[Event]:
+    """The events that put these files in force, in their order. Made again with the same history, they have the same ids."""
+    last = history.latest
+    return [*_rules(files, last, history, now), *_world(files, history, now), _set(files, last, now, before)]
+
+
+def _rules(files: Files, last: Announced | None, history: History, now: str) -> Iterator[Event]:
+    known = last.rules if last is not None else {}
+    for name in sorted({*known, *files.rules}):
+        digest, previous = files.rules.get(name), known.get(name)
+        if digest == previous and digest in history.rules:
+            continue
+        file, text = files.texts.get(name, (None, None))
+        for part, parts, piece in parted(text, MOST) if text is not None else [(1, 1, None)]:
+            id_ = derived_id("rule", name, previous or "", digest or "", last.id if last else "", str(part))
+            data = {"digest": digest, "previous": previous, "file": file, "text": piece, "part": part, "parts": parts}
+            yield rule_event(CHANGED, id_, f"rule/hub/{name}", now, data)
+
+
+def _world(files: Files, history: History, now: str) -> Iterator[Event]:
+    for what, text in (("people", files.people), ("calendar", files.calendar)):
+        value = sha256(text)
+        for part, parts, piece in parted(text, MOST) if value not in history.world else ():
+            data = {"what": what, "value": value, "text": piece, "part": part, "parts": parts}
+            yield rule_event(WORLD, derived_id("world", what, value, str(part)), f"world/hub/{what}", now, data)
+
+
+def _set(files: Files, last: Announced | None, now: str, before: Mapping[int, int]) -> Event:
+    data = {
+        **files.sets._asdict(),
+        "rules": dict(files.rules),
+        "people": sha256(files.people),
+        "calendar": sha256(files.calendar),
+        "before": {str(partition): offset for partition, offset in before.items() if offset},
+    }
+    return rule_event(ANNOUNCED, derived_id("rules", *files.sets, last.id if last else ""), RULES_CASE, now, data)
+
 
 WORLDS = 8
 """Worlds whose rules are kept ready."""

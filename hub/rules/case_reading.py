@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from hub.case import Case
+from hub.config.strict_json import Json
+from hub.engine.case import Case
 from hub.errors import RejectedError
-from hub.rules.documents import Json
-from hub.rules.reading import PathRead, follow
+from hub.expressions.reading import PathRead, follow
 from hub.rules.rule import Rule
 
 WHOLE = 1000

@@ -1,22 +1,33 @@
-"""Why a rule answers an event, or does not: each rule that waits for its type, clause by clause. Pure; asks for nothing."""
+"""Why a rule answers an event, or does not: each rule that waits for its type, clause by clause. Pure; asks for nothing.
+
+What the rules would ask for: events tried one after the other, in memory. Nothing outside is called, nothing is kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from hub.case import Case, Entity
-from hub.errors import HubError, RejectedError
+from pydantic import ValidationError
+
+from hub.config.strict_json import Json
+from hub.config.validation import check, dotted
+from hub.config.yaml_places import Located, read_yaml
+from hub.config.yaml_places import Path as Keys
+from hub.engine.case import Case, Entity
+from hub.engine.step import Derive, occurrence_of, opened_by, step
+from hub.errors import FatalError, HubError, RejectedError
+from hub.expressions.expression import Scope
+from hub.expressions.reading import tokens
+from hub.people import People
 from hub.rules.case_reading import case_value
-from hub.rules.documents import Json
-from hub.rules.evaluation import Scope
-from hub.rules.reading import tokens
 from hub.rules.rule import Occasion, Rule, event_value
 from hub.rules.rule_set import RuleSet
-from hub.step import occurrence_of, opened_by
-from schemas.event import Command
-from schemas.recorded import AnyEvent
+from hub.rules.trial import MAX_EVENTS, Given, given_event
+from schemas.decoding import AnyEvent
+from schemas.envelope import Command, Event
 
 Outcome = Literal["asks", "shadow", "off", "repeat", "late", "others", "condition", "nothing", "failed"]
 """`repeat`: the entity is in that stage already, and the rule has asked; `late`: a later state is known; `others`: its departments
@@ -97,3 +108,69 @@ def parts(text: str) -> list[str]:
         if depth == 0 and token.text == "&" and signs[index - 1].text != "&":
             cuts.append(token.at)
     return [text[start:end].removeprefix("&&").strip() for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One event, and what each rule that waits for its type made of it."""
+
+    event: Event
+    verdicts: tuple[Verdict, ...]
+
+
+def folded(rules: RuleSet, events: Iterable[Event]) -> Case | None:
+    """A case after these events of it; one that fails changes nothing."""
+    case: Case | None = None
+    for event in events:
+        try:
+            case = step(case, event, rules).case
+        except RejectedError:
+            continue
+    return case
+
+
+def try_events(rules: RuleSet, events: Sequence[Event], case: Case | None = None) -> list[Tried]:
+    """Try events in their order, with those that the hub derives of them. `case` is what the first one's case was before."""
+    cases = {case.id: case} if case is not None else {}
+    waiting, tried = list(events), list[Tried]()
+    for event in waiting[:MAX_EVENTS]:
+        before = cases.get(event.case)
+        if before is not None and before.has_seen(event):
+            continue
+        tried.append(Tried(event, tuple(explain(rules, before, event))))
+        try:
+            done = step(before, event, rules)
+        except RejectedError:
+            continue
+        cases[event.case] = done.case
+        waiting += [output.event for output in done.outputs if isinstance(output, Derive)]
+    return tried
+
+
+def read_events(file: Path, people: People, environ: Mapping[str, str]) -> list[Event]:
+    """The events of a JSON or YAML file: one, a list, or under `given`; whole CloudEvents, or as short as in `*.test.yaml`.
+
+    Raises FatalError with the place of the first mistake.
+    """
+    located = read_yaml(file, file.name, environ).sound()
+    base: Keys = ("given",) if isinstance(located.value, dict) and "given" in located.value else ()
+    value = located.value["given"] if base else located.value
+    if not isinstance(value, list):
+        return [_event(located, base, value, people, 0)]
+    return [_event(located, (*base, at), each, people, at) for at, each in enumerate(value)]
+
+
+def _event(located: Located, path: Keys, value: Any, people: People, at: int) -> Event:
+    try:
+        if isinstance(value, dict) and "specversion" in value:
+            return Event.model_validate(value)
+        given, errors = check(Given, located, path, located.file)
+        if given is None:
+            raise min(errors, key=lambda error: error.code != "HUB-E3005")  # what is missing is often there, misspelt
+        return given_event(given, people, at)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = (*path, *first["loc"])
+        raise FatalError("HUB-E3184", place=located.place(where), field=dotted(where), reason=first["msg"]) from error
+    except ValueError as error:
+        raise FatalError("HUB-E3150", place=located.place((*path, "time")), time=value.get("time")) from error

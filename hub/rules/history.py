@@ -17,11 +17,11 @@ from typing import NamedTuple
 import orjson
 from pydantic import ValidationError
 
-from hub.event_log import Stored
-from hub.sequences import numbered
-from schemas.catalog import event_spec
-from schemas.event import Event
-from schemas.hub import RULES_CASE, RuleChange, RulesAnnounced, RulesInForce, WorldChange
+from hub.log.event_log import Stored
+from hub.log.sequences import numbered
+from schemas.domains.hub import RULES_CASE, RuleChange, RulesAnnounced, RulesInForce, WorldChange
+from schemas.envelope import Event
+from schemas.registry import event_spec
 
 CHANGED, WORLD, ANNOUNCED, IN_FORCE = (
     "hub.rule.changed",

@@ -26,17 +26,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from hub.config.expecting import KINDS, Wanted, form, of_kind, of_pattern, plainly
+from hub.config.strict_json import Json
+from hub.config.validation import Strict, Titled, check, dotted, near, short, unknown_key, wrong
+from hub.config.yaml_places import Located, Path
 from hub.errors import LANGUAGES, FatalError, HubError
-from hub.rules.checking import Strict, Titled, check, dotted, near, short, unknown_key, wrong
-from hub.rules.documents import Json
-from hub.rules.evaluation import Condition, Expression
-from hub.rules.expecting import KINDS, Wanted, form, of_kind, of_pattern, plainly
-from hub.rules.expressions import Engine
-from hub.rules.people import People
-from hub.rules.places import Located, Path
+from hub.expressions.engine import Engine
+from hub.expressions.expression import Condition, Expression
+from hub.expressions.templates import Template
+from hub.people import People
 from hub.rules.rule import CASE_NAMES, EVENT_NAMES, Argument, ForEach, Mode, Request, Rule
-from hub.rules.templates import Template
-from schemas.catalog import COMMANDS, EVENTS
+from schemas.registry import COMMANDS, EVENTS
 
 _OURS = frozenset({"as", "in", "id"})
 """Keys of an entry of `do` that are no arguments of its command."""

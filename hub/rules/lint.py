@@ -12,15 +12,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.config.validation import near
 from hub.errors import FatalError, HubError, RejectedError
-from hub.rules.checking import near
-from hub.rules.evaluation import Expression, Scope
+from hub.expressions.expression import Expression, Scope
+from hub.expressions.templates import FULL_WIDTH, literals
+from hub.people import PREFIX, People, person_fields
 from hub.rules.language import World, expressions_of
-from hub.rules.people import PREFIX, People, person_fields
 from hub.rules.rule import Request, Rule
 from hub.rules.rule_set import RuleSet
-from hub.rules.templates import FULL_WIDTH, literals
-from schemas.catalog import COMMANDS, EVENTS, json_schema
+from schemas.registry import COMMANDS, EVENTS, json_schema
 
 TYPED = {"HUB-E3121", "HUB-E3122", "HUB-E3125"}
 """Failures that come of a value's type: a real event's value has the sample's."""

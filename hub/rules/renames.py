@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from hub.config.yaml_places import Located, parse_yaml
 from hub.errors import FatalError
 from hub.rules.history import History
-from hub.rules.places import Located, parse_yaml
 
 
 class Entry(NamedTuple):

@@ -10,18 +10,18 @@ from typing import Any, Literal, NamedTuple
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from hub.case import UNKNOWN, Entity
+from hub.config.expecting import Words
+from hub.config.strict_json import Json
+from hub.config.validation import short
+from hub.engine.case import UNKNOWN, Entity
 from hub.errors import Place, RejectedError
-from hub.rules.checking import short
-from hub.rules.documents import Json
-from hub.rules.evaluation import Condition, Expression, Scope
-from hub.rules.expecting import Words
-from hub.rules.people import PREFIX, People
-from hub.rules.reading import PathRead, follow
-from hub.rules.templates import Template
-from schemas.catalog import event_spec
-from schemas.event import Command, derived_ids, promise, promised
-from schemas.recorded import AnyEvent
+from hub.expressions.expression import Condition, Expression, Scope
+from hub.expressions.reading import PathRead, follow
+from hub.expressions.templates import Template
+from hub.people import PREFIX, People
+from schemas.decoding import AnyEvent
+from schemas.envelope import Command, derived_ids, promise, promised
+from schemas.registry import event_spec
 
 MAX_COMMANDS = 1000
 """Of one rule for one event."""

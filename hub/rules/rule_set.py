@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from hub.case import Case
+from hub.calendar import WorkingTime
+from hub.config.yaml_places import Located
+from hub.engine.case import Case
 from hub.errors import FatalError, HubError, RejectedError
+from hub.expressions.engine import Engine
+from hub.expressions.expression import Scope
+from hub.expressions.functions import Function
+from hub.people import People
 from hub.rules.case_reading import case_value
-from hub.rules.evaluation import Scope
-from hub.rules.expressions import Engine
-from hub.rules.functions import Function
 from hub.rules.language import World, read_rule
-from hub.rules.people import People
-from hub.rules.places import Located
 from hub.rules.rule import Occasion, Rule, event_value
-from hub.rules.working_time import WorkingTime
-from schemas.event import Command
-from schemas.recorded import AnyEvent
+from schemas.decoding import AnyEvent
+from schemas.envelope import Command
 
 
 class Decisions(NamedTuple):

@@ -20,19 +20,18 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from hub.case import Case
+from hub.config.expecting import Wanted, wanted_day
+from hub.config.strict_json import Json
+from hub.config.validation import Strict, check, dotted, near, short, wrong
+from hub.config.yaml_places import Located, read_yaml
+from hub.engine.case import Case
+from hub.engine.step import Ask, Derive, step
 from hub.errors import FatalError, HubError, Place, RejectedError
-from hub.outputs import Ask, Derive
-from hub.rules.checking import Strict, check, dotted, near, short, wrong
-from hub.rules.documents import Json
-from hub.rules.expecting import Wanted, wanted_day
-from hub.rules.file_names import rule_of, trial_files
-from hub.rules.people import People
-from hub.rules.places import Located, read_yaml
+from hub.people import People
+from hub.rules.files import rule_of, trial_files
 from hub.rules.rule_set import RuleSet, make_rule_set
-from hub.step import step
-from schemas.catalog import COMMANDS, event_spec
-from schemas.event import OUTSIDE, Command, Event, derived_id, moment, promised, stamp
+from schemas.envelope import OUTSIDE, Command, Event, derived_id, moment, promised, stamp
+from schemas.registry import COMMANDS, event_spec
 
 MAX_EVENTS = 1000
 """Of one trial, with those that the hub derives."""

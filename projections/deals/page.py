@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from projections.board import Board
-from projections.deals.rows import DELETED, PROJECTION, STAGES
+from hub.kit.projection import Board
+from projections.deals.fold import DELETED, PROJECTION, STAGES
 from projections.deals.table import deals
 
 BOARD = Board(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, Table, Text
 
-from projections.room import ROOM
+from hub.kit.projection import ROOM
 
 deals = Table(
     "board_deals",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
-from projections.room import ROOM
+from hub.kit.projection import ROOM
 
 entities = Table(
     "board_entities",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import true
 
-from projections.board import Board
-from projections.inbox.messages import PROJECTION
+from hub.kit.projection import Board
+from projections.inbox.fold import PROJECTION
 from projections.inbox.table import messages
 
 BOARD = Board(

@@ -7,13 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select
 
-from hub.projection import Row
-from projections.board import Board
-from projections.deals.rows import DELETED
+from hub.kit.projection import Board, Row
+from projections.deals.fold import DELETED
 from projections.deals.table import deals
-from projections.entities.state import names
-from projections.tasks.cards import PROJECTION
-from projections.tasks.steps import OPEN, STATES, offers, seen
+from projections.entities.fold import names
+from projections.tasks.fold import OPEN, PROJECTION, STATES, offers, seen
 from projections.tasks.table import cards
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
-from projections.room import ROOM
+from hub.kit.projection import ROOM
 
 cards = Table(
     "board_tasks",

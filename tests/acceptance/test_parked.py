@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from hub.event_log import Outgoing
-from hub.kafka_log import KafkaLog
+from hub.log.event_log import Outgoing
+from hub.log.kafka_log import KafkaLog
 from tests.acceptance.acme import SECRETS, Sender, deal, environment
 from tests.acceptance.outside import Outside
 from tests.acceptance.running import RunningHub, running_hub, until

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import orjson
 
-from hub.embedded_kafka import BrokerPlan
 from hub.errors import HubError
+from hub.ops.embedded_kafka import BrokerPlan
 from tests.bench.contender import Contender, contenders
 from tests.bench.environments import MissingToolError
 from tests.bench.running import Result, run

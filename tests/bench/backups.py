@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 
 import orjson
 
-from hub.backups import restoring
-from hub.backups.making import back_up
-from hub.embedded_kafka import EmbeddedKafka
-from hub.home import Home
-from hub.kafka_log import KafkaLog
+from hub.config.home import Home
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
-from hub.recovery import publish
-from hub.topics import ensure_topics
+from hub.log.kafka_log import KafkaLog
+from hub.log.topics import ensure_topics
+from hub.ops.backups import restoring
+from hub.ops.backups.making import back_up
+from hub.ops.embedded_kafka import EmbeddedKafka
+from hub.ops.recovery import publish
 from schemas.topics import PARTITIONS
 from tests.events import AT, won
 from tests.kafka_fixture import client_of, embedded

@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from hub.memory_log import MemoryLog
-from projections.folding import Change, Place
-from projections.run import Lease, Runner
-from projections.store import Batch, BoardStore
-from projections.tasks.cards import PROJECTION
+from hub.log.memory_log import MemoryLog
+from hub.projector.folding import Change, Place
+from hub.projector.runner import Lease, Runner
+from hub.projector.store import Batch, BoardStore
+from projections.tasks.fold import PROJECTION
 from tests.bench.cards import fill, records_of, rows_of
 from tests.bench.hand_written import Write, writer
 from tests.postgres_server import PostgresServer

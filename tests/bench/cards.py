@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 import orjson
 from sqlalchemy import JSON, text
 
-from hub.event_log import Record
-from hub.projection import Row
-from projections.folding import fold
-from projections.store import BoardStore
-from projections.tasks.cards import PROJECTION
-from schemas.event import Event
+from hub.kit.projection import Row
+from hub.log.event_log import Record
+from hub.projector.folding import fold
+from hub.projector.store import BoardStore
+from projections.tasks.fold import PROJECTION
+from schemas.envelope import Event
 from schemas.topics import EVENTS
 from tests.board_events import Deal
 

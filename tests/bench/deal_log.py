@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from hub.event_log import EventLog, Outgoing
-from hub.partitioner import partition_of
+from hub.log.event_log import EventLog, Outgoing
+from hub.log.partitioner import partition_of
 from schemas.topics import EVENTS, PARTITIONS
 from tests.bench.won2task import AT_ONCE, story
 

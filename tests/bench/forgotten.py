@@ -16,16 +16,16 @@ from datetime import timedelta
 
 import orjson
 
-from hub.event_log import Outgoing, Record
-from hub.home import Home
-from hub.memory_log import MemoryLog
-from hub.step import Rules
-from hub.worker.chunks import Chunk
-from hub.worker.folding import fold_chunk
-from hub.worker.over import before
-from hub.worker.returning import folded_again
-from hub.worker.state import PartitionState, catch_up
-from schemas.event import Command, Event, derived_id
+from hub.config.home import Home
+from hub.engine.step import Rules
+from hub.log.event_log import Outgoing, Record
+from hub.log.memory_log import MemoryLog
+from hub.processor.case_expiry import before
+from hub.processor.folding import fold_chunk
+from hub.processor.forgotten_cases import folded_again
+from hub.processor.source import Chunk
+from hub.processor.state import PartitionState, catch_up
+from schemas.envelope import Command, Event, derived_id
 from schemas.topics import COMMANDS, EVENTS, STATE
 from tests.bench.restore import ACME
 from tests.events import event

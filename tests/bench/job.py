@@ -1,13 +1,13 @@
 """The pure part of won2task, as every peer written in Python does it: what a case becomes, what is shown of it, what is asked for.
 
-Imports pydantic and orjson only, by way of `schemas.event`: the peers' own environments have these two, and not ours.
+Imports pydantic and orjson only, by way of `schemas.envelope`: the peers' own environments have these two, and not ours.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from schemas.event import Event, derived_id
+from schemas.envelope import Event, derived_id
 
 RECENT = 16
 """Ids of events that a case remembers, to know a repeat."""

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from hub.event_log import Record
-from hub.garbage import collect_seldom
-from hub.home import Home
-from hub.step import Rules
-from hub.worker.chunks import Chunk
-from hub.worker.folding import fold_chunk
-from hub.worker.state import PartitionState
-from schemas.event import Event, derived_id
+from hub.config.home import Home
+from hub.engine.step import Rules
+from hub.log.event_log import Record
+from hub.processor.folding import fold_chunk
+from hub.processor.source import Chunk
+from hub.processor.state import PartitionState
+from hub.runtime.program import collect_seldom
+from schemas.envelope import Event, derived_id
 from schemas.topics import EVENTS, STATE
 from tests.bench.restore import ACME
 from tests.events import event

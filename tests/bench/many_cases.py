@@ -18,13 +18,13 @@ from pathlib import Path
 
 import orjson
 
-from hub.event_log import Record
-from hub.garbage import collect_seldom
-from hub.home import Home
-from hub.step import Rules
-from hub.worker.chunks import Chunk
-from hub.worker.folding import fold_chunk
-from hub.worker.state import PartitionState
+from hub.config.home import Home
+from hub.engine.step import Rules
+from hub.log.event_log import Record
+from hub.processor.folding import fold_chunk
+from hub.processor.source import Chunk
+from hub.processor.state import PartitionState
+from hub.runtime.program import collect_seldom
 from schemas.topics import EVENTS, PARTITIONS, STATE
 from tests.bench.restore import ACME, NUMBER, state_of
 from tests.bench.won2task import story

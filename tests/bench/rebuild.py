@@ -18,14 +18,14 @@ from typing import Any
 
 import orjson
 
-from hub.event_log import Record, read_to_end
-from hub.kafka_log import KafkaLog
-from hub.topics import ensure_topics
-from projections.deals.rows import PROJECTION
-from projections.rebuild import rebuild
-from projections.store import BoardStore
-from schemas.catalog import event_spec
-from schemas.event import Event
+from hub.log.event_log import Record, read_to_end
+from hub.log.kafka_log import KafkaLog
+from hub.log.topics import ensure_topics
+from hub.projector.rebuild import rebuild
+from hub.projector.store import BoardStore
+from projections.deals.fold import PROJECTION
+from schemas.envelope import Event
+from schemas.registry import event_spec
 from schemas.topics import EVENTS, PARTITIONS
 from tests.bench.boards import cpu_seconds
 from tests.bench.deal_log import append_deals

@@ -25,13 +25,13 @@ import orjson
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.case import Case, to_json
-from hub.embedded_kafka import BrokerPlan
-from hub.event_log import Outgoing
-from hub.kafka_log import KafkaLog
-from hub.step import opened_by
-from hub.topics import ensure_topics
-from hub.worker import GROUP
+from hub.engine.case import Case, to_json
+from hub.engine.step import opened_by
+from hub.log.event_log import Outgoing
+from hub.log.kafka_log import KafkaLog
+from hub.log.topics import ensure_topics
+from hub.ops.embedded_kafka import BrokerPlan
+from hub.processor import GROUP
 from schemas.topics import PARTITIONS, STATE
 from tests.bench import faust_table
 from tests.bench.programs import cpu_seconds
@@ -66,7 +66,11 @@ class Side:
 
 SIDES: Mapping[str, Side] = {
     "hub": Side(
-        [sys.executable, "-m", "hub", "--home", str(ACME)], b"worker.state-read", GROUP, STATE.name, lambda k, v: (k, v)
+        [sys.executable, "-m", "hub.programs.processor", "--home", str(ACME)],
+        b"worker.state-read",
+        GROUP,
+        STATE.name,
+        lambda k, v: (k, v),
     ),
     "faust": Side(
         [sys.executable, "-m", "tests.bench.faust_table", "worker", "-l", "warn", "--without-web"],

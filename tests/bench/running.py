@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaExcep
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.kafka_log import KafkaLog
+from hub.log.kafka_log import KafkaLog
 from tests.bench.contender import Contender
 from tests.bench.programs import Programs
 from tests.bench.won2task import Load, append, partitions

@@ -20,19 +20,19 @@ import orjson
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.event_log import Outgoing, Record
-from hub.kafka_log import KafkaLog
-from hub.memory_log import MemoryLog
-from hub.projection import AnyProjection, Lying
-from hub.trail.finding import Trail
-from projections.adding import add_rows
-from projections.reading import read_plain
-from projections.registry import ALL, PROJECTIONS
-from projections.run import MOST, Runner
-from projections.store import BoardStore
-from projections.trail.index import INDEX
-from schemas.event import derived_id
-from schemas.recorded import Recorded
+from hub.kit.projection import AnyProjection, Lying
+from hub.kit.records import read_plain
+from hub.log.event_log import Outgoing, Record
+from hub.log.kafka_log import KafkaLog
+from hub.log.memory_log import MemoryLog
+from hub.projector.adding import add_rows
+from hub.projector.registry import ALL, PROJECTIONS
+from hub.projector.runner import MOST, Runner
+from hub.projector.store import BoardStore
+from hub.projector.trail import Trail
+from hub.projector.trail_index import INDEX
+from schemas.decoding import Recorded
+from schemas.envelope import derived_id
 from schemas.topics import EVENTS, PARTITIONS
 from tests.board_events import Deal, Relay
 from tests.kafka_fixture import client_of, embedded

@@ -20,15 +20,15 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, event, text
 
-from connectors.executor.recall import Recall
-from connectors.trimmer import Pace, Trimmer
-from hub.clock import SystemClock
-from hub.kafka_log import KafkaLog
+from hub.executor.ledger_catch_up import Recall
+from hub.intake.trimmer import Pace, Trimmer
 from hub.ledger import outbox, trimmed
-from hub.ledger.dialect import insert_all
+from hub.ledger.database import insert_all
 from hub.ledger.ledger import Ledger
-from hub.recovery import publish
-from schemas.event import Event
+from hub.log.kafka_log import KafkaLog
+from hub.ops.recovery import publish
+from hub.runtime.clock import SystemClock
+from schemas.envelope import Event
 from schemas.topics import EVENTS
 from tests.bench.backups import _log, filled
 from tests.events import won

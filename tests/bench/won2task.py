@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import Message
 
-from hub.kafka_writers import producer
-from hub.partitioner import partition_of
-from schemas.event import Event
+from hub.log.kafka_writers import producer
+from hub.log.partitioner import partition_of
+from schemas.envelope import Event
 from schemas.topics import PARTITIONS
 from tests.events import event
 

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import Any
 
-import hub.worker.app
-from hub.__main__ import main
+import hub.processor.app
+from hub.programs.processor import main
 
 
 def fold_chunk(*_given: Any) -> Any:
@@ -16,5 +16,5 @@ def fold_chunk(*_given: Any) -> Any:
 
 
 if __name__ == "__main__":
-    hub.worker.app.fold_chunk = fold_chunk  # type: ignore[attr-defined,assignment]  # what is wrong is the fold, not its caller
+    hub.processor.app.fold_chunk = fold_chunk  # type: ignore[attr-defined,assignment]  # what is wrong is the fold, not its caller
     sys.exit(main())

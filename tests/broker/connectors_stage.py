@@ -12,13 +12,13 @@ from typing import Any
 
 import orjson
 
-from hub.event_log import read_to_end
-from hub.kafka_log import KafkaLog
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
-from hub.ready import is_ready
-from hub.topics import ensure_topics
-from schemas.event import Event
+from hub.log.event_log import read_to_end
+from hub.log.kafka_log import KafkaLog
+from hub.log.topics import ensure_topics
+from hub.runtime.program import is_ready
+from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS
 from tests.broker.program import Program, until
 from tests.kafka_fixture import client_of, let_in
@@ -99,7 +99,7 @@ class Stage:
     def start(self, fail: str = "", ready: bool = True, beside: bool = False, patience: float | None = None) -> Program:
         """Start a program; `beside` another it gets a home of its own that shares the ledger, as on another machine."""
         home = Stage(self.folder / "beside", self.kafka, self.url) if beside else self
-        command = [sys.executable, "-m", "connectors", "--home", str(home.folder)]
+        command = [sys.executable, "-m", "hub.programs.connectors", "--home", str(home.folder)]
         command += ["--patience", str(patience)] if patience is not None else []
         program = Program(command, {"CRM_SECRET": SECRET, "HUB_FAIL": fail, "HUB_DATA": str(home.data)})
         self.programs.append(program)

@@ -19,12 +19,11 @@ from typing import Any
 import faust
 from faust.types import StreamT
 
-from hub.event_log import Outgoing
-from hub.kafka_log import KafkaLog
-from hub.worker.app import SETTINGS
-from hub.worker.broker import faust_broker
-from hub.worker.chunks import Chunk, ChunkTransport
-from hub.worker.guard import guard
+from hub.log.event_log import Outgoing
+from hub.log.kafka_log import KafkaLog
+from hub.processor.app import SETTINGS
+from hub.processor.halting import guard
+from hub.processor.source import Chunk, ChunkTransport, faust_broker
 from tests.kafka_fixture import client_of
 
 OUTPUTS = 50

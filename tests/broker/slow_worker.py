@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from hub.__main__ import main
-from hub.event_log import Outgoing
-from hub.kafka_writers import GatheringWriter
+from hub.log.event_log import Outgoing
+from hub.log.kafka_writers import GatheringWriter
+from hub.programs.processor import main
 
 SECONDS = 1.0
 append_at_once = GatheringWriter.append

@@ -1,4 +1,4 @@
-"""`python -m projections` on a real broker: folds, serves on its socket, survives SIGKILL, ends on SIGTERM; then the rebuild."""
+"""The projector on a real broker: folds, serves on its socket, survives SIGKILL, ends on SIGTERM; then the rebuild."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from hub.embedded_kafka import EmbeddedKafka
-from hub.kafka_log import KafkaLog
-from hub.topics import ensure_topics
+from hub.log.kafka_log import KafkaLog
+from hub.log.topics import ensure_topics
+from hub.ops.embedded_kafka import EmbeddedKafka
 from tests.board_events import Deal, Relay, eventually
 from tests.kafka_fixture import client_of, let_in
 
@@ -64,7 +64,7 @@ def total(path: Path) -> int:
 
 @contextmanager
 def running(home: Path, environment: dict[str, str], path: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "projections", "--home", str(home), "--socket", str(path)]
+    command = [sys.executable, "-m", "hub.programs.projector", "--home", str(home), "--socket", str(path)]
     program = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         yield program
@@ -125,5 +125,5 @@ def test_the_program(broker: EmbeddedKafka, tmp_path: Path) -> None:
 
 
 def rebuilt(home: Path, environment: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "projections.rebuilding", "--home", str(home), "--all", *more]
+    command = [sys.executable, "-m", "hub.projector.rebuilding", "--home", str(home), "--all", *more]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

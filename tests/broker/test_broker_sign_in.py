@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka, sign_in
-from hub.home import Home
+from hub.config.home import Home
+from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka, sign_in
 from tests.broker.test_embedded_kafka import keep, kept, make_topic
 from tests.faults.other_account import reached
 from tests.kafka_fixture import SECRET, client_of

@@ -16,15 +16,15 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
 from hub.errors import FatalError
+from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka
 from tests.kafka_fixture import client_of, embedded
 from tests.process_state import is_running
 
 pytestmark = pytest.mark.broker
 
 MIB = 1024 * 1024
-FOREGROUND = [sys.executable, "-W", "error", "-m", "hub.embedded_kafka"]
+FOREGROUND = [sys.executable, "-W", "error", "-m", "hub.ops.embedded_kafka"]
 
 
 def keep(bootstrap: str, topic: str, values: list[bytes]) -> None:
@@ -80,7 +80,7 @@ def listener() -> socket.socket:
 
 @pytest.fixture
 def foreground(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `python -m hub.embedded_kafka` on `tmp_path/data`; whatever still runs at the end is killed."""
+    """Starts `python -m hub.ops.embedded_kafka` on `tmp_path/data`; whatever still runs at the end is killed."""
     begun: list[subprocess.Popen[str]] = []
     embedded(tmp_path / "data")
 
@@ -153,7 +153,7 @@ def test_the_second_start_needs_no_network(broker: EmbeddedKafka) -> None:
     script = """
 import fcntl, socket, struct, sys
 from pathlib import Path
-from hub.embedded_kafka import BrokerPlan, EmbeddedKafka
+from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka
 UP, SET_FLAGS = 1, 0x8914
 fcntl.ioctl(socket.socket(), SET_FLAGS, struct.pack("16sh14x", b"lo", UP))
 broker = EmbeddedKafka(BrokerPlan(Path(sys.argv[1]), port=0))

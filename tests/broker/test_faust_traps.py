@@ -1,7 +1,7 @@
 """Faust's traps, told twice: bare Faust loses an event, our chunks do not.
 
 A test whose name begins with `test_bare_` holds Faust to a fault that our transport is built round. When one of them fails,
-Faust has mended it: read its change log, and see whether the override that it explains (`hub/worker/chunks.py`) is still needed.
+Faust has mended it: read its change log, and see whether the override that it explains (`hub/processor/source.py`) is still needed.
 
 In each story `committed` is the offset that the group goes on from. An event before it that was never done is lost: nobody
 will be handed it again.
@@ -22,8 +22,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.embedded_kafka import EmbeddedKafka
-from hub.worker.guard import EXIT_FAILED
+from hub.ops.embedded_kafka import EmbeddedKafka
+from hub.processor.halting import EXIT_FAILED
 from tests.broker.faust_story import OUTPUTS
 from tests.broker.program import Program, until
 from tests.kafka_fixture import client_of, embedded

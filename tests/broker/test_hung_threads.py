@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.embedded_kafka import EmbeddedKafka
-from hub.leaving import EXIT_STALLED
+from hub.ops.embedded_kafka import EmbeddedKafka
+from hub.runtime.watchdog import EXIT_STALLED
 from tests.broker.connectors_stage import Stage, check_log
 from tests.broker.program import until
 

@@ -14,11 +14,11 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.embedded_kafka import EmbeddedKafka
 from hub.errors import RejectedError, RetryableError
-from hub.event_log import LARGEST, Outgoing, read_to_end
-from hub.kafka_log import KafkaLog
-from hub.kafka_writers import MANY, FlushedWriter, GatheringWriter, KafkaWriter, producer
+from hub.log.event_log import LARGEST, Outgoing, read_to_end
+from hub.log.kafka_log import KafkaLog
+from hub.log.kafka_writers import MANY, FlushedWriter, GatheringWriter, KafkaWriter, producer
+from hub.ops.embedded_kafka import EmbeddedKafka
 from schemas.topics import PARTITIONS
 from tests.broker.program import until
 from tests.kafka_fixture import client_of

@@ -12,14 +12,14 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from hub.embedded_kafka import EmbeddedKafka
-from hub.event_log import Outgoing
-from hub.losses import repaired
-from hub.partitioner import partition_of
-from hub.sequences import Loss
-from hub.worker.forgetting import forget
-from hub.worker.guard import EXIT_FAILED
-from schemas.event import Event
+from hub.log.event_log import Outgoing
+from hub.log.partitioner import partition_of
+from hub.log.sequence_gaps import repaired
+from hub.log.sequences import Loss
+from hub.ops.embedded_kafka import EmbeddedKafka
+from hub.processor.halting import EXIT_FAILED
+from hub.processor.state_reset import forget
+from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS, STATE
 from tests.broker.program import Program, until
 from tests.broker.worker_stage import WorkerStage, lines

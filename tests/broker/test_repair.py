@@ -15,8 +15,8 @@ from hub.cli.init import make
 from hub.ledger import outbox
 from hub.ledger.commands import commands
 from hub.ledger.ledger import Ledger
-from hub.partitioner import partition_of
-from schemas.event import Event
+from hub.log.partitioner import partition_of
+from schemas.envelope import Event
 from schemas.topics import PARTITIONS
 from tests.acceptance.running import RunningHub, running_hub, until
 from tests.events import AT, won

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.embedded_kafka import EmbeddedKafka
-from hub.worker.guard import EXIT_STALLED
+from hub.ops.embedded_kafka import EmbeddedKafka
+from hub.processor.halting import EXIT_STALLED
 from tests.broker.program import until
 from tests.broker.worker_stage import WorkerStage, lines
 from tests.events import won

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from hub.embedded_kafka import EmbeddedKafka
-from hub.topic_settings import Topics, Wrong, examined, set_right
-from hub.topics import ensure_topics
+from hub.log.topics import Topics, Wrong, ensure_topics, examined, set_right
+from hub.ops.embedded_kafka import EmbeddedKafka
 from tests.broker.program import until
 from tests.kafka_fixture import client_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.ledger import outbox
-from hub.ledger.looking import look_at
+from hub.ledger.ledger import look_at
 from tests.acceptance.acme import SECRETS, Sender, deal, environment
 from tests.acceptance.outside import Outside
 from tests.acceptance.running import RunningHub, until

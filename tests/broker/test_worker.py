@@ -17,10 +17,10 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 
-from hub.embedded_kafka import EmbeddedKafka
-from hub.event_log import Outgoing
-from hub.worker.guard import EXIT_STALLED
-from schemas.event import Event
+from hub.log.event_log import Outgoing
+from hub.ops.embedded_kafka import EmbeddedKafka
+from hub.processor.halting import EXIT_STALLED
+from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS, STATE
 from tests.broker.program import Program, until
 from tests.broker.worker_stage import VIEW, WorkerStage, lines, restored
@@ -181,7 +181,7 @@ def test_a_stalled_worker_is_ended_by_its_watchdog(stage: WorkerStage, deals: st
 
 
 def test_without_a_broker_it_ends_and_says_so(stage: WorkerStage) -> None:
-    command = [sys.executable, "-m", "hub", "--home", str(stage.home)]
+    command = [sys.executable, "-m", "hub.programs.processor", "--home", str(stage.home)]
     worker = Program(command, {"HUB_KAFKA": "127.0.0.1:1", "HUB_DATA": str(stage.data), "HUB_LANG": "en"})
     stage.programs.append(worker)
     assert worker.ended(60) != 0

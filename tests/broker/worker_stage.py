@@ -15,17 +15,17 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from hub.case import Case, altered, from_json, to_json
-from hub.embedded_kafka import EmbeddedKafka
-from hub.event_log import Outgoing, Record, read_to_end
-from hub.home import Home
-from hub.kafka_log import KafkaLog
-from hub.outputs import Output
-from hub.parking import fold
-from hub.topics import ensure_topics
-from hub.worker import GROUP
-from hub.worker.spans import with_offsets
-from schemas.event import Event
+from hub.config.home import Home
+from hub.engine.case import Case, altered, from_json, to_json
+from hub.engine.parking import fold
+from hub.engine.step import Output
+from hub.log.event_log import Outgoing, Record, read_to_end
+from hub.log.kafka_log import KafkaLog
+from hub.log.topics import ensure_topics
+from hub.ops.embedded_kafka import EmbeddedKafka
+from hub.processor import GROUP
+from hub.processor.case_expiry import with_offsets
+from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS, STATE, VIEWS
 from tests.broker.program import Program, until
 from tests.kafka_fixture import client_of, let_in
@@ -57,7 +57,7 @@ class WorkerStage:
         self.writer = self.log.writer()
         self.programs: list[Program] = []
 
-    def start(self, *more: str, copy: str = "1", fail: str = "", module: str = "hub") -> Program:
+    def start(self, *more: str, copy: str = "1", fail: str = "", module: str = "hub.programs.processor") -> Program:
         """A worker that has its partitions and their state; with `fail`, one that may be dead before."""
         command = [sys.executable, "-m", module, "--home", str(self.home), "--copy", copy, *more]
         settings = {"HUB_KAFKA": self.kafka.bootstrap, "HUB_DATA": str(self.data), "HUB_LANG": "en", "HUB_FAIL": fail}

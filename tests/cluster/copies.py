@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hub
-from hub.ready import is_ready
-from hub.supervisor.programs import Plan, Program
+from hub.ops.programs import Plan, Program
+from hub.runtime.program import is_ready
 from tests.ports import free_port
 
 ACME = Path(hub.__file__).parent / "templates" / "acme"
@@ -44,11 +44,16 @@ class Copies:
         self.programs: dict[str, Program] = {}
         self.ports = {door: free_port() for door in DOORS}
         for name in WORKERS:
-            self._add(name, "hub", [], {"HUB_COPY": name})
+            self._add(name, "hub.programs.processor", [], {"HUB_COPY": name})
         for door, port in self.ports.items():
             socket = str(data / f"boards-{door}.sock")
-            self._add(f"connectors-{door}", "connectors", ["--boards-socket", socket], {"HUB_WEB_PORT": str(port)})
-            self._add(f"projections-{door}", "projections", ["--socket", socket], {})
+            self._add(
+                f"connectors-{door}",
+                "hub.programs.connectors",
+                ["--boards-socket", socket],
+                {"HUB_WEB_PORT": str(port)},
+            )
+            self._add(f"projections-{door}", "hub.programs.projector", ["--socket", socket], {})
 
     def _add(self, name: str, module: str, arguments: Sequence[str], more: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", module, "--home", str(self.home), *arguments]

@@ -19,9 +19,9 @@ from typing import Any, cast
 
 import yaml
 
-from connectors import registry
-from hub.connector import Connector, Delivery, Effect, Fact, Instance, Unmapped
-from schemas.event import Command, derived_id, stamp
+from hub.kit import registry
+from hub.kit.connector import Connector, Delivery, Effect, Fact, Instance, Unmapped
+from schemas.envelope import Command, derived_id, stamp
 
 Told = tuple[Fact | Unmapped, ...]
 Replay = Callable[[bytes, str], Told]

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from hub.backups import making, restoring, segments
-from hub.backups.making import back_up
-from hub.backups.manifest import read
-from hub.connector import Once
+from hub.config.home import Home
 from hub.errors import FatalError
-from hub.event_log import Record
-from hub.home import Home
+from hub.kit.connector import Once
 from hub.ledger import commands, outbox
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
+from hub.log.event_log import Record
+from hub.log.memory_log import MemoryLog
+from hub.ops.backups import making, restoring, segments
+from hub.ops.backups.making import back_up
+from hub.ops.backups.manifest import read
 from schemas.topics import EVENTS
 from tests.contract.test_recall import asked, empty, ids_by_number, record, relayed
 from tests.executor_bench import Bench
@@ -95,8 +95,8 @@ def test_the_ledger_of_a_backup_may_be_newer_than_its_log(home: Home, tmp_path: 
     made = back_up(home, log, folder, NOW)
     record(ledger, *range(30, 50))
     relayed(ledger, log)
-    from hub.backups.ledger_copy import copied
-    from hub.backups.manifest import write
+    from hub.ops.backups.ledger_copy import copied
+    from hub.ops.backups.manifest import write
 
     made.ledger = copied(url, folder, "2026-11-22T00:00:00.000000Z")
     write(folder, made)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from hub.errors import RetryableError
-from projections.folding import Change, Place
-from projections.registry import PROJECTIONS
-from projections.store import Batch, BoardStore, Claim
+from hub.projector.folding import Change, Place
+from hub.projector.registry import PROJECTIONS
+from hub.projector.store import Batch, BoardStore, Claim
 from projections.tasks.table import EMPTY
 from tests.postgres_server import PostgresServer, running_server
 

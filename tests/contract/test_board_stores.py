@@ -11,20 +11,20 @@ import pytest
 from sqlalchemy import MetaData, delete, insert, inspect, select, update
 
 from hub.errors import RetryableError
-from hub.event_log import Record
-from hub.health.board_places import board_places
-from hub.memory_log import MemoryLog, MemoryReader
-from hub.projection import AnyProjection, Projection
-from projections.folding import Change
-from projections.leftovers import clear, left_over, remove
-from projections.rebuild import Snapshot, rebuild, snapshot
-from projections.registry import ALL
-from projections.rows import FEW, write_changes
-from projections.run import Lease, Runner
-from projections.store import BoardStore, FencedError, owners, positions
-from projections.tasks.cards import PROJECTION as TASKS
+from hub.health.looking import board_places
+from hub.kit.projection import AnyProjection, Projection
+from hub.log.event_log import Record
+from hub.log.memory_log import MemoryLog, MemoryReader
+from hub.projector.folding import Change
+from hub.projector.leftovers import clear, left_over, remove
+from hub.projector.rebuild import Snapshot, rebuild, snapshot
+from hub.projector.registry import ALL
+from hub.projector.rows import FEW, write_changes
+from hub.projector.runner import Lease, Runner
+from hub.projector.store import BoardStore, FencedError, owners, positions
+from projections.tasks.fold import PROJECTION as TASKS
 from projections.tasks.table import EMPTY
-from schemas.event import Event
+from schemas.envelope import Event
 from tests.board_events import Deal, Relay, event, eventually
 from tests.postgres_fixture import NewDatabase
 
@@ -103,7 +103,7 @@ def test_a_rebuild_that_keeps_few_rows_in_memory_builds_the_same(
     fold_all(relay, store)
     assert isinstance(relay.log, MemoryLog)
     slow = Slow(relay.log.partitions, relay.log.records, relay.log.changed)
-    monkeypatch.setattr("projections.rebuild.MOST_ROWS", 3)
+    monkeypatch.setattr("hub.projector.rebuild.MOST_ROWS", 3)
     for projection in ALL.values():
         assert rebuild(slow, store, projection, verify=True).equal
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from connectors.intake import Intake
-from hub.clock import FixedClock
+from hub.intake.intake import Intake
 from hub.ledger import conflicts, cursors
 from hub.ledger.ledger import Ledger
-from schemas.event import Event
+from hub.runtime.clock import FixedClock
+from schemas.envelope import Event
 from tests.pushing import NOON, Staff, crm, deal, delivery, events
 
 

@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
-from connectors import registry
-from connectors.manifest import ANY
-from hub.connector import Connector, Delivery, Fact, Instance, Once
 from hub.errors import FatalError, RejectedError
-from schemas.catalog import COMMANDS, event_spec
+from hub.kit import registry
+from hub.kit.connector import Connector, Delivery, Fact, Instance, Once
+from hub.kit.manifest import ANY
+from schemas.registry import COMMANDS, event_spec
 from tests.contract.connector_samples import RECEIVED, Sample, as_yaml, delivery, event_ids, instance, samples
 
 NAMES = registry.names()

@@ -1,4 +1,4 @@
-"""One suite over every event log: what `hub/event_log.py` promises holds in memory as on a broker."""
+"""One suite over every event log: what `hub/log/event_log.py` promises holds in memory as on a broker."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.event_log import LARGEST, EventLog, Outgoing, Reader, Record, read_to_end
-from hub.kafka_log import KafkaLog
-from hub.memory_log import MemoryLog
-from hub.partitioner import partition_of
+from hub.log.event_log import LARGEST, EventLog, Outgoing, Reader, Record, read_to_end
+from hub.log.kafka_log import KafkaLog
+from hub.log.memory_log import MemoryLog
+from hub.log.partitioner import partition_of
 from schemas.topics import PARTITIONS
 from tests.kafka_fixture import client_of
 
@@ -195,7 +195,7 @@ def test_reading_to_the_end_ends_where_the_log_ended_when_it_began(bench: Bench)
 
 
 def test_reading_to_the_end_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.event_log.SILENT", 1)
+    monkeypatch.setattr("hub.log.event_log.SILENT", 1)
     bench.append(b"a", partition=0)
     ends = {**bench.log.ends(bench.topic), 1: 1}  # there is one, and nobody gives it
     monkeypatch.setattr(type(bench.log), "ends", lambda _log, _topic: ends)

@@ -9,19 +9,17 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection
 
-from hub.clock import FixedClock
 from hub.errors import RetryableError
-from hub.health.board_places import BoardPlace
-from hub.health.facts import Facts, Queue, Stage
 from hub.health.ledger_look import look
-from hub.health.looking import Looker
-from hub.health.verdict import Limits, State
+from hub.health.looking import BoardPlace, Looker
+from hub.health.verdict import Facts, Limits, Queue, Stage, State
 from hub.health.watch import BLIND, Watch
 from hub.health.words import WON
 from hub.ledger import commands, cursors, leases, outbox, parked
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
-from schemas.event import moment, stamp
+from hub.log.memory_log import MemoryLog
+from hub.runtime.clock import FixedClock
+from schemas.envelope import moment, stamp
 from schemas.topics import EVENTS
 from tests.board_events import Relay
 from tests.events import AT, command, event, won

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event as events_of
 
-from connectors.lease import Lease
-from connectors.relay import Relay
-from connectors.trimmer import Pace
-from hub.audit import audit
-from hub.clock import SystemClock
-from hub.failpoints import FailpointError
+from hub.coordination import Lease
+from hub.intake.relay import Relay
+from hub.intake.trimmer import Pace
 from hub.ledger import conflicts, outbox, trimmed
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
-from schemas.event import Event
+from hub.log.memory_log import MemoryLog
+from hub.replay.audit.audit import audit
+from hub.runtime.clock import SystemClock
+from hub.runtime.failpoints import FailpointError
+from schemas.envelope import Event
 from schemas.topics import EVENTS
 from tests.contract.test_recall import ids_by_number
 from tests.events import won
@@ -191,7 +191,7 @@ def crashing(place: str, nth: int) -> Iterator[None]:
             raise FailpointError(name)
 
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("connectors.trimmer", "hub.ledger.trimming", "hub.ledger.database"):
+        for module in ("hub.intake.trimmer", "hub.ledger.trimming", "hub.ledger.database"):
             patched.setattr(f"{module}.reach", reach)
         yield
 

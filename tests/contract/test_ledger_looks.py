@@ -11,19 +11,18 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, insert
 
-from hub import story
-from hub.audit import audit
-from hub.health.board_places import BoardPlace, board_places
+from hub.health.looking import BoardPlace, board_places
 from hub.ledger import commands, links, outbox, parked, parked_events
-from hub.ledger.ledger import Ledger
-from hub.ledger.looking import look_at
+from hub.ledger.ledger import Ledger, look_at
+from hub.ledger.links import Known, look, look_all
 from hub.ledger.parked_events import Asking
-from hub.ledger.subjects import Known, look, look_all
-from hub.memory_log import MemoryLog
-from hub.trail.history import History
-from projections.folding import Place
-from projections.store import BoardStore, owners, write_places
-from schemas.event import Event
+from hub.log.memory_log import MemoryLog
+from hub.projector.folding import Place
+from hub.projector.store import BoardStore, owners, write_places
+from hub.replay import story
+from hub.replay.audit.audit import audit
+from hub.replay.history import History
+from schemas.envelope import Event
 from tests.events import AT, command, result, won
 
 

@@ -8,21 +8,21 @@ from collections import Counter
 import pytest
 from sqlalchemy import delete
 
-from connectors.executor.recall import Recall
-from hub.clock import SystemClock
 from hub.errors import FatalError
+from hub.executor.ledger_catch_up import Recall
 from hub.ledger import commands, identity, outbox
 from hub.ledger.identity import Cut
 from hub.ledger.ledger import Ledger
-from hub.log_match import Known, match
-from hub.memory_log import MemoryLog
-from hub.stores import boards_know, survey
-from projections.folding import Place
-from projections.history import History, recognise, settled, watch
-from projections.rebuild import rebuild
-from projections.registry import PROJECTIONS
-from projections.run import Runner
-from projections.store import BoardStore, write_places
+from hub.ledger.log_match import Known, match
+from hub.log.memory_log import MemoryLog
+from hub.ops.recovery import boards_know, survey
+from hub.projector.folding import Place
+from hub.projector.log_history import History, recognise, settled, watch
+from hub.projector.rebuild import rebuild
+from hub.projector.registry import PROJECTIONS
+from hub.projector.runner import Runner
+from hub.projector.store import BoardStore, write_places
+from hub.runtime.clock import SystemClock
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.board_events import Deal, Relay, eventually
 from tests.contract.test_recall import asked, empty, ids_by_number, record, relayed

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import MetaData, inspect
 
-from hub.clock import SystemClock
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger, metadata
-from hub.memory_log import MemoryLog
-from projections.crew import Crew
-from projections.rebuild import rebuild
-from projections.registry import ALL, PROJECTIONS
-from projections.run import Runner
-from projections.store import FORMER, PREFIX, BoardStore, histories, owners
+from hub.log.memory_log import MemoryLog
+from hub.projector.crew import Crew
+from hub.projector.rebuild import rebuild
+from hub.projector.registry import ALL, PROJECTIONS
+from hub.projector.runner import Runner
+from hub.projector.store import FORMER, PREFIX, BoardStore, histories, owners
+from hub.runtime.clock import SystemClock
 from tests.board_events import Deal, Relay, eventually
 from tests.events import won
 

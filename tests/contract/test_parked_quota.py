@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from connectors.intake import Intake, QuotaError
-from hub.clock import FixedClock
+from hub.config.settings import Quota
+from hub.intake.intake import Intake, QuotaError
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
 from hub.ledger.parked_quota import Quotas, count
-from hub.quota import Quota
+from hub.runtime.clock import FixedClock
 from tests.pushing import NOON, Staff, crm, deal, delivery, open_entries
 
 

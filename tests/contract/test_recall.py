@@ -9,18 +9,18 @@ from collections import Counter
 import pytest
 from sqlalchemy import create_engine, text
 
-from connectors.executor.recall import Recall
-from connectors.relay import Relay
-from hub.clock import SystemClock
-from hub.connector import Limits, Once
-from hub.event_log import Outgoing
-from hub.hung_threads import at_work
+from hub.executor.ledger_catch_up import Recall
+from hub.intake.relay import Relay
+from hub.kit.connector import Limits, Once
 from hub.ledger import commands, links, outbox, parked_work, timers
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
-from hub.outbox_in_log import tails
-from hub.sequences import numbered, own_bytes, with_number
-from schemas.event import Command, moment, promise, stamp
+from hub.log.event_log import Outgoing
+from hub.log.memory_log import MemoryLog
+from hub.log.outbox_in_log import tails
+from hub.log.sequences import numbered, own_bytes, with_number
+from hub.runtime.clock import SystemClock
+from hub.runtime.watchdog import at_work
+from schemas.envelope import Command, moment, promise, stamp
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.background import background
 from tests.broker.program import until
@@ -132,7 +132,7 @@ def test_who_waits_while_another_thread_teaches_the_ledger_does_not_hang(
             recall.make_sure()
 
     monkeypatch.setattr(recall, "_look", look)
-    monkeypatch.setattr("connectors.executor.recall.beat", beaten.set)
+    monkeypatch.setattr("hub.executor.ledger_catch_up.beat", beaten.set)
     threads = [threading.Thread(target=each) for each in (recall.make_sure, wait)]
     threads[0].start()
     looking.wait()

@@ -7,15 +7,14 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, delete
 
-from connectors.executor.recall import Recall
-from hub.connector import Once
+from hub.executor.ledger_catch_up import Recall
+from hub.kit.connector import Once
 from hub.ledger import commands, identity, outbox
 from hub.ledger.ledger import Ledger
-from hub.log_match import Known, match
-from hub.memory_log import MemoryLog
-from hub.recovery import Plan, plan, prepare, publish, settle
-from hub.repair import find, mend
-from hub.stores import Survey
+from hub.ledger.log_match import Known, match
+from hub.log.memory_log import MemoryLog
+from hub.ops.recovery import Plan, Survey, plan, prepare, publish, settle
+from hub.ops.repair import find, mend
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.contract.test_recall import asked, ids_by_number, record, relayed
 from tests.executor_bench import Bench
@@ -37,7 +36,7 @@ def test_a_log_that_was_lost_is_published_anew_in_order(ledger: Ledger, monkeypa
     wanted = lost(ledger, new)
     assert wanted == Plan(publish=60, boards=True, requests=True, doubt=True)
     ledger.writer.run(lambda conn: prepare(conn, new, wanted, NOW))
-    monkeypatch.setattr("hub.recovery.AT_ONCE", 7)
+    monkeypatch.setattr("hub.ops.recovery.AT_ONCE", 7)
 
     def broken(done: int, _total: int) -> None:
         if done >= 21:

@@ -11,24 +11,22 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection, delete, func, inspect, select
 
-from hub import story
 from hub.cli.log_reading import last_of
-from hub.clock import SystemClock
-from hub.event_log import Outgoing, PlaceReader
 from hub.ledger import commands, outbox
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
-from hub.sequences import own_bytes
-from hub.trail.finding import Trail
-from hub.trail.history import Gaps, History, Kept
-from hub.trail.numbers import of_id
-from hub.trail.tables import places, words
-from projections.rebuild import rebuild
-from projections.registry import ALL
-from projections.run import Runner
-from projections.store import BoardStore, owners
-from projections.trail.index import INDEX
-from schemas.event import Command, Event
+from hub.log.event_log import Outgoing, PlaceReader
+from hub.log.memory_log import MemoryLog
+from hub.log.sequences import own_bytes
+from hub.projector.rebuild import rebuild
+from hub.projector.registry import ALL
+from hub.projector.runner import Runner
+from hub.projector.store import BoardStore, owners
+from hub.projector.trail import Trail, of_id, places, words
+from hub.projector.trail_index import INDEX
+from hub.replay import story
+from hub.replay.history import Gaps, History, Kept
+from hub.runtime.clock import SystemClock
+from schemas.envelope import Command, Event
 from schemas.topics import EVENTS
 from tests.away_places import Away
 from tests.board_events import Deal
@@ -228,7 +226,7 @@ def found_by(hub: Hub, ref: str) -> list[story.Found]:
 
 
 def test_a_trail_that_is_far_behind_says_so(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.trail.history.NEWEST", 3)
+    monkeypatch.setattr("hub.replay.history.NEWEST", 3)
     hub.took([DEAL])
     hub.ledger.writer.run(lambda conn: outbox.record(conn, [won(f"O-{number}") for number in range(2, 9)], "crm"))
     relayed(hub.ledger, hub.log)

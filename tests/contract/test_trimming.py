@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, update
 
-from connectors import notes
-from connectors.executor.events import paused, resumed
-from hub.clock import FixedClock
-from hub.failpoints import FailpointError
+from hub.executor.command_events import paused, resumed
 from hub.health.ledger_look import instance_state
-from hub.ledger import conflicts, outbox, subjects, trimmed
-from hub.ledger.halts import halted as halts
+from hub.intake import hub_events
+from hub.ledger import conflicts, links, outbox, trimmed
 from hub.ledger.ledger import Ledger
-from hub.losses import halted, repaired
-from hub.memory_log import MemoryLog
-from hub.sequences import Loss
-from schemas.event import Event, moment
+from hub.ledger.positions import halted as halts
+from hub.log.memory_log import MemoryLog
+from hub.log.sequence_gaps import halted, repaired
+from hub.log.sequences import Loss
+from hub.runtime.clock import FixedClock
+from hub.runtime.failpoints import FailpointError
+from schemas.envelope import Event, moment
 from schemas.topics import EVENTS, PARTITIONS
 from tests.contract.test_conflicts import push
 from tests.contract.test_recall import ids_by_number, record, relayed
@@ -81,8 +81,8 @@ def test_the_case_of_an_object_is_known_after_its_news_are_trimmed(ledger: Ledge
     relayed(ledger, log)
     trim(ledger, log)
     subject = "opportunity/crm/O-1"
-    assert looked(ledger, lambda conn: subjects.look(conn, subject)) == (subject, False, False)
-    assert looked(ledger, lambda conn: subjects.look_all(conn, [subject]))[subject].case == subject
+    assert looked(ledger, lambda conn: links.look(conn, subject)) == (subject, False, False)
+    assert looked(ledger, lambda conn: links.look_all(conn, [subject]))[subject].case == subject
 
 
 def test_what_the_log_has_had_for_less_than_the_history_stays(ledger: Ledger, log: MemoryLog) -> None:
@@ -187,7 +187,7 @@ def test_a_row_that_changed_between_look_and_transaction_stays(
             seen.append(name)
             ledger.writer.run(lambda conn: [outbox.send_again(conn, each, 0, 3) for each in range(PARTITIONS)] and None)
 
-    monkeypatch.setattr("connectors.trimmer.reach", meanwhile)
+    monkeypatch.setattr("hub.intake.trimmer.reach", meanwhile)
     trim(ledger, log)
     assert seen == ["trim.chosen"]
     assert numbered_rows(ledger, partition)[0] == 1
@@ -232,7 +232,7 @@ def test_the_state_of_instances_and_what_was_dealt_with_stay(ledger: Ledger, log
 
 def test_a_note_about_what_was_noted_before_is_a_new_one(ledger: Ledger, log: MemoryLog) -> None:
     def note(at: datetime) -> None:
-        ledger.writer.run(lambda conn: notes.note(conn, "hub.parked.retried", "delivery/crm/a", {}, at))
+        ledger.writer.run(lambda conn: hub_events.note(conn, "hub.parked.retried", "delivery/crm/a", {}, at))
 
     for second in range(3):
         note(NOW + timedelta(seconds=second))
@@ -256,7 +256,7 @@ def test_broken_off_anywhere_it_goes_on(
             raise FailpointError(name)
 
     with monkeypatch.context() as patched:
-        for module in ("connectors.trimmer", "hub.ledger.trimming", "hub.ledger.database"):
+        for module in ("hub.intake.trimmer", "hub.ledger.trimming", "hub.ledger.database"):
             patched.setattr(f"{module}.reach", reach)
         with pytest.raises(FailpointError):
             made.look()

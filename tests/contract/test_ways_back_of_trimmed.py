@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from connectors.executor.recall import Recall
-from hub.audit import audit
-from hub.backups import ledger_copy, making, restoring
-from hub.backups.filling import Filling, filling
-from hub.backups.making import back_up
-from hub.clock import SystemClock
+from hub.config.home import Home
 from hub.errors import FatalError
-from hub.home import Home
-from hub.ledger import backed_up, identity, outbox, trimmed
+from hub.executor.ledger_catch_up import Recall
+from hub.ledger import identity, outbox, retention, trimmed
 from hub.ledger.ledger import Ledger
-from hub.log_match import Known, match
-from hub.memory_log import MemoryLog
-from hub.recovery import publish, settle, trimmed_and_lacking
-from hub.repair import find, mend, with_backup
+from hub.ledger.log_match import Known, match
+from hub.log.memory_log import MemoryLog
+from hub.ops.backups import ledger_copy, making, restoring
+from hub.ops.backups.filling import Filling, filling
+from hub.ops.backups.making import back_up
+from hub.ops.recovery import publish, settle, trimmed_and_lacking
+from hub.ops.repair import find, mend, with_backup
+from hub.replay.audit.audit import audit
+from hub.runtime.clock import SystemClock
 from schemas.topics import EVENTS
 from tests.contract.test_backups import home as home  # a fixture
 from tests.contract.test_recall import empty, ids_by_number, record, relayed
@@ -70,15 +70,15 @@ def content(ledger: Ledger, log: MemoryLog) -> None:
 def test_the_ledger_knows_what_a_backup_has(ledger: Ledger, home: Home, folder: Path) -> None:
     log = trimmed_hub(ledger, home, folder)
     with ledger.reading() as conn:
-        known = backed_up.last(conn)
+        known = retention.last(conn)
         assert known is not None
         assert (known.folder, known.log, known.cut) == (str(folder), log.identity(EVENTS.name), "")
         assert sum(known.next_offsets.values()) == 40
-        assert backed_up.of_log(conn, log.identity(EVENTS.name)) == known
-        assert backed_up.of_log(conn, "another") is None
+        assert retention.of_log(conn, log.identity(EVENTS.name)) == known
+        assert retention.of_log(conn, "another") is None
     ledger.writer.run(lambda conn: identity.note_cut(conn, {3: 1}))
     with ledger.reading() as conn:
-        assert backed_up.of_log(conn, log.identity(EVENTS.name)) is None
+        assert retention.of_log(conn, log.identity(EVENTS.name)) is None
 
 
 def test_a_log_that_was_lost_is_filled_from_the_backup_and_from_the_ledger(
@@ -91,7 +91,7 @@ def test_a_log_that_was_lost_is_filled_from_the_backup_and_from_the_ledger(
     assert str(folder) in caught.value.fix("en")
     assert not any(new.ends(EVENTS.name).values())
 
-    monkeypatch.setattr("hub.backups.filling.AT_ONCE", 2)
+    monkeypatch.setattr("hub.ops.backups.filling.AT_ONCE", 2)
 
     def broken(done: int, _total: int) -> None:
         if done >= 15:

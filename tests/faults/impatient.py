@@ -7,10 +7,10 @@ nothing can be broken.
 from __future__ import annotations
 
 from hub.cli.main import run
-from hub.supervisor import restarts
+from hub.ops import programs
 
 MOST = 0.5
 
 if __name__ == "__main__":
-    restarts.MOST = MOST
+    programs.MOST = MOST
     run()

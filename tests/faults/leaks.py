@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hub.event_log import read_to_end
-from hub.kafka_log import KafkaLog
+from hub.log.event_log import read_to_end
+from hub.log.kafka_log import KafkaLog
 from schemas import topics
 
 

@@ -13,7 +13,7 @@ from tests.fuzzing import VARIABLE
 Counts = Literal["tenth", "full"]
 FUZZ = {"tenth": 100_000, "full": 1_000_000}
 HISTORIES = {"tenth": 2_000, "full": 20_000}
-DOOR = "tests/unit/connectors/test_door_fuzz.py"
+DOOR = "tests/unit/hub/web/test_door_fuzz.py"
 FILES = "tests/unit/hub/rules/test_fuzz.py"
 TARGETS: Mapping[str, tuple[str, ...]] = {
     "door": (DOOR,),

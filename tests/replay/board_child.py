@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import event
 
-from hub.event_log import Record
-from hub.memory_log import MemoryLog
-from projections.registry import ALL
-from projections.run import Runner
-from projections.store import BoardStore
+from hub.log.event_log import Record
+from hub.log.memory_log import MemoryLog
+from hub.projector.registry import ALL
+from hub.projector.runner import Runner
+from hub.projector.store import BoardStore
 from schemas.topics import EVENTS
 
 SMALL = 7

@@ -16,14 +16,13 @@ from typing import Any
 
 import orjson
 
-from hub.case import Case, from_json, to_json
-from hub.event_log import Record
-from hub.home import Home
-from hub.outputs import Ask, Derive, Parked, View
-from hub.parking import fold
-from hub.step import Rules
-from schemas.catalog import EVENTS, EventSpec, json_schema
-from schemas.event import Event
+from hub.config.home import Home
+from hub.engine.case import Case, from_json, to_json
+from hub.engine.parking import fold
+from hub.engine.step import Ask, Derive, Parked, Rules, View
+from hub.log.event_log import Record
+from schemas.envelope import Event
+from schemas.registry import EVENTS, EventSpec, json_schema
 from tests.events import event, won
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hub.memory_log import MemoryLog
-from projections.rebuild import rebuild, snapshot
-from projections.registry import ALL
-from projections.run import Runner
-from projections.store import BoardStore
+from hub.log.memory_log import MemoryLog
+from hub.projector.rebuild import rebuild, snapshot
+from hub.projector.registry import ALL
+from hub.projector.runner import Runner
+from hub.projector.store import BoardStore
 from tests.board_events import Deal, Relay
 from tests.postgres_fixture import NewDatabase
 from tests.replay import board_child

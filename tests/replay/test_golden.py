@@ -10,13 +10,13 @@ import orjson
 import pytest
 from pydantic import Field
 
-from hub.case import Case, altered
-from hub.event_log import Record
-from hub.step import Rules
-from schemas import catalog
-from schemas.catalog import EVENTS, EventSpec
-from schemas.crm import Opportunity
-from schemas.event import Event
+from hub.engine.case import Case, altered
+from hub.engine.step import Rules
+from hub.log.event_log import Record
+from schemas import registry
+from schemas.domains.crm import Opportunity
+from schemas.envelope import Event
+from schemas.registry import EVENTS, EventSpec
 from tests.events import event
 from tests.replay import golden_log
 from tests.replay.golden_log import HOME, Replay, expected, load, plain, rules, states, versions
@@ -84,7 +84,7 @@ def upgraded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rules:
 
 
 def upgrade(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Rules:
-    monkeypatch.setattr(catalog, "EVENTS", {**EVENTS, WON: SECOND})
+    monkeypatch.setattr(registry, "EVENTS", {**EVENTS, WON: SECOND})
     home = folder / "home"
     shutil.copytree(HOME, home)
     rule = home / "rules" / "won_deal.yaml"

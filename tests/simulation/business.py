@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
-from hub.connector import Fact
-from hub.rules.places import parse_yaml
+from hub.config.yaml_places import parse_yaml
+from hub.kit.connector import Fact
 from hub.rules.rule_set import RuleSet, rule_set
 from tests.simulation.chance import START
 from tests.simulation.systems import Pushed, push

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, cast
 
-from hub import failpoints
 from hub.errors import RetryableError
+from hub.runtime import failpoints
 
 START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 

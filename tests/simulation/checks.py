@@ -10,20 +10,20 @@ from datetime import timedelta
 import orjson
 from sqlalchemy import select
 
-from hub.audit import audit
-from hub.auditing.report import Report
-from hub.case import Case
-from hub.connector import Once
-from hub.event_log import Record
+from hub.engine.case import Case
+from hub.engine.parking import fold as fold_record
+from hub.engine.step import Ask
+from hub.kit.connector import Once
+from hub.kit.projection import Projection, Row
+from hub.kit.records import read_event
 from hub.ledger import commands, outbox, parked
 from hub.ledger.database import reading
-from hub.outputs import Ask
-from hub.parking import fold as fold_record
-from hub.projection import Projection, Row
-from projections.folding import Place, fold, take, to_fold
-from projections.reading import read_event
-from projections.registry import PROJECTIONS
-from projections.rows import all_rows
+from hub.log.event_log import Record
+from hub.projector.folding import Place, fold, take, to_fold
+from hub.projector.registry import PROJECTIONS
+from hub.projector.rows import all_rows
+from hub.replay.audit.audit import audit
+from hub.replay.audit.report import Report
 from schemas.topics import EVENTS
 from tests.simulation.durable import OUTBOX, PARTITIONS
 from tests.simulation.systems import System

@@ -12,17 +12,17 @@ from typing import Any
 from sqlalchemy import Connection, Engine, MetaData, event, insert
 
 from hub.errors import RetryableError
-from hub.event_log import Outgoing, PlaceReader, Reader, Record, Writer
 from hub.ledger import identity
+from hub.ledger.database import metadata as ledger_tables
 from hub.ledger.database import open_engine
 from hub.ledger.ledger import Ledger
-from hub.ledger.metadata import metadata as ledger_tables
 from hub.ledger.writer import Writer as LedgerWriter
 from hub.ledger.writer import _Asked
-from hub.memory_log import MemoryLog
-from projections.registry import PROJECTIONS
-from projections.store import BoardStore
-from projections.store import metadata as store_tables
+from hub.log.event_log import Outgoing, PlaceReader, Reader, Record, Writer
+from hub.log.memory_log import MemoryLog
+from hub.projector.registry import PROJECTIONS
+from hub.projector.store import BoardStore
+from hub.projector.store import metadata as store_tables
 from tests.simulation.chance import Chance, SimClock
 
 OUTBOX = "sim"

@@ -8,34 +8,32 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from connectors import casing
-from connectors.executor.calls import Calls
-from connectors.executor.commands_in import CommandsIn
-from connectors.executor.dispatcher import Dispatcher
-from connectors.executor.lane import Lane
-from connectors.executor.lanes import Lanes
-from connectors.executor.recall import Recall
-from connectors.executor.rounds import Rounds
-from connectors.intake import Intake
-from connectors.lease import Lease
-from connectors.poller import Poller, Stream
-from connectors.redelivery import Redelivery
-from connectors.relay import LEASE, Relay
-from connectors.second_looks import SecondLooks
-from connectors.trimmer import Pace, Trimmer
-from hub.clock import Clock
-from hub.connector import Connector
+from hub.coordination import Lease
+from hub.engine.step import Rules
 from hub.errors import FatalError, RetryableError
-from hub.event_log import Reader, Stored
-from hub.projection import Projection
-from hub.step import Rules
-from hub.worker.app import Processor
-from hub.worker.chunks import Chunk
-from hub.worker.in_force import Always, Part
-from hub.worker.lanes import Lanes as Threads
-from hub.worker.state import PartitionState, catch_up
-from projections.run import Lease as BoardLease
-from projections.run import Runner
+from hub.executor.calls import Calls
+from hub.executor.command_consumer import CommandsIn
+from hub.executor.executor import Dispatcher
+from hub.executor.housekeeper import Rounds
+from hub.executor.instances import Lane, Lanes
+from hub.executor.ledger_catch_up import Recall
+from hub.intake import correlation
+from hub.intake.deferred_intake import Redelivery, SecondLooks
+from hub.intake.intake import Intake
+from hub.intake.poller import Poller, Stream
+from hub.intake.relay import LEASE, Relay
+from hub.intake.trimmer import Pace, Trimmer
+from hub.kit.connector import Connector
+from hub.kit.projection import Projection
+from hub.log.event_log import Reader, Stored
+from hub.processor.app import Processor
+from hub.processor.rules_in_force import Always, Part
+from hub.processor.source import Chunk
+from hub.processor.source import Lanes as Threads
+from hub.processor.state import PartitionState, catch_up
+from hub.projector.runner import Lease as BoardLease
+from hub.projector.runner import Runner
+from hub.runtime.clock import Clock
 from schemas.topics import EVENTS
 from tests.executor_bench import FakePeople
 from tests.pushing import Staff
@@ -76,13 +74,13 @@ class SimLanes(Lanes):
 
 
 class ConnectorsProgram:
-    """`python -m connectors`: intake, relay, trimmer, executor, poller and second looks."""
+    """`hub.programs.connectors`: intake, relay, trimmer, executor, poller and second looks."""
 
     def __init__(
         self, ledger: SimLedger, log: SimLog, connectors: Mapping[str, Connector], owner: str, chance: Chance
     ) -> None:
         clock, self.chance, self.ledger = log.clock, chance, ledger
-        self.intake = Intake(ledger, Staff(), clock, casing.creates(connectors))
+        self.intake = Intake(ledger, Staff(), clock, correlation.creates(connectors))
         self.connectors = connectors
         self.relay = Relay(ledger, log, clock, Lease("relay", clock, LEASE, f"{owner}r"))
         self.relay._stopping = Never()
@@ -207,7 +205,7 @@ class Remembering(Always):
 
 @dataclass
 class WorkerProgram:
-    """`python -m hub`: Faust's part is played by `Group`, all the rest is the product's."""
+    """`hub.programs.processor`: Faust's part is played by `Group`, all the rest is the product's."""
 
     log: SimLog
     group: Group
@@ -278,7 +276,7 @@ def done(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 @dataclass
 class BoardProgram:
-    """`python -m projections`, without its web: one runner for each board."""
+    """`hub.programs.projector`, without its web: one runner for each board."""
 
     log: SimLog
     store: SimStore

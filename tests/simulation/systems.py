@@ -10,9 +10,9 @@ from datetime import timedelta
 import orjson
 
 from connectors.builtin.connector import connect as connect_builtin
-from hub.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Page, Unmapped
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
-from schemas.event import Command, moment, stamp
+from hub.kit.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Page, Unmapped
+from schemas.envelope import Command, moment, stamp
 from tests.simulation.chance import Chance, SimClock
 
 LIMITS = Limits(per_second=1000.0, at_once=2, timeout=5.0, settle=2.0)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from hub.worker.state import APART
+from hub.processor.state import APART
 from schemas.topics import STATE
 from tests.simulation.running import kept_seeds, play
 
 SAMPLE = range(70_000, 70_040)
 PUT_APART = {
-    "hub.worker.state.LARGE": 300,
-    "hub.worker.folding.ROOM": 2000,
-    "hub.case.HELD": 2,
-    "hub.parking.RETRIES": 3,
+    "hub.processor.state.LARGE": 300,
+    "hub.processor.folding.ROOM": 2000,
+    "hub.engine.case.HELD": 2,
+    "hub.engine.parking.RETRIES": 3,
 }
 """As if every case were large."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hub.ledger import commands
-from projections.registry import PROJECTIONS
+from hub.projector.registry import PROJECTIONS
 from tests.simulation.checks import check
 from tests.simulation.running import busy_world
 from tests.simulation.world import World

@@ -15,17 +15,17 @@ from unittest import mock
 import structlog
 from sqlalchemy import Connection
 
-from connectors.intake import Accepted
-from hub.connector import Once
 from hub.errors import FatalError, RetryableError
-from hub.event_log import Outgoing
-from hub.failpoints import reach
+from hub.intake.intake import Accepted
+from hub.kit.connector import Once
 from hub.ledger import commands, cursors, outbox, parked, parked_events, parked_work, positions
-from hub.ledger.metadata import AnyRow
-from hub.memory_log import MemoryLog
-from hub.worker.guard import guard
-from projections.registry import PROJECTIONS
-from schemas.event import Event
+from hub.ledger.database import AnyRow
+from hub.log.event_log import Outgoing
+from hub.log.memory_log import MemoryLog
+from hub.processor.halting import guard
+from hub.projector.registry import PROJECTIONS
+from hub.runtime.failpoints import reach
+from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS
 from tests.simulation import business
 from tests.simulation.chance import Chance, CrashError, Rates, SimClock
@@ -122,8 +122,8 @@ class World:
         try:
             with (
                 self.chance.at_failpoints(),
-                mock.patch("hub.worker.app.guard", ended),
-                mock.patch("connectors.relay.PARTITIONS", PARTITIONS),
+                mock.patch("hub.processor.app.guard", ended),
+                mock.patch("hub.intake.relay.PARTITIONS", PARTITIONS),
             ):
                 yield
         finally:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import requests
 
-from connectors import registry
 from connectors.redmine import client, source
-from hub.connector import Connector, Effect, Fact, Instance, Limits, Page, Polls, Sends
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
-from schemas.event import Command
+from hub.kit import registry
+from hub.kit.connector import Connector, Effect, Fact, Instance, Limits, Page, Polls, Sends
+from schemas.envelope import Command
 from tests.systems.redmine_server import RedmineServer
 
 pytestmark = pytest.mark.systems

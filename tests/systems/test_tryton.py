@@ -13,19 +13,18 @@ from typing import Any
 
 import pytest
 
-from connectors import registry
-from connectors.tryton import typed_json
+from connectors.tryton import client as typed_json
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.connector import connect
+from connectors.tryton.demo.people import COMPANY, Account, ProjectMember, Salesperson
+from connectors.tryton.demo.server import RealTryton
 from connectors.tryton.mapping import OPPORTUNITY_FIELDS, WORK_FIELDS
-from connectors.tryton.salesperson import ProjectMember, Salesperson
-from connectors.tryton.seed import COMPANY, Account
-from connectors.tryton.server import RealTryton
 from connectors.tryton.source import TrytonSource
 from connectors.tryton.target import TrytonTarget
-from hub.connector import Connector, Effect, Fact, Instance, Limits, Polls, Sends
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
-from schemas.event import Command
+from hub.kit import registry
+from hub.kit.connector import Connector, Effect, Fact, Instance, Limits, Polls, Sends
+from schemas.envelope import Command
 
 pytestmark = pytest.mark.systems
 SAMPLES = registry.folder("tryton") / "samples"

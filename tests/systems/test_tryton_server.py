@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from connectors.tryton import installation
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.connector import connect
-from connectors.tryton.salesperson import Salesperson
-from connectors.tryton.server import RealTryton
+from connectors.tryton.demo import server as installation
+from connectors.tryton.demo.people import Salesperson
+from connectors.tryton.demo.server import RealTryton
 from connectors.tryton.target import TrytonTarget
-from hub.connector import Effect, Instance, Limits
 from hub.errors import RetryableError, UncertainError
-from schemas.event import Command
+from hub.kit.connector import Effect, Instance, Limits
+from schemas.envelope import Command
 from tests.process_state import is_running
 
 pytestmark = pytest.mark.systems
@@ -65,7 +65,7 @@ def test_the_server_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path)
     code = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        from connectors.tryton.server import RealTryton
+        from connectors.tryton.demo.server import RealTryton
         server = RealTryton(Path(sys.argv[1]))
         server.start()
         print(server._server.pid, flush=True)

@@ -15,25 +15,25 @@ from typing import Any
 import orjson
 import pytest
 
-from connectors.executor import records as executor_records
-from connectors.executor.commands_in import CommandsIn
-from connectors.executor.recall import remember
-from hub.audit import audit
-from hub.clock import SystemClock
-from hub.event_log import Outgoing, Record
+from hub.engine.step import Parked, Settled
+from hub.executor import command_consumer as executor_records
+from hub.executor.command_consumer import CommandsIn
+from hub.executor.ledger_catch_up import remember
+from hub.kit.records import read_event
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
-from hub.losses import repaired, settled_by
-from hub.memory_log import MemoryLog
-from hub.outbox_in_log import latest_outbox, since, tails
-from hub.outputs import Parked, Settled
-from hub.repair import find
-from hub.sequences import Loss, Place, follow
-from projections.folding import Place as BoardPlace
-from projections.folding import fold, keys_of, take, to_fold
-from projections.reading import read_event
-from projections.registry import PROJECTIONS
-from schemas.event import Event
+from hub.log.event_log import Outgoing, Record
+from hub.log.memory_log import MemoryLog
+from hub.log.outbox_in_log import latest_outbox, since, tails
+from hub.log.sequence_gaps import repaired, settled_by
+from hub.log.sequences import Loss, Place, follow
+from hub.ops.repair import find
+from hub.projector.folding import Place as BoardPlace
+from hub.projector.folding import fold, keys_of, take, to_fold
+from hub.projector.registry import PROJECTIONS
+from hub.replay.audit.audit import audit
+from hub.runtime.clock import SystemClock
+from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS, STATE, VIEWS
 from tests.board_events import Deal
 from tests.events import event, won

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from schemas.event import Event
+from schemas.envelope import Event
 from tests.bench.contender import Contender
 from tests.bench.environments import make, python_of
 from tests.bench.job import Case, after, commands_of, is_repeat, view_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from schemas.event import Event
+from schemas.envelope import Event
 from tests.bench.contender import Contender
 from tests.bench.environments import make, python_of
 from tests.bench.job import Case, after, commands_of, is_repeat, view_of

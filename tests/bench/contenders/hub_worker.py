@@ -1,4 +1,4 @@
-"""The product: `python -m hub` on acme's home, with its rules, as `hub up` runs it; one worker, and two at once."""
+"""The product: the processor on acme's home, with its rules, as `hub up` runs it; one worker, and two at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from hub.worker import GROUP
+from hub.processor import GROUP
 from schemas import topics
 from schemas.topics import settings_of
 from tests.bench.contender import OURS, Contender
@@ -37,7 +37,8 @@ def _contender(copies: int, deals: int, warm_up: float) -> Contender:
         },
         group=GROUP,
         programs=lambda bootstrap, folder: [
-            [sys.executable, "-m", "hub", "--home", str(ACME), "--copy", str(number)] for number in numbers
+            [sys.executable, "-m", "hub.programs.processor", "--home", str(ACME), "--copy", str(number)]
+            for number in numbers
         ],
         environment=environment,
         is_command=lambda value: "record" not in orjson.loads(value),

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, Producer
 
-from hub.kafka_writers import producer
-from schemas.event import Event
+from hub.log.kafka_writers import producer
+from schemas.envelope import Event
 from tests.bench.contender import Contender
 from tests.bench.job import Case, after, commands_of, is_repeat, view_of
 

@@ -10,7 +10,7 @@ import sys
 
 from confluent_kafka import Consumer
 
-from hub.kafka_writers import producer
+from hub.log.kafka_writers import producer
 from tests.bench.contender import Contender
 from tests.bench.contenders.librdkafka_loop import batch, deliver
 

@@ -12,7 +12,7 @@ from typing import Any
 import faust
 from faust.types import StreamT
 
-from schemas.event import Event
+from schemas.envelope import Event
 from schemas.topics import PARTITIONS
 from tests.bench.contender import BASELINE, Contender
 from tests.bench.job import after, commands_of, is_repeat, view_of

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from schemas.event import Event
+from schemas.envelope import Event
 from tests.bench.contender import Contender
 from tests.bench.environments import make, python_of
 from tests.bench.job import after, commands_of, is_repeat, view_of

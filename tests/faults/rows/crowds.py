@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import requests
 
-from hub.file_limit import raise_file_limit
+from hub.runtime.program import raise_file_limit
 from tests.acceptance.acme import SECRETS, Sender, deal
 from tests.faults.row import Row
 from tests.faults.stage import Stage

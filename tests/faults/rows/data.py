@@ -8,10 +8,10 @@ import time
 
 from pydantic import ValidationError
 
-from connectors.facts import AHEAD
-from hub.event_log import Record, read_to_end
-from hub.kafka_log import KafkaLog
-from schemas.event import Event, moment
+from hub.kit.facts import AHEAD
+from hub.log.event_log import Record, read_to_end
+from hub.log.kafka_log import KafkaLog
+from schemas.envelope import Event, moment
 from schemas.topics import EVENTS
 from tests.faults.row import Row
 from tests.faults.stage import Stage

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hub.connector import Limits
+from hub.kit.connector import Limits
 from tests.acceptance.outside import Mischief, Seeded, well_behaved
 from tests.acceptance.running import until
 from tests.faults.row import Row

@@ -9,12 +9,12 @@ import functools
 import random
 from datetime import UTC, datetime
 
-from hub.event_log import read_to_end
-from hub.kafka_log import KafkaLog
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
-from hub.worker.state import APART
-from schemas.event import stamp
+from hub.log.event_log import read_to_end
+from hub.log.kafka_log import KafkaLog
+from hub.processor.state import APART
+from schemas.envelope import stamp
 from schemas.topics import STATE
 from tests.acceptance.running import until
 from tests.events import event

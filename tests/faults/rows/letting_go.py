@@ -6,10 +6,10 @@ import contextlib
 import random
 from collections.abc import Mapping
 
-from hub.event_log import read_to_end
-from hub.kafka_log import KafkaLog
 from hub.ledger import outbox
-from hub.ledger.looking import look_at
+from hub.ledger.ledger import look_at
+from hub.log.event_log import read_to_end
+from hub.log.kafka_log import KafkaLog
 from schemas.topics import STATE
 from tests.acceptance.acme import SECRETS, Sender, deal
 from tests.acceptance.running import until

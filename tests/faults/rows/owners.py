@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from hub.ledger.database import open_engine
 from hub.ledger.leases import leases
-from hub.ready import is_ready
+from hub.runtime.program import is_ready
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage
@@ -46,7 +46,7 @@ def _second_program(stage: Stage, chosen: random.Random) -> Iterator[None]:
     own.mkdir(exist_ok=True)
     with (stage.folder / "second.log").open("ab") as out:
         program = subprocess.Popen(
-            [sys.executable, "-m", "connectors", "--home", str(stage.hub.home)],
+            [sys.executable, "-m", "hub.programs.connectors", "--home", str(stage.hub.home)],
             env=stage.environment_of("connectors") | told, stdout=out, stderr=out,
         )  # fmt: skip
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from hub.kafka_writers import producer
+from hub.log.kafka_writers import producer
 from schemas.topics import EVENTS
 from tests.acceptance.running import until
 from tests.events import event

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 
 from hub.ledger.commands import commands
-from hub.ledger.looking import look_at
-from schemas.event import stamp
+from hub.ledger.ledger import look_at
+from schemas.envelope import stamp
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage

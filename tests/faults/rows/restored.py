@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from hub.ledger import outbox
-from hub.ledger.looking import look_at
+from hub.ledger.ledger import look_at
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage

@@ -44,7 +44,7 @@ RUN = """
 import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (2 * 1024**3,) * 2)
 from hub.errors import HubError, Place
-from hub.rules.expressions import Engine
+from hub.expressions.engine import Engine
 engine, slowest = Engine(), (0.0, "")
 values = {"body": {"l": list(range(1000)), "s": "a" * 100_000, "m": {str(n): n for n in range(100)}}}
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

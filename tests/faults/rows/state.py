@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from hub.event_log import Outgoing, read_to_end
-from hub.kafka_log import KafkaLog
+from hub.log.event_log import Outgoing, read_to_end
+from hub.log.kafka_log import KafkaLog
 from schemas.topics import STATE
 from tests.acceptance.running import until
 from tests.faults.row import Row

@@ -12,8 +12,8 @@ from standardwebhooks import Webhook
 
 from connectors.http.settings import Verify
 from connectors.http.signatures import Verifier
-from hub.connector import Delivery, Instance
 from hub.errors import RejectedError
+from hub.kit.connector import Delivery, Instance
 from tests.acceptance.acme import SECRETS, deal
 from tests.faults.row import Row
 from tests.faults.stage import Stage

@@ -26,7 +26,7 @@ def another_worker(stage: Stage, chosen: random.Random) -> Iterator[subprocess.P
     copy = chosen.choice(("b", "c"))
     with (stage.folder / f"worker-{copy}.log").open("ab") as out:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "hub", "--home", str(stage.hub.home), "--copy", copy],
+            [sys.executable, "-m", "hub.programs.processor", "--home", str(stage.hub.home), "--copy", copy],
             env=stage.environment_of("worker") | {"HUB_COPY": copy}, stdout=out, stderr=out,
         )  # fmt: skip
     try:

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from hub.topics import MOST_COPIES
+from hub.log.topics import MOST_COPIES
 from tests.cluster.compose import DOCKER, kafka_properties, services
 
 SECRETS = {"POSTGRES_PASSWORD": "postgres-secret", "KAFKA_PASSWORD": "kafka-secret"}
 FILES = ("compose.yaml", "cluster.yaml")
 HUB = "baton-hub:0.1.0"
-READ = set(re.findall(r"HUB_[A-Z_]+", (DOCKER.parent / "hub" / "home.py").read_text("utf-8")))
+READ = set(re.findall(r"HUB_[A-Z_]+", (DOCKER.parent / "hub" / "config" / "home.py").read_text("utf-8")))
 """The variables that a home reads."""
 Service = Mapping[str, Any]
 ALL = [(file, name) for file in FILES for name in services(file, SECRETS)]
@@ -103,7 +103,11 @@ def test_what_is_mounted_from_here_is_here_or_made_by_the_reader(file: str) -> N
 
 def test_the_programs_of_a_cluster_are_those_of_hub_up() -> None:
     found = [one["command"][:3] for one in hubs("cluster.yaml").values()]
-    assert sorted(module for _, _, module in found) == ["connectors"] * 2 + ["hub"] * 3 + ["projections"] * 2
+    assert sorted(module for _, _, module in found) == [
+        *["hub.programs.connectors"] * 2,
+        *["hub.programs.processor"] * 3,
+        *["hub.programs.projector"] * 2,
+    ]
     copies = [one["environment"].get("HUB_COPY") for one in hubs("cluster.yaml").values()]
     assert sorted(filter(None, copies)) == ["worker-1", "worker-2", "worker-3"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hub.projection import Row
-from projections.folding import fold, keys_of
-from projections.tasks.cards import PROJECTION
-from schemas.event import Event
+from hub.kit.projection import Row
+from hub.projector.folding import fold, keys_of
+from projections.tasks.fold import PROJECTION
+from schemas.envelope import Event
 from tests.board_events import Deal, event
 
 DEAL = Deal(1)

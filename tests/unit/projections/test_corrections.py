@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from hub.event_log import Record
-from projections.folding import Place, take, to_fold
-from projections.reading import read_event
-from schemas.event import Event
+from hub.kit.records import read_event
+from hub.log.event_log import Record
+from hub.projector.folding import Place, take, to_fold
+from schemas.envelope import Event
 from tests.events import event, won
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
-from projections.deals.rows import PROJECTION
-from projections.folding import fold
-from schemas.event import Event
+from hub.projector.folding import fold
+from projections.deals.fold import PROJECTION
+from schemas.envelope import Event
 from tests.board_events import DEAL as DATA
 from tests.board_events import Deal, event
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.case import Case
-from projections.entities.state import PROJECTION, key_of, merged
-from projections.folding import fold
+from hub.engine.case import Case
+from hub.projector.folding import fold
+from projections.entities.fold import PROJECTION, key_of, merged
 from tests.board_events import DEAL as DATA
 from tests.board_events import Deal, event
 

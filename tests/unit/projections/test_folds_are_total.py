@@ -8,13 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.event_log import Record
-from projections.folding import fold
-from projections.reading import read_event
-from projections.rebuild import row_hash
-from projections.registry import PROJECTIONS
-from schemas.catalog import EVENTS
-from schemas.event import Event
+from hub.kit.records import read_event
+from hub.log.event_log import Record
+from hub.projector.folding import fold
+from hub.projector.rebuild import row_hash
+from hub.projector.registry import PROJECTIONS
+from schemas.envelope import Event
+from schemas.registry import EVENTS
 from tests.board_events import Deal, event
 
 DEAL = Deal(1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from projections.folding import fold
-from projections.inbox.messages import PROJECTION
-from schemas.event import Event
+from hub.projector.folding import fold
+from projections.inbox.fold import PROJECTION
+from schemas.envelope import Event
 from tests.board_events import Deal, event
 
 DEAL = Deal(1)

@@ -10,12 +10,12 @@ import orjson
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
+from hub.engine.parking import lifted
 from hub.errors import RejectedError
-from hub.parking import lifted
-from schemas import catalog, recorded
-from schemas.catalog import COMMANDS, EVENTS, CommandSpec, EventSpec, event_spec, json_schema
-from schemas.crm import Opportunity
-from schemas.data import Amount, Currency, Data, Day
+from schemas import decoding, registry
+from schemas.domains.crm import Opportunity
+from schemas.fields import Amount, Currency, Data, Day
+from schemas.registry import COMMANDS, EVENTS, CommandSpec, EventSpec, event_spec, json_schema
 from tests.events import DEAL, event
 
 SPECS: dict[str, EventSpec | CommandSpec] = {**EVENTS, **COMMANDS}
@@ -127,19 +127,19 @@ def test_data_is_lifted_step_by_step_from_whatever_version_it_has() -> None:
 
 
 def test_the_processor_reads_an_old_event_as_the_current_version_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "EVENTS", {**EVENTS, THIRD.type: THIRD})
+    monkeypatch.setattr(registry, "EVENTS", {**EVENTS, THIRD.type: THIRD})
     old = event(THIRD.type, "opportunity/crm/O-1", dataschema="urn:hub:crm.opportunity.won:1", data={"client": "华为"})
-    read = lifted(recorded.read(old.to_json()))
+    read = lifted(decoding.read(old.to_json()))
     assert (read.dataschema, dict(read.data)) == (THIRD.dataschema, {"account": "华为", "currency": "CNY"})
     assert read.id == old.id
 
 
 def test_an_upcaster_that_fails_parks_the_event_with_its_type_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EventSpec(THIRD.type, Opportunity, "won", version=2, upcasters={1: lambda data: {"name": data["missing"]}})
-    monkeypatch.setattr(catalog, "EVENTS", {**EVENTS, broken.type: broken})
+    monkeypatch.setattr(registry, "EVENTS", {**EVENTS, broken.type: broken})
     with pytest.raises(RejectedError, match="HUB-E6004") as refused:
         lifted(
-            recorded.read(
+            decoding.read(
                 event(broken.type, "opportunity/crm/O-1", dataschema="urn:hub:crm.opportunity.won:1").to_json()
             )
         )

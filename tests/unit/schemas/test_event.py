@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.catalog import EVENTS
-from schemas.event import (
+from schemas.envelope import (
     HUB,
     NAMESPACE,
     Command,
@@ -29,6 +28,7 @@ from schemas.event import (
     promised,
     stamp,
 )
+from schemas.registry import EVENTS
 from tests.events import AT, command, event, won
 
 EVERYTHING: dict[str, Any] = {

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.event import Event
-from schemas.recorded import read
+from schemas.decoding import read
+from schemas.envelope import Event
 from tests.events import won
 
 FULL = won(

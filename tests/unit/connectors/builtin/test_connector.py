@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from connectors.builtin.connector import TAKES, connect
-from hub.connector import Once
 from hub.errors import FatalError, RejectedError
-from schemas.catalog import COMMANDS
-from tests.unit.connectors.instances import COMMAND_ID, command, instance, target
+from hub.kit.connector import Once
+from schemas.registry import COMMANDS
+from tests.unit.hub.intake.instances import COMMAND_ID, command, instance, target
 
 HUB = instance("{use: builtin}", use="builtin", name="pm")
 

@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.http.connector import HttpTarget, connect
-from connectors.intake import Intake, Refused
-from connectors.outbound import Answer, Outbound
-from hub.clock import FixedClock
-from hub.connector import Delivery, Effect, Instance, Replies
 from hub.errors import HubError, RejectedError
+from hub.intake.intake import Intake, Refused
+from hub.kit.api_client import Answer, Outbound
+from hub.kit.connector import Delivery, Effect, Instance, Replies
 from hub.ledger.ledger import Ledger
-from schemas.event import Event
+from hub.runtime.clock import FixedClock
+from schemas.envelope import Event
 from tests.fuzzing import inputs
 from tests.pushing import NOON, SECRET, Staff
-from tests.unit.connectors.instances import command
+from tests.unit.hub.intake.instances import command
 
 FIELDS = ["id", "type", "at", "amount", "owner", "items", "deep", "名", "a b", ""]
 PATHS = [

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from connectors.http.connector import connect
-from hub.connector import Effect
+from hub.config.yaml_places import Filled
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
-from hub.rules.places import Filled
-from tests.unit.connectors.instances import COMMAND_ID, command, instance, target
-from tests.unit.connectors.misbehaving import Behaviour, Misbehaving, answer, hang, raw
+from hub.kit.connector import Effect
+from tests.unit.hub.intake.instances import COMMAND_ID, command, instance, target
+from tests.unit.hub.intake.misbehaving import Behaviour, Misbehaving, answer, hang, raw
 
 SETTINGS = """
 limits: {timeout: 0.5}

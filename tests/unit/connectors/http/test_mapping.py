@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from connectors.http.connector import connect
-from hub.connector import Delivery, Fact, Replies, Unmapped
 from hub.errors import FatalError, RejectedError
-from tests.unit.connectors.instances import instance
+from hub.kit.connector import Delivery, Fact, Replies, Unmapped
+from tests.unit.hub.intake.instances import instance
 
 RECEIVED = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 SETTINGS = """

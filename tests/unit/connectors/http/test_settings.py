@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from connectors.http.connector import connect
-from hub.connector import Once
 from hub.errors import FatalError
-from tests.unit.connectors.instances import instance, target
+from hub.kit.connector import Once
+from tests.unit.hub.intake.instances import instance, target
 
 RECEIVE = """
 receive:

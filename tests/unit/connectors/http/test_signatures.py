@@ -14,8 +14,8 @@ from standardwebhooks import Webhook
 
 from connectors.http.settings import Verify
 from connectors.http.signatures import Verifier
-from hub.connector import Delivery, Instance
 from hub.errors import FatalError, RejectedError
+from hub.kit.connector import Delivery, Instance
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + base64.b64encode(b"another tenant's secret!").decode()

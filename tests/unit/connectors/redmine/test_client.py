@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from connectors.redmine.client import RedmineClient
-from hub.connector import Limits
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
-from tests.unit.connectors.misbehaving import Behaviour, Misbehaving, answer, drip, hang, raw, reset
+from hub.kit.connector import Limits
+from tests.unit.hub.intake.misbehaving import Behaviour, Misbehaving, answer, drip, hang, raw, reset
 
 KEY = "key-that-nobody-may-see"
 LIMITS = Limits(timeout=0.3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.redmine.cursor import SETTLES, Cursor, Known
+from connectors.redmine.source import SETTLES, Cursor, Known
 
 NINE = "2026-01-05T09:00:00Z"
 NOW = "2026-01-06T00:00:00Z"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from connectors.redmine.mapping import Stages, Teller, identifier, issue_values, note, noted, project_values, users_of
-from hub.connector import Fact, Unmapped
-from schemas.event import Command
+from hub.kit.connector import Fact, Unmapped
+from schemas.envelope import Command
 
 STATUSES = [
     {"id": 1, "name": "新建", "is_closed": False},

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from connectors import registry
 from connectors.redmine.client import RedmineClient, Row
 from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
-from hub.connector import Instance, Limits
 from hub.errors import FatalError, RejectedError
+from hub.kit import registry
+from hub.kit.connector import Instance, Limits
 
 GIVEN = {"url": "https://redmine.example.com", "key": "secret-key"}
 FIELD = {

@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 
 from connectors.redmine import source
 from connectors.redmine.client import RedmineClient, Row
-from connectors.redmine.cursor import Cursor, written
 from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
-from connectors.redmine.source import RedmineSource
-from hub.clock import FixedClock
-from hub.connector import Fact, Instance, Limits, Unmapped
+from connectors.redmine.source import Cursor, RedmineSource, written
 from hub.errors import RejectedError
-from schemas.event import moment
+from hub.kit.connector import Fact, Instance, Limits, Unmapped
+from hub.runtime.clock import FixedClock
+from schemas.envelope import moment
 
 SMALL = 3
 """Issues on a page."""

@@ -10,8 +10,8 @@ from connectors.redmine.client import RedmineClient, Row
 from connectors.redmine.people import People
 from connectors.redmine.settings import Names, RedmineSettings
 from connectors.redmine.target import RedmineTarget
-from hub.connector import Instance, Limits, Once
 from hub.errors import FatalError, RejectedError, UncertainError
+from hub.kit.connector import Instance, Limits, Once
 from tests.unit.connectors.redmine.test_mapping import command, entry, issue
 
 GIVEN = {"url": "http://127.0.0.1:1", "key": "k", "mark_field": 3, "accounts": "id", "role": ["Developer"]}

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.tryton.cursor import REMEMBERED, Cursor
+from connectors.tryton.source import REMEMBERED, Cursor
 
 WINDOW = 100
 NOW = 10**17

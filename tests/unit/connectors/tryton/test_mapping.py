@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from connectors.tryton.mapping import changed_at, history_facts, mark, mark_in, micros, moment, plain, work_facts
-from hub.connector import Fact
-from schemas.catalog import event_spec
+from hub.kit.connector import Fact
+from schemas.registry import event_spec
 
 AT = datetime.fromisoformat("2026-11-22T04:57:43.917537")
 LOGINS = {1: "wang.fang"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.tryton import typed_json
+from connectors.tryton import client
 
 VALUES = st.one_of(
     st.datetimes(),
@@ -26,7 +26,7 @@ VALUES = st.one_of(
 @given(st.recursive(VALUES, lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1), inner)))
 def test_whatever_is_written_is_read_back(value: object) -> None:
     if not holds_class(value):
-        assert typed_json.loads(typed_json.dumps(value)) == value
+        assert client.loads(client.dumps(value)) == value
 
 
 def holds_class(value: object) -> bool:
@@ -37,7 +37,7 @@ def holds_class(value: object) -> bool:
 
 
 def test_values_have_the_form_that_tryton_gives_them() -> None:
-    written = typed_json.dumps(
+    written = client.dumps(
         [
             datetime.fromisoformat("2026-11-22T04:57:43.917537"),
             date(2026, 12, 1),
@@ -67,11 +67,11 @@ def test_values_have_the_form_that_tryton_gives_them() -> None:
 
 
 def test_an_amount_keeps_its_digits() -> None:
-    assert str(typed_json.loads(b'{"__class__":"Decimal","decimal":"98765432.10"}')) == "98765432.10"
+    assert str(client.loads(b'{"__class__":"Decimal","decimal":"98765432.10"}')) == "98765432.10"
 
 
 def test_a_class_that_is_not_known_stays_an_object() -> None:
-    assert typed_json.loads(b'{"__class__":"color","name":"red"}') == {"__class__": "color", "name": "red"}
+    assert client.loads(b'{"__class__":"color","name":"red"}') == {"__class__": "color", "name": "red"}
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_class_that_is_not_known_stays_an_object() -> None:
 )
 def test_what_cannot_be_read_is_a_value_error(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        typed_json.loads(raw)
+        client.loads(raw)
 
 
 def test_a_time_with_a_zone_is_refused() -> None:
     with pytest.raises(TypeError, match="zone"):
-        typed_json.dumps(datetime(2026, 1, 1, tzinfo=UTC))
+        client.dumps(datetime(2026, 1, 1, tzinfo=UTC))

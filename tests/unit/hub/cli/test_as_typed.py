@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.cli import as_typed, terminal
+from hub.cli import terminal
+from hub.cli import terminal as as_typed
 from hub.cli.terminal import speech
 from hub.errors import FatalError, texts
 from tests.unit.hub.cli.conftest import Hub

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import hub.audit
-import hub.auditing
+import hub.replay.audit
 from hub.cli import audit, terminal
-from hub.cli.audit_findings import FINDINGS, GONE, UNANSWERED
-from hub.home import Home
+from hub.cli.audit import FINDINGS, GONE, UNANSWERED
+from hub.config.home import Home
 from tests.unit.hub.cli.conftest import Hub
 
 EQUAL = {
@@ -30,7 +29,7 @@ REPORT = {"ok": True, "counts": {"accepted": 9, "in_the_log": 9}, "findings": []
 
 
 def test_every_finding_of_the_audit_is_known_in_chinese() -> None:
-    sources = [Path(hub.audit.__file__), *Path(hub.auditing.__path__[0]).glob("*.py")]
+    sources = Path(hub.replay.audit.__path__[0]).glob("*.py")
     told = {
         found.strip()
         for source in sources
@@ -73,7 +72,7 @@ def test_what_outside_systems_say_is_part_of_the_balance(monkeypatch: pytest.Mon
     monkeypatch.setattr(audit, "_of_log_and_ledger", lambda *_, **_more: balance)
     monkeypatch.setattr(audit, "_boards", lambda *_: iter([EQUAL]))
     report = audit.full_audit(Home.load(home), "127.0.0.1:1", "2026-11-21T00:00:00Z")
-    assert asked == ["connectors.reconciling 2026-11-21T00:00:00Z"]
+    assert asked == ["hub.ops.reconciling 2026-11-21T00:00:00Z"]
     assert not report["ok"]
     shown = "\n".join(audit.lines(report))
     assert "outside pm: found 7  missing 1  unanswered 2" in shown

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hub.cli import checks_home, checks_machine, processor_lag
+from hub.cli import doctor_checks, status
 from hub.cli.doctor_fixes import mended
 from hub.cli.running_hub import RunningHub
-from hub.supervisor.run_folder import RunFolder
+from hub.runtime.run_folder import RunFolder
 from tests.unit.hub.cli.conftest import Hub, Ran
 
 
@@ -40,16 +40,16 @@ def test_a_folder_that_is_no_home_still_has_its_machine_looked_at(tmp_path: Path
 
 def test_secrets_that_lack_or_that_others_may_read(home: Path) -> None:
     (home / ".env").chmod(0o644)
-    assert checks_home.secrets(RunningHub.of(home)).level == "WARN"
+    assert doctor_checks.secrets(RunningHub.of(home)).level == "WARN"
     (home / ".env").unlink()
-    check = checks_home.secrets(RunningHub.of(home))
+    check = doctor_checks.secrets(RunningHub.of(home))
     assert (check.level, check.said) == ("FAIL", "not set: CRM_SECRET")
 
 
 def test_a_port_that_another_has(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setenv("HUB_WEB_PORT", str(other.getsockname()[1]))
-        check = next(checks_machine.ports(RunningHub.of(home)))
+        check = next(doctor_checks.ports(RunningHub.of(home)))
     assert check.level == "FAIL"
     assert "is taken by" in check.said
 
@@ -58,21 +58,21 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, level in ((10 * 2**20, "FAIL"), (2**30, "WARN"), (2**40, "PASS")):
         usage = shutil.disk_usage(tmp_path)._replace(free=free)
         monkeypatch.setattr(shutil, "disk_usage", lambda _path, usage=usage: usage)
-        assert checks_machine.disk(tmp_path / "not" / "yet").level == level
+        assert doctor_checks.disk(tmp_path / "not" / "yet").level == level
 
 
 def test_mistakes_in_the_home_are_counted(home: Path) -> None:
     (home / "rules" / "won_deal.yaml").write_text("rule: x\n")
-    check = checks_home.settings(RunningHub.of(home))
+    check = doctor_checks.settings(RunningHub.of(home))
     assert (check.level, check.fix) == ("FAIL", "hub validate")
     assert "rules/won_deal.yaml" in check.said
 
 
 def test_a_broker_that_is_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor_lag, "PATIENCE", 0.2)
+    monkeypatch.setattr(status, "PATIENCE", 0.2)
     told = (home / "hub.yaml").read_text()
     (home / "hub.yaml").write_text(told.replace("{embedded: true}", '{bootstrap: "127.0.0.1:1"}'))
-    (check,) = checks_home.broker(RunningHub.of(home))
+    (check,) = doctor_checks.broker(RunningHub.of(home))
     assert check.level == "FAIL"
     assert check.said.startswith("HUB-E2104")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors import checking
 from hub.cli.init import templates
+from hub.ops import connector_checks
 from tests.unit.hub.cli.conftest import Hub
 
 
@@ -15,7 +15,7 @@ from tests.unit.hub.cli.conftest import Hub
 def test_every_template_is_a_sound_home(tmp_path: Path, hub: Hub, template: str) -> None:
     folder = tmp_path / "acme-2"
     assert hub("init", folder, "--template", template).code == 0
-    found = [line["finding"] for line in checking.validate(folder, ()) if "finding" in line]
+    found = [line["finding"] for line in connector_checks.validate(folder, ()) if "finding" in line]
     assert [each["code"] for each in found] == (
         ["HUB-W3143"] if template == "demo" else []
     )  # it lacks an account on purpose

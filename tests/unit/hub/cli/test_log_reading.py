@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hub.cli.events import as_value, line
 from hub.cli.log_reading import following, last, lying, matching, one
-from hub.event_log import Outgoing
-from hub.memory_log import MemoryLog
-from schemas.event import Event
+from hub.log.event_log import Outgoing
+from hub.log.memory_log import MemoryLog
+from schemas.envelope import Event
 from tests.events import event, record, won
 
 ANY = matching(None, None)

@@ -48,7 +48,7 @@ def test_help_needs_nothing_that_is_slow_to_import() -> None:
 
 
 def test_a_home_is_read_without_its_databases() -> None:
-    code = "import sys, hub.home, hub.supervisor.supervisor; print('sqlalchemy' in sys.modules)"
+    code = "import sys, hub.config.home, hub.ops.supervisor; print('sqlalchemy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "False"
 

@@ -16,13 +16,13 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from connectors import checking
 from hub.cli import terminal
-from hub.cli.as_typed import ALONE, GROUPS
-from hub.cli.demo_story import DEALS, LARGE, LESSON
+from hub.cli.demo import DEALS, LARGE, LESSON
 from hub.cli.init import TEMPLATES, templates
 from hub.cli.main import app
+from hub.cli.terminal import ALONE, GROUPS
 from hub.errors import LANGUAGES, HubError, chosen_language
+from hub.ops import connector_checks
 
 ROOT = Path(__file__).parents[4]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -102,9 +102,9 @@ def test_a_template_means_the_same_in_both(tmp_path: Path, template: str) -> Non
         found[language] = {
             name: _shape(yaml.safe_load((home / name).read_bytes())) for name in files if name[-4:] == "yaml"
         }
-        assert [line["finding"]["code"] for line in checking.validate(home, ()) if "finding" in line] == WARNED.get(
-            template, []
-        )
+        assert [
+            line["finding"]["code"] for line in connector_checks.validate(home, ()) if "finding" in line
+        ] == WARNED.get(template, [])
         assert "✘" not in ran(language, "rules", "test", "--home", home)
         for name in files:
             _is_in(language, (home / name).read_text("utf-8"), name)

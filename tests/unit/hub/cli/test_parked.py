@@ -13,11 +13,11 @@ import orjson
 import pytest
 from sqlalchemy import Connection
 
-from hub.home import Home
+from hub.config.home import Home
 from hub.ledger import commands, outbox, parked, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.refused import Reason, Refusal
-from schemas.event import Command, Event
+from schemas.envelope import Command, Event
 from tests.events import AT, command, won
 from tests.unit.hub.cli.conftest import Hub
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from hub.case import Case, to_json
 from hub.cli import terminal
 from hub.cli.parked_preview import lines, of_case
+from hub.engine.case import Case, to_json
+from hub.engine.parking import fold
+from hub.engine.step import Ask
 from hub.errors import RejectedError
-from hub.event_log import Outgoing, Record
-from hub.memory_log import MemoryLog
-from hub.outputs import Ask
-from hub.parking import fold
-from hub.partitioner import partition_of
-from schemas.event import Event
-from schemas.recorded import AnyEvent
+from hub.log.event_log import Outgoing, Record
+from hub.log.memory_log import MemoryLog
+from hub.log.partitioner import partition_of
+from schemas.decoding import AnyEvent
+from schemas.envelope import Event
 from schemas.topics import PARTITIONS
 from tests.events import ProjectRules, event, won
 

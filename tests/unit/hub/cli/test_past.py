@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import Connection
 
 from hub.cli.running_hub import RunningHub
-from hub.clock import SystemClock
+from hub.config.home import Home
 from hub.errors import FatalError
-from hub.home import Home
 from hub.ledger import commands, conflicts, outbox, parked
 from hub.ledger.ledger import Ledger
-from hub.memory_log import MemoryLog
-from projections.run import Runner
-from projections.store import BoardStore
-from projections.trail.index import INDEX
+from hub.log.memory_log import MemoryLog
+from hub.projector.runner import Runner
+from hub.projector.store import BoardStore
+from hub.projector.trail_index import INDEX
+from hub.runtime.clock import SystemClock
 from tests.contract.test_recall import relayed
 from tests.events import AT, DEAL, command, event, result, won
 from tests.unit.hub.cli.conftest import Hub

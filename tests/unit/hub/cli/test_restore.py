@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hub.backups.manifest import Ledger, Manifest
 from hub.cli import backup
 from hub.cli.running_hub import RunningHub
+from hub.config.home import Home
 from hub.errors import FatalError
-from hub.home import Home
+from hub.ops.backups.manifest import Ledger, Manifest
 
 FULL = backup.InTheWay(events=9, since=2, log=True, ledger=True)
 POSTGRESQL = "postgresql://127.0.0.1:1/nowhere"

@@ -8,9 +8,9 @@ import pytest
 
 from hub.cli.rules_history import as_value, lines
 from hub.cli.terminal import speech
-from hub.home import Home
+from hub.config.home import Home
 from tests.events import won
-from tests.unit.hub.worker.rule_stage import TASK, Stage, write
+from tests.unit.hub.processor.rule_stage import TASK, Stage, write
 
 
 @pytest.fixture

@@ -9,18 +9,17 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from hub.cli.status import instance_states, lines
-from hub.cli.verdicts import exit_of
-from hub.health import board_places
-from hub.health.facts import Facts, ProgramFact
-from hub.health.verdict import State, Trouble, Verdict
-from hub.home import Home
+from hub.cli.verdict import exit_of
+from hub.config.home import Home
+from hub.health import looking
+from hub.health.verdict import Facts, ProgramFact, State, Trouble, Verdict
 from hub.ledger import commands, conflicts, cursors, outbox, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.refused import Reason, Refusal
-from hub.memory_log import MemoryLog
-from projections.folding import Place
-from projections.store import BoardStore, write_places
-from schemas.event import moment
+from hub.log.memory_log import MemoryLog
+from hub.projector.folding import Place
+from hub.projector.store import BoardStore, write_places
+from schemas.envelope import moment
 from tests.contract.test_recall import record, relayed
 from tests.events import AT, command, event, won
 from tests.trimming import note_backup, trim
@@ -66,7 +65,7 @@ def test_the_ledger_is_counted_while_the_hub_is_down(home: Path, hub: Hub) -> No
 
 def test_board_places_are_what_the_boards_store_writes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/boards.sqlite"
-    assert board_places.board_places(url) == {}
+    assert looking.board_places(url) == {}
     store = BoardStore(url)
     store.prepare()
     with store.writing() as conn:
@@ -75,8 +74,8 @@ def test_board_places_are_what_the_boards_store_writes(tmp_path: Path) -> None:
             conn.exec_driver_sql(owner, (name, AT))
             write_places(conn, name, {0: Place(next_offset=5), 3: Place(next_offset=7)})
     store.close()
-    (found,) = board_places.board_places(url).items()
-    assert found == ("tasks", board_places.BoardPlace({0: 5, 3: 7}, AT))
+    (found,) = looking.board_places(url).items()
+    assert found == ("tasks", looking.BoardPlace({0: 5, 3: 7}, AT))
     assert found[1].behind({0: 5, 1: 2, 3: 8}) == 3
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from hub.cli.up import Teller, running
-from hub.event_log import EventLog
-from hub.home import Home
-from hub.memory_log import MemoryLog
-from hub.supervisor.programs import Plan, Program
-from hub.supervisor.supervisor import Supervisor
+from hub.config.home import Home
+from hub.log.event_log import EventLog
+from hub.log.memory_log import MemoryLog
+from hub.ops.programs import Plan, Program
+from hub.ops.supervisor import Supervisor
 from tests.acceptance.running import until
 from tests.process_state import is_running
 

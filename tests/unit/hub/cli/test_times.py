@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.cli import demo, times
-from hub.cli.facts import line_of
+from hub.cli import demo, render
 from hub.cli.parked_entries import local
-from hub.home import Home
+from hub.cli.up import line_of
+from hub.config.home import Home
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from tests.events import AT, won
@@ -24,7 +24,7 @@ DEAL = won("O-1")
 def _elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
-    monkeypatch.setattr(times, "_clock", [])
+    monkeypatch.setattr(render, "_clock", [])
     yield
     monkeypatch.undo()
     time.tzset()
@@ -54,10 +54,10 @@ def test_short_ids_are_taken_as_they_are_printed(used: Path, hub: Hub) -> None:
 
 def test_a_taken_port_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"url": "u", "database": "d", "login": "l", "password": "p"}
-    monkeypatch.setattr("hub.embedded_kafka.ports.any_free", lambda wanted: 30844)
-    monkeypatch.setattr("hub.embedded_kafka.ports.occupant", lambda port: "nginx 312")
+    monkeypatch.setattr("hub.ops.embedded_kafka.ports.any_free", lambda wanted: 30844)
+    monkeypatch.setattr("hub.ops.embedded_kafka.ports.occupant", lambda port: "nginx 312")
     assert demo.environment(settings)["HUB_WEB_PORT"] == "30844"
     assert capsys.readouterr().out == "  ! port 8600 is taken (nginx 312); the boards are at 30844 instead\n"
-    monkeypatch.setattr("hub.embedded_kafka.ports.any_free", lambda wanted: 8600)
+    monkeypatch.setattr("hub.ops.embedded_kafka.ports.any_free", lambda wanted: 8600)
     demo.environment(settings)
     assert capsys.readouterr().out == ""

@@ -12,12 +12,11 @@ import pytest
 import typer
 
 from hub.cli import terminal
-from hub.cli.facts import line_of
-from hub.cli.stopping import INTERRUPTED, SAME, Stopping, ToldToStop
-from hub.cli.up import Teller, running, unheard
-from hub.event_log import Outgoing
-from hub.memory_log import MemoryLog
-from hub.supervisor.supervisor import Supervisor
+from hub.cli.terminal import INTERRUPTED, SAME, Stopping, ToldToStop
+from hub.cli.up import Teller, line_of, running, unheard
+from hub.log.event_log import Outgoing
+from hub.log.memory_log import MemoryLog
+from hub.ops.supervisor import Supervisor
 from schemas.topics import EVENTS
 from tests.events import event, won
 

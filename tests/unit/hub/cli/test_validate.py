@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hub.cli.validate import lines
 from hub.errors import FatalError, Place
-from hub.rules.complaints import width
+from hub.expressions.complaints import width
 from tests.unit.hub.cli.conftest import Hub
 
 

@@ -9,13 +9,13 @@ import orjson
 import pytest
 from sqlalchemy import Connection
 
-from hub.home import RULES_HISTORY, Home
+from hub.config.home import RULES_HISTORY, Home
 from hub.ledger import commands, outbox, parked
 from hub.ledger.ledger import Ledger
-from hub.partitioner import partition_of
-from hub.rules.announcing import Files, announcement
+from hub.log.partitioner import partition_of
+from hub.processor.rules_in_force import in_force
+from hub.rules.book import Files, announcement
 from hub.rules.history import History
-from hub.worker.in_force import in_force
 from schemas.topics import PARTITIONS
 from tests.events import AT, DEAL, command, result, won
 from tests.unit.hub.cli.conftest import Hub

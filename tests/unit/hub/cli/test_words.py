@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from hub.cli.words import lang_first
+from hub.cli.language import lang_first
 
 
 def hub(*words: str, language: str = "zh-CN") -> subprocess.CompletedProcess[str]:

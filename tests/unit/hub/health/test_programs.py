@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.health.programs import programs_here
-from hub.ready import say_ready
-from hub.supervisor.run_folder import RunFolder
+from hub.health.looking import programs_here
+from hub.runtime.program import say_ready
+from hub.runtime.run_folder import RunFolder
 from tests.acceptance.running import until
 from tests.process_state import stands_still
 

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hub.errors import LANGUAGES
-from hub.health.facts import STAGES, Away, Facts, ProgramFact, Queue, Stage, StreamFact
-from hub.health.verdict import Headway, Limits, State, judge
+from hub.health.verdict import STAGES, Away, Facts, Headway, Limits, ProgramFact, Queue, Stage, State, StreamFact, judge
 from hub.health.words import WON, as_value, duration, sentence, texts
-from hub.rules.broken import BrokenFile
+from hub.rules.reload import BrokenFile
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 LIMITS = Limits()

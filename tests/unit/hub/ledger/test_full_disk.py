@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from hub.errors import RetryableError
 from hub.ledger import links, outbox
 from hub.ledger.ledger import Ledger
-from schemas.event import Event
+from schemas.envelope import Event
 from tests.events import won
 
 SMALL, LARGE = 100, 60_000

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from connectors import casing
+from hub.intake import correlation
 from hub.ledger import commands, outbox, parked
 from hub.ledger.ledger import Ledger
 from tests.events import command, won
@@ -19,7 +19,7 @@ LOOKS: dict[str, Callable[[Connection], object]] = {
     "whether there is anything to relay": outbox.waiting,
     "what to relay": lambda conn: outbox.take(conn, 500, 12),
     "what is held": outbox.held,
-    "what may be released": casing.releasable,
+    "what may be released": correlation.releasable,
     "which deliveries were asked about": lambda conn: parked.asked(conn, "delivery"),
     "which instances have work": commands.instances,
     "whose turn it is": lambda conn: commands.ready(conn, "pm", "2027", 16),

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import insert, text
 
 from hub.ledger import parked
+from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
-from hub.ledger.metadata import AnyRow
 from hub.ledger.parked_search import Wanted, behind, by_name, count, groups, page
 from tests.events import AT
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from hub.calendar import WorkingTime
+from hub.config.yaml_places import parse_yaml
 from hub.errors import HubError
+from hub.people import read_people
 from hub.rules.language import World
-from hub.rules.people import read_people
-from hub.rules.places import parse_yaml
 from hub.rules.rule_set import RuleSet, engine_for, rule_set
-from hub.rules.working_time import WorkingTime
-from schemas.catalog import event_spec
-from schemas.event import Event
+from schemas.envelope import Event
+from schemas.registry import event_spec
 
 PEOPLE = """
 departments:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hub.engine.step import step
 from hub.rules.explaining import Verdict, explain, parts
-from hub.step import step
 from tests.unit.hub.rules.homes import DEAL, HEAD, TASK, event, rules
 
 

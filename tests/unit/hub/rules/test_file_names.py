@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hub.config.home import Home, check_home
+from hub.config.yaml_places import parse_yaml, read_bytes
 from hub.errors import FatalError
-from hub.home import Home, check_home
-from hub.rules.file_names import below, rule_files, rule_of, trial_files
-from hub.rules.places import parse_yaml, read_bytes
+from hub.rules.files import below, rule_files, rule_of, trial_files
 
 RULE = "rule: %s\ntitle: {zh: 赢, en: Won}\nowner: x\nwhen: crm.opportunity.won\ndo:\n  - task.create: {in: pm, title: a}\n"
 

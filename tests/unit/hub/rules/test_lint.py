@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from hub.config.yaml_places import parse_yaml
 from hub.errors import HubError
 from hub.rules.lint import Lint, lint, sample, without_account
-from hub.rules.places import parse_yaml
 from hub.rules.rule_set import rule_set
-from schemas.catalog import EVENTS
+from schemas.registry import EVENTS
 from tests.unit.hub.rules.homes import HEAD, TASK, world
 
 

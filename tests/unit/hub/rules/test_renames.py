@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hub.home import Home
+from hub.config.home import Home
 from tests.events import won
+from tests.unit.hub.processor.rule_stage import Stage, write
 from tests.unit.hub.rules.homes import HEAD, mistakes, read, rules
 from tests.unit.hub.rules.test_rule_set import decide
-from tests.unit.hub.worker.rule_stage import Stage, write
 
 TWO = 'do:\n  - task.create: {in: pm, title: "a"}\n  - message.send: {in: im, to: person/li.lei, text: "b"}\n'
 MOVED = """\

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.case import Case, from_json, to_json
+from hub.engine.case import Case, from_json, to_json
+from hub.engine.step import Ask, Derive, step
 from hub.errors import RejectedError
-from hub.outputs import Ask, Derive
 from hub.rules.rule_set import Decisions, RuleSet
-from hub.step import step
-from schemas.event import Event, promise
+from schemas.envelope import Event, promise
 from tests.unit.hub.rules.homes import DEAL, HEAD, TASK, event, rules
 
 LINES = {**DEAL, "lines": [{"sku": "A", "qty": 1}, {"sku": "B", "qty": 0}, {"sku": "C", "qty": 2}]}

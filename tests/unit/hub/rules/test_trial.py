@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from hub.engine.step import step
 from hub.errors import RejectedError
 from hub.rules.trial import Trial, check_trials, run_trials
-from hub.step import step
 from tests.unit.hub.rules.homes import HEAD, TASK, event, read, rules
 
 DO = """do:
@@ -194,7 +194,7 @@ def test_what_nobody_foresaw_in_a_function_is_an_error_of_the_event(call: str, m
     def broken(*_: object) -> str:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("hub.rules.people.People.role", broken)
+    monkeypatch.setattr("hub.people.People.role", broken)
     found = rules(HEAD + TASK.replace("event.data.name", call))
     with pytest.raises(RejectedError) as caught:
         step(None, event(), found)

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from hub.errors import FatalError
-from hub.rules.what_if import folded, read_events, try_events
-from schemas.event import Event
+from hub.rules.explaining import folded, read_events, try_events
+from schemas.envelope import Event
 from tests.unit.hub.rules.homes import HEAD, TASK, event, rules, world
 
 WON = (

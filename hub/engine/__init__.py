@@ -1,0 +1,1 @@
+"""The pure decisions: a case, and what one event does to it."""

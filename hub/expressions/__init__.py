@@ -1,0 +1,1 @@
+"""CEL expressions and texts with placeholders: compiled once, checked, bounded in cost."""

@@ -1,0 +1,44 @@
+"""What the hub itself has to tell: an instance is paused, a parked delivery was discarded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from hub.ledger import outbox
+from schemas.envelope import Event, derived_id, stamp
+from schemas.registry import event_spec
+
+SOURCE = "/hub/connectors"
+
+
+def note(conn: Connection, type_: str, subject: str, data: Mapping[str, Any], now: datetime) -> None:
+    """Record a fact of the hub's own about `subject`, which is also its case.
+
+    Its id counts the facts about the subject, so it holds no time; those that are trimmed are passed over.
+    """
+    numbers = itertools.count(len(outbox.of_subject(conn, subject)) + 1)
+    ids = (derived_id("hub", type_, subject, str(number)) for number in numbers)
+    event = Event(
+        id=next(id_ for id_ in ids if not outbox.is_known(conn, id_)),
+        source=SOURCE,
+        type=type_,
+        subject=subject,
+        time=stamp(now),
+        recordedtime=stamp(now),
+        dataschema=event_spec(type_).dataschema,
+        partitionkey=subject,
+        correlationid=subject,
+        data=dict(data),
+    )
+    outbox.record(conn, [event], "hub")
+
+
+def newest(conn: Connection, subject: str) -> str | None:
+    """The type of the last fact about a subject."""
+    rows = outbox.of_subject(conn, subject)
+    return str(rows[-1].type) if rows else None

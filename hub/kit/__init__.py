@@ -1,0 +1,1 @@
+"""What a connector or a board is written with."""

@@ -1,0 +1,162 @@
+"""One consistent copy of a ledger: SQLite by its own backup, PostgreSQL by COPY of every table in one snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy.engine import make_url
+
+from hub.errors import FatalError
+from hub.ledger import identity, outbox
+from hub.ledger.database import metadata, migrate, open_engine, translated, writing
+from hub.ledger.ledger import HEAD, MIGRATIONS, look_at
+from hub.ops.backups.manifest import Ledger, Piece, piece
+
+FOLDER = "ledger"
+SQLITE = f"{FOLDER}/ledger.sqlite"
+_VERSION = "alembic_version"
+
+
+def copied(url: str, folder: Path, at: str) -> Ledger | None:
+    """Copy it while others write; None where there is no ledger yet."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        return None
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    if parsed.get_backend_name() == "sqlite":
+        return _copied_file(Path(parsed.database or ""), folder, at)
+    engine = open_engine(url)
+    try:
+        with translated(engine), engine.connect() as conn:
+            conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if not inspect(conn).has_table(outbox.outbox.name):
+                return None
+            return _description(conn, at, [_dumped(conn, name, folder) for name in _tables(conn)])
+    finally:
+        engine.dispose()
+
+
+def _copied_file(source: Path, folder: Path, at: str) -> Ledger:
+    file = folder / SQLITE
+    partial = file.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(source)) as ours, contextlib.closing(sqlite3.connect(partial)) as copy:
+        ours.backup(copy)  # in one step: in several, each write of the hub's would begin it anew
+        copy.execute("PRAGMA journal_mode=DELETE")
+        (revision,) = copy.execute(f"SELECT version_num FROM {_VERSION}").fetchone()  # noqa: S608  # ours
+        (name,) = copy.execute("SELECT value FROM identity WHERE name = 'outbox'").fetchone()
+        given = dict(copy.execute("SELECT partition, last FROM sequences").fetchall())
+    partial.chmod(0o600)
+    partial.replace(file)
+    return Ledger(kind="sqlite", revision=revision, at=at, outbox=name, given=given, pieces=[piece(folder, file)])
+
+
+def _description(conn: Connection, at: str, pieces: list[Piece]) -> Ledger:
+    return Ledger(
+        kind="postgresql",
+        revision=str(conn.execute(text(f"SELECT version_num FROM {_VERSION}")).scalar_one()),  # noqa: S608  # ours
+        at=at,
+        outbox=identity.known(conn, "outbox") or "",
+        given=outbox.sequence_ends(conn),
+        pieces=pieces,
+    )
+
+
+def _tables(conn: Connection) -> list[str]:
+    there = set(inspect(conn).get_table_names())
+    return sorted(there & set(metadata.tables))
+
+
+def _dumped(conn: Connection, table: str, folder: Path) -> Piece:
+    file = folder / FOLDER / f"{table}.copy"
+    connection: Any = conn.connection.driver_connection
+    with file.open("wb") as out, connection.cursor() as cursor:
+        file.chmod(0o600)
+        with cursor.copy(f'COPY "{table}" ({_columns(conn, table)}) TO STDOUT') as copy:
+            for block in copy:
+                out.write(block)
+    return piece(folder, file)
+
+
+def _columns(conn: Connection, table: str) -> str:
+    return ", ".join(f'"{column["name"]}"' for column in inspect(conn).get_columns(table))
+
+
+def is_empty(url: str) -> bool:
+    """Whether a database holds no ledger that has taken anything in."""
+    with look_at(url, outbox.outbox.name) as conn:
+        return conn is None or not outbox.counts(conn)["accepted"]
+
+
+def refuse_other_kind(told: Ledger, url: str) -> None:
+    """Raise FatalError for a database of another kind than the one that was copied."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != told.kind:
+        raise FatalError("HUB-E5205", kind=told.kind, url=parsed.render_as_string(hide_password=True))
+
+
+def put_back(told: Ledger, url: str, folder: Path) -> None:
+    """Put the copy in the place of a ledger that holds nothing. Raises FatalError for another kind of database."""
+    parsed = make_url(url)
+    refuse_other_kind(told, url)
+    if told.kind == "sqlite":
+        _put_file_back(folder / told.pieces[0].file, Path(parsed.database or ""))
+        return
+    engine = open_engine(url)
+    try:
+        with writing(engine) as conn:
+            _drop_empty(conn)
+        migrate(engine, MIGRATIONS, told.revision)
+        with writing(engine) as conn:
+            for each in told.pieces:
+                _load(conn, Path(each.file).stem, folder / each.file)
+            _count_on(conn)
+        migrate(engine, MIGRATIONS, HEAD)
+    finally:
+        engine.dispose()
+
+
+def _put_file_back(copy: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f"{place.name}.restoring")
+    shutil.copyfile(copy, partial)
+    partial.chmod(0o600)
+    for suffix in ("-wal", "-shm"):
+        place.with_name(place.name + suffix).unlink(missing_ok=True)
+    partial.replace(place)
+
+
+def _drop_empty(conn: Connection) -> None:
+    found = MetaData()
+    found.reflect(conn, only=lambda name, _: name in {*_tables(conn), _VERSION})
+    found.drop_all(conn)
+
+
+def _load(conn: Connection, table: str, file: Path) -> None:
+    connection: Any = conn.connection.driver_connection
+    conn.execute(metadata.tables[table].delete())
+    with connection.cursor() as cursor, cursor.copy(f'COPY "{table}" ({_columns(conn, table)}) FROM STDIN') as copy:
+        for block in _blocks(file):
+            copy.write(block)
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as raw:
+        while block := raw.read(1 << 20):
+            yield block
+
+
+def _count_on(conn: Connection) -> None:
+    """Have the counting keys go on behind what was loaded."""
+    for table in _tables(conn):
+        for column in inspect(conn).get_columns(table):
+            if column.get("autoincrement") is True and "nextval" in str(column.get("default")):
+                name = column["name"]
+                last = f'SELECT COALESCE(MAX("{name}"), 0) + 1 FROM "{table}"'  # noqa: S608  # names of ours
+                conn.exec_driver_sql(f"SELECT setval(pg_get_serial_sequence('\"{table}\"', '{name}'), ({last}), false)")

@@ -1,0 +1,186 @@
+"""`python -m hub.programs.projector --home DIR [--socket PATH]`: folds the log into boards and serves them, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from hub.config.home import Home
+from hub.errors import FatalError, HubError
+from hub.health.watch import watch_of
+from hub.ledger.database import DAMAGED, set_aside
+from hub.ledger.ledger import Ledger
+from hub.log.event_log import EventLog
+from hub.log.kafka_log import KafkaLog
+from hub.projector import log_history
+from hub.projector.crew import Crew
+from hub.projector.leftovers import clear
+from hub.projector.registry import ALL, BOARDS
+from hub.projector.store import BoardStore
+from hub.runtime import files
+from hub.runtime.logs import configure
+from hub.runtime.program import begin, keep_private, raise_file_limit, say_ready
+from hub.runtime.watchdog import PATIENCE, Heart, follow
+from hub.web.app import make_app
+from hub.web.live import Live
+from hub.web.pages import PeopleFile
+from hub.web.settings import WebSettings
+from schemas.topics import EVENTS
+
+log = structlog.get_logger("projections")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the boards of one home; the exit code."""
+    begin()
+    parser = argparse.ArgumentParser(prog="python -m hub.programs.projector", description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path())
+    parser.add_argument("--socket", type=Path, help="serve on this Unix socket, behind the hub's front door")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        help="seconds for one piece of a thread's work, after which it hangs",
+    )
+    asked = parser.parse_args(arguments)
+    raise_file_limit()
+    try:
+        home = Home.load(asked.home)
+        configure("projections", home.secrets)
+        keep_private(home.data)
+        return serve(home, asked.socket, asked.patience)
+    except HubError as error:
+        return say(error)
+
+
+def say(error: HubError) -> int:
+    """One line that says what is wrong and one that says what to do; the exit code for it."""
+    sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
+    return 1
+
+
+def settings_of(home: Home) -> WebSettings:
+    """What the web needs to know of a home."""
+    builtin = frozenset(name for name, entry in home.config.connectors.items() if entry.use == "builtin")
+    return WebSettings(
+        name=home.name,
+        language=home.config.language,
+        timezone=home.config.timezone,
+        people=PeopleFile(home.path / "people.yaml"),
+        builtin=builtin,
+    )
+
+
+def serve(home: Home, path: Path | None, patience: float = PATIENCE) -> int:
+    """Run until told to stop; 1, or a HubError, when a board failed for good. A damaged store is out of the way then."""
+    try:
+        return _serve(home, path, patience)
+    except FatalError as error:
+        if error.code == DAMAGED and error.seen["url"] == home.boards_url:
+            log.error("boards.set_aside", code=error.code, reason=error.message(), to=str(set_aside(home.boards_url)))
+        raise
+
+
+def _serve(home: Home, path: Path | None, patience: float) -> int:
+    store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
+    address, watch = home.web_address if path is None else None, watch_of(home, ledger)
+    events, stop = KafkaLog(home.kafka_client()), threading.Event()
+    places = events.places(EVENTS.name)
+    config = _config(address, make_app(settings_of(home), store, ledger, live, places, watch.verdict, watch.rhythm))
+    server = Server(config, live, lambda: say_ready(home.data, "projections"), patience)
+    crew = Crew(events, store, ALL.values(), live.told, failed=server.end)
+
+    def end() -> None:
+        stop.set()
+        server.end()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: end())
+    try:
+        _recognise(store, events, ledger, stop, end)
+        crew.start()
+        threading.Thread(target=clear, args=(store, ALL, stop), name="leftovers", daemon=True).start()
+        watch.start()
+        # Not earlier: who asks before anyone answers hears at once that the boards are starting.
+        server.run(None if path is None else [files.listening(path)])
+    finally:
+        stop.set()
+        watch.stop()
+        crew.stop()
+        places.close()
+        store.close()
+        ledger.close()
+    if isinstance(crew.error, HubError):
+        raise crew.error
+    if crew.error is not None:
+        log.error("boards.failed", exc_info=crew.error)
+    return 0 if crew.error is None else 1
+
+
+def _recognise(
+    store: BoardStore, events: EventLog, ledger: Ledger, stop: threading.Event, end: Callable[[], None]
+) -> None:
+    """Fold on from the hub's own log only, also when that is exchanged later: then the program ends, and begins anew."""
+    store.prepare()
+
+    def known() -> log_history.History | None:
+        return log_history.settled(ledger)
+
+    log_history.recognise(store, events, known, ALL.values(), stop)
+    threading.Thread(target=log_history.watch, args=(store, known, end, stop), name="history", daemon=True).start()
+
+
+def _config(address: tuple[str, int] | None, app: FastAPI) -> uvicorn.Config:
+    """Without an address it serves on sockets that it is given."""
+    host, port = address or ("", 0)
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, that ends the pages' streams when it ends, and says when it is ready."""
+
+    def __init__(
+        self, config: uvicorn.Config, live: Live, ready: Callable[[], None], patience: float = PATIENCE
+    ) -> None:
+        super().__init__(config)
+        self.live, self.ready, self.patience = live, ready, patience
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        Heart.of_environment().follow(asyncio.get_running_loop())
+        follow(asyncio.get_running_loop(), self.patience)
+        await super().startup(sockets)
+        if self.started:
+            self.ready()
+
+    def end(self) -> None:
+        """Stop serving; may be called from any thread."""
+        self.live.close()
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal while serving; a second one of SIGINT does not wait for open connections."""
+        self.live.close()
+        super().handle_exit(sig, frame)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

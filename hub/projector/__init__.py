@@ -1,0 +1,1 @@
+"""Folds of the log into boards, and the web that shows them."""

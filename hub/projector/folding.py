@@ -1,0 +1,144 @@
+"""What a batch of records does to a board: pure, so that the live runner, a rebuild and the tests share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from hub.errors import FatalError
+from hub.kit.projection import Projection, Row
+from hub.kit.records import corrected
+from hub.log.event_log import Record
+from hub.log.sequences import NONE, note, numbered
+from schemas.decoding import Recorded
+from schemas.envelope import Event
+
+E = TypeVar("E", Event, Recorded)
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far one partition is folded: the next offset, each outbox's last sequence, when the newest event was recorded."""
+
+    next_offset: int = 0
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    as_of: str = ""
+
+
+@dataclass
+class Taken(Generic[E]):
+    """The events of a batch that are to be folded, and where it leaves the partitions. `loss` ends the batch before a gap."""
+
+    places: dict[int, Place]
+    found: list[tuple[Record, E]] = field(default_factory=list)
+    again: list[tuple[Record, E]] = field(default_factory=list)
+    """Repeats: they lie there, and tell nothing new."""
+    unreadable: int = 0
+    loss: FatalError | None = None
+
+
+def take(
+    records: Sequence[Record],
+    places: Mapping[int, Place],
+    board: str,
+    read: Callable[[Record], E | None],
+    settled: Mapping[int, Mapping[int, bool]] = MappingProxyType({}),
+) -> Taken[E]:
+    """Check each record against its partition's place: repeats are passed over, and a gap stops everything before it.
+
+    `settled` are the offsets by partition before which a gap was dealt with; the number of one that is foreign counts for nothing.
+    What is no good event has its number all the same.
+    """
+    taken = Taken[E](dict(places))
+    moving: dict[int, _Moving] = {}
+    for record in records:
+        place = moving.get(record.partition)
+        if place is None:
+            place = moving[record.partition] = _Moving(taken.places[record.partition])
+        if record.offset < place.next_offset:
+            continue
+        event = read(record)
+        outbox, sequence = numbered(record.value) or ("", 0)
+        last = place.sequences.get(outbox, 0)
+        foreign = settled.get(record.partition, NONE).get(record.offset)
+        if sequence > last + 1 and foreign is None:
+            taken.loss = _loss(board, record, outbox, last, sequence)
+            break
+        if event is None:
+            taken.unreadable += 1
+        elif not sequence or sequence > last:
+            taken.found.append((record, event))
+            place.as_of = max(place.as_of, event.recordedtime)
+        else:
+            taken.again.append((record, event))
+        if sequence > last and not foreign:
+            note(place.sequences, outbox, sequence)
+        place.next_offset = record.offset + 1
+    taken.places.update({partition: place.reached() for partition, place in moving.items()})
+    return taken
+
+
+class _Moving:
+    """A partition's place while a batch is taken."""
+
+    __slots__ = ("as_of", "next_offset", "sequences")
+
+    def __init__(self, place: Place) -> None:
+        self.next_offset, self.sequences, self.as_of = place.next_offset, dict(place.sequences), place.as_of
+
+    def reached(self) -> Place:
+        return Place(self.next_offset, self.sequences, self.as_of)
+
+
+def _loss(board: str, record: Record, outbox: str, last: int, found: int) -> FatalError:
+    return FatalError(
+        "HUB-E5101",
+        board=board,
+        partition=record.partition,
+        offset=record.offset,
+        outbox=outbox,
+        last=last,
+        found=found,
+    )
+
+
+def to_fold(found: Sequence[tuple[Record, Event]]) -> list[Event]:
+    """The events that boards fold: those that were found, and behind a correction what it puts in the place of what came."""
+    events: list[Event] = []
+    for _, event in found:
+        mended = corrected(event)
+        events += [event] if mended is None else [event, mended]
+    return events
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row before and after a batch; None: there was, or is, no row."""
+
+    before: Row | None
+    after: Row | None
+
+
+def keys_of(projection: Projection, events: Sequence[Event]) -> set[str]:
+    """The rows that a batch concerns."""
+    return {key for event in events for key in projection.keys(event)}
+
+
+def fold(projection: Projection, events: Sequence[Event], rows: Mapping[str, Row]) -> dict[str, Change]:
+    """Fold events over the rows they concern; only what really changed comes back.
+
+    Raises FatalError when the fold itself fails: passing the event over would leave a board that is no fold of the log.
+    """
+    now: dict[str, Row | None] = dict(rows)
+    for event in events:
+        keys = projection.keys(event)
+        if not keys:
+            continue
+        try:
+            now.update(projection.fold({key: now.get(key) for key in keys}, event))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise FatalError("HUB-E5102", board=projection.name, event=event.id, reason=reason) from error
+    return {key: Change(rows.get(key), after) for key, after in now.items() if rows.get(key) != after}

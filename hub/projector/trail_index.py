@@ -1,0 +1,46 @@
+"""Which rows of the trail an event gives. What they are for: `hub.replay`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hub.kit.projection import Index, Lying, Rows
+from hub.kit.records import INSTEAD, NUL
+from hub.projector.trail import NAME, TABLES, VERSION, of_id, of_name, of_thing, of_type, of_word
+
+UNNAMED = frozenset({"command", "request"})
+"""Kinds of subject that end in a command's id: the ledger knows each of these, and there are many."""
+
+
+def rows(found: Sequence[Lying]) -> Sequence[Rows]:
+    """The rows of places, words and types, in the order of `TABLES`."""
+    places: list[tuple[Any, ...]] = []
+    subjects: dict[tuple[str, str], None] = {}
+    types: dict[str, None] = {}
+    for record, event in found:
+        case, subject, cause = event.partitionkey, event.subject, event.causationid
+        places.append(
+            (
+                record.partition,
+                record.offset,
+                round(record.time * 1000),
+                of_type(event.type),
+                of_id(event.id),
+                of_name(case),
+                of_name(subject),
+                of_id(cause) if cause is not None else None,
+            )
+        )
+        subjects[subject, case] = None
+        types[event.type] = None
+    words = [_word(*each) for each in subjects if each[0].partition("/")[0] not in UNNAMED]
+    return places, words, [(of_type(name), name) for name in types]
+
+
+def _word(subject: str, case: str) -> tuple[Any, ...]:
+    ref, case_id = subject.replace(NUL, INSTEAD), case.replace(NUL, INSTEAD)
+    return of_word(subject), of_thing(subject, case), ref, case_id if case_id != ref else None
+
+
+INDEX = Index(name=NAME, version=VERSION, tables=TABLES, rows=rows)

@@ -1,0 +1,63 @@
+"""How the web itself and its boards are doing: for programs that watch over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hub.health.watch import VerdictGauges
+from hub.web.api import Health
+from hub.web.language import seconds_since
+from hub.web.pages import LATE, Pages
+
+
+def router(pages: Pages) -> APIRouter:
+    """Its routes."""
+    routes = APIRouter(tags=["state"])
+    boards = CollectorRegistry()
+    boards.register(Boards(pages))
+    boards.register(VerdictGauges(pages.verdict))
+
+    @routes.get("/health", response_model=Health)
+    def health() -> Response:
+        told = {name: pages.fresh(name) for name in pages.boards}
+        late = any(fresh.late for fresh in told.values())
+        body = {
+            "status": "late" if late else "ok",
+            "boards": {name: {"as_of": fresh.as_of, "late": fresh.late} for name, fresh in told.items()},
+        }
+        return JSONResponse(body, 503 if late else 200)
+
+    @routes.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(REGISTRY) + generate_latest(boards), media_type="text/plain; version=0.0.4")
+
+    return routes
+
+
+class Boards(Collector):
+    """Read from the store when asked for: other programs may be the ones that write."""
+
+    def __init__(self, pages: Pages) -> None:
+        self.pages = pages
+
+    def collect(self) -> Iterator[Metric]:
+        place = GaugeMetricFamily(
+            "hub_board_next_offset", "The next record a board folds.", labels=["board", "partition"]
+        )
+        age = GaugeMetricFamily(
+            "hub_board_age_seconds", "Seconds since a board reflected the whole log.", labels=["board"]
+        )
+        passed = CounterMetricFamily("hub_board_unreadable", "Records passed over as no events.", labels=["board"])
+        for name, owner in self.pages.store.owners().items():
+            for partition, at in self.pages.store.places(name).items():
+                place.add_metric([name, str(partition)], at.next_offset)
+            age.add_metric([name], min(seconds_since(owner.fresh_at, self.pages.clock.now()), LATE * 1e6))
+            passed.add_metric([name], owner.unreadable)
+        tabs = GaugeMetricFamily("hub_live_tabs", "Pages that are open and live.", value=self.pages.live.tabs)
+        yield from (place, age, passed, tabs)

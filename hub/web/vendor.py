@@ -1,0 +1,43 @@
+"""Fetches the vendored files again by `npm pack`, as VENDOR.toml names them: `python -m hub.web.vendor`."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tarfile
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "static" / "vendor"
+
+
+def named() -> dict[str, dict[str, Any]]:
+    """File → package, version, path in the package, licence and hash."""
+    return tomllib.loads((FOLDER / "VENDOR.toml").read_text("utf-8"))
+
+
+def fetch() -> None:
+    """Write every file anew; raises ValueError for one that is not what VENDOR.toml says."""
+    for file, entry in named().items():
+        with tempfile.TemporaryDirectory() as folder:
+            wanted = f"{entry['package']}@{entry['version']}"
+            subprocess.run(["npm", "pack", "--silent", wanted], cwd=folder, check=True, capture_output=True)
+            (archive,) = Path(folder).glob("*.tgz")
+            content = _member(archive, entry["path"])
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise ValueError(f"{file}: {wanted} is not what VENDOR.toml says")
+        (FOLDER / file).write_bytes(content)
+
+
+def _member(archive: Path, path: str) -> bytes:
+    with tarfile.open(archive) as packed:
+        found = packed.extractfile(path)
+        if found is None:
+            raise ValueError(f"{path} is no file in {archive.name}")
+        return found.read()
+
+
+if __name__ == "__main__":
+    fetch()

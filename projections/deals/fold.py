@@ -1,0 +1,109 @@
+"""A row for each sales opportunity: what it is worth, how it stands, and how far its delivery has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hub.kit.last_writer_wins import Registers, order_of
+from hub.kit.projection import Projection, Row
+from projections.deals.table import EMPTY, deals
+from projections.tasks.fold import NOTES, OF_COMMANDS, STEPS, TOLD, request_of, state_of
+from schemas.envelope import Event
+from schemas.registry import EVENTS, event_spec
+
+STAGES = ("won", "open", "lost")
+DELETED = "deleted"
+_OPPORTUNITY = frozenset(type_ for type_ in EVENTS if type_.startswith("crm.opportunity."))
+_PROJECT = ("work.project.created", "work.project.completed", "work.project.deleted")
+_FIELDS = ("name", "account", "amount", "currency", "owner")
+
+
+def keys_of(event: Event) -> tuple[str, ...]:
+    """The opportunity itself; for work, the opportunity whose case it belongs to."""
+    if event.type in _OPPORTUNITY:
+        return (event.subject,)
+    followed = event.type in _PROJECT or event.type in TOLD or event.type in OF_COMMANDS
+    return (event.case,) if followed and event.case.startswith("opportunity/") else ()
+
+
+def next_deal(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row | None]:
+    """Fold one event into its deal. Work in a case that no opportunity has been told of changes nothing."""
+    ((key, row),) = known.items()
+    if event.type in _OPPORTUNITY:
+        return {key: _opportunity(row, event)}
+    if row is None:
+        return {}
+    return {key: _project(row, event) if event.type in _PROJECT else _task(row, event)}
+
+
+def _opportunity(row: Row | None, event: Event) -> Row:
+    deal = Registers(row, {**EMPTY, "case_id": event.case})
+    order, stage = order_of(event), event_spec(event.type).stage
+    if stage != DELETED:
+        deal.tell(order, {name: event.data.get(name) for name in _FIELDS} | {"changed_at": event.time})
+        deal.clear(order, [name for name in event.clears or () if name in _FIELDS and event.data.get(name) is None])
+    if stage is not None:
+        deal.step(order, stage, event.time)
+    return deal.row(stage=_stage(deal))
+
+
+def _stage(deal: Registers) -> str:
+    """The newest that it entered. What was deleted is there again when its source tells of it later."""
+    if deal.is_last(DELETED, ("changed_at",)):
+        return DELETED
+    newest = EMPTY["stage"]
+    for stage in STAGES:
+        if deal.after(stage, newest):
+            newest = stage
+    return str(newest)
+
+
+def _project(row: Row, event: Event) -> Row:
+    deal, order = Registers(row, EMPTY), order_of(event)
+    if event.type == "work.project.deleted":
+        deal.clear(order, ("project", "project_name"))
+        return deal.row()
+    deal.tell(order, {"project": event.subject, "project_name": event.data.get("name")})
+    if event.type == "work.project.completed":
+        deal.step(order, "delivered", event.time)
+    return deal.row(delivered=bool(deal.reached("delivered")))
+
+
+def _task(row: Row, event: Event) -> Row:
+    tasks = {**row["tasks"]}
+    request = request_of(event)
+    ref = event.subject if event.kind == "task" else request
+    if ref is None or isinstance(tasks.get(ref), str) or (event.type in NOTES and ref not in tasks):
+        return row  # no task of ours, a request that has become a task, or a note about another command
+    task = Registers(tasks.get(ref), {"marks": {}, "times": {}})
+    if request is not None and request != ref:
+        if isinstance(asked := tasks.get(request), dict):
+            task.take_over(asked)
+        tasks[request] = ref
+    task.step(order_of(event), STEPS.get(event.type, "changed"), event.time)
+    tasks[ref] = task.row()
+    return {**row, "tasks": tasks, **_counted(tasks)}
+
+
+def _counted(tasks: Mapping[str, Any]) -> dict[str, int]:
+    states = [
+        state_of(Registers(task, {}), exists=ref.startswith("task/"))
+        for ref, task in tasks.items()
+        if isinstance(task, dict)
+    ]
+    return {
+        "tasks_total": sum(state not in ("cancelled", DELETED) for state in states),
+        "tasks_done": states.count("completed"),
+        "tasks_parked": states.count("parked"),
+    }
+
+
+PROJECTION = Projection(
+    name="deals",
+    title={"zh-CN": "商机", "en": "Deals"},
+    version=2,
+    table=deals,
+    keys=keys_of,
+    fold=next_deal,
+)

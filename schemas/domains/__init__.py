@@ -1,0 +1,1 @@
+"""Events and commands, one file per domain."""

@@ -16,8 +16,8 @@ from hub.health.verdict import Verdict
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import PlaceReader
 from hub.log.memory_log import MemoryLog
+from hub.projector import registry
 from hub.projector.crew import Crew
-from hub.projector.registry import ALL, BOARDS
 from hub.projector.store import BoardStore
 from hub.web.app import make_app
 from hub.web.live import Live
@@ -57,14 +57,14 @@ def serve(
     rhythm: Rhythm | None = None,
 ) -> Iterator[Site]:
     """Run it until the end of the block; without runners, as a web that others fold for. `places` read the log."""
-    store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(BOARDS)
+    store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(registry.boards())
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
     sender = relay or Relay(MemoryLog())
-    crew = Crew(sender.log, store, ALL.values(), live.told)
+    crew = Crew(sender.log, store, registry.all_projections().values(), live.told)
     if runners:
         crew.start()
     else:
-        store.prepare(ALL.values())
+        store.prepare(registry.all_projections().values())
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         make_app(SETTINGS, store, ledger, live, places or sender.log.places(EVENTS.name), verdict, rhythm),

@@ -79,10 +79,12 @@ AnyProjection = Projection | Index
 
 @dataclass(frozen=True)
 class Board:
-    """A projection with a page. `parts` are pieces of the page that are fetched again by themselves, in reading order."""
+    """A projection with a page, `page.html` in its folder.
+
+    `parts` are pieces of the page that are fetched again by themselves, in reading order.
+    """
 
     projection: Projection
-    template: str
     parts: tuple[str, ...]
     part: Column[Any] | None
     """The column that says in which part a row is shown; None: the page is one part."""
@@ -94,6 +96,8 @@ class Board:
     """Columns that the page's address may name."""
     fields: tuple[str, ...]
     """Columns of `.json` and `.csv`, beside the key."""
+    order: int = 100
+    """Its place in the menu: low numbers first."""
     limit: int = 50
     """Rows a part shows; the rest is a number and a link."""
     derive: Callable[[str, Row, str], Mapping[str, Any]] = lambda key, row, today: {}

@@ -23,10 +23,9 @@ from hub.ledger.database import DAMAGED, set_aside
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
-from hub.projector import log_history
+from hub.projector import log_history, registry
 from hub.projector.crew import Crew
 from hub.projector.leftovers import clear
-from hub.projector.registry import ALL, BOARDS
 from hub.projector.store import BoardStore
 from hub.runtime import files
 from hub.runtime.logs import configure
@@ -93,13 +92,13 @@ def serve(home: Home, path: Path | None, patience: float = PATIENCE) -> int:
 
 
 def _serve(home: Home, path: Path | None, patience: float) -> int:
-    store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(BOARDS)
+    store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(registry.boards())
     address, watch = home.web_address if path is None else None, watch_of(home, ledger)
     events, stop = KafkaLog(home.kafka_client()), threading.Event()
     places = events.places(EVENTS.name)
     config = _config(address, make_app(settings_of(home), store, ledger, live, places, watch.verdict, watch.rhythm))
     server = Server(config, live, lambda: say_ready(home.data, "projections"), patience)
-    crew = Crew(events, store, ALL.values(), live.told, failed=server.end)
+    crew = Crew(events, store, registry.all_projections().values(), live.told, failed=server.end)
 
     def end() -> None:
         stop.set()
@@ -110,7 +109,9 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
     try:
         _recognise(store, events, ledger, stop, end)
         crew.start()
-        threading.Thread(target=clear, args=(store, ALL, stop), name="leftovers", daemon=True).start()
+        threading.Thread(
+            target=clear, args=(store, registry.all_projections(), stop), name="leftovers", daemon=True
+        ).start()
         watch.start()
         # Not earlier: who asks before anyone answers hears at once that the boards are starting.
         server.run(None if path is None else [files.listening(path)])
@@ -137,7 +138,7 @@ def _recognise(
     def known() -> log_history.History | None:
         return log_history.settled(ledger)
 
-    log_history.recognise(store, events, known, ALL.values(), stop)
+    log_history.recognise(store, events, known, registry.all_projections().values(), stop)
     threading.Thread(target=log_history.watch, args=(store, known, end, stop), name="history", daemon=True).start()
 
 

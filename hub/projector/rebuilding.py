@@ -21,8 +21,8 @@ from hub.config.home import Home
 from hub.errors import HubError
 from hub.kit.projection import AnyProjection
 from hub.log.kafka_log import KafkaLog
+from hub.projector import registry
 from hub.projector.rebuild import Comparison, Progress, rebuild
-from hub.projector.registry import ALL
 from hub.projector.store import BoardStore
 
 EVERY = 0.2
@@ -34,23 +34,23 @@ SHOWN = 100
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was asked, and say what came of it."""
     asked = _arguments(arguments)
-    unknown = sorted(set(asked.boards) - set(ALL))
+    unknown = sorted(set(asked.boards) - set(registry.all_projections()))
     if unknown:
-        tell({"unknown": unknown, "known": sorted(ALL)})
+        tell({"unknown": unknown, "known": sorted(registry.all_projections())})
         return 0
     try:
         home = Home.load(asked.home)
         log, store = KafkaLog(home.kafka_client()), BoardStore(home.boards_url)
         store.prepare()
         if asked.begin_anew:
-            store.begin_anew(ALL.values(), {})
-            tell({"begun_anew": sorted(ALL)})
+            store.begin_anew(registry.all_projections().values(), {})
+            tell({"begun_anew": sorted(registry.all_projections())})
             return 0
     except HubError as error:
         tell({"error": as_value(error)})
         return 0
-    for name in list(ALL) if asked.all else asked.boards:
-        _one(log, store, ALL[name], asked.verify)
+    for name in list(registry.all_projections()) if asked.all else asked.boards:
+        _one(log, store, registry.all_projections()[name], asked.verify)
     return 0
 
 

@@ -27,7 +27,7 @@ from hub.health.verdict import Verdict
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import PlaceReader
-from hub.projector.registry import BOARDS
+from hub.projector import registry
 from hub.projector.store import BoardStore
 from hub.web import actions, api, boards, faults, home, state, why
 from hub.web.live import Live, fresh_event, heads_of
@@ -119,14 +119,20 @@ def make_app(
     """
     waiting = partial(_parked, ledger) if ledger is not None else lambda: 0
     pages = Pages(
-        settings, store, live or Live(BOARDS), BOARDS, parked=waiting, verdict=verdict, rhythm=rhythm or Rhythm()
+        settings,
+        store,
+        live or Live(registry.boards()),
+        registry.boards(),
+        parked=waiting,
+        verdict=verdict,
+        rhythm=rhythm or Rhythm(),
     )
     past = Past(store, ledger, log)
     pages.env.globals.update(asset=assets(), infinity=float("inf"))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        pages.live.bind(asyncio.get_running_loop(), await asyncio.to_thread(heads_of, store, tuple(BOARDS)))
+        pages.live.bind(asyncio.get_running_loop(), await asyncio.to_thread(heads_of, store, tuple(registry.boards())))
         looking = [asyncio.create_task(each) for each in (_look(pages), _feel(pages))]
         yield
         for each in looking:

@@ -138,7 +138,7 @@ def router(pages: Pages) -> APIRouter:
         board = _board(pages, name)
         if part not in board.parts:
             raise RejectedError("HUB-E7101", path=request.url.path)
-        return pages.render(request, board.template, only=part, **_facts(pages, request, board, (part,)))
+        return pages.render(request, f"{board.name}/page.html", only=part, **_facts(pages, request, board, (part,)))
 
     @routes.get("/boards/{name}/as-of")
     def as_of(request: Request, name: str) -> Response:
@@ -155,7 +155,7 @@ def _board(pages: Pages, name: str) -> Board:
 
 
 def _page(pages: Pages, request: Request, board: Board) -> Response:
-    return pages.render(request, board.template, only=None, **_facts(pages, request, board, board.parts))
+    return pages.render(request, f"{board.name}/page.html", only=None, **_facts(pages, request, board, board.parts))
 
 
 def _facts(pages: Pages, request: Request, board: Board, parts: tuple[str, ...]) -> dict[str, Any]:

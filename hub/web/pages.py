@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 
 from hub.config.yaml_places import read_yaml
 from hub.errors import HubError
@@ -24,6 +24,7 @@ from hub.health.rhythm import Rhythm
 from hub.health.verdict import State, Verdict
 from hub.kit.projection import Board
 from hub.people import PREFIX, read_people
+from hub.projector import registry
 from hub.projector.store import BoardStore, Owner
 from hub.runtime.clock import Clock, SystemClock
 from hub.web.language import Words, chosen, seconds_since
@@ -119,7 +120,8 @@ class Pages:
     rhythm: Rhythm = field(default_factory=Rhythm)
 
     def __post_init__(self) -> None:
-        loader = FileSystemLoader([HERE / "templates", HERE.parents[1] / "projections"])
+        own = {name: FileSystemLoader(registry.folder(name)) for name in self.boards}
+        loader = ChoiceLoader([FileSystemLoader(HERE / "templates"), PrefixLoader(own)])
         self.env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
     def language(self, request: Request) -> str:

@@ -8,7 +8,7 @@ from projections.deals.table import deals
 
 BOARD = Board(
     projection=PROJECTION,
-    template="deals/page.html",
+    order=20,
     parts=STAGES,
     part=deals.c.stage,
     shown=deals.c.stage != DELETED,

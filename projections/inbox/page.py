@@ -10,7 +10,7 @@ from projections.inbox.table import messages
 
 BOARD = Board(
     projection=PROJECTION,
-    template="inbox/page.html",
+    order=30,
     parts=("all",),
     part=None,
     shown=true(),

@@ -34,7 +34,7 @@ def enrich(conn: Connection, items: Sequence[Mapping[str, Any]]) -> Mapping[str,
 
 BOARD = Board(
     projection=PROJECTION,
-    template="tasks/page.html",
+    order=10,
     parts=STATES,
     part=cards.c.state,
     shown=and_(cards.c.became.is_(None), cards.c.state != "deleted"),

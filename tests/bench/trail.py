@@ -25,8 +25,8 @@ from hub.kit.records import read_plain
 from hub.log.event_log import Outgoing, Record
 from hub.log.kafka_log import KafkaLog
 from hub.log.memory_log import MemoryLog
+from hub.projector import registry
 from hub.projector.adding import add_rows
-from hub.projector.registry import ALL, PROJECTIONS
 from hub.projector.runner import MOST, Runner
 from hub.projector.store import BoardStore
 from hub.projector.trail import Trail
@@ -174,9 +174,9 @@ def folded(folder: Path, events: int) -> dict[str, float]:
     count = sum(relay.log.ends(EVENTS.name).values())
     costs: dict[str, list[float]] = {"boards": [], "trail": []}
     for turn in range(3):
-        for name, kept in (("boards", list(PROJECTIONS.values())), ("trail", [INDEX])):
+        for name, kept in (("boards", list(registry.projections().values())), ("trail", [INDEX])):
             store = BoardStore(f"sqlite:///{folder}/{name}-{turn}.sqlite")
-            store.prepare(ALL.values())
+            store.prepare(registry.all_projections().values())
             costs[name].append(_caught_up(relay, store, kept) / count * 1e6)
             store.close()
     boards, trail = (round(min(costs[name]), 1) for name in ("boards", "trail"))

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from hub.errors import RetryableError
+from hub.projector import registry
 from hub.projector.folding import Change, Place
-from hub.projector.registry import PROJECTIONS
 from hub.projector.store import Batch, BoardStore, Claim
 from projections.tasks.table import EMPTY
 from tests.postgres_server import PostgresServer, running_server
 
 pytestmark = pytest.mark.systems
 
-TASKS = PROJECTIONS["tasks"]
+TASKS = registry.projections()["tasks"]
 KEYS = [f"task/pm/{number}" for number in range(20)]
 CRASHES = 5
 

@@ -15,10 +15,10 @@ from hub.health.looking import board_places
 from hub.kit.projection import AnyProjection, Projection
 from hub.log.event_log import Record
 from hub.log.memory_log import MemoryLog, MemoryReader
+from hub.projector import registry
 from hub.projector.folding import Change
 from hub.projector.leftovers import clear, left_over, remove
 from hub.projector.rebuild import Snapshot, rebuild, snapshot
-from hub.projector.registry import ALL
 from hub.projector.rows import FEW, write_changes
 from hub.projector.runner import Lease, Runner
 from hub.projector.store import BoardStore, FencedError, owners, positions
@@ -34,7 +34,7 @@ NASTY = ("启动会", "a\x00b", "o'neill; DROP TABLE tasks;--", "🀄️ \\u0000
 @pytest.fixture
 def store(url: str) -> Iterator[BoardStore]:
     opened = BoardStore(url)
-    opened.prepare(ALL.values())
+    opened.prepare(registry.all_projections().values())
     yield opened
     opened.close()
 
@@ -58,7 +58,7 @@ def message(deal: Deal) -> Event:
 
 
 def fold_all(relay: Relay, store: BoardStore) -> None:
-    for projection in ALL.values():
+    for projection in registry.all_projections().values():
         Runner(relay.log, store, projection).catch_up()
 
 
@@ -68,13 +68,13 @@ def seen(store: BoardStore, projection: AnyProjection) -> Snapshot:
 
 
 def digests(store: BoardStore) -> dict[str, str]:
-    return {name: seen(store, projection).digest for name, projection in ALL.items()}
+    return {name: seen(store, projection).digest for name, projection in registry.all_projections().items()}
 
 
 def test_a_rebuild_equals_every_board(relay: Relay, store: BoardStore) -> None:
     fold_all(relay, store)
     before = digests(store)
-    for projection in ALL.values():
+    for projection in registry.all_projections().values():
         told: dict[int, int] = {}
         found = rebuild(relay.log, store, projection, verify=True, progress=told.__setitem__)
         assert found.equal
@@ -104,7 +104,7 @@ def test_a_rebuild_that_keeps_few_rows_in_memory_builds_the_same(
     assert isinstance(relay.log, MemoryLog)
     slow = Slow(relay.log.partitions, relay.log.records, relay.log.changed)
     monkeypatch.setattr("hub.projector.rebuild.MOST_ROWS", 3)
-    for projection in ALL.values():
+    for projection in registry.all_projections().values():
         assert rebuild(slow, store, projection, verify=True).equal
 
 
@@ -205,17 +205,17 @@ def test_a_board_that_is_no_more_leaves_nothing_once_nobody_writes_it(relay: Rel
         Runner(relay.log, store, board).catch_up()
     before, moving = digests(store), Runner(relay.log, store, gone).try_claim()
     assert moving is not None
-    found = left_over(store, ALL)
+    found = left_over(store, registry.all_projections())
     assert set(found) == {"orders", "orders__shadow"}
     store.beat("orders", moving.claim, None)  # a program of the version that has it
     assert remove(store, found) == ["orders__shadow"]
-    clear(store, ALL, threading.Event(), 0.0)
-    assert left_over(store, ALL) == {}
+    clear(store, registry.all_projections(), threading.Event(), 0.0)
+    assert left_over(store, registry.all_projections()) == {}
     with store.reading() as conn:
         assert not [name for name in inspect(conn).get_table_names() if "orders" in name]
         assert not conn.execute(select(positions).where(positions.c.projection.like("orders%"))).all()
     assert digests(store) == before
-    assert board_places(str(store.engine.url.render_as_string(False))).keys() == ALL.keys()
+    assert board_places(str(store.engine.url.render_as_string(False))).keys() == registry.all_projections().keys()
 
 
 def _named(projection: Projection, name: str) -> Projection:
@@ -281,7 +281,7 @@ def test_both_stores_hold_the_very_same(relay: Relay, tmp_path: Path, postgres: 
     told = []
     for url in (f"sqlite:///{tmp_path}/boards.sqlite", postgres()):
         store = BoardStore(url)
-        store.prepare(ALL.values())
+        store.prepare(registry.all_projections().values())
         fold_all(relay, store)
         told.append(digests(store))
         store.close()

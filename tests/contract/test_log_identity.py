@@ -16,10 +16,10 @@ from hub.ledger.ledger import Ledger
 from hub.ledger.log_match import Known, match
 from hub.log.memory_log import MemoryLog
 from hub.ops.recovery import boards_know, survey
+from hub.projector import registry
 from hub.projector.folding import Place
 from hub.projector.log_history import History, recognise, settled, watch
 from hub.projector.rebuild import rebuild
-from hub.projector.registry import PROJECTIONS
 from hub.projector.runner import Runner
 from hub.projector.store import BoardStore, write_places
 from hub.runtime.clock import SystemClock
@@ -156,8 +156,8 @@ def test_a_ledger_of_before_takes_the_log_that_holds_its_events_for_its_own(ledg
 
 
 def known(store: BoardStore, relay: Relay, history: History | None) -> None:
-    recognise(store, relay.log, lambda: history, PROJECTIONS.values(), threading.Event())
-    for projection in PROJECTIONS.values():
+    recognise(store, relay.log, lambda: history, registry.projections().values(), threading.Event())
+    for projection in registry.projections().values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
 
 
@@ -171,7 +171,7 @@ def test_boards_begin_anew_when_the_ledger_knows_another_log_or_another_cut_of_i
         for number in deals:
             relay.send(Deal(number).story())
         known(store, relay, History(relay.log.identity(EVENTS.name), relay.outbox, tuple(cuts)))
-        for projection in PROJECTIONS.values():
+        for projection in registry.projections().values():
             assert rebuild(relay.log, store, projection, verify=True).equal
         assert store.history()["cut"] == cut
     store.close()
@@ -190,7 +190,7 @@ def test_boards_of_another_hub_are_refused_and_left_as_they_are(url: str) -> Non
             store,
             other,
             lambda: History(other.identity(EVENTS.name), "theirs"),
-            PROJECTIONS.values(),
+            registry.projections().values(),
             threading.Event(),
         )
     assert store.places("tasks") == before
@@ -203,7 +203,7 @@ def test_boards_wait_until_the_ledger_has_settled_on_the_log(ledger: Ledger, url
     store.note_history(History("before", ledger.outbox_id).as_value())
     log = MemoryLog()
     waiting = threading.Thread(
-        target=recognise, args=(store, log, lambda: settled(ledger), PROJECTIONS.values(), stop), daemon=True
+        target=recognise, args=(store, log, lambda: settled(ledger), registry.projections().values(), stop), daemon=True
     )
     waiting.start()
     assert store.history()["log"] == "before"
@@ -232,7 +232,7 @@ def test_what_only_the_boards_have_seen_is_counted_and_refused(ledger: Ledger, u
     older = copy_of(log)
     record(ledger, *range(30, 50))
     relayed(ledger, log)
-    for projection in PROJECTIONS.values():
+    for projection in registry.projections().values():
         Runner(log, store, projection, SystemClock()).catch_up()
     store.note_history(History(log.identity(EVENTS.name), ledger.outbox_id).as_value())
     url_of = ledger.engine.url.render_as_string(hide_password=False)

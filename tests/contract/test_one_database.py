@@ -8,9 +8,9 @@ from sqlalchemy import MetaData, inspect
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger, metadata
 from hub.log.memory_log import MemoryLog
+from hub.projector import registry
 from hub.projector.crew import Crew
 from hub.projector.rebuild import rebuild
-from hub.projector.registry import ALL, PROJECTIONS
 from hub.projector.runner import Runner
 from hub.projector.store import FORMER, PREFIX, BoardStore, histories, owners
 from hub.runtime.clock import SystemClock
@@ -25,14 +25,14 @@ def test_ledger_and_boards_share_one_database(url: str, first: str) -> None:
     if first == "ledger":
         Ledger(url).close()
     store = BoardStore(url)
-    crew = Crew(relay.log, store, ALL.values())
+    crew = Crew(relay.log, store, registry.all_projections().values())
     crew.start()
     ledger = Ledger(url)
-    eventually(lambda: all(store.places(name) for name in ALL))
+    eventually(lambda: all(store.places(name) for name in registry.all_projections()))
     crew.stop()
     assert crew.error is None
     ledger.writer.run(lambda conn: outbox.record(conn, [won("O-1")], "crm"))
-    for projection in ALL.values():
+    for projection in registry.all_projections().values():
         assert rebuild(relay.log, store, projection).equal
     with ledger.reading() as conn:
         assert outbox.counts(conn)["accepted"] == 1
@@ -42,7 +42,7 @@ def test_ledger_and_boards_share_one_database(url: str, first: str) -> None:
 
 def test_no_table_of_a_board_can_be_one_of_the_ledgers(url: str) -> None:
     store = BoardStore(url)
-    store.prepare(ALL.values())
+    store.prepare(registry.all_projections().values())
     names = set(inspect(store.engine).get_table_names())
     assert names
     assert {name for name in names if not name.startswith(PREFIX)} == set()
@@ -54,16 +54,16 @@ def test_a_store_of_before_goes_on_under_its_new_names(url: str) -> None:
     relay, store = Relay(MemoryLog()), BoardStore(url)
     relay.send(Deal(1).story())
     store.prepare()
-    for projection in ALL.values():
+    for projection in registry.all_projections().values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
     with store.writing() as conn:  # as a version before this one has named them
         histories.drop(conn)
         for name in FORMER:
             conn.exec_driver_sql(f'ALTER TABLE "{PREFIX}{name}" RENAME TO "{name}"')
         conn.exec_driver_sql('CREATE TABLE "tasks__shadow" (key TEXT)')
-    store.prepare(ALL.values())
+    store.prepare(registry.all_projections().values())
     assert all(name.startswith(PREFIX) for name in inspect(store.engine).get_table_names())
-    for projection in ALL.values():
+    for projection in registry.all_projections().values():
         assert rebuild(relay.log, store, projection, verify=True).equal
     store.close()
 
@@ -74,10 +74,10 @@ def test_a_database_in_which_the_ledger_was_first_is_mended(url: str) -> None:
     store, relay = BoardStore(url), Relay(MemoryLog())
     relay.send(Deal(1).story())
     with store.writing() as conn:
-        for table in (owners, *(projection.table for projection in PROJECTIONS.values())):
+        for table in (owners, *(projection.table for projection in registry.projections().values())):
             table.to_metadata(MetaData(), name=table.name.removeprefix(PREFIX)).create(conn)
-    store.prepare(ALL.values())
-    for projection in ALL.values():
+    store.prepare(registry.all_projections().values())
+    for projection in registry.all_projections().values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
     assert {"outbox", "positions"} <= set(inspect(store.engine).get_table_names())
     store.close()

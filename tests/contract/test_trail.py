@@ -17,8 +17,8 @@ from hub.ledger.ledger import Ledger
 from hub.log.event_log import Outgoing, PlaceReader
 from hub.log.memory_log import MemoryLog
 from hub.log.sequences import own_bytes
+from hub.projector import registry
 from hub.projector.rebuild import rebuild
-from hub.projector.registry import ALL
 from hub.projector.runner import Runner
 from hub.projector.store import BoardStore, owners
 from hub.projector.trail import Trail, of_id, places, words
@@ -94,7 +94,7 @@ def as_value(history: History, ref: str) -> object:
 @pytest.fixture
 def hub(ledger: Ledger, url: str) -> Iterator[Hub]:
     store = BoardStore(url)  # beside the ledger, in one database
-    store.prepare(ALL.values())
+    store.prepare(registry.all_projections().values())
     yield Hub(ledger, store)
     store.close()
 

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from hub.log.event_log import Record
 from hub.log.memory_log import MemoryLog
-from hub.projector.registry import ALL
+from hub.projector import registry
 from hub.projector.runner import Runner
 from hub.projector.store import BoardStore
 from schemas.topics import EVENTS
@@ -54,8 +54,8 @@ def catch_up(url: str, file: str, statements: int | None) -> None:
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    store.prepare(ALL.values())
-    for projection in ALL.values():
+    store.prepare(registry.all_projections().values())
+    for projection in registry.all_projections().values():
         Runner(load(Path(file)), store, projection).catch_up(SMALL)
     store.close()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hub.log.memory_log import MemoryLog
+from hub.projector import registry
 from hub.projector.rebuild import rebuild, snapshot
-from hub.projector.registry import ALL
 from hub.projector.runner import Runner
 from hub.projector.store import BoardStore
 from tests.board_events import Deal, Relay
@@ -44,8 +44,8 @@ def history(seed: int, deals: int = 12) -> Relay:
 def fold_all(relay: Relay, url: str, limit: int = 2000) -> dict[str, str]:
     """Fold every board to the end of the log; the digests."""
     store = BoardStore(url)
-    store.prepare(ALL.values())
-    for projection in ALL.values():
+    store.prepare(registry.all_projections().values())
+    for projection in registry.all_projections().values():
         Runner(relay.log, store, projection).catch_up(limit)
     told = digests(store)
     store.close()
@@ -54,7 +54,7 @@ def fold_all(relay: Relay, url: str, limit: int = 2000) -> dict[str, str]:
 
 def digests(store: BoardStore) -> dict[str, str]:
     told = {}
-    for name, projection in ALL.items():
+    for name, projection in registry.all_projections().items():
         with store.reading() as conn:
             told[name] = snapshot(conn, projection).digest
     return told
@@ -105,5 +105,7 @@ def killed_and_finished(relay: Relay, url: str, folder: Path) -> None:
     assert done.stdout.split() == ["-9"] * len(kills) + ["0"], done.stderr
     assert fold_all(relay, f"sqlite:///{folder}/clean.sqlite") == fold_all(relay, url)
     store = BoardStore(url)
-    assert all(rebuild(relay.log, store, projection, verify=True).equal for projection in ALL.values())
+    assert all(
+        rebuild(relay.log, store, projection, verify=True).equal for projection in registry.all_projections().values()
+    )
     store.close()

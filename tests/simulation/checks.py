@@ -19,8 +19,8 @@ from hub.kit.records import read_event
 from hub.ledger import commands, outbox, parked
 from hub.ledger.database import reading
 from hub.log.event_log import Record
+from hub.projector import registry
 from hub.projector.folding import Place, fold, take, to_fold
-from hub.projector.registry import PROJECTIONS
 from hub.projector.rows import all_rows
 from hub.replay.audit.audit import audit
 from hub.replay.audit.report import Report
@@ -139,7 +139,7 @@ def _boards(world: World) -> Iterator[Broken]:
     """I4, I12: each board's rows are those that one fold of the log gives."""
     if list(_sequences(world)):
         return  # no board folds what lies behind a gap
-    for projection in PROJECTIONS.values():
+    for projection in registry.projections().values():
         rows = folded_rows(world, projection)
         with reading(world.boards.engine) as conn:
             shown = dict(all_rows(conn, projection.table))

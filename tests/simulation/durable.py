@@ -20,7 +20,7 @@ from hub.ledger.writer import Writer as LedgerWriter
 from hub.ledger.writer import _Asked
 from hub.log.event_log import Outgoing, PlaceReader, Reader, Record, Writer
 from hub.log.memory_log import MemoryLog
-from hub.projector.registry import PROJECTIONS
+from hub.projector import registry
 from hub.projector.store import BoardStore
 from hub.projector.store import metadata as store_tables
 from tests.simulation.chance import Chance, SimClock
@@ -64,7 +64,7 @@ def ledger_database() -> Database:
 
 def board_database() -> Database:
     """One for the boards."""
-    return Database(store_tables, *(projection.table.metadata for projection in PROJECTIONS.values()))
+    return Database(store_tables, *(projection.table.metadata for projection in registry.projections().values()))
 
 
 class InlineWriter(LedgerWriter):

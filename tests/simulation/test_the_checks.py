@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hub.ledger import commands
-from hub.projector.registry import PROJECTIONS
+from hub.projector import registry
 from tests.simulation.checks import check
 from tests.simulation.running import busy_world
 from tests.simulation.world import World
@@ -37,7 +37,7 @@ def _drop_a_command(world: World) -> None:
 
 
 def _drop_a_row(world: World) -> None:
-    table = PROJECTIONS["tasks"].table
+    table = registry.projections()["tasks"].table
     with world.boards.engine.begin() as conn:
         conn.execute(table.delete())
 

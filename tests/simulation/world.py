@@ -23,7 +23,7 @@ from hub.ledger.database import AnyRow
 from hub.log.event_log import Outgoing
 from hub.log.memory_log import MemoryLog
 from hub.processor.halting import guard
-from hub.projector.registry import PROJECTIONS
+from hub.projector import registry
 from hub.runtime.failpoints import reach
 from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS
@@ -215,7 +215,7 @@ class World:
         self.started += 1
         store = SimStore(self.boards.engine, self.chance)
         return BoardProgram(
-            self.door(), store, tuple(PROJECTIONS.values()), f"sim:1:{self.started}", self.chance, self.clock
+            self.door(), store, tuple(registry.projections().values()), f"sim:1:{self.started}", self.chance, self.clock
         )
 
     def door(self) -> SimLog:

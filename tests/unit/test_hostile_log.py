@@ -28,9 +28,9 @@ from hub.log.outbox_in_log import latest_outbox, since, tails
 from hub.log.sequence_gaps import repaired, settled_by
 from hub.log.sequences import Loss, Place, follow
 from hub.ops.repair import find
+from hub.projector import registry
 from hub.projector.folding import Place as BoardPlace
 from hub.projector.folding import fold, keys_of, take, to_fold
-from hub.projector.registry import PROJECTIONS
 from hub.replay.audit.audit import audit
 from hub.runtime.clock import SystemClock
 from schemas.envelope import Event
@@ -100,10 +100,10 @@ def bench(ledger: Ledger) -> Bench:
     return Bench(ledger)
 
 
-@pytest.mark.parametrize("name", PROJECTIONS)
+@pytest.mark.parametrize("name", registry.projections())
 def test_no_board_ends_of_what_it_reads(name: str) -> None:
     """Taken one by one: a leap is a loss, and then that record is passed as after a repair."""
-    projection, places, rows = PROJECTIONS[name], {0: BoardPlace()}, dict[str, Any]()
+    projection, places, rows = registry.projections()[name], {0: BoardPlace()}, dict[str, Any]()
     for record in hostile(1):
         taken = take([record], places, name, read_event)
         if taken.loss is not None:

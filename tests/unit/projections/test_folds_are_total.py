@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from hub.kit.records import read_event
 from hub.log.event_log import Record
+from hub.projector import registry
 from hub.projector.folding import fold
 from hub.projector.rebuild import row_hash
-from hub.projector.registry import PROJECTIONS
 from schemas.envelope import Event
 from schemas.registry import EVENTS
 from tests.board_events import Deal, event
@@ -64,7 +64,7 @@ def test_no_fold_fails(told: list[Event]) -> None:
     raw = [json.dumps(each.model_dump(exclude_none=True)).encode() for each in told]
     records = [Record("hub.events", 0, at, each.case.encode(), raw[at]) for at, each in enumerate(told)]
     read = [found for record in records if (found := read_event(record)) is not None]
-    for projection in PROJECTIONS.values():
+    for projection in registry.projections().values():
         once = {key: change.after for key, change in fold(projection, read, {}).items() if change.after}
         assert fold(projection, read[-1:], once) == {}
         assert all(row_hash(row) for row in once.values())

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from hub.ledger import outbox, parked
-from hub.projector.registry import ALL, BOARDS, PROJECTIONS
+from hub.projector import registry
 from hub.projector.store import BoardStore
 from tests.away_places import Away
 from tests.board_events import Deal, eventually
@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def settled(site: Site) -> bool:
     want = sum(site.relay.last.values())
-    return all(sum(p.next_offset for p in site.store.places(name).values()) == want for name in PROJECTIONS)
+    return all(sum(p.next_offset for p in site.store.places(name).values()) == want for name in registry.projections())
 
 
 def get(site: Site, path: str, **headers: str) -> requests.Response:
@@ -173,12 +173,12 @@ def test_a_missing_page_is_a_page_for_people(site: Site) -> None:
     assert "<html" in answer.text
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", registry.boards())
 def test_every_board_as_json_and_csv(site: Site, name: str) -> None:
     items = get(site, f"/boards/{name}.json").json()["items"]
     table = get(site, f"/boards/{name}.csv")
     assert table.headers["content-type"] == "text/csv; charset=utf-8"
-    assert table.content.decode("utf-8-sig").splitlines()[0] == ",".join(["ref", *BOARDS[name].fields])
+    assert table.content.decode("utf-8-sig").splitlines()[0] == ",".join(["ref", *registry.boards()[name].fields])
     assert len(items) == {"tasks": 6, "deals": 2, "inbox": 0}[name]
 
 
@@ -324,7 +324,7 @@ def test_what_another_program_wrote_is_seen(tmp_path: Path) -> None:
         from hub.projector.runner import Runner
 
         quiet.relay.send(DEAL.story())
-        Runner(quiet.relay.log, other, PROJECTIONS["tasks"]).catch_up()
+        Runner(quiet.relay.log, other, registry.projections()["tasks"]).catch_up()
         eventually(lambda: quiet.live.head != before)
         assert len(get(quiet, "/boards/tasks.json").json()["items"]) == 3
         assert get(quiet, "/health").status_code == 503  # nobody keeps the boards fresh
@@ -391,4 +391,6 @@ def test_while_the_log_is_away_what_only_it_has_is_named(tmp_path: Path) -> None
 
 
 def settled_to(site: Site, events: int) -> bool:
-    return all(sum(p.next_offset for p in site.store.places(name).values()) == events for name in ALL)
+    return all(
+        sum(p.next_offset for p in site.store.places(name).values()) == events for name in registry.all_projections()
+    )

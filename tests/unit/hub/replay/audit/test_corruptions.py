@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from hub.ledger import commands, outbox, parked
 from hub.log.event_log import Record
-from hub.projector.registry import PROJECTIONS
+from hub.projector import registry
 from schemas.topics import EVENTS, STATE
 from tests.simulation.checks import audited
 from tests.simulation.running import busy_world
@@ -56,7 +56,7 @@ def drop_a_card(world: World) -> None:
 
 
 def _delete_first(world: World, board: str) -> None:
-    table = PROJECTIONS[board].table
+    table = registry.projections()[board].table
     with world.boards.engine.begin() as conn:
         key = conn.execute(table.select().order_by(table.c.key)).first()
         assert key is not None
@@ -64,13 +64,13 @@ def _delete_first(world: World, board: str) -> None:
 
 
 def change_a_board_row(world: World) -> None:
-    table = PROJECTIONS["entities"].table
+    table = registry.projections()["entities"].table
     with world.boards.engine.begin() as conn:
         conn.execute(table.update().where(table.c.kind == "opportunity").values(stage="lost?"))
 
 
 def invent_a_deal(world: World) -> None:
-    table = PROJECTIONS["deals"].table
+    table = registry.projections()["deals"].table
     with world.boards.engine.begin() as conn:
         one = conn.execute(select(table.c.key).limit(1)).scalar_one()
         conn.execute(table.update().where(table.c.key == one).values(key="opportunity/crm/never"))

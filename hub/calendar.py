@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo, available_timezones
 if TYPE_CHECKING:
     from holidays import HolidayBase
 
-from hub.config.expecting import Wanted, of_choices, of_kind, wanted_day
+from hub.config.expecting import Expected, of_choices, of_kind, wanted_day
 from hub.config.yaml_places import Located
 from hub.errors import FatalError, RejectedError
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 
 MOST_DAYS = 2000
 """Working days that may be asked for at once: nearly eight years."""
@@ -60,7 +60,7 @@ class WorkingTime:
     def day(self, start: str | datetime) -> date:
         """The calendar day of a moment in the time zone; raises RejectedError for a text that is no RFC 3339 time."""
         try:
-            at = start if isinstance(start, datetime) else moment(start)
+            at = start if isinstance(start, datetime) else parse_time(start)
             return at.astimezone(self._zone).date()
         except (ValueError, OverflowError) as error:
             raise RejectedError("HUB-E3150", time=str(start)[:60]) from error
@@ -115,7 +115,7 @@ def _is_work(value: object, key: str, calendar: Located) -> bool:
     return value == WORK
 
 
-def _wrong(setting: str, got: object, path: tuple[str | int, ...], calendar: Located, expected: Wanted) -> FatalError:
+def _wrong(setting: str, got: object, path: tuple[str | int, ...], calendar: Located, expected: Expected) -> FatalError:
     seen = {"setting": setting, "got": str(got)[:60], **expected._asdict()}
     return FatalError("HUB-E3001", place=calendar.place(path), **seen)
 

@@ -48,7 +48,7 @@ class _File(Strict):
 
 
 @dataclass(frozen=True)
-class People:
+class PeopleDirectory:
     """Everyone in `people.yaml`. References are `person/<id>`."""
 
     departments: Mapping[str, Department] = field(default_factory=dict)
@@ -146,11 +146,11 @@ def _marked(annotation: object) -> bool:
     return "person" in marks or any(_marked(inner) for inner in get_args(annotation))
 
 
-def read_people(located: Located) -> tuple[People, list[FatalError]]:
+def read_people(located: Located) -> tuple[PeopleDirectory, list[FatalError]]:
     """The people of a file, and every mistake in it; with mistakes, what is left of them without those."""
     told, errors = check(_File, located, (), located.file)
     if told is None:
-        return People(), errors
+        return PeopleDirectory(), errors
     owners: dict[tuple[str, str], str] = {}
     for person_id, person in told.people.items():
         errors += _checked(person_id, person, told, located)
@@ -162,10 +162,10 @@ def read_people(located: Located) -> tuple[People, list[FatalError]]:
                 errors.append(FatalError("HUB-E3145", place=place, **seen))
     errors += _unknown_liaisons(told, located)
     places = {person_id: located.key_place(("people", person_id)) for person_id in told.people}
-    return People(told.departments, told.people, places, owners), errors
+    return PeopleDirectory(told.departments, told.people, places, owners), errors
 
 
-def unknown_instances(people: People, located: Located, instances: Collection[str]) -> list[FatalError]:
+def unknown_instances(people: PeopleDirectory, located: Located, instances: Collection[str]) -> list[FatalError]:
     """Accounts at instances that `hub.yaml` does not have."""
     return [
         FatalError(
@@ -213,21 +213,21 @@ FILE = "people.yaml"
 log = structlog.get_logger(__name__)
 
 
-class Staff:
+class PeopleWatcher:
     """Answers intake (whose account is this?) and the executor (which account has this person?). For any thread."""
 
     def __init__(self, home: Home) -> None:
         """Raises FatalError for the first mistake in people.yaml."""
         self._path = home.path
-        self._people: People = home.people
+        self._people: PeopleDirectory = home.people
         self._seen = {name: _changed(home.path / name) for name in (FILE, CONFIG)}
 
     def person_of(self, instance: str, account: str) -> str | None:
-        """As `People.person_of`."""
+        """As `PeopleDirectory.person_of`."""
         return self._people.person_of(instance, account)
 
     def account(self, person: str, instance: str, /) -> str:
-        """As `People.account`."""
+        """As `PeopleDirectory.account`."""
         return self._people.account(person, instance)
 
     def refresh(self) -> bool:

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from schemas.envelope import REFERENCE, STAMP, TYPE, Event, Parts
+from schemas.envelope import REFERENCE, STAMP, TYPE, Event, EventParts
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=400)]
 _Short = Annotated[str, msgspec.Meta(max_length=400)]
 
 
-class Recorded(Parts, msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+class RecordedEvent(EventParts, msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """An `Event` as it was read; its attributes are described there.
 
     What is not one of them is not looked at in the short way, so an event that has more goes the long one.
@@ -50,11 +50,11 @@ class Recorded(Parts, msgspec.Struct, frozen=True, gc=False, kw_only=True, forbi
         return Event.trusted(msgspec.structs.asdict(self))
 
 
-AnyEvent = Event | Recorded
+AnyEvent = Event | RecordedEvent
 """One that was made here, or one that was read."""
 
 
-def read(raw: bytes) -> Recorded:
+def read(raw: bytes) -> RecordedEvent:
     """Read and check CloudEvents JSON; raises pydantic.ValidationError, also for bytes that are no JSON."""
     try:
         told = _decode(raw)
@@ -63,11 +63,11 @@ def read(raw: bytes) -> Recorded:
     return told if _is_plain(told) and _is_shallow(told.data, raw) else _checked(raw)
 
 
-def _checked(raw: bytes) -> Recorded:
-    return Recorded(**Event.from_json(raw).__dict__)
+def _checked(raw: bytes) -> RecordedEvent:
+    return RecordedEvent(**Event.from_json(raw).__dict__)
 
 
-_decode = msgspec.json.Decoder(Recorded).decode
+_decode = msgspec.json.Decoder(RecordedEvent).decode
 _MAY_BE_DEEP = {dict, list}
 _MOST_NESTED = 100
 """Lists and maps, from which on they might be nested deeper than the other reader goes."""
@@ -76,7 +76,7 @@ _TYPE = re.compile(TYPE)
 _REFERENCE = re.compile(REFERENCE)
 
 
-def _is_plain(told: Recorded) -> bool:
+def _is_plain(told: RecordedEvent) -> bool:
     case, subject, sequence, actor = told.partitionkey, told.subject, told.sequence, told.actor
     return (
         told.correlationid == case

@@ -38,21 +38,21 @@ Stamp = Annotated[str, StringConstraints(pattern=f"^{STAMP}$")]
 """RFC 3339 in UTC with six digits after the second, so that text order is time order."""
 
 
-def stamp(moment: datetime) -> str:
-    """Write a moment as a `Stamp`; raises ValueError for one without a time zone."""
-    if moment.tzinfo is None:
+def format_time(time: datetime) -> str:
+    """Write a time as a `Stamp`; raises ValueError for one without a time zone."""
+    if time.tzinfo is None:
         raise ValueError("a time without a zone says nothing")
-    here = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    here = time if time.tzinfo is UTC else time.astimezone(UTC)
     return here.isoformat(timespec="microseconds")[:26] + "Z"  # without its +00:00
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Read any RFC 3339 time, `Stamp` or not; raises ValueError for other text and for a time without a zone."""
     return read_time(text, None)
 
 
 def read_time(text: str, zone: tzinfo | None) -> datetime:
-    """As `moment`, for a time that may leave its zone to `zone`. A leap second is the moment that follows it."""
+    """As `parse_time`, for a time that may leave its zone to `zone`. A leap second is the moment that follows it."""
     try:
         return _in_utc(datetime.fromisoformat(text), zone)
     except OverflowError as error:
@@ -146,7 +146,7 @@ class Frozen(BaseModel):
         return made
 
 
-class Parts:
+class EventParts:
     """What the attributes of an event tell besides."""
 
     __slots__ = ()
@@ -171,7 +171,7 @@ class Parts:
         return int(self.dataschema.rpartition(":")[2])
 
 
-class Event(Parts, Frozen):
+class Event(EventParts, Frozen):
     """A fact. Attribute names are those of CloudEvents 1.0 and its extensions."""
 
     specversion: Literal["1.0"] = "1.0"

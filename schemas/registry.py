@@ -104,7 +104,7 @@ _ALL = [
     *_events("hub.rule", hub.Shadowed, "shadowed"),
     *_events("hub.kit.connector", hub.ConnectorState, "paused", "resumed", "silent"),
     *_events("hub.command", hub.CommandResult, "done", "failed", "parked"),
-    *_events("hub.delivery", hub.Delivery, "ignored"),
+    *_events("hub.delivery", hub.IgnoredDelivery, "ignored"),
     *_events("hub.partition", hub.PartitionNews, "halted", "repaired"),
     *_events("hub.parked", hub.ParkedNote, "retried", "discarded"),
     *_events("hub.parked", hub.ParkedEdit, "edited"),

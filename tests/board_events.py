@@ -11,7 +11,7 @@ from typing import Any
 
 from hub.log.event_log import EventLog, Outgoing
 from hub.log.partitioner import partition_of
-from schemas.envelope import Event, derived_id, stamp
+from schemas.envelope import Event, derived_id, format_time
 from schemas.registry import event_spec
 from schemas.topics import EVENTS, PARTITIONS
 
@@ -58,8 +58,8 @@ def event(
         source=f"/connectors/{subject.split('/')[1]}",
         type=type_,
         subject=subject,
-        time=stamp(at),
-        recordedtime=stamp(at + timedelta(seconds=1)),
+        time=format_time(at),
+        recordedtime=format_time(at + timedelta(seconds=1)),
         dataschema=event_spec(type_).dataschema,
         partitionkey=case or subject,
         correlationid=case or subject,

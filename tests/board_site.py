@@ -12,12 +12,12 @@ from pathlib import Path
 import uvicorn
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Verdict
+from hub.health.verdict import HealthStatus
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import PlaceReader
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
-from hub.projector.crew import Crew
+from hub.projector.crew import BoardRunners
 from hub.projector.store import BoardStore
 from hub.web.app import make_app
 from hub.web.live import Live
@@ -53,14 +53,14 @@ def serve(
     *,
     runners: bool = True,
     places: PlaceReader | None = None,
-    verdict: Callable[[], Verdict | None] = lambda: None,
+    verdict: Callable[[], HealthStatus | None] = lambda: None,
     rhythm: Rhythm | None = None,
 ) -> Iterator[Site]:
     """Run it until the end of the block; without runners, as a web that others fold for. `places` read the log."""
     store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(registry.boards())
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
     sender = relay or Relay(MemoryLog())
-    crew = Crew(sender.log, store, registry.all_projections().values(), live.told)
+    crew = BoardRunners(sender.log, store, registry.all_projections().values(), live.told)
     if runners:
         crew.start()
     else:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hub.executor import Executor, command_consumer, retry_policy
 from hub.executor import executor as dispatcher
-from hub.kit.connector import Connector, Effect, Instance, Limits, Once
+from hub.kit.connector import Connector, Effect, Idempotency, Instance, RateLimits
 from hub.ledger import commands
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import Outgoing
@@ -23,7 +23,7 @@ from schemas.envelope import Command, promise
 from schemas.topics import COMMANDS
 from tests.executor_bench import TYPES, FakePeople, command
 
-LIMITS = Limits(per_second=10_000, at_once=4, timeout=0.3, settle=0.05)
+LIMITS = RateLimits(per_second=10_000, at_once=4, timeout=0.3, settle=0.05)
 MARGIN = 0.3
 
 
@@ -32,18 +32,18 @@ class SystemInAFile:
     """The port `Sends`. Each line of the file is an effect, written whole or not at all."""
 
     file: Path
-    class_: Once
+    class_: Idempotency
     takes: frozenset[str] = TYPES
-    limits: Limits = LIMITS
+    limits: RateLimits = LIMITS
 
-    def once(self, type_: str) -> Once:
+    def once(self, type_: str) -> Idempotency:
         return self.class_
 
     def send(self, command: Command) -> Effect:
         with self.file.open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            if self.class_ is not Once.KEY or command.id not in file.read().split():
+            if self.class_ is not Idempotency.KEY or command.id not in file.read().split():
                 file.write(f"{command.id}\n")
         return Effect(f"T-{command.id}")
 
@@ -62,7 +62,7 @@ def asked(cases: int, each: int) -> list[Command]:
     return found
 
 
-def main(folder: Path, url: str, class_: Once, cases: int, each: int) -> None:
+def main(folder: Path, url: str, class_: Idempotency, cases: int, each: int) -> None:
     """Work until all is done."""
     dispatcher.MARGIN, retry_policy.FIRST, command_consumer.LEASE, command_consumer.RENEW = MARGIN, 0.02, 0.5, 0.1
     log = MemoryLog()
@@ -86,4 +86,4 @@ def _all_done(ledger: Ledger, wanted: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Once[sys.argv[3]], int(sys.argv[4]), int(sys.argv[5]))
+    main(Path(sys.argv[1]), sys.argv[2], Idempotency[sys.argv[3]], int(sys.argv[4]), int(sys.argv[5]))

@@ -12,7 +12,7 @@ from typing import Any
 
 from hub.errors import RejectedError
 from hub.executor import Executor
-from hub.kit.connector import Connector, Effect, Instance, Limits, Once
+from hub.kit.connector import Connector, Effect, Idempotency, Instance, RateLimits
 from hub.ledger import commands
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
@@ -31,8 +31,8 @@ Trouble = Exception | Callable[[], object]
 class FakeSystem:
     """The port `Sends`, with a memory of what it did: `effects` by command id is what tests count."""
 
-    class_: Once = Once.KEY
-    limits: Limits = field(default_factory=lambda: Limits(per_second=10_000, at_once=8, timeout=5, settle=0.05))
+    class_: Idempotency = Idempotency.KEY
+    limits: RateLimits = field(default_factory=lambda: RateLimits(per_second=10_000, at_once=8, timeout=5, settle=0.05))
     takes: frozenset[str] = TYPES
     effects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sent: list[Command] = field(default_factory=list)
@@ -51,7 +51,7 @@ class FakeSystem:
     lock: threading.Lock = field(default_factory=threading.Lock)
     _now: int = 0
 
-    def once(self, type_: str) -> Once:
+    def once(self, type_: str) -> Idempotency:
         return self.class_
 
     def send(self, command: Command) -> Effect:
@@ -73,7 +73,7 @@ class FakeSystem:
             raise refused
         time.sleep(self.seconds)
         with self.lock:
-            if self.class_ is not Once.KEY or command.id not in self.effects:
+            if self.class_ is not Idempotency.KEY or command.id not in self.effects:
                 self.effects[command.id] += 1
         self._go_wrong(self.after)
         return self._effect(command)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from hub.executor.ledger_catch_up import Recall
-from hub.intake.trimmer import Pace, Trimmer
+from hub.executor.ledger_catch_up import LedgerCatchUp
+from hub.intake.trimmer import Trimmer, TrimmingPace
 from hub.ledger import identity, outbox, retention, trimmed
 from hub.ledger.ledger import Ledger
 from hub.ledger.retention import BackedUp
@@ -16,7 +16,7 @@ from hub.runtime.clock import Clock, SystemClock
 from schemas.topics import EVENTS
 from tests.events import AT
 
-AT_ONCE = Pace(rest=0.0, stuck=0.0)
+AT_ONCE = TrimmingPace(rest=0.0, stuck=0.0)
 
 
 def trimmer(
@@ -25,7 +25,7 @@ def trimmer(
     """One that is sure of its ledger. `needs_backup`: only one broker keeps the log."""
     log.replicas = 1 if needs_backup else 3
     clock = clock or SystemClock()
-    recall = Recall(ledger, log, clock)
+    recall = LedgerCatchUp(ledger, log, clock)
     recall.make_sure()
     told = {"keep": timedelta(0), "pace": AT_ONCE, **more}
     return Trimmer(ledger, log, clock, recall, **told)

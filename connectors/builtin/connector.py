@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from connectors.builtin.mapping import effect
 from hub.errors import RejectedError
-from hub.kit.connector import Connector, Effect, Instance, Limits, Once
+from hub.kit.connector import Connector, Effect, Idempotency, Instance, RateLimits
 from hub.kit.settings import Settings, expected, read, short
 from schemas.envelope import Command
 from schemas.registry import COMMANDS
@@ -33,13 +33,13 @@ class BuiltinTarget:
         return TAKES
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RateLimits:
         """Nothing is called, so nothing need be spared."""
-        return Limits(per_second=10_000.0, at_once=4, settle=0.0)
+        return RateLimits(per_second=10_000.0, at_once=4, settle=0.0)
 
-    def once(self, type_: str) -> Once:
+    def once(self, type_: str) -> Idempotency:
         """The key is the name: the same command is the same object."""
-        return Once.KEY
+        return Idempotency.KEY
 
     def send(self, command: Command) -> Effect:
         """As `Sends.send`; raises RejectedError for arguments that no task, project or message can have."""

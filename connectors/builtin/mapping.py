@@ -7,7 +7,7 @@ from typing import Any
 
 from hub.kit.connector import Effect, Fact
 from schemas.domains.work import TaskUpdate
-from schemas.envelope import Command, moment
+from schemas.envelope import Command, parse_time
 
 TOLD = ("title", "assignee", "due")
 
@@ -41,7 +41,7 @@ def _fact(command: Command, update: TaskUpdate, name: str, data: dict[str, Any])
         type=f"work.task.{name}",
         subject=f"task/{command.instance}/{task_id(update.task)}",
         version=command.id,
-        time=moment(command.time),
+        time=parse_time(command.time),
         data=data,
         origin=command.id,
     )

@@ -18,8 +18,8 @@ from hub.errors import FatalError, Place, RejectedError
 from hub.expressions.engine import Engine
 from hub.expressions.expression import Condition, Expression, Scope, kind
 from hub.expressions.templates import Joined, Template
-from hub.kit.api_client import Request
-from hub.kit.connector import Instance, Once
+from hub.kit.api_client import ApiRequest
+from hub.kit.connector import Idempotency, Instance
 from hub.kit.settings import dotted, short
 from hub.runtime.logs import login_secrets
 from schemas.envelope import Command
@@ -31,7 +31,7 @@ _HOST = re.compile(r"https?://[^/?#\s\\]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Address:
+class UrlTemplate:
     """A URL with expressions in it. Their values are encoded, what stands around them is not; the host is fixed."""
 
     pieces: tuple[str | Expression, ...]
@@ -50,19 +50,19 @@ class Address:
 class LookUp:
     """How the system is asked whether a command was done."""
 
-    address: Address
+    address: UrlTemplate
     id: Template
     absent: Condition
     reading: Reading
 
 
 @dataclass(frozen=True)
-class Call:
+class CompiledRequest:
     """The request that carries out one type of command, compiled."""
 
     type: str
     method: str
-    address: Address
+    address: UrlTemplate
     headers: Mapping[str, Template]
     body: Template | None
     key_header: str | None
@@ -71,11 +71,11 @@ class Call:
     reading: Reading
 
     @property
-    def once(self) -> Once:
+    def once(self) -> Idempotency:
         """The idempotency class, as the settings say it."""
-        return Once.KEY if self.key_header else Once.MARK if self.look_up else Once.NEITHER
+        return Idempotency.KEY if self.key_header else Idempotency.MARK if self.look_up else Idempotency.NEITHER
 
-    def request(self, command: Command, scope: Scope, credentials: Mapping[str, str]) -> Request:
+    def request(self, command: Command, scope: Scope, credentials: Mapping[str, str]) -> ApiRequest:
         """Fill it in; raises RejectedError as the expressions do."""
         headers = {**credentials, **{name: _header(each, scope) for name, each in self.headers.items()}}
         if self.key_header:
@@ -84,10 +84,10 @@ class Call:
         if self.body is not None:
             headers = {"Content-Type": "application/json"} | headers
             body = json.dumps(self.body.render(scope), ensure_ascii=False).encode()
-        return Request(self.method.upper(), self.address.render(scope), headers, body)
+        return ApiRequest(self.method.upper(), self.address.render(scope), headers, body)
 
 
-def call(type_: str, send: Send, instance: Instance, engine: Engine) -> Call:
+def call(type_: str, send: Send, instance: Instance, engine: Engine) -> CompiledRequest:
     """Compile; raises FatalError with the exact place for an expression or an address that cannot be used."""
     path: Path = ("send", type_)
     names = ("command",)
@@ -97,7 +97,7 @@ def call(type_: str, send: Send, instance: Instance, engine: Engine) -> Call:
 
     headers = {name: template(value, "headers", name) for name, value in send.headers.items()}
     body = template(send.body, "json") if "body" in send.model_fields_set else None
-    return Call(
+    return CompiledRequest(
         type=type_,
         method=send.method,
         address=address(send.url, (*path, send.method), instance, engine),
@@ -112,7 +112,7 @@ def call(type_: str, send: Send, instance: Instance, engine: Engine) -> Call:
 
 def address(
     text: str, path: Path, instance: Instance, engine: Engine, names: tuple[str, ...] = ("command",)
-) -> Address:
+) -> UrlTemplate:
     """Compile a URL; raises FatalError unless its scheme and host are written out: no value may choose whom we call."""
     root = engine.template(text, names, lambda inner: instance.place((*path, *inner))).root
     pieces = root.pieces if isinstance(root, Joined) else (root,)
@@ -123,7 +123,7 @@ def address(
         raise FatalError(
             "HUB-E4210", place=instance.place(path), instance=instance.name, setting=dotted(path), got=shown
         )
-    return Address(tuple(pieces))
+    return UrlTemplate(tuple(pieces))
 
 
 def answer_template(text: str, path: Path, instance: Instance, engine: Engine) -> Template:

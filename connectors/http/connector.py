@@ -19,8 +19,8 @@ from hub.errors import FatalError, HubError, RejectedError, RetryableError, Unre
 from hub.expressions.engine import Engine
 from hub.expressions.expression import Scope
 from hub.expressions.templates import Template
-from hub.kit.api_client import Answer, Outbound, Request
-from hub.kit.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Unmapped
+from hub.kit.api_client import ApiRequest, ApiResponse, Outbound
+from hub.kit.connector import Connector, Delivery, Effect, Fact, Idempotency, Instance, RateLimits, Unmapped
 from schemas.envelope import Command
 
 KEPT = 16 * 1024
@@ -93,7 +93,7 @@ class HttpTarget:
         return frozenset(self._calls)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RateLimits:
         """As the settings say."""
         return self._limits
 
@@ -102,7 +102,7 @@ class HttpTarget:
         """Everyone that is called."""
         return tuple(sorted({call.address.host for call in self._calls.values()}))
 
-    def once(self, type_: str) -> Once:
+    def once(self, type_: str) -> Idempotency:
         """As the settings say."""
         return self._calls[type_].once
 
@@ -111,7 +111,7 @@ class HttpTarget:
         call = self._calls[command.type]
         scope = self._engine.scope({"command": commands.told(command)})
         request = call.request(command, scope, self._credentials)
-        answer = self._outbound.call(request, repeatable=call.once is Once.KEY)
+        answer = self._outbound.call(request, repeatable=call.once is Idempotency.KEY)
         response = self._response(answer, request)
         said = self._judged(call.reading, command, answer, request, response)
         if said is Said.NOTHING and call.id is None and field_that_says_no(response.value) is not None:
@@ -125,7 +125,7 @@ class HttpTarget:
         if look_up is None:
             raise LookupError(f"{command.type} at {self._instance} cannot be looked up")
         scope = self._engine.scope({"command": commands.told(command)})
-        request = Request("GET", look_up.address.render(scope), self._credentials)
+        request = ApiRequest("GET", look_up.address.render(scope), self._credentials)
         answer = self._outbound.call(request)
         response = self._response(answer, request)
         said = self._judged(look_up.reading, command, answer, request, response)
@@ -134,7 +134,9 @@ class HttpTarget:
             raise self._unclear(look_up.reading, answer)
         return self._found(look_up, command, answer, response)
 
-    def _judged(self, reading: Reading, command: Command, answer: Answer, request: Request, response: Document) -> Said:
+    def _judged(
+        self, reading: Reading, command: Command, answer: ApiResponse, request: ApiRequest, response: Document
+    ) -> Said:
         """What the answer says by the settings; raises for all that is not done."""
         said = reading.said(self._answered(command, response))
         reason = f"HTTP {answer.status}: {self._outbound.excerpt(answer.body)}"
@@ -149,11 +151,11 @@ class HttpTarget:
             raise self._unclear(reading, answer)
         return said
 
-    def _unclear(self, reading: Reading, answer: Answer) -> UnreadableError:
+    def _unclear(self, reading: Reading, answer: ApiResponse) -> UnreadableError:
         excerpt = self._outbound.excerpt(answer.body)
         return UnreadableError("HUB-E4213", instance=self._instance, setting=reading.setting, answer=excerpt)
 
-    def _found(self, look_up: LookUp, command: Command, answer: Answer, response: Document) -> Effect | None:
+    def _found(self, look_up: LookUp, command: Command, answer: ApiResponse, response: Document) -> Effect | None:
         scope = self._answered(command, response)
         try:
             if look_up.absent.test(scope):
@@ -183,7 +185,7 @@ class HttpTarget:
     def _answered(self, command: Command, response: Document) -> Scope:
         return self._engine.scope({"command": commands.told(command), "response": response})
 
-    def _response(self, answer: Answer, request: Request) -> Document:
+    def _response(self, answer: ApiResponse, request: ApiRequest) -> Document:
         if not answer.body.strip():
             return Document({})
         try:
@@ -230,7 +232,7 @@ def _check(
     """Ask what the settings name to ask; without it, only see that every host takes connections."""
     if settings.check:
         url = commands.address(settings.check.get, ("check", "get"), instance, engine, names=())
-        request = Request("GET", url.render(engine.scope({})), commands.credentials(settings.auth))
+        request = ApiRequest("GET", url.render(engine.scope({})), commands.credentials(settings.auth))
         return lambda: f"{request.shown} · HTTP {outbound.call(request).status}"
     if target is None:
         return None
@@ -262,6 +264,6 @@ def _text(template: Template, scope: Scope) -> str:
     raise RejectedError("HUB-E4222", field="id", expected='"…"', got=str(value)[:60])
 
 
-def _effect(id_: str | None, answer: Answer, response: Document) -> Effect:
+def _effect(id_: str | None, answer: ApiResponse, response: Document) -> Effect:
     keep = isinstance(response.value, dict) and len(answer.body) <= KEPT
     return Effect(id_, response.value if keep else {})

@@ -32,7 +32,7 @@ PlaceOf = Callable[[Path], Place]
 
 
 @dataclass(frozen=True)
-class Entry:
+class EventMapping:
     """One entry of `receive.events`, compiled. `place` tells where the setting at a path below it stands."""
 
     type: str
@@ -72,7 +72,7 @@ class Entry:
         return RejectedError("HUB-E4222", place=place, field=shown, expected=wanted, got=short(got))
 
 
-def compiled(event: EventMap, place: PlaceOf, engine: Engine) -> Entry:
+def compiled(event: EventMap, place: PlaceOf, engine: Engine) -> EventMapping:
     """Compile one entry; raises FatalError with the exact place for an expression that cannot be read."""
     given = {name: getattr(event, name) for name in ("subject", "version", "time", "actor", "belongs_to", "origin")}
     fields = {
@@ -80,7 +80,7 @@ def compiled(event: EventMap, place: PlaceOf, engine: Engine) -> Entry:
     }
     condition = engine.condition(event.condition, NAMES, place(("if",)))
     data = engine.template(event.data, NAMES, _under(place, "data"))
-    return Entry(event.type, condition, fields, data, event.clears, place)
+    return EventMapping(event.type, condition, fields, data, event.clears, place)
 
 
 def _under(place: PlaceOf, name: str) -> PlaceOf:
@@ -88,18 +88,18 @@ def _under(place: PlaceOf, name: str) -> PlaceOf:
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebhookReply:
     """What a push is answered with, and which push."""
 
     condition: Condition
     body: Template
 
 
-def answer(reply: Reply, instance: Instance, engine: Engine) -> Answer:
+def answer(reply: Reply, instance: Instance, engine: Engine) -> WebhookReply:
     """Compile; raises FatalError with the exact place for an expression that cannot be read."""
     condition = engine.condition(reply.condition, NAMES, instance.place(("receive", "answer", "if")))
     body = engine.template(reply.body, NAMES, lambda path: instance.place(("receive", "answer", "json", *path)))
-    return Answer(condition, body)
+    return WebhookReply(condition, body)
 
 
 def scope_of(delivery: Delivery, document: Document, engine: Engine) -> Scope:
@@ -126,7 +126,7 @@ def is_ping(body: Any) -> bool:
 
 def facts(
     delivery: Delivery,
-    entries: Sequence[Entry],
+    entries: Sequence[EventMapping],
     engine: Engine,
     instance: str,
     zone: ZoneInfo,
@@ -155,7 +155,7 @@ def facts(
 
 
 def _told(
-    entry: Entry, delivery: Delivery, scope: Scope, instance: str, zone: ZoneInfo, broken: bool
+    entry: EventMapping, delivery: Delivery, scope: Scope, instance: str, zone: ZoneInfo, broken: bool
 ) -> Fact | Unmapped:
     """The subject comes first: when the rest cannot be told, later facts of that subject must wait.
 
@@ -172,12 +172,12 @@ def _told(
         return _unmapped(entry, delivery, instance, subject, error)
 
 
-def _unmapped(entry: Entry, delivery: Delivery, instance: str, subject: str | None, error: HubError) -> Unmapped:
+def _unmapped(entry: EventMapping, delivery: Delivery, instance: str, subject: str | None, error: HubError) -> Unmapped:
     seen = {"type": entry.type, "instance": instance, **error.seen}  # what the error itself saw stands
     return Unmapped(delivery.body, error.code, seen, subject, error.place)
 
 
-def _fact(entry: Entry, subject: str | None, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> Fact:
+def _fact(entry: EventMapping, subject: str | None, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> Fact:
     if subject is None:
         raise entry.wrong("subject", "opportunity/crm/1024", None)
     data = _data(entry, scope)
@@ -194,7 +194,7 @@ def _fact(entry: Entry, subject: str | None, delivery: Delivery, scope: Scope, z
     )
 
 
-def _check_whole(entry: Entry, fact: Fact) -> None:
+def _check_whole(entry: EventMapping, fact: Fact) -> None:
     """Refuse a fact that holds a character which stands for one that was lost."""
     named = ("subject", "version", "belongs_to", "actor", "origin")
     outer: list[tuple[tuple[str, ...], Any]] = [((name,), getattr(fact, name)) for name in named]
@@ -203,7 +203,7 @@ def _check_whole(entry: Entry, fact: Fact) -> None:
             raise RejectedError("HUB-E3133", place=entry.place(path), field=".".join(path))
 
 
-def _version(entry: Entry, scope: Scope) -> str:
+def _version(entry: EventMapping, scope: Scope) -> str:
     """The source's own; empty where the settings name none: intake takes the delivery's id then."""
     if "version" not in entry.fields:
         return ""
@@ -214,7 +214,7 @@ def _version(entry: Entry, scope: Scope) -> str:
         raise entry.wrong("version", '"7"', version) from None
 
 
-def _time(entry: Entry, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> datetime:
+def _time(entry: EventMapping, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> datetime:
     """RFC 3339; many systems write `2026-11-20 10:00:00` and mean their own clock, which is in `zone`."""
     if "time" not in entry.fields:
         return delivery.received
@@ -225,7 +225,7 @@ def _time(entry: Entry, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> dat
         raise entry.wrong("time", "2026-11-20T10:00:00+08:00", value) from None
 
 
-def _data(entry: Entry, scope: Scope) -> Mapping[str, Any]:
+def _data(entry: EventMapping, scope: Scope) -> Mapping[str, Any]:
     """The event's data, checked by the catalogue here, where the place of each field is known."""
     model = event_spec(entry.type).model
     data: dict[str, Any] = entry.data.render(scope)

@@ -166,7 +166,7 @@ class Auth(Settings):
     header: dict[str, SecretStr] | None = None
 
 
-class Check(Settings):
+class CheckRequest(Settings):
     """What `hub connectors check` asks."""
 
     get: Text
@@ -179,7 +179,7 @@ class HttpSettings(Settings):
     send: dict[CommandType, Send] = Field(default_factory=dict)
     limits: LimitSettings = LimitSettings()
     auth: Auth | None = None
-    check: Check | None = None
+    check: CheckRequest | None = None
     ca: str | None = None
     """A file with the certificates of a private authority, relative to the home."""
 

@@ -13,7 +13,7 @@ import urllib3
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
 from hub.kit import transport
 from hub.kit.api_client import retry_after
-from hub.kit.connector import Limits
+from hub.kit.connector import RateLimits
 
 Row = dict[str, Any]
 Query = dict[str, str | int | list[str]]
@@ -31,7 +31,7 @@ class RedmineClient:
     Redmine refuses it, with Redmine's own words.
     """
 
-    def __init__(self, url: str, key: str, *, name: str, limits: Limits) -> None:
+    def __init__(self, url: str, key: str, *, name: str, limits: RateLimits) -> None:
         self.url, self.name = url.rstrip("/"), name
         self._key, self._limits = key, limits
         self._http = transport.session(limits.at_once)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connectors.redmine.client import RedmineClient
-from connectors.redmine.people import People
+from connectors.redmine.people import RedmineUsers
 from connectors.redmine.settings import Names, RedmineSettings
 from connectors.redmine.source import RedmineSource
 from connectors.redmine.target import RedmineTarget
@@ -17,7 +17,7 @@ def connect(instance: Instance) -> Connector:
     settings = reader.read(RedmineSettings, instance, secrets=("key",))
     client = RedmineClient(settings.url, settings.key, name=instance.name, limits=settings.limits.limits)
     names = Names(client, settings, instance)
-    people = People(client, instance.name, settings.accounts)
+    people = RedmineUsers(client, instance.name, settings.accounts)
     source = RedmineSource(client, instance.name, settings, names, people, SystemClock())
     return Connector(
         instance,

@@ -11,7 +11,7 @@ import orjson
 
 from hub.errors import RejectedError
 from hub.kit.connector import Fact, Unmapped
-from schemas.envelope import Command, derived_id, moment
+from schemas.envelope import Command, derived_id, parse_time
 
 Row = Mapping[str, Any]
 Account = Callable[[int], str]
@@ -56,7 +56,7 @@ class Stages:
 
 
 @dataclass(frozen=True)
-class State:
+class IssueState:
     """What we tell of an issue, as it stood at a moment; ids as Redmine's journals write them."""
 
     subject: str | None
@@ -66,7 +66,7 @@ class State:
     due_date: str | None
 
     @classmethod
-    def now(cls, issue: Row) -> State:
+    def now(cls, issue: Row) -> IssueState:
         assignee = issue.get("assigned_to")
         return cls(
             subject=issue["subject"],
@@ -76,7 +76,7 @@ class State:
             due_date=issue.get("due_date"),
         )
 
-    def before(self, entry: Row) -> State:
+    def before(self, entry: Row) -> IssueState:
         """The state that a journal entry began from."""
         old = {
             detail["name"]: detail.get("old_value") or None
@@ -87,7 +87,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Teller:
+class IssueHistory:
     """Tells an issue's history as facts.
 
     What each says of the issue is as it stood then, worked out backwards from now: the same entry gives the same fact,
@@ -116,7 +116,7 @@ class Teller:
                 for name in self._happenings(issue, before, then):
                     yield self._fact(name, issue, entry, then)
 
-    def _happenings(self, issue: Row, before: State | None, then: State) -> Iterator[str]:
+    def _happenings(self, issue: Row, before: IssueState | None, then: IssueState) -> Iterator[str]:
         if before is None and not custom_value(issue, self.field):
             yield "created"  # our own are told by the command that made them
         if before is not None and then.assigned_to_id and then.assigned_to_id != before.assigned_to_id:
@@ -125,7 +125,7 @@ class Teller:
             yield "changed"
         yield from self.stages.happenings(before.status_id if before else None, then.status_id)
 
-    def _fact(self, name: str, issue: Row, entry: Row, state: State) -> Fact:
+    def _fact(self, name: str, issue: Row, entry: Row, state: IssueState) -> Fact:
         user = entry.get("user")
         by = self.account(user["id"]) if user else None
         data = {
@@ -141,7 +141,7 @@ class Teller:
             type=f"work.task.{name}",
             subject=f"task/{self.instance}/{issue['id']}",
             version=str(entry["id"]),
-            time=moment(entry["created_on"]),
+            time=parse_time(entry["created_on"]),
             data={field: value for field, value in data.items() if value is not None},
             belongs_to=None if ours else f"project/{self.instance}/{state.project_id}",
             actor=by,
@@ -150,7 +150,7 @@ class Teller:
         )
 
 
-def _has_lost(before: State, then: State) -> bool:
+def _has_lost(before: IssueState, then: IssueState) -> bool:
     pairs = ((before.assigned_to_id, then.assigned_to_id), (before.due_date, then.due_date))
     return any(had and not has for had, has in pairs)
 
@@ -160,7 +160,9 @@ def replay(sample: bytes, instance: str) -> tuple[Fact | Unmapped, ...]:
     recorded = orjson.loads(sample)
     stages = Stages.build(recorded["issue_statuses"], recorded["started"], recorded["cancelled"])
     logins = recorded["logins"]
-    return tuple(Teller(instance, stages, recorded["field"], lambda user: logins[str(user)]).told(recorded["issue"]))
+    return tuple(
+        IssueHistory(instance, stages, recorded["field"], lambda user: logins[str(user)]).told(recorded["issue"])
+    )
 
 
 def untold(issue: Row, statuses: Sequence[Row], logins: Mapping[int, str], field: int, since: tuple[str, int]) -> bytes:
@@ -175,7 +177,7 @@ def retold(raw: bytes, instance: str, stages: Callable[[Sequence[Row]], Stages])
     if not isinstance(kept, dict) or "issue_statuses" not in kept:
         raise RejectedError("HUB-E6106", instance=instance)
     logins = kept["logins"]
-    teller = Teller(
+    teller = IssueHistory(
         instance, stages(kept["issue_statuses"]), kept["field"], lambda user: logins.get(str(user), str(user))
     )
     return tuple(teller.told(kept["issue"], kept["since"], kept["after"]))
@@ -204,9 +206,9 @@ def last_entry(issue: Row) -> int:
     return max((int(entry["id"]) for entry in issue.get("journals", ())), default=CREATION)
 
 
-def _history(issue: Row) -> tuple[State, list[tuple[Row, State, State]]]:
+def _history(issue: Row) -> tuple[IssueState, list[tuple[Row, IssueState, IssueState]]]:
     """How an issue was born, and each entry of its journal with the state before and after it, oldest first."""
-    state = State.now(issue)
+    state = IssueState.now(issue)
     entries = []
     for entry in sorted(issue.get("journals", ()), key=lambda entry: int(entry["id"]), reverse=True):
         before = state.before(entry)

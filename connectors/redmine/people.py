@@ -8,7 +8,7 @@ from connectors.redmine.client import RedmineClient
 from hub.errors import RejectedError
 
 
-class People:
+class RedmineUsers:
     """Turns accounts into user ids and back. An account is the login, or the id; each is asked for once and kept."""
 
     def __init__(self, client: RedmineClient, instance: str, accounts: Literal["login", "id"]) -> None:

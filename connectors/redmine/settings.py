@@ -16,7 +16,7 @@ from hub.kit.settings import LimitSettings, Settings, wrong
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class Throttle(LimitSettings):
+class RedmineThrottle(LimitSettings):
     """How hard this Redmine may be driven: a small one makes some ten issues a second, and may take its time."""
 
     per_second: float = Field(default=10.0, gt=0)
@@ -50,7 +50,7 @@ class RedmineSettings(Settings):
     since: AwareDatetime | None = None
     interval: float = Field(default=5.0, ge=0.2)
     overlap: float = Field(default=60.0, ge=2)
-    limits: Throttle = Throttle()
+    limits: RedmineThrottle = RedmineThrottle()
 
 
 class Names:

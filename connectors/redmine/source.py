@@ -20,19 +20,19 @@ from typing import Any, Self
 import orjson
 
 from connectors.redmine.client import PAGE, RedmineClient, Row
-from connectors.redmine.mapping import Stages, Teller, last_entry, retold, untold, users_of
-from connectors.redmine.people import People
+from connectors.redmine.mapping import IssueHistory, Stages, last_entry, retold, untold, users_of
+from connectors.redmine.people import RedmineUsers
 from connectors.redmine.settings import Names, RedmineSettings
 from hub.kit.connector import Fact, Page, Unmapped
 from hub.runtime.clock import Clock
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 
 SETTLES = 10.0
 """Seconds by our clock after which a change with the same second as one that we saw is surely committed."""
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownIssue:
     """An issue as it was last looked into."""
 
     changed: str
@@ -49,7 +49,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Cursor:
+class IssueCursor:
     """Where reading goes on."""
 
     since: str
@@ -60,10 +60,10 @@ class Cursor:
     """While catching up over several pages: the newest change that there was when this began. The next window ends there."""
     after: int | None = None
     """Within the one second `since` so many issues changed that they are listed by id: the last of them."""
-    known: Mapping[int, Known] = field(default_factory=dict)
+    known: Mapping[int, KnownIssue] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, time: str, known: Mapping[int, Known] | None = None) -> Self:
+    def start(cls, time: str, known: Mapping[int, KnownIssue] | None = None) -> Self:
         """Read what comes from this second on, but for what is known."""
         return cls(time, time, known=known or {})
 
@@ -71,7 +71,7 @@ class Cursor:
     def from_text(cls, text: str) -> Self:
         """Read what `text` wrote."""
         kept = orjson.loads(text)
-        known = {int(id_): Known(*values) for id_, values in kept["known"].items()}
+        known = {int(id_): KnownIssue(*values) for id_, values in kept["known"].items()}
         return cls(kept["since"], kept["floor"], kept["run"], kept["after"], known)
 
     def bounded(self, now: str) -> Self:
@@ -101,7 +101,7 @@ class Cursor:
     def advance(
         self,
         listed: Sequence[Mapping[str, Any]],
-        read: Mapping[int, Known],
+        read: Mapping[int, KnownIssue],
         *,
         full: bool,
         window: float,
@@ -134,7 +134,7 @@ class Cursor:
 
 def shifted(time: str, seconds: float) -> str:
     """A time so many seconds later."""
-    return written(moment(time) + timedelta(seconds=seconds))
+    return written(parse_time(time) + timedelta(seconds=seconds))
 
 
 def written(time: datetime) -> str:
@@ -160,7 +160,7 @@ class RedmineSource:
         instance: str,
         settings: RedmineSettings,
         names: Names,
-        people: People,
+        people: RedmineUsers,
         clock: Clock,
     ) -> None:
         self._client, self._instance, self._settings = client, instance, settings
@@ -178,7 +178,7 @@ class RedmineSource:
         """As `Polls.poll`. The key is tried first: with a wrong one Redmine would show us the public part as if it were all."""
         self._client.me()
         began = self._clock.now()
-        at = Cursor.from_text(cursor).bounded(written(began)) if cursor else self._begin(written(began))
+        at = IssueCursor.from_text(cursor).bounded(written(began)) if cursor else self._begin(written(began))
         at, listed = self._list(at, written(began))
         unread = [row for row in listed if not at.settled(row["id"], row["updated_on"])]
         now = self._clock.now().timestamp()
@@ -189,19 +189,19 @@ class RedmineSource:
         more = full or after.after != at.after
         return Page(self._told(issues, at), after.text(), more, None if more else _ahead(listed, began))
 
-    def _begin(self, now: str) -> Cursor:
+    def _begin(self, now: str) -> IssueCursor:
         """The cursor of one who was just connected: Redmine's newest change tells the time, unless our clock has not reached it.
 
         From the second of that change on, what is there already counts as told.
         """
         if self._settings.since is not None:
-            return Cursor.start(written(self._settings.since))
+            return IssueCursor.start(written(self._settings.since))
         latest = self._client.latest()
         if latest is None:
-            return Cursor.start(BEGINNING)
+            return IssueCursor.start(BEGINNING)
         since = min(latest["updated_on"], now)
         there = list(self._read(self._within(since, shifted(latest["updated_on"], 1))))
-        return Cursor.start(since, _known(there, self._clock.now().timestamp(), {}))
+        return IssueCursor.start(since, _known(there, self._clock.now().timestamp(), {}))
 
     def _within(self, since: str, until: str) -> Iterator[Row]:
         after = 0
@@ -209,7 +209,7 @@ class RedmineSource:
             yield from rows
             after = rows[-1]["id"]
 
-    def _list(self, at: Cursor, now: str) -> tuple[Cursor, list[Row]]:
+    def _list(self, at: IssueCursor, now: str) -> tuple[IssueCursor, list[Row]]:
         """A page; before the first of several the newest change of that moment is noted."""
         if at.after is not None:
             return at, self._client.changed_within(at.since, shifted(at.since, 1), at.after)
@@ -225,16 +225,16 @@ class RedmineSource:
             if issue is not None:
                 yield issue
 
-    def _told(self, issues: Sequence[Row], at: Cursor) -> tuple[Fact | Unmapped, ...]:
+    def _told(self, issues: Sequence[Row], at: IssueCursor) -> tuple[Fact | Unmapped, ...]:
         if not issues:
             return ()
         statuses = self._client.listed("issue_statuses")
-        teller = Teller(self._instance, self._stages(statuses), self._names.field, self._people.account)
+        teller = IssueHistory(self._instance, self._stages(statuses), self._names.field, self._people.account)
         told = [each for issue in issues for each in self._each(teller, issue, statuses, at.told(issue["id"]))]
         return tuple(sorted(told, key=_place))
 
     def _each(
-        self, teller: Teller, issue: Row, statuses: Sequence[Row], since: tuple[str, int]
+        self, teller: IssueHistory, issue: Row, statuses: Sequence[Row], since: tuple[str, int]
     ) -> Iterator[Fact | Unmapped]:
         """As the teller. An issue that cannot be told is kept once for each new entry of its journal, however often it is read."""
         for told in teller.told(issue, *since):
@@ -253,16 +253,16 @@ class RedmineSource:
         return Stages.build(statuses, self._settings.started, self._settings.cancelled)
 
 
-def _known(issues: Sequence[Row], now: float, before: Mapping[int, Known]) -> dict[int, Known]:
+def _known(issues: Sequence[Row], now: float, before: Mapping[int, KnownIssue]) -> dict[int, KnownIssue]:
     """What is known of issues that were looked into at `now` or later."""
     return {
-        issue["id"]: Known.read(issue["updated_on"], last_entry(issue), now, before.get(issue["id"]))
+        issue["id"]: KnownIssue.read(issue["updated_on"], last_entry(issue), now, before.get(issue["id"]))
         for issue in issues
     }
 
 
 def _ahead(listed: Sequence[Row], now: datetime) -> float:
-    newest = max((moment(str(row["updated_on"])) for row in listed), default=now)
+    newest = max((parse_time(str(row["updated_on"])) for row in listed), default=now)
     return max(0.0, (newest - now).total_seconds())
 
 

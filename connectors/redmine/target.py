@@ -9,10 +9,10 @@ from typing import Any
 
 from connectors.redmine.client import RedmineClient, Row
 from connectors.redmine.mapping import custom_value, identifier, issue_values, note, noted, project_values
-from connectors.redmine.people import People
+from connectors.redmine.people import RedmineUsers
 from connectors.redmine.settings import Names, RedmineSettings
 from hub.errors import FatalError, RejectedError
-from hub.kit.connector import Effect, Limits, Once
+from hub.kit.connector import Effect, Idempotency, RateLimits
 from schemas.envelope import Command
 
 
@@ -25,7 +25,7 @@ class RedmineTarget:
     """
 
     def __init__(
-        self, client: RedmineClient, instance: str, settings: RedmineSettings, names: Names, people: People
+        self, client: RedmineClient, instance: str, settings: RedmineSettings, names: Names, people: RedmineUsers
     ) -> None:
         self._client, self._instance, self._settings = client, instance, settings
         self._names, self._people = names, people
@@ -41,11 +41,11 @@ class RedmineTarget:
         return frozenset(self._does)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RateLimits:
         return self._settings.limits.limits
 
-    def once(self, type_: str) -> Once:
-        return Once.MARK
+    def once(self, type_: str) -> Idempotency:
+        return Idempotency.MARK
 
     def send(self, command: Command) -> Effect:
         """As `Sends.send`."""

@@ -10,14 +10,14 @@ from connectors.tryton.client import TrytonClient
 from connectors.tryton.source import MODELS, TrytonSource
 from connectors.tryton.target import TrytonTarget
 from hub.config.expecting import form
-from hub.kit.connector import Connector, Instance, Limits
+from hub.kit.connector import Connector, Instance, RateLimits
 from hub.kit.settings import Settings, read
 from hub.runtime.clock import SystemClock
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
-class Throttle(Settings):
+class TrytonThrottle(Settings):
     """How hard this Tryton may be driven. One at a time: on SQLite two works made together can get the same number."""
 
     per_second: float = Field(default=15.0, gt=0)
@@ -36,13 +36,13 @@ class TrytonSettings(Settings):
     since: Literal["now", "beginning"] = "now"
     interval: float = Field(default=2.0, ge=0.2)
     overlap: float = Field(default=120.0, ge=0)
-    limits: Throttle = Throttle()
+    limits: TrytonThrottle = TrytonThrottle()
 
 
 def connect(instance: Instance) -> Connector:
     """Make the connector of one Tryton; opens no connection. Raises FatalError for wrong settings."""
     settings = read(TrytonSettings, instance, secrets=("password",))
-    limits = Limits(**settings.limits.model_dump())
+    limits = RateLimits(**settings.limits.model_dump())
     client = TrytonClient(
         settings.url,
         settings.database,

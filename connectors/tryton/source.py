@@ -41,7 +41,7 @@ Told = Mapping[int, frozenset[int]]
 
 
 @dataclass(frozen=True)
-class Cursor:
+class StreamCursor:
     """All times are microseconds since 1970, UTC, by the server's clock."""
 
     start: int = 0
@@ -162,7 +162,7 @@ class TrytonSource:
     def poll(self, stream: str, cursor: str | None) -> Page:
         """As `Polls.poll`; a user who may not read the model is refused credentials."""
         try:
-            at = Cursor.from_text(cursor).bounded(self._now()) if cursor else self._begin(stream)
+            at = StreamCursor.from_text(cursor).bounded(self._now()) if cursor else self._begin(stream)
             return self._opportunities(at) if stream == "opportunities" else self._works(at)
         except RejectedError as refused:
             raise FatalError(
@@ -173,17 +173,17 @@ class TrytonSource:
                 reason=refused.seen.get("reason", ""),
             ) from refused
 
-    def _begin(self, stream: str) -> Cursor:
+    def _begin(self, stream: str) -> StreamCursor:
         """The cursor of one who was just connected: from the server's newest change on, unless our clock has not reached it."""
         if self._from_beginning:
-            return Cursor()
+            return StreamCursor()
         model = MODELS[stream]
         newest = [
             self._client.search(model, [[stamp, "!=", None]], STAMPS, order=((stamp, "DESC"),), limit=1)
             for stamp in STAMPS
         ]
         start = min(max((micros(changed_at(row)) for rows in newest for row in rows), default=0), self._now())
-        cursor = Cursor(start=start, floor=start, told=self._there(model, start))
+        cursor = StreamCursor(start=start, floor=start, told=self._there(model, start))
         if stream == "opportunities":
             return cursor
         before = ["OR", [["write_date", "<=", moment(start)]], [["write_date", "=", None]]]
@@ -204,7 +204,7 @@ class TrytonSource:
     def _now(self) -> int:
         return micros(self._clock.now().astimezone(UTC).replace(tzinfo=None))
 
-    def _opportunities(self, cursor: Cursor) -> Page:
+    def _opportunities(self, cursor: StreamCursor) -> Page:
         changed, more = self._changed("sale.opportunity", cursor, STAMPS)
         if not changed:
             return self._page([], cursor, changed, {}, more=more)
@@ -225,7 +225,7 @@ class TrytonSource:
         found = self._client.revisions("sale.opportunity", list(listed))
         return {id_: [one for one in moments if one <= listed[id_]] for id_, moments in found.items()}
 
-    def _works(self, cursor: Cursor) -> Page:
+    def _works(self, cursor: StreamCursor) -> Page:
         changed, more = self._changed("project.work", cursor, WORK_FIELDS)
         told = {row["id"]: frozenset({micros(row["create_date"]), micros(changed_at(row))}) for row in changed}
         born = [row["id"] for row in changed if cursor.untold(row["id"], [micros(row["create_date"])], self._window)]
@@ -235,7 +235,13 @@ class TrytonSource:
         return self._page(facts, cursor, changed, told, more=more)
 
     def _page(
-        self, facts: list[Fact], cursor: Cursor, changed: list[Row], told: Mapping[int, frozenset[int]], *, more: bool
+        self,
+        facts: list[Fact],
+        cursor: StreamCursor,
+        changed: list[Row],
+        told: Mapping[int, frozenset[int]],
+        *,
+        more: bool,
     ) -> Page:
         at = _place(changed[-1]) if changed else None
         facts.sort(key=lambda fact: fact.time)
@@ -244,7 +250,7 @@ class TrytonSource:
         ahead = max(0, max((time for stamps in after.told.values() for time in stamps), default=0) - now)
         return Page(tuple(facts), after.text(), more, None if more else ahead / 1_000_000)
 
-    def _changed(self, model: str, cursor: Cursor, fields: Sequence[str]) -> tuple[list[Row], bool]:
+    def _changed(self, model: str, cursor: StreamCursor, fields: Sequence[str]) -> tuple[list[Row], bool]:
         """Records with a change that was not told, by the time of their last one; whether there are more.
 
         One that was never written has no write_date, so two orders are merged; one that is written meanwhile counts twice.

@@ -10,7 +10,7 @@ from typing import Any
 from connectors.tryton.client import Row, TrytonClient
 from connectors.tryton.mapping import mark, mark_in
 from hub.errors import RejectedError, RetryableError
-from hub.kit.connector import Effect, Limits, Once
+from hub.kit.connector import Effect, Idempotency, RateLimits
 from schemas.envelope import Command
 
 NUMBER_TAKEN = "The number on work must be unique."
@@ -25,7 +25,7 @@ class TrytonTarget:
     stand in the comment.
     """
 
-    def __init__(self, client: TrytonClient, instance: str, limits: Limits) -> None:
+    def __init__(self, client: TrytonClient, instance: str, limits: RateLimits) -> None:
         self._client, self._instance, self._limits = client, instance, limits
 
     @property
@@ -33,11 +33,11 @@ class TrytonTarget:
         return frozenset(KINDS)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RateLimits:
         return self._limits
 
-    def once(self, type_: str) -> Once:
-        return Once.MARK
+    def once(self, type_: str) -> Idempotency:
+        return Idempotency.MARK
 
     def send(self, command: Command) -> Effect:
         """As `Sends.send`. Two works made at the same moment can get the same number on SQLite: then one is tried again."""

@@ -17,7 +17,7 @@ from hub.errors import FatalError
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
     from hub.log.event_log import EventLog
-    from hub.ops.backups.manifest import Manifest
+    from hub.ops.backups.manifest import BackupManifest
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="备份目录 · the folder of backups")]
 MB = 1_000_000
@@ -60,7 +60,7 @@ def _records(folder: Path) -> int:
     return found.records if found is not None else 0
 
 
-def _told(made: Manifest, before: int, folder: Path, seconds: float) -> dict[str, Any]:
+def _told(made: BackupManifest, before: int, folder: Path, seconds: float) -> dict[str, Any]:
     return {
         "ok": True,
         "folder": str(folder),
@@ -144,7 +144,7 @@ def _forget_folds(hub: RunningHub, log: EventLog) -> None:
         forget(client_of(log), hub.home.config.kafka.replication)
 
 
-def _make_room(hub: RunningHub, found: Manifest, *, replace: bool) -> list[str]:
+def _make_room(hub: RunningHub, found: BackupManifest, *, replace: bool) -> list[str]:
     """Set log and ledger aside that hold anything; raises FatalError HUB-E5204 without leave to."""
     from hub.cli.running_hub import set_log_aside
     from hub.ledger.database import set_aside_whole
@@ -159,7 +159,7 @@ def _make_room(hub: RunningHub, found: Manifest, *, replace: bool) -> list[str]:
     return [*aside, str(set_aside_whole(hub.home.ledger_url, "replaced"))] if there.ledger else aside
 
 
-def _refuse_what_stays(hub: RunningHub, found: Manifest, there: InTheWay) -> None:
+def _refuse_what_stays(hub: RunningHub, found: BackupManifest, there: InTheWay) -> None:
     """Raise FatalError for what can't be set aside or can't be filled: before the first of them is moved."""
     from hub.ledger.database import is_a_file, shown_url
     from hub.ops.backups.ledger_copy import refuse_other_kind
@@ -172,7 +172,7 @@ def _refuse_what_stays(hub: RunningHub, found: Manifest, there: InTheWay) -> Non
         raise FatalError("HUB-E5207", what=shown_url(hub.home.ledger_url))
 
 
-def _in_the_way(hub: RunningHub, found: Manifest) -> InTheWay:
+def _in_the_way(hub: RunningHub, found: BackupManifest) -> InTheWay:
     from hub.cli.running_hub import opened_log
     from hub.ledger import outbox
     from hub.ledger.ledger import look_at

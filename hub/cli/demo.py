@@ -173,7 +173,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Start everything in ./.hub/demo, win deals as a salesperson would, and show what follows."""
-    from hub.cli.up import Teller, running
+    from hub.cli.up import UpReporter, running
     from hub.config.home import Home
     from hub.ops.supervisor import Supervisor
 
@@ -194,7 +194,7 @@ def demo(
         _make_home(root, settings)
         os.environ.update(environment(settings))
         home = Home.load(root)
-        teller = Teller(json)
+        teller = UpReporter(json)
         supervisor = Supervisor(home, teller)
         summary: dict[str, Any] | None = None
         with supervisor.run.claim(), running(supervisor, teller, kill):
@@ -308,7 +308,7 @@ def _once(home: Home, supervisor: Supervisor, ask: Ask, began: float) -> dict[st
 
     for deal in islice(deals(), ONCE):
         ask({"win": deal._asdict()})
-    board = Board(supervisor.url)
+    board = BoardReader(supervisor.url)
     expected = TASKS * (ONCE - 1)
     tasks = board.wait(lambda rows: sum(row["state"] != "requested" for row in rows) >= expected)
     first = time.monotonic() - began
@@ -333,7 +333,7 @@ def won_to_task(supervisor: Supervisor) -> int | None:
     from statistics import median
 
     from hub.log.event_log import read_to_end
-    from schemas.envelope import Event, moment
+    from schemas.envelope import Event, parse_time
     from schemas.topics import EVENTS
 
     log = supervisor.log()
@@ -344,11 +344,11 @@ def won_to_task(supervisor: Supervisor) -> int | None:
             if event.type == "crm.opportunity.won":
                 won[event.case] = event
             if event.type == "work.task.created" and event.case in won and event.case not in took:
-                took[event.case] = (moment(event.recordedtime) - moment(won[event.case].time)).total_seconds()
+                took[event.case] = (parse_time(event.recordedtime) - parse_time(won[event.case].time)).total_seconds()
     return round(median(took.values()) * 1000) if took else None
 
 
-class Board:
+class BoardReader:
     """The tasks board, as a program reads it."""
 
     def __init__(self, url: str) -> None:

@@ -22,7 +22,7 @@ from hub.cli.render import shown
 from hub.cli.terminal import speech, text
 from hub.errors import FatalError, HubError
 from hub.runtime.program import open_to_others
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
@@ -70,7 +70,7 @@ def system() -> Check:
 def clock() -> Check:
     """The machine's clock: rules, deadlines and signatures rest on it."""
     now = datetime.now(UTC)
-    said = shown(stamp(now), "%Y-%m-%d %H:%M:%S %z")
+    said = shown(format_time(now), "%Y-%m-%d %H:%M:%S %z")
     if now < OLDEST:
         return Check(
             "clock",
@@ -339,7 +339,7 @@ def boards(hub: RunningHub) -> Check:
 def health(hub: RunningHub) -> Check:
     """Whether all moves: the verdict that `hub status`, /health and the pages tell."""
     from hub.cli.verdict import verdict_of
-    from hub.health.verdict import State
+    from hub.health.verdict import HealthState
     from hub.health.words import sentence, told
 
     verdict = verdict_of(hub)
@@ -349,5 +349,5 @@ def health(hub: RunningHub) -> Check:
     if not verdict.troubles:
         return Check("health", "PASS", said)
     more = "; ".join(told(trouble, speech.language) for trouble in verdict.troubles[1:4])
-    level: Level = "WARN" if verdict.state < State.STALLED else "FAIL"
+    level: Level = "WARN" if verdict.state < HealthState.STALLED else "FAIL"
     return Check("health", level, f"{said} {more}".strip(), "hub status")

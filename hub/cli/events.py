@@ -13,7 +13,7 @@ from hub.errors import HubError, RejectedError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.cli.log_reading import Lying
+    from hub.cli.log_reading import LocatedEvent
     from hub.cli.running_hub import RunningHub
     from hub.projector.trail import Trail
     from hub.replay.history import History
@@ -103,14 +103,14 @@ def last_of_ledger(conn: Connection, type_: str | None, case: str | None, limit:
     return [Event.from_json(row.body) for row in reversed(conn.execute(found).all())]
 
 
-def _show(at: Lying, json: bool) -> None:
+def _show(at: LocatedEvent, json: bool) -> None:
     if json:
         answer(as_value(at))
     else:
         say(line(at))
 
 
-def as_value(at: Lying) -> dict[str, Any]:
+def as_value(at: LocatedEvent) -> dict[str, Any]:
     """An event and its place in the log, for machines."""
     place = {"partition": at.record.partition, "offset": at.record.offset}
     if at.event is None:
@@ -118,7 +118,7 @@ def as_value(at: Lying) -> dict[str, Any]:
     return {**place, "event": at.event.model_dump(exclude_none=True)}
 
 
-def line(at: Lying) -> str:
+def line(at: LocatedEvent) -> str:
     """A record on one line."""
     if at.event is None:
         place = f"{at.record.partition}:{at.record.offset}"
@@ -188,7 +188,7 @@ def whole_id(history: History, start: str) -> str:
     return found[0] if found else start
 
 
-def _of_log(hub: RunningHub, event_id: str, trail: Trail | None) -> tuple[list[Lying], dict[str, int] | None]:
+def _of_log(hub: RunningHub, event_id: str, trail: Trail | None) -> tuple[list[LocatedEvent], dict[str, int] | None]:
     """Where it lies, and how much was read to find out; None while the log is away."""
     from hub.cli.log_reading import one
 

@@ -27,16 +27,16 @@ NOTHING: Mapping[str, Any] = {
 
 def look(home: Home, conn: Connection) -> dict[str, Any]:
     """As `--json` tells it."""
-    from hub.ledger.retention import Kept
-    from schemas.envelope import stamp
+    from hub.ledger.retention import RetainedRows
+    from schemas.envelope import format_time
 
-    kept, config = Kept.of(conn), home.config
+    kept, config = RetainedRows.of(conn), home.config
     why = kept.why(config.history, datetime.now(UTC), config.kafka.replication)
     return {
         "setting": config.ledger_history,
         "rows": kept.rows,
         "keys": kept.keys,
-        "oldest": stamp(kept.oldest) if kept.oldest is not None else None,
+        "oldest": format_time(kept.oldest) if kept.oldest is not None else None,
         "why": why,
         "stuck": {str(partition): sequence for partition, sequence in kept.stuck.items()},
         "backup": {"folder": kept.backup.folder, "at": kept.backup.at} if kept.backup is not None else None,

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from hub.cli.terminal import text, warn
 from hub.errors import RejectedError
 from hub.log.event_log import EventLog, Record, read_to_end
-from hub.projector.trail import Place, Trail, by_partition
+from hub.projector.trail import Trail, TrailPlace, by_partition
 from schemas.envelope import Event
 from schemas.topics import EVENTS
 
@@ -57,15 +57,15 @@ def gap_lines(gaps: Gaps) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Lying:
+class LocatedEvent:
     """An event and where it lies; None for a record that holds none."""
 
     event: Event | None
     record: Record
 
 
-Wanted = Callable[[Lying], bool]
-Indexed = tuple[Sequence[Place], Mapping[int, int]]
+Wanted = Callable[[LocatedEvent], bool]
+Indexed = tuple[Sequence[TrailPlace], Mapping[int, int]]
 """The places that a trail names, and the offsets up to which it answers, by partition."""
 
 
@@ -73,7 +73,7 @@ Indexed = tuple[Sequence[Place], Mapping[int, int]]
 class Search:
     """What was found, and its coverage: so many of so many records were looked through."""
 
-    found: list[Lying] = field(default_factory=list)
+    found: list[LocatedEvent] = field(default_factory=list)
     read: int = 0
     indexed: int = 0
     """For which the trail answered: of these only what was found is read."""
@@ -87,18 +87,18 @@ class Search:
         return {"read": self.read + self.indexed, "total": self.total}
 
 
-def lying(record: Record) -> Lying:
+def lying(record: Record) -> LocatedEvent:
     """A record, read if it can be."""
     try:
-        return Lying(Event.from_json(record.value or b""), record)
+        return LocatedEvent(Event.from_json(record.value or b""), record)
     except ValidationError:
-        return Lying(None, record)
+        return LocatedEvent(None, record)
 
 
 def matching(type_: str | None, case: str | None) -> Wanted:
     """By type (`crm.opportunity.*` means all below) and by case."""
 
-    def wanted(at: Lying) -> bool:
+    def wanted(at: LocatedEvent) -> bool:
         event = at.event
         if event is None:
             return type_ is None and case is None
@@ -132,12 +132,12 @@ def last(log: EventLog, wanted: Wanted, limit: int, *, everything: bool, indexed
     return search
 
 
-def _newest(found: list[Lying], limit: int) -> list[Lying]:
+def _newest(found: list[LocatedEvent], limit: int) -> list[LocatedEvent]:
     ordered = sorted(found, key=lambda at: (at.record.time, at.record.partition, at.record.offset))
     return ordered[max(0, len(ordered) - limit) :]
 
 
-def _read_indexed(log: EventLog, search: Search, places: Sequence[Place], wanted: Wanted) -> None:
+def _read_indexed(log: EventLog, search: Search, places: Sequence[TrailPlace], wanted: Wanted) -> None:
     """Read the records at these places."""
     reader = log.places(EVENTS.name)
     try:
@@ -159,7 +159,7 @@ def one(log: EventLog, event_id: str, trail: Trail | None = None) -> Search:
     return last(log, lambda at: at.event is not None and at.event.id == event_id, 100, everything=True, indexed=indexed)
 
 
-def following(log: EventLog, wanted: Wanted, positions: Mapping[int, int]) -> Iterator[Lying]:
+def following(log: EventLog, wanted: Wanted, positions: Mapping[int, int]) -> Iterator[LocatedEvent]:
     """What comes from there on, for ever; raises RetryableError when the broker goes away."""
     reader = log.reader(EVENTS.name, positions)
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hub.cli.parked_settle import Settling
     from hub.ledger.database import AnyRow
     from hub.ledger.ledger import Ledger
-    from hub.ledger.parked_search import Wanted
+    from hub.ledger.parked_search import ParkedFilter
 
 parked = typer.Typer(
     invoke_without_command=True,
@@ -356,7 +356,7 @@ def _chosen(
         yield [_one(ledger, name) for name in which]
         return
     with ledger.reading() as conn:
-        wanted: Wanted = parked_settle.wanted(conn, cause, case=case)
+        wanted: ParkedFilter = parked_settle.wanted(conn, cause, case=case)
     for rows in parked_settle.pages(ledger, wanted):
         yield [row for row in rows if can_be_retried(row)]
 

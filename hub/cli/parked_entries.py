@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.ledger.database import AnyRow
-    from hub.ledger.parked_search import Group, Wanted
+    from hub.ledger.parked_search import Group, ParkedFilter
 
 KINDS = {"event": ("事件", "event"), "command": ("命令", "command"), "delivery": ("推送", "delivery")}
 
@@ -64,7 +64,7 @@ def as_value(entry: AnyRow) -> dict[str, Any]:
 NOTHING: Mapping[str, Any] = {"count": 0, "causes": [], "more": 0}
 
 
-def causes(conn: Connection, wanted: Wanted, limit: int) -> dict[str, Any]:
+def causes(conn: Connection, wanted: ParkedFilter, limit: int) -> dict[str, Any]:
     """What is parked, by cause, with one example each; the causes that hold most up come first. `more` are not told."""
     from hub.ledger import parked_search
 

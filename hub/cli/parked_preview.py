@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
     from hub.engine.case import Case
     from hub.engine.parking import Again
-    from hub.engine.step import Output, Parked, Rules
+    from hub.engine.step import Output, ParkedEvent, StepRules
     from hub.ledger.database import AnyRow
     from hub.log.event_log import EventLog
 
@@ -31,7 +31,7 @@ def preview(hub: RunningHub, entries: Sequence[AnyRow]) -> list[dict[str, Any]]:
     return [*told, *(_of_deliveries(hub, deliveries) if deliveries else ())]
 
 
-def of_case(log: EventLog, name: str, rules: Rules) -> Iterator[dict[str, Any]]:
+def of_case(log: EventLog, name: str, rules: StepRules) -> Iterator[dict[str, Any]]:
     """What a retry of a case would come to, entry by entry, up to the first that fails again; the rest waits behind it."""
     from hub.engine.parking import try_again
     from hub.log.event_log import records_at
@@ -64,14 +64,14 @@ def case_now(log: EventLog, name: str, partition: int) -> Case | None:
 
 
 def _of_event(again: Again, case: str) -> dict[str, Any]:
-    from hub.engine.step import Parked
+    from hub.engine.step import ParkedEvent
 
-    if isinstance(again.done, Parked):
+    if isinstance(again.done, ParkedEvent):
         return {"ref": again.ref, "case": case, "outcome": "fails", **failure(again.done)}
     return {"ref": again.ref, "case": case, "outcome": "done", **followed(again.done.outputs)}
 
 
-def failure(parked: Parked) -> dict[str, Any]:
+def failure(parked: ParkedEvent) -> dict[str, Any]:
     """Why it would be parked again."""
     error = HubError(parked.code, **parked.seen)
     words = {"message": error.message(speech.language), "fix": error.fix(speech.language)}

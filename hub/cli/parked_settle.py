@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from hub.ledger.database import AnyRow
     from hub.ledger.ledger import Ledger
-    from hub.ledger.parked_search import Wanted
+    from hub.ledger.parked_search import ParkedFilter
 
 
 def wanted(
@@ -35,11 +35,11 @@ def wanted(
     case: str | None = None,
     since: str | None = None,
     state: str = "open",
-) -> Wanted:
+) -> ParkedFilter:
     """The filter of these marks. Raises RejectedError for a cause that no open entry has, and for a time that is none."""
-    from hub.ledger.parked_search import Wanted, by_name
+    from hub.ledger.parked_search import ParkedFilter, by_name
 
-    found = Wanted(
+    found = ParkedFilter(
         kind, code, rule, instance, case, time_of(since) if since else None, None if state == "all" else state
     )
     if cause is None or conn is None:
@@ -54,7 +54,7 @@ def wanted(
     return replace(found, cause=named[0])
 
 
-def pages(ledger: Ledger, wanted: Wanted) -> Iterator[Sequence[AnyRow]]:
+def pages(ledger: Ledger, wanted: ParkedFilter) -> Iterator[Sequence[AnyRow]]:
     """All that is wanted, a page at a time, each a look of its own: what is settled meanwhile is not seen again."""
     from hub.ledger.parked_search import page
 
@@ -151,7 +151,7 @@ class Settling:
         """Return once everything is answered, well or not, at the latest after so many seconds; at once while no hub runs."""
         if not self.hub.runs and self.hub.home.config.kafka.embedded:
             return
-        tried = Tried(self.hub, self.ledger, self.notes)
+        tried = RetryProgress(self.hub, self.ledger, self.notes)
         until(lambda: self._answered() and (not self.still_open() or tried()), patience)
 
     def still_open(self) -> list[AnyRow]:
@@ -180,7 +180,7 @@ class Settling:
 
 
 @dataclass
-class Tried:
+class RetryProgress:
     """Whether the processor has folded these events, and the ledger has taken in what it said of them."""
 
     hub: RunningHub

@@ -27,23 +27,23 @@ def use_clock_of(zone: str) -> None:
     _clock[:] = [ZoneInfo(zone)]
 
 
-def shown(stamp: str, form: str) -> str:
+def shown(time: str, form: str) -> str:
     """A moment as the home's clock has it, else this machine's."""
-    from schemas.envelope import moment
+    from schemas.envelope import parse_time
 
-    return moment(stamp).astimezone(_clock[0] if _clock else None).strftime(form)
+    return parse_time(time).astimezone(_clock[0] if _clock else None).strftime(form)
 
 
 def time_of(text: str) -> str:
     """A time as people say it, `2h` or `1d` ago or written out. Raises RejectedError for what is none."""
-    from schemas.envelope import moment, stamp
+    from schemas.envelope import format_time, parse_time
 
     ago = _AGO.fullmatch(text)
     if ago is not None:
-        return stamp(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
+        return format_time(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
     try:
         named = datetime.fromisoformat(text)
-        return stamp(named.astimezone() if named.tzinfo is None else moment(text))
+        return format_time(named.astimezone() if named.tzinfo is None else parse_time(text))
     except ValueError as error:
         raise RejectedError("HUB-E6209", time=text) from error
 

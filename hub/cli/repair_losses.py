@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
     from hub.log.event_log import EventLog
     from hub.ops.backups.filling import Filling
-    from hub.ops.recovery import Plan, Survey
+    from hub.ops.recovery import RecoveryPlan, Survey
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Recovered:
 
     log: str
     """How the log stands to the ledger: same, moved, behind, lost; `new` without a ledger."""
-    plan: Plan
+    plan: RecoveryPlan
     published: int = 0
     set_aside: list[str] = field(default_factory=list)
     """What was renamed to make room for another."""
@@ -83,7 +83,7 @@ def _filling(hub: RunningHub, log: EventLog, backup: Path | None, reason: str | 
     return found
 
 
-def _refuse(hub: RunningHub, found: Survey, wanted: Plan, reason: str | None) -> None:
+def _refuse(hub: RunningHub, found: Survey, wanted: RecoveryPlan, reason: str | None) -> None:
     error = found.match.error() if found.match is not None and found.match.kind == "foreign" else None
     if error is not None:
         raise error
@@ -102,7 +102,13 @@ def bar_of(quiet: bool) -> Shown:
 
 
 def _done(
-    hub: RunningHub, log: EventLog, wanted: Plan, by: str, reason: str | None, shown: Shown, filling: Filling | None
+    hub: RunningHub,
+    log: EventLog,
+    wanted: RecoveryPlan,
+    by: str,
+    reason: str | None,
+    shown: Shown,
+    filling: Filling | None,
 ) -> int:
     """Carry the plan out, each step so that it may be broken off and done again; how many events were published."""
     from hub.ledger.outbox import record

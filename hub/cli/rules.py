@@ -14,7 +14,7 @@ from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json
 
 if TYPE_CHECKING:
     from hub.config.home import Home
-    from hub.rules.explaining import Tried
+    from hub.rules.explaining import EventTrial
     from hub.rules.rule import Rule
     from hub.rules.trial import Trial
 
@@ -124,7 +124,7 @@ def dry_run(
     say(text("（试算：没有执行任何命令）", "(a dry run: nothing was carried out)"))
 
 
-def _past(home: Home, event_id: str) -> list[Tried]:
+def _past(home: Home, event_id: str) -> list[EventTrial]:
     """An event that happened, tried on its case as it was before it."""
     from hub.cli.events import whole_id
     from hub.cli.log_reading import gap_lines, not_found
@@ -142,7 +142,7 @@ def _past(home: Home, event_id: str) -> list[Tried]:
     return try_events(home.rules, [found.event], folded(home.rules, list(before)))
 
 
-def told(tried: Tried) -> dict[str, Any]:
+def told(tried: EventTrial) -> dict[str, Any]:
     """One event's verdicts for machines."""
     return {
         "event": {"id": tried.event.id, "type": tried.event.type, "subject": tried.event.subject},
@@ -175,7 +175,7 @@ OUTCOMES = {
 }
 
 
-def verdict_lines(tried: Tried) -> Iterator[str]:
+def verdict_lines(tried: EventTrial) -> Iterator[str]:
     """One event's verdicts for people."""
     yield f"{tried.event.type}  {tried.event.subject}"
     for verdict in tried.verdicts:

@@ -10,7 +10,7 @@ from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
 
 if TYPE_CHECKING:
     from hub.config.home import Home
-    from hub.rules.history import Announced, History
+    from hub.rules.history import Announced, RuleTimeline
 
 SHOWN = 12
 """Characters of a hash."""
@@ -33,7 +33,7 @@ def history(home: HomeOption = HERE, json: JsonOption = False) -> None:
         say(line)
 
 
-def as_value(told: History, home: Home | None = None) -> dict[str, Any]:
+def as_value(told: RuleTimeline, home: Home | None = None) -> dict[str, Any]:
     """For machines: every change, the oldest first, and whether this home's files are what is in force."""
     announced = told.announcements()
     offsets = _offsets(told)
@@ -69,7 +69,7 @@ def _changes(before: Announced | None, now: Announced) -> dict[str, Any]:
     }
 
 
-def _offsets(told: History) -> dict[str, dict[str, int]]:
+def _offsets(told: RuleTimeline) -> dict[str, dict[str, int]]:
     """Announcement → partition → from where on it judges. A set that came back belongs to its last announcement before."""
     latest: dict[Any, str] = {}
     found: dict[str, dict[str, int]] = {}

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.cli.running_hub import RunningHub
-    from hub.health.verdict import Verdict
+    from hub.health.verdict import HealthStatus
 
 EVERY = 2.0
 """Seconds between two looks of `--watch`."""
@@ -102,7 +102,7 @@ def status(
         time.sleep(EVERY)
 
 
-def look(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
+def look(hub: RunningHub, verdict: HealthStatus) -> dict[str, Any]:
     """Everything that `status` shows. What is away shows as None, with the reason in `away`."""
     from hub.health.looking import board_places
     from hub.health.words import as_value
@@ -127,7 +127,7 @@ def look(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _programs(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
+def _programs(hub: RunningHub, verdict: HealthStatus) -> dict[str, Any]:
     return {
         "running": verdict.facts.running is not False,
         "pid": hub.notes.get("pid"),
@@ -139,7 +139,7 @@ def _programs(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
+def _broker(hub: RunningHub, verdict: HealthStatus) -> dict[str, Any]:
     pass
 
     nothing: dict[str, Any] = {"kafka": None, "processor": None, "ends": None}
@@ -155,7 +155,7 @@ def _broker(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
     return {"kafka": bootstrap, "processor": {"events": ends, "lag": found.lag}, "ends": found.ends, "away": []}
 
 
-def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
+def _ledger(hub: RunningHub, verdict: HealthStatus) -> dict[str, Any]:
     from hub.cli.parked_refused import recent
     from hub.ledger import commands, conflicts, outbox, parked
     from hub.ledger.positions import halted
@@ -194,18 +194,18 @@ def _ledger(hub: RunningHub, verdict: Verdict) -> dict[str, Any]:
         return nothing  # the verdict says that it is away
 
 
-def _streams(hub: RunningHub, conn: Connection, verdict: Verdict) -> dict[str, dict[str, Any]]:
+def _streams(hub: RunningHub, conn: Connection, verdict: HealthStatus) -> dict[str, dict[str, Any]]:
     """Instance → stream → its cursor, how many seconds ago it was read to the end of a page, and whether that is too long."""
     from hub.health.verdict import is_late
     from hub.health.watch import limits_of
     from hub.ledger import cursors
-    from schemas.envelope import moment
+    from schemas.envelope import parse_time
 
     found: dict[str, dict[str, Any]] = {}
     limits, intervals = limits_of(hub.home), {each.instance: each.interval for each in verdict.facts.streams}
     ahead = cursors.ahead(conn)
     for row in cursors.every(conn):
-        age = round((verdict.facts.at - moment(row.moved_at)).total_seconds(), 1)
+        age = round((verdict.facts.at - parse_time(row.moved_at)).total_seconds(), 1)
         late = is_late(age, intervals.get(row.instance, 0.0), limits)
         told = {
             "cursor": row.cursor[:200],
@@ -217,7 +217,7 @@ def _streams(hub: RunningHub, conn: Connection, verdict: Verdict) -> dict[str, d
     return found
 
 
-def instance_states(names: Iterable[str], verdict: Verdict) -> dict[str, str]:
+def instance_states(names: Iterable[str], verdict: HealthStatus) -> dict[str, str]:
     """By instance: `down` where no connectors program works for it, `paused` or `silent` by what was told of it last, `failing`,
     `late` when a stream was not read for too long, `busy`, else `ok`."""
     dead = verdict.facts.running is False or any(

@@ -115,7 +115,7 @@ SAME = 1.0
 INTERRUPTED = 130
 
 
-class ToldToStop(BaseException):
+class StopSignal(BaseException):
     """SIGTERM or SIGINT came."""
 
 
@@ -142,7 +142,7 @@ class Stopping:
         """A signal came."""
         if self._since is None:
             self._since = self.clock()
-            raise ToldToStop
+            raise StopSignal
         if self.clock() - self._since > SAME:
             with contextlib.suppress(Exception):
                 self.kill()

@@ -21,7 +21,7 @@ from hub.cli.terminal import (
     HomeOption,
     JsonOption,
     Stopping,
-    ToldToStop,
+    StopSignal,
     answer,
     explain,
     runnable,
@@ -161,7 +161,7 @@ def up(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: {', '.join(PROGRAMS)}")
     loaded = Home.load(home)
     refuse_errors(loaded)
-    teller = Teller(json)
+    teller = UpReporter(json)
     supervisor = Supervisor(loaded, teller, only=tuple(programs or PROGRAMS))
     with supervisor.run.claim(), running(supervisor, teller):
         threading.Event().wait()
@@ -179,7 +179,7 @@ def refuse_errors(home: Home) -> None:
 
 
 @contextlib.contextmanager
-def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None] = lambda: None) -> Iterator[None]:
+def running(supervisor: Supervisor, teller: UpReporter, also_kill: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Start the hub for the time of the block, and tell its facts; a signal ends the block, and all is stopped in any case.
 
     A signal that comes before the block is begun raises typer.Exit. One more, at any time from then on, ends everything with
@@ -211,7 +211,7 @@ def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None
             yield
         finally:
             stopping.begin()
-    except ToldToStop:
+    except StopSignal:
         teller("stopping", {})
         if not begun:
             raise typer.Exit from None
@@ -224,7 +224,7 @@ def running(supervisor: Supervisor, teller: Teller, also_kill: Callable[[], None
 
 
 @dataclass
-class Teller:
+class UpReporter:
     """Says what the supervisor does, for people or as JSON lines."""
 
     json: bool = False

@@ -8,20 +8,20 @@ from hub.cli.terminal import Exit, speech
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
-    from hub.health.verdict import Verdict
+    from hub.health.verdict import HealthStatus
 
 MARKS = ("✔", "!", "✘", "✘")
 """By state, from well to down."""
 
 
-def verdict_of(hub: RunningHub) -> Verdict:
+def verdict_of(hub: RunningHub) -> HealthStatus:
     """How the hub of a home is now. Takes seconds while something is late or away."""
     from hub.health.watch import verdict_now
 
     return verdict_now(hub.home, lambda: hub.client, supervised=hub.runs)
 
 
-def line(verdict: Verdict) -> str:
+def line(verdict: HealthStatus) -> str:
     """Its mark and its sentence."""
     from hub.health.words import sentence
 
@@ -29,7 +29,7 @@ def line(verdict: Verdict) -> str:
     return f"{mark} {sentence(verdict, speech.language)}"
 
 
-def exit_of(verdict: Verdict) -> Exit:
+def exit_of(verdict: HealthStatus) -> Exit:
     """Stores before the hub itself, that before its files, those before outside systems, and these before parked work."""
     if any(trouble.kind == "away" for trouble in verdict.troubles):
         return Exit.STORE

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.config.home import Home
-    from hub.replay.history import History, Kept
-    from hub.replay.story import Found, Node, Story
-    from hub.rules.explaining import Tried
+    from hub.replay.history import History, StoredEvent
+    from hub.replay.story import CaseStory, Node, ResolvedReference
+    from hub.rules.explaining import EventTrial
     from hub.rules.history import Sets
     from hub.rules.rule_set import RuleSet
 
@@ -82,7 +82,7 @@ def why(
     warn(*gap_lines(history.gaps))
 
 
-def _find(history: History, ref: str) -> Found:
+def _find(history: History, ref: str) -> ResolvedReference:
     """The one thing that is meant; raises RejectedError for none and for several."""
     from hub.replay.story import find
 
@@ -118,14 +118,14 @@ def _differing(conn: Connection | None, targets: Sequence[Node]) -> Iterator[dic
         yield conflict(row, events[row.event_id].data)
 
 
-class Answer(NamedTuple):
+class RuleAnswers(NamedTuple):
     """What rules say of an event; `sets` are those that judged it then, None: those of now."""
 
-    tried: Tried
+    tried: EventTrial
     sets: Sets | None
 
 
-def _unanswered(home: Home, history: History, story: Story, targets: Sequence[Node]) -> list[Answer]:
+def _unanswered(home: Home, history: History, story: CaseStory, targets: Sequence[Node]) -> list[RuleAnswers]:
     """What the rules say of events that asked for nothing; none when anything followed from one of them.
 
     Those that judged it then, where the log's history tells it and they can be made here; else those of now.
@@ -141,11 +141,11 @@ def _unanswered(home: Home, history: History, story: Story, targets: Sequence[No
     found = []
     for kept, (sets, rules) in zip(asked[-UNANSWERED:], _judges(home, history, asked[-UNANSWERED:]), strict=True):
         case = folded(rules, before[: before.index(kept.event)])
-        found += [Answer(tried, sets) for tried in try_events(rules, [kept.event], case)[:1]]
+        found += [RuleAnswers(tried, sets) for tried in try_events(rules, [kept.event], case)[:1]]
     return found
 
 
-def _judges(home: Home, history: History, events: Sequence[Kept]) -> Iterator[tuple[Sets | None, RuleSet]]:
+def _judges(home: Home, history: History, events: Sequence[StoredEvent]) -> Iterator[tuple[Sets | None, RuleSet]]:
     """For each event the rules that judged it, if they are known."""
     from hub.config.home import RULES_HISTORY
     from hub.ledger.identity import known
@@ -167,7 +167,7 @@ def _is_ours(events: Sequence[Any]) -> bool:
     return any(event.data.get("why") for event in events)
 
 
-def lines(story: Story, kept: set[str], marked: set[str]) -> Iterator[str]:
+def lines(story: CaseStory, kept: set[str], marked: set[str]) -> Iterator[str]:
     """The trees of a story, of which only `kept` is shown."""
     for root in story.roots:
         if root.id in kept:
@@ -231,7 +231,7 @@ STATES = {
 }
 
 
-def _not_done(held: Sequence[dict[str, Any]], unanswered: Sequence[Answer]) -> Iterator[str]:
+def _not_done(held: Sequence[dict[str, Any]], unanswered: Sequence[RuleAnswers]) -> Iterator[str]:
     """What stands in the way, and what the rules say."""
     from hub.cli.rules import verdict_lines
 

@@ -42,7 +42,7 @@ def form(pattern: str, zh: str, en: str, example: str, max_length: int | None = 
     return StringConstraints(pattern=pattern, max_length=max_length)
 
 
-class Wanted(NamedTuple):
+class Expected(NamedTuple):
     """What a value should be, and what to do about one that is not."""
 
     expected: Words
@@ -54,7 +54,7 @@ def both(zh: str, en: str) -> Words:
     return {"zh-CN": zh, "en": en}
 
 
-def wanted(details: ErrorDetails, example: object = None) -> Wanted:
+def wanted(details: ErrorDetails, example: object = None) -> Expected:
     """What pydantic wanted in the place of a value; `example` is the setting's default, if it has one."""
     context, kind = details.get("ctx", {}), details["type"]
     if kind == "literal_error":
@@ -69,24 +69,24 @@ def wanted(details: ErrorDetails, example: object = None) -> Wanted:
     return of_kind(*KINDS.get(kind.split("_")[0], (kind, kind)), example)
 
 
-def plainly(expected: str) -> Wanted:
+def plainly(expected: str) -> Expected:
     """What reads the same in every language, and may be written as it is."""
-    return Wanted(both(expected, expected), both(f"改成 {expected}", f"change it to {expected}"))
+    return Expected(both(expected, expected), both(f"改成 {expected}", f"change it to {expected}"))
 
 
-def of_kind(zh: str, en: str, example: object = None) -> Wanted:
+def of_kind(zh: str, en: str, example: object = None) -> Expected:
     """A kind of value, with an example where there is one."""
     zh, en = (zh, en) if example is None else (f"{zh}，例如 {example}", f"{en}, for example {example}")
-    return Wanted(both(zh, en), both(f"写{'' if zh[0] > '~' else ' '}{zh}", f"write {en}"))
+    return Expected(both(zh, en), both(f"写{'' if zh[0] > '~' else ' '}{zh}", f"write {en}"))
 
 
-def of_pattern(pattern: str) -> Wanted:
+def of_pattern(pattern: str) -> Expected:
     """A text of a certain form."""
     zh, en, example = PATTERNS.get(pattern, ("", "", ""))
     return of_kind(zh, en, example) if zh else of_kind(f"符合 {pattern} 的文本", f"a text like {pattern}")
 
 
-def of_choices(choices: list[str], got: object) -> Wanted:
+def of_choices(choices: list[str], got: object) -> Expected:
     """One of several words; advice names the one that was probably meant."""
     close = difflib.get_close_matches(str(got).lower(), choices, 1, 0.5)
     named_zh, named_en = "、".join(choices), ", ".join(choices)
@@ -95,17 +95,17 @@ def of_choices(choices: list[str], got: object) -> Wanted:
         if close
         else (f"选其一：{named_zh}", f"choose one: {named_en}")
     )
-    return Wanted(both(f"{named_zh} 之一", f"one of {named_en}"), both(*advice))
+    return Expected(both(f"{named_zh} 之一", f"one of {named_en}"), both(*advice))
 
 
-def wanted_day(text: str) -> Wanted:
+def wanted_day(text: str) -> Expected:
     """A day of the calendar; of one that would be none, how far its month goes."""
     found = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)", text)
     if found is None or found[1] == "0000":
         return of_kind("日期", "a day", "2027-02-14")
     year, month, day = map(int, found.groups())
     last = monthrange(year, month)[1]
-    return Wanted(
+    return Expected(
         both(
             f"日历上有的日子（{year} 年 {month} 月没有 {day} 日）",
             f"a day that there is ({year}-{month:02} has no day {day})",

@@ -24,8 +24,8 @@ from hub.ops.embedded_kafka import sign_in
 
 if TYPE_CHECKING:
     from hub.calendar import WorkingTime
-    from hub.people import People
-    from hub.rules.files import RuleFiles, Rules
+    from hub.people import PeopleDirectory
+    from hub.rules.files import LoadedRules, RuleFiles
     from hub.rules.reload import RuleStore
     from hub.rules.rule_set import RuleSet
 
@@ -42,7 +42,7 @@ CheckInstance = Callable[[Instance], list[HubError]]
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConfigFinding:
     """One mistake or warning, with its place; secrets are masked."""
 
     error: HubError
@@ -75,7 +75,7 @@ class Home:
             raise error
         return home
 
-    def check(self, check_instance: CheckInstance | None = None) -> list[Finding]:
+    def check(self, check_instance: CheckInstance | None = None) -> list[ConfigFinding]:
         """Every mistake and warning of the home. `check_instance` is asked about each connector's settings."""
         return _findings(self, check_instance)
 
@@ -105,7 +105,7 @@ class Home:
         }
 
     @functools.cached_property
-    def _rules(self) -> Rules:
+    def _rules(self) -> LoadedRules:
         return self.rule_files().read()
 
     @property
@@ -114,7 +114,7 @@ class Home:
         return self._rules.sound()
 
     @property
-    def people(self) -> People:
+    def people(self) -> PeopleDirectory:
         """Its people; raises FatalError for the first mistake in people.yaml."""
         return self._rules.sound_people()
 
@@ -182,15 +182,15 @@ class Home:
 
 def check_home(
     path: Path, environ: Mapping[str, str] | None = None, check_instance: CheckInstance | None = None
-) -> list[Finding]:
+) -> list[ConfigFinding]:
     """As `Home.check`, also for a home whose `hub.yaml` is wrong. Raises FatalError only when there is none."""
     located, seen = _read_config(path, environ)
     config, errors = _config(located)
     if config is None:
-        return [Finding(_masked(error, located.secrets), True) for error in errors]
+        return [ConfigFinding(_masked(error, located.secrets), True) for error in errors]
     home = Home(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
     errors += _one_file(home)
-    return [*(Finding(_masked(error, located.secrets), True) for error in errors), *home.check(check_instance)]
+    return [*(ConfigFinding(_masked(error, located.secrets), True) for error in errors), *home.check(check_instance)]
 
 
 def _one_file(home: Home) -> list[FatalError]:
@@ -252,7 +252,7 @@ def _deferred(located: Located) -> list[FatalError]:
     return [error for path, error in located.lacking.items() if path[:1] == ("connectors",)]
 
 
-def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]:
+def _findings(home: Home, check_instance: CheckInstance | None) -> list[ConfigFinding]:
     from hub.people import unknown_instances
     from hub.rules import renames
     from hub.rules.history import kept
@@ -277,7 +277,7 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[Finding]
     ]
     errors += check_trials(home.path / "rules", home.environ)
     found = [*((error, True) for error in errors), *((error, False) for error in warnings)]
-    return [Finding(_masked(error, home.secrets), is_error) for error, is_error in found]
+    return [ConfigFinding(_masked(error, home.secrets), is_error) for error, is_error in found]
 
 
 def _masked(error: HubError, secrets: set[str]) -> HubError:

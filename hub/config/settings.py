@@ -116,7 +116,7 @@ class Web(Strict):
     port: Port = 8600
 
 
-class Health(Strict):
+class HealthSettings(Strict):
     """Seconds after which the hub says that it is not well; `hub.health` judges by them."""
 
     oldest: Annotated[float, Field(gt=0)] = 15.0
@@ -125,7 +125,7 @@ class Health(Strict):
     """That a polled stream may go unread; at least three of its intervals."""
 
 
-class Cases(Strict):
+class CaseSettings(Strict):
     """What the processor keeps of cases."""
 
     forget_after: Forgetting = "180d"
@@ -166,8 +166,8 @@ class Config(Strict):
     ledger_history: History = "14d"
     boards: Database = "sqlite"
     web: Web = Web()
-    health: Health = Health()
-    cases: Cases = Cases()
+    health: HealthSettings = HealthSettings()
+    cases: CaseSettings = CaseSettings()
     connectors: Mapping[InstanceName, ConnectorEntry] = {}
 
     @property

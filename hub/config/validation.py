@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from hub.config.expecting import Wanted, plainly, wanted
+from hub.config.expecting import Expected, plainly, wanted
 from hub.config.yaml_places import Located, Path
 from hub.errors import NONE, FatalError
 
@@ -75,7 +75,7 @@ def unknown_key(located: Located, path: Path, known: Collection[str], where: str
     return FatalError("HUB-E3005", place=located.key_place(path), where=where, key=key, near=near(key, known))
 
 
-def wrong(located: Located, path: Path, expected: str | Wanted, got: object) -> FatalError:
+def wrong(located: Located, path: Path, expected: str | Expected, got: object) -> FatalError:
     """A value that cannot be used; `got` is shown, so it may be no secret. A text that is expected is written as it is."""
     told = plainly(expected) if isinstance(expected, str) else expected
     seen = {"setting": dotted(path) or located.file, "got": short(got), **told._asdict()}

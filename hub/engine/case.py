@@ -339,7 +339,7 @@ FORM = 2
 """Of the state records that are written; `_lifted` brings older ones to it."""
 
 
-class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class CaseRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A state record: a case, and the log offset that it reflects, which stands first; then, of one that is over, since when."""
 
     offset: int
@@ -349,12 +349,12 @@ class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 
 _written = msgspec.json.Encoder().encode
-_read = msgspec.json.Decoder(Kept).decode
+_read = msgspec.json.Decoder(CaseRecord).decode
 
 
 def to_json(case: Case, offset: int, over: str = "") -> bytes:
     """The case as its state record: with the log offset that it reflects, and since when it is over."""
-    return _written(Kept(offset=offset, over=over, case=case, form=FORM))
+    return _written(CaseRecord(offset=offset, over=over, case=case, form=FORM))
 
 
 def from_json(raw: bytes) -> tuple[Case, int]:
@@ -409,7 +409,7 @@ def _any_rule(entity: Entity) -> Mapping[str, tuple[str, ...]]:
     return {} if entity.stage is None else {entity.stage: (UNKNOWN,)}
 
 
-class Part(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class PartRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A state record of what is apart: one of the three, as it was at this log offset, which stands first."""
 
     offset: int
@@ -418,14 +418,14 @@ class Part(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     held: Held | None = None
 
 
-_read_part = msgspec.json.Decoder(Part).decode
+_read_part = msgspec.json.Decoder(PartRecord).decode
 
 
-def part_to_json(part: Part) -> bytes:
+def part_to_json(part: PartRecord) -> bytes:
     """The part as its state record."""
     return _written(part)
 
 
-def part_from_json(raw: bytes) -> Part:
+def part_from_json(raw: bytes) -> PartRecord:
     """Read it back; raises as `from_json`."""
     return _read_part(raw)

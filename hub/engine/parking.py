@@ -16,11 +16,11 @@ import msgspec
 import orjson
 from pydantic import ValidationError
 
-from hub.engine.case import Case, Held, Part, altered, part_to_json
-from hub.engine.step import Derive, Output, Parked, Rules, Settled, Step, View, decide, derived, opened_by
+from hub.engine.case import Case, Held, PartRecord, altered, part_to_json
+from hub.engine.step import Derive, Output, ParkedEvent, SettledEvent, Step, StepRules, View, decide, derived, opened_by
 from hub.errors import FatalError, HubError, RejectedError, RetryableError
 from hub.log.event_log import Record, Stored
-from schemas.decoding import AnyEvent, Recorded, read
+from schemas.decoding import AnyEvent, RecordedEvent, read
 from schemas.envelope import MAX_BYTES, Event, derived_id, is_reference
 from schemas.registry import event_spec
 
@@ -50,7 +50,7 @@ class Folded(msgspec.Struct, frozen=True, gc=False):
     """Bytes that it has added to the case at most, or nearly so."""
 
 
-def fold(case: Case | None, record: Stored, rules: Rules, reread: Reread, small: int = SMALL) -> Folded:
+def fold(case: Case | None, record: Stored, rules: StepRules, reread: Reread, small: int = SMALL) -> Folded:
     """Fold one record of `hub.events` into its case. Never raises for what the record holds.
 
     An entity is measured where the record brings more than `small` bytes. Raises what `reread` raises, and FatalError and
@@ -92,7 +92,7 @@ def park_instead(case: Case | None, record: Stored, error: HubError) -> Folded:
     return _park(case or opened_by(event), record, event, error, len(record.value or b""))
 
 
-def read_event(record: Stored) -> Recorded:
+def read_event(record: Stored) -> RecordedEvent:
     """The event of a record, its data lifted to the current version; raises RejectedError saying what is wrong."""
     if not record.value:
         raise RejectedError("HUB-E6001", reason="empty")
@@ -109,7 +109,7 @@ def read_event(record: Stored) -> Recorded:
     return lifted(event)
 
 
-def lifted(event: Recorded) -> Recorded:
+def lifted(event: RecordedEvent) -> RecordedEvent:
     """The event with its data as the current version of its type has it."""
     spec = event_spec(event.type)
     if event.dataschema == spec.dataschema:
@@ -124,7 +124,7 @@ def lifted(event: Recorded) -> Recorded:
 
 
 def _tried(
-    case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False, measured: bool = True
+    case: Case, event: AnyEvent, rules: StepRules, *, remembered: bool = False, measured: bool = True
 ) -> Step | HubError:
     """The step, or why it failed. What no one foresaw parks the event too: it must not take the partition with it."""
     try:
@@ -141,7 +141,7 @@ def _tried(
 
 
 def _size(case: Case, ref: str) -> int:
-    return len(part_to_json(Part(0, entity=case.entities[ref])))
+    return len(part_to_json(PartRecord(0, entity=case.entities[ref])))
 
 
 def _measure(case: Case, ref: str) -> None:
@@ -162,10 +162,10 @@ def _park(case: Case, record: Stored, event: AnyEvent, error: HubError, weight: 
     return Folded(waits, (parked,), failed=error.code != WAITS, weight=weight)
 
 
-def _parked(ref: str, event: AnyEvent, error: HubError, body: bytes, mark: int | None) -> Parked:
+def _parked(ref: str, event: AnyEvent, error: HubError, body: bytes, mark: int | None) -> ParkedEvent:
     place = str(error.place) if error.place else None
     seen, rule = _short(error.seen), error.seen.get("rule")
-    return Parked(ref, event.case, event.subject, error.code, seen, place, rule, body[: 2 * MAX_BYTES], mark)
+    return ParkedEvent(ref, event.case, event.subject, error.code, seen, place, rule, body[: 2 * MAX_BYTES], mark)
 
 
 def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Folded:
@@ -177,7 +177,7 @@ def _unreadable(case: Case | None, record: Stored, error: RejectedError) -> Fold
     key, body = _key(record), (record.value or b"")[: 2 * MAX_BYTES]
     names_case = key is not None and is_reference(key)
     where_from = key if names_case or key is None else key[:LONGEST_KEY]
-    parked = Parked(where, where_from, None, error.code, _short(error.seen), None, None, body, record.offset)
+    parked = ParkedEvent(where, where_from, None, error.code, _short(error.seen), None, None, body, record.offset)
     if key is None or not names_case:
         return Folded(None, (parked,), failed=True)
     known = case or Case(id=key, opened_by=key, spans=())
@@ -221,7 +221,7 @@ class Again(NamedTuple):
     """What another try of a parked record came to."""
 
     entry: Held
-    done: Step | Parked
+    done: Step | ParkedEvent
 
     @property
     def ref(self) -> str:
@@ -229,7 +229,7 @@ class Again(NamedTuple):
         return _ref(self.entry.event)
 
 
-def try_again(case: Case, rules: Rules, reread: Reread, mark: int | None = None) -> Iterator[Again]:
+def try_again(case: Case, rules: StepRules, reread: Reread, mark: int | None = None) -> Iterator[Again]:
     """Try what waits in a case, in its order, until one fails again. Pure: this is what a retry does, and what it would do.
 
     `mark` is where the retry stands in the log. No more than `RETRIES` are tried, and none behind `RETRIED_BYTES` of entities.
@@ -237,7 +237,7 @@ def try_again(case: Case, rules: Rules, reread: Reread, mark: int | None = None)
     spent, entries = 0, list(islice(case.waiting(), RETRIES))
     for entry, raw in zip(entries, _bodies(entries, reread), strict=True):
         again = _again(case, entry, raw, rules, mark)
-        if isinstance(again.done, Parked):
+        if isinstance(again.done, ParkedEvent):
             yield again
             return
         case = again.done.case.without_first()
@@ -257,23 +257,23 @@ def _bodies(entries: Sequence[Held], reread: Reread) -> Iterator[bytes]:
         yield from reread([entry.offset if entry.edit is None else entry.edit for entry in some])
 
 
-def _settle(case: Case, offset: int, event: AnyEvent, rules: Rules, reread: Reread) -> Folded:
+def _settle(case: Case, offset: int, event: AnyEvent, rules: StepRules, reread: Reread) -> Folded:
     """Take parked work up again in its order, as far as it goes; a discarded one is left out first.
 
     One that fails again is no new failure: it held its case before, and a person asked. One that the case does not hold was
     told of as parked by a worker that died before its state was kept, and went well when it was folded again.
     """
     wanted = str(event.data.get("parked") or "")
-    outputs = list[Output](() if _holds(case, wanted) else [Settled(_ref(wanted), case.id, "done")])
+    outputs = list[Output](() if _holds(case, wanted) else [SettledEvent(_ref(wanted), case.id, "done")])
     if event.type == DISCARDED:
         gone = [entry for entry in case.waiting() if entry.event == wanted]
-        outputs += [Settled(_ref(entry.event), case.id, "discarded") for entry in gone]
+        outputs += [SettledEvent(_ref(entry.event), case.id, "discarded") for entry in gone]
         case = case.without_held(wanted) if gone else case
     for again in try_again(case, rules, reread, offset):
-        if isinstance(again.done, Parked):
+        if isinstance(again.done, ParkedEvent):
             return Folded(_blamed(case, again.done.code), (*outputs, again.done), weight=LARGEST_ENTITY)
         case = again.done.case
-        outputs += [*again.done.outputs, Settled(again.ref, case.id, "done")]
+        outputs += [*again.done.outputs, SettledEvent(again.ref, case.id, "done")]
     if case.held:
         outputs.append(Derive(_go_on(case, event)))
     # Nobody has counted what was taken up: as much as may be, so that the case is kept at once.
@@ -286,14 +286,14 @@ def _go_on(case: Case, event: AnyEvent) -> Event:
     return derived(event, RETRIED, case.id, derived_id("go on", event.id), data)
 
 
-def _again(case: Case, entry: Held, raw: bytes, rules: Rules, mark: int | None) -> Again:
+def _again(case: Case, entry: Held, raw: bytes, rules: StepRules, mark: int | None) -> Again:
     ref = _ref(entry.event)
     body = raw if entry.edit is None else corrected(raw)
     try:
         event = read_event(Record("", 0, entry.offset, case.id.encode(), body))
     except RejectedError as error:
         cut = body[: 2 * MAX_BYTES]
-        return Again(entry, Parked(ref, case.id, None, error.code, _short(error.seen), None, None, cut, mark))
+        return Again(entry, ParkedEvent(ref, case.id, None, error.code, _short(error.seen), None, None, cut, mark))
     if not entry.event.startswith("record/"):
         # Whatever was corrected: its commands are those of this event.
         event = altered(event, id=entry.event)

@@ -102,7 +102,7 @@ class Derive(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True)
-class Parked:
+class ParkedEvent:
     """An event that cannot go on, for the ledger's list of parked work."""
 
     ref: str
@@ -139,7 +139,7 @@ class Parked:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledEvent:
     """A parked event is done or discarded."""
 
     ref: str
@@ -151,7 +151,7 @@ class Settled:
         return Outgoing(topics.COMMANDS.name, self.case.encode(), _json(value))
 
 
-Output = View | Ask | Derive | Parked | Settled
+Output = View | Ask | Derive | ParkedEvent | SettledEvent
 
 
 OBJECTS = 500_000
@@ -176,7 +176,7 @@ class Decided(Protocol):
         """The rules that have asked, live or in shadow mode, and wait for the stage that the entity is in: they used it up."""
 
 
-class Rules(Protocol):
+class StepRules(Protocol):
     """The rules, as a step sees them."""
 
     def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decided:
@@ -193,7 +193,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     outputs: tuple[Output, ...] = ()
 
 
-def step(case: Case | None, event: AnyEvent, rules: Rules) -> Step:
+def step(case: Case | None, event: AnyEvent, rules: StepRules) -> Step:
     """Fold one event into its case and say what should be done about it.
 
     `case` is what was remembered under the event's case id, None before its first event. An event that the case has seen gives
@@ -209,7 +209,7 @@ def opened_by(event: AnyEvent) -> Case:
     return Case(id=event.case, opened_by=event.subject, spans=())
 
 
-def decide(case: Case, event: AnyEvent, rules: Rules, *, remembered: bool = False) -> Step:
+def decide(case: Case, event: AnyEvent, rules: StepRules, *, remembered: bool = False) -> Step:
     """As `step`, for an event that is known to be new to the case, or that was parked and is `remembered` since."""
     folded = case.with_entity(event) if remembered else case.after(event)
     if folded.count > case.count and folded.count > OBJECTS:

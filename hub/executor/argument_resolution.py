@@ -20,7 +20,7 @@ from schemas.envelope import Command, is_reference, promised
 from schemas.registry import Model
 
 
-class People(Protocol):
+class AccountLookup(Protocol):
     """Who has which account where."""
 
     def account(self, person: str, instance: str, /) -> str:
@@ -35,11 +35,11 @@ Resolve = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Target:
+class CommandTarget:
     """The instance that a command goes to, and what references mean there. `instances` are all that are connected."""
 
     instance: str
-    people: People
+    people: AccountLookup
     instances: Collection[str] = ()
 
     def account(self, ref: str) -> str:
@@ -89,7 +89,7 @@ class Prepared:
     asked: Mapping[str, Any]
 
 
-def prepare(command: Command, resolve: Resolve, target: Target | None) -> Prepared:
+def prepare(command: Command, resolve: Resolve, target: CommandTarget | None) -> Prepared:
     """Make a command ready for its system; `target` None leaves references as they are. Raises RejectedError."""
     asked = {name: _filled(value, resolve, str) for name, value in command.arguments.items()}
     if target is None:
@@ -125,7 +125,7 @@ def _filled(value: Any, resolve: Resolve, text: Callable[[str], str]) -> Any:
     return [_filled(part, resolve, text) for part in value] if isinstance(value, list) else value
 
 
-def _reader(model: Model, name: str, target: Target) -> Callable[[str], str]:
+def _reader(model: Model, name: str, target: CommandTarget) -> Callable[[str], str]:
     """What becomes of the texts in an argument, by what the catalogue says that it holds."""
     held = _held(model).get(name, "anything")
     if held == "person":

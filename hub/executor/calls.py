@@ -17,18 +17,18 @@ from sqlalchemy import Connection
 
 from hub.errors import HubError, RejectedError, RetryableError, UnreadableError
 from hub.executor import command_events
-from hub.executor.instances import Lane
-from hub.executor.retry_policy import Call, Failure, Verdict, judge, seen_of
+from hub.executor.instances import InstanceState
+from hub.executor.retry_policy import CommandAttempt, Decision, Failure, decide, seen_of
 from hub.intake import correlation
-from hub.kit.connector import Effect, Fact, Once, Sends
+from hub.kit.connector import CommandSink, Effect, Fact, Idempotency
 from hub.kit.facts import Door, event_of
 from hub.ledger import commands, links, outbox, parked, timers
 from hub.ledger.commands import End
 from hub.ledger.ledger import Ledger
 from hub.runtime import metrics
 from hub.runtime.clock import Clock
-from hub.runtime.failpoints import reach
-from schemas.envelope import HUB, Command, Event, moment, stamp
+from hub.runtime.failpoints import failpoint
+from schemas.envelope import HUB, Command, Event, format_time, parse_time
 
 log = structlog.get_logger(__name__)
 MOST_KEPT = 32 * 1024
@@ -36,21 +36,21 @@ MOST_KEPT = 32 * 1024
 _CLEAN: dict[str, Any] = {"due_at": None, "deadline": None, "code": None, "reason": None}
 
 
-def end_all(conn: Connection, ended: Sequence[tuple[Call, Verdict]], now: datetime) -> list[bool]:
+def end_all(conn: Connection, ended: Sequence[tuple[CommandAttempt, Decision]], now: datetime) -> list[bool]:
     """Write verdicts down. False for a command that is no longer its call's: of that nothing is written."""
     plain = [(call, verdict) for call, verdict in ended if verdict.state != "PARKED"]
-    ours = commands.end_all(conn, [_end(call, verdict, now) for call, verdict in plain], stamp(now))
+    ours = commands.end_all(conn, [_end(call, verdict, now) for call, verdict in plain], format_time(now))
     _done(conn, [(call, verdict.effect) for call, verdict in plain if verdict.effect and call.id in ours], now)
     return [_park(conn, *each, now) if each[1].state == "PARKED" else each[0].id in ours for each in ended]
 
 
-def _end(call: Call, verdict: Verdict, now: datetime) -> End:
+def _end(call: CommandAttempt, verdict: Decision, now: datetime) -> End:
     if verdict.effect is not None:
         response = _as_json(verdict.effect.response).decode()
         return End(call.id, call.owner, "DONE", call.attempts, effect_id=_effect_id(verdict.effect), response=response)
     assert verdict.error is not None  # only DONE has no error
     attempts = call.attempts if verdict.counts else call.attempts - 1
-    due, said = stamp(verdict.due or now), command_events.said(verdict.error)
+    due, said = format_time(verdict.due or now), command_events.said(verdict.error)
     return End(call.id, call.owner, verdict.state, attempts, due, verdict.error.code, said)
 
 
@@ -58,13 +58,13 @@ def _effect_id(effect: Effect) -> str | None:
     return command_events.plain(effect.id or "") or None
 
 
-def _park(conn: Connection, call: Call, verdict: Verdict, now: datetime) -> bool:
+def _park(conn: Connection, call: CommandAttempt, verdict: Decision, now: datetime) -> bool:
     assert verdict.error is not None  # only DONE has no error
     command = call.prepared.command
     return park(conn, command, call.raw, call.owner, call.attempts, verdict.error, now, verdict.doubtful)
 
 
-def _done(conn: Connection, done: Sequence[tuple[Call, Effect]], now: datetime) -> None:
+def _done(conn: Connection, done: Sequence[tuple[CommandAttempt, Effect]], now: datetime) -> None:
     """Link what was made, and tell of it; then what its system says of objects."""
     made, told = [], []
     for call, effect in done:
@@ -108,7 +108,7 @@ def park(
     doubtful: bool = False,
 ) -> bool:
     """Set a command of ours that is SENDING aside; later ones of its case wait behind it. False when it is not ours."""
-    at = stamp(now)
+    at = format_time(now)
     values = {**_CLEAN, "code": error.code, "reason": command_events.said(error)}
     if not commands.end(conn, command.id, owner, "PARKED", at, **values):
         return False
@@ -133,8 +133,8 @@ def park(
 def set_timer(conn: Connection, command: Command, owner: str, now: datetime) -> bool:
     """Carry out `timer.set`, which needs no system. Raises ValueError or TypeError when it names no time."""
     asked = command.arguments
-    due_at = stamp(moment(asked.get("at", "")))
-    if not commands.end(conn, command.id, owner, "DONE", stamp(now), **_CLEAN):
+    due_at = format_time(parse_time(asked.get("at", "")))
+    if not commands.end(conn, command.id, owner, "DONE", format_time(now), **_CLEAN):
         return False
     timers.set_timer(conn, command.id, command.case, str(asked.get("name", "")), due_at)
     outbox.record(conn, [command_events.result(command, asked, None, 1, now)], HUB)
@@ -167,9 +167,9 @@ class TooLateError(Exception):
 class Ended:
     """How a call ended, to be written. `refused` is True where the instance begins to refuse us, False where that ends."""
 
-    lane: Lane
-    call: Call
-    verdict: Verdict
+    lane: InstanceState
+    call: CommandAttempt
+    verdict: Decision
     refused: bool | None
 
     def news(self, now: datetime) -> list[Event]:
@@ -193,7 +193,7 @@ class Calls:
     ended: Callable[[], None]
     leaving: threading.Event
 
-    def carry_out(self, lane: Lane, call: Call, sends: Sends) -> None:
+    def carry_out(self, lane: InstanceState, call: CommandAttempt, sends: CommandSink) -> None:
         """Do what a command asks and note it, as often as it takes to note it."""
         try:
             self._carry_out(lane, call, sends)
@@ -205,23 +205,23 @@ class Calls:
             lane.finish(call.id)
             self.ended()
 
-    def _carry_out(self, lane: Lane, call: Call, sends: Sends) -> None:
-        reach("executor.before-call")
+    def _carry_out(self, lane: InstanceState, call: CommandAttempt, sends: CommandSink) -> None:
+        failpoint("executor.before-call")
         began = self.clock.monotonic()
         ended = self._attempt(lane, call, sends)
-        reach("executor.called")
+        failpoint("executor.called")
         state = "done" if isinstance(ended, Effect) else type(ended.error).__name__
         seconds = max(0.0, self.clock.monotonic() - began)
         metrics.CALL_SECONDS.labels(lane.name, call.prepared.command.type, state).observe(seconds)
         refused = lane.learn(call.id, ended, began)
         lane.answered(call.id)
         now = self.clock.now()
-        verdict = judge(call, ended, now)
+        verdict = decide(call, ended, now)
         self._keep(Ended(lane, call, verdict, refused))
-        reach("executor.done")
+        failpoint("executor.done")
 
-    def _attempt(self, lane: Lane, call: Call, sends: Sends) -> Effect | Failure:
-        looking = call.doubtful and call.once is Once.MARK
+    def _attempt(self, lane: InstanceState, call: CommandAttempt, sends: CommandSink) -> Effect | Failure:
+        looking = call.doubtful and call.once is Idempotency.MARK
         try:
             found = sends.find(call.prepared.sent) if looking else None
             if found is not None:
@@ -243,7 +243,7 @@ class Calls:
     def _write(self, conn: Connection, ended: Sequence[Ended]) -> Sequence[None]:
         """What ends at the same time is written together: a statement costs several times what a row of it does."""
         now = self.clock.now()
-        reach("executor.before-done")
+        failpoint("executor.before-done")
         outbox.record(conn, [news for each in ended for news in each.news(now)], HUB)
         written = end_all(conn, [(each.call, each.verdict) for each in ended], now)
         for each, ours in zip(ended, written, strict=True):

@@ -24,8 +24,8 @@ from hub.ledger.ledger import Ledger
 from hub.ledger.positions import Position
 from hub.log.event_log import EventLog, Reader, Record
 from hub.runtime.clock import Clock
-from hub.runtime.failpoints import reach
-from schemas.envelope import HUB, Command, Event, Frozen, stamp
+from hub.runtime.failpoints import failpoint
+from schemas.envelope import HUB, Command, Event, Frozen, format_time
 from schemas.topics import COMMANDS
 
 
@@ -40,7 +40,7 @@ class Derived(Frozen):
     event: Event
 
 
-class Parked(Frozen):
+class ParkedNews(Frozen):
     """An event that the processor could not fold."""
 
     record: Literal["parked"]
@@ -56,7 +56,7 @@ class Parked(Frozen):
     body: Annotated[bytes, BeforeValidator(_decoded)]
 
 
-class Settled(Frozen):
+class SettledNews(Frozen):
     """A parked event went through in the end, or was given up."""
 
     record: Literal["settled"]
@@ -71,12 +71,12 @@ class Unreadable:
     reason: str
 
 
-Note = Derived | Parked | Settled
+Note = Derived | ParkedNews | SettledNews
 Message = Command | Note | Unreadable
 _NOTE: TypeAdapter[Note] = TypeAdapter(Annotated[Note, Field(discriminator="record")])
 
 
-def read(record: Record) -> Message:
+def parse_message(record: Record) -> Message:
     """Read a record; never raises for what it holds."""
     try:
         value = orjson.loads(record.value or b"")
@@ -103,7 +103,7 @@ FENCED = "HUB-E5004"
 
 
 @dataclass
-class CommandsIn:
+class CommandConsumer:
     """Reads while it holds the lease, else stands by. `accepted` hears of each commit."""
 
     ledger: Ledger
@@ -190,7 +190,7 @@ class CommandsIn:
         except Exception:
             # Something in a record that the database will not have: find that record, and let the others in.
             self._held = self.ledger.writer.run(lambda conn: self._accept(conn, batch, careful=True))
-        reach("executor.accepted")
+        failpoint("executor.accepted")
         self.accepted()
 
     def _accept(self, conn: Connection, batch: Sequence[Record], careful: bool) -> dict[int, Position]:
@@ -198,7 +198,7 @@ class CommandsIn:
             for record in batch:
                 self._carefully(conn, record)
         else:
-            self._write(conn, [(record, read(record)) for record in batch])
+            self._write(conn, [(record, parse_message(record)) for record in batch])
         if self.take_note is not None:
             self.take_note(conn)
         return positions.advance(conn, self._held, {record.partition: record.offset + 1 for record in batch})
@@ -206,7 +206,7 @@ class CommandsIn:
     def _carefully(self, conn: Connection, record: Record) -> None:
         try:
             with conn.begin_nested():
-                self._write(conn, [(record, read(record))])
+                self._write(conn, [(record, parse_message(record))])
         except (RetryableError, FatalError):
             raise
         except Exception as error:
@@ -216,11 +216,11 @@ class CommandsIn:
         """Commands in their order, then the events in theirs, then what is noted of parked events."""
         now = self.clock.now()
         asked = [(message, record.value or b"") for record, message in told if isinstance(message, Command)]
-        new = commands.accept_all(conn, asked, stamp(now), self._doubt)
+        new = commands.accept_all(conn, asked, format_time(now), self._doubt)
         said = [_event(message, new, now) for _, message in told]
         outbox.record(conn, [event for event in said if event is not None], HUB)
         for record, message in told:
-            _note(conn, record, message, stamp(now))
+            _note(conn, record, message, format_time(now))
 
 
 def _event(message: Message, new: frozenset[str], now: datetime) -> Event | None:
@@ -229,15 +229,15 @@ def _event(message: Message, new: frozenset[str], now: datetime) -> Event | None
         case Command() as command if command.type == "task.create" and command.id in new:
             return command_events.requested(command, now)
         case Derived(event=event):
-            return event.model_copy(update={"recordedtime": stamp(now)})
+            return event.model_copy(update={"recordedtime": format_time(now)})
     return None
 
 
 def _note(conn: Connection, record: Record, message: Message, at: str) -> None:
     match message:
-        case Parked() as note:
+        case ParkedNews() as note:
             parked.park(conn, {**note.model_dump(exclude={"record"}), "parked_at": at})
-        case Settled() as note:
+        case SettledNews() as note:
             parked.settle(conn, note.ref, note.state, at)
         case Unreadable(reason=reason):
             parked.park(conn, _unreadable(record, reason, at))

@@ -9,7 +9,7 @@ from typing import Any
 
 from hub.engine.step import cause_of
 from hub.errors import HubError
-from schemas.envelope import Command, Event, derived_id, promised, stamp
+from schemas.envelope import Command, Event, derived_id, format_time, promised
 from schemas.fields import Data
 from schemas.registry import COMMANDS, CommandSpec, event_spec
 
@@ -62,7 +62,7 @@ def result(command: Command, asked: Mapping[str, Any], effect_id: str | None, at
     made = made_by(command, effect_id)
     type_ = spec_of(command).result if made else "hub.command.done"
     data = {**asked, "why": cause_of(command).model_dump()} if made else _ended(command, asked, attempts, id=effect_id)
-    return _event(command, type_, made or _subject(command), result_id(command.id), stamp(now), now, data)
+    return _event(command, type_, made or _subject(command), result_id(command.id), format_time(now), now, data)
 
 
 def result_id(command: str) -> str:
@@ -73,8 +73,10 @@ def result_id(command: str) -> str:
 def parked(command: Command, error: HubError, attempts: int, now: datetime) -> Event:
     """A command cannot go on until a person has dealt with it."""
     data = _ended(command, command.arguments, attempts, code=error.code, reason=said(error))
-    id_ = derived_id("parked", command.id, stamp(now))  # one command may park again: each time is a fact of its own
-    return _event(command, "hub.command.parked", _subject(command), id_, stamp(now), now, data)
+    id_ = derived_id(
+        "parked", command.id, format_time(now)
+    )  # one command may park again: each time is a fact of its own
+    return _event(command, "hub.command.parked", _subject(command), id_, format_time(now), now, data)
 
 
 def _ended(command: Command, asked: Mapping[str, Any], attempts: int, **more: Any) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def resumed(instance: str, now: datetime) -> Event:
 
 def _of_instance(instance: str, type_: str, now: datetime, data: Mapping[str, Any]) -> Event:
     subject = f"connector/hub/{instance}"
-    return _of_hub(type_, subject, subject, derived_id(type_, instance, stamp(now)), stamp(now), now, data)
+    return _of_hub(type_, subject, subject, derived_id(type_, instance, format_time(now)), format_time(now), now, data)
 
 
 def _event(
@@ -130,7 +132,7 @@ def _of_hub(
         type=type_,
         subject=subject,
         time=time,
-        recordedtime=stamp(now),
+        recordedtime=format_time(now),
         dataschema=event_spec(type_).dataschema,
         partitionkey=case,
         correlationid=case,

@@ -18,22 +18,22 @@ from sqlalchemy import Connection
 from hub.coordination import new_owner
 from hub.errors import FatalError, HubError, RejectedError, RetryableError
 from hub.executor import calls as results
-from hub.executor.argument_resolution import People, Prepared
+from hub.executor.argument_resolution import AccountLookup, Prepared
 from hub.executor.calls import Calls
-from hub.executor.command_consumer import CommandsIn
-from hub.executor.housekeeper import Rounds
-from hub.executor.instances import Lane, Lanes
-from hub.executor.ledger_catch_up import Recall
-from hub.executor.retry_policy import Call
+from hub.executor.command_consumer import CommandConsumer
+from hub.executor.housekeeper import Housekeeper
+from hub.executor.instances import Instances, InstanceState
+from hub.executor.ledger_catch_up import LedgerCatchUp
+from hub.executor.retry_policy import CommandAttempt
 from hub.executor.selection import Ready, choose
-from hub.kit.connector import Connector, Limits, Sends
+from hub.kit.connector import CommandSink, Connector, RateLimits
 from hub.ledger import commands, leases
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.runtime.clock import Clock
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 from hub.runtime.watchdog import at_work
-from schemas.envelope import moment, stamp
+from schemas.envelope import format_time, parse_time
 
 LOOK = 1.0
 """Seconds after which the ledger is looked at anyway: another program may have accepted or reopened a command."""
@@ -42,7 +42,7 @@ TIMEOUTS = 2
 MARGIN = 15.0
 """Seconds beyond a call's time-outs until it counts as abandoned."""
 
-Started = tuple[Lane, Call, Sends]
+Started = tuple[InstanceState, CommandAttempt, CommandSink]
 
 
 @dataclass
@@ -50,11 +50,11 @@ class Dispatcher:
     """Looks, takes, starts. `turn` is called by one thread."""
 
     ledger: Ledger
-    lanes: Lanes
+    lanes: Instances
     calls: Calls
     clock: Clock
     owner: str
-    recall: Recall
+    recall: LedgerCatchUp
     woken: threading.Event = field(default_factory=threading.Event)
 
     def turn(self) -> float:
@@ -70,12 +70,12 @@ class Dispatcher:
                 found, wait = self._choose(conn, self.lanes.of(name), now)
                 ready += found
                 look = min(look, wait)
-            due = commands.next_due(conn, stamp(now))
+            due = commands.next_due(conn, format_time(now))
         if ready:
             self._start(ready, now)
-        return min(look, (moment(due) - self.clock.now()).total_seconds() if due else LOOK)
+        return min(look, (parse_time(due) - self.clock.now()).total_seconds() if due else LOOK)
 
-    def _choose(self, conn: Connection, lane: Lane, now: datetime) -> tuple[list[Ready], float]:
+    def _choose(self, conn: Connection, lane: InstanceState, now: datetime) -> tuple[list[Ready], float]:
         """The calls of one instance that its gate and its pace let through, and when they will let more."""
         room = lane.room()
         if room == 0:
@@ -93,23 +93,23 @@ class Dispatcher:
         for lane, call, sends in self.ledger.writer.run(lambda conn: self._take(conn, ready, now)):
             lane.begin(call.id)
             lane.crew.do(functools.partial(self.calls.carry_out, lane, call, sends), lane.hands)
-        reach("executor.sending")
+        failpoint("executor.sending")
 
     def _take(self, conn: Connection, ready: Sequence[Ready], now: datetime) -> list[Started]:
         """Make them SENDING. Deadlines are by the database's clock, on which all copies of the program agree."""
         if not self.recall.is_sure:
             return []
         there = datetime.fromtimestamp(leases.database_time(conn), UTC)
-        seen = [(one.row, stamp(there + _longest(one.lane.limits))) for one in ready]
-        ours = commands.take(conn, seen, self.owner, stamp(now))
+        seen = [(one.row, format_time(there + _longest(one.lane.limits))) for one in ready]
+        ours = commands.take(conn, seen, self.owner, format_time(now))
         begun = [started for one in ready if one.row.id in ours for started in self._begun(conn, one, now)]
-        reach("executor.before-sending")
+        failpoint("executor.before-sending")
         return begun
 
     def _begun(self, conn: Connection, one: Ready, now: datetime) -> list[Started]:
         attempts = one.row.attempts + 1
         if isinstance(one.work, Prepared) and one.sends is not None:
-            call = Call(
+            call = CommandAttempt(
                 prepared=one.work,
                 raw=one.row.body,
                 owner=self.owner,
@@ -133,7 +133,7 @@ class Dispatcher:
         return None
 
 
-def _longest(limits: Limits) -> timedelta:
+def _longest(limits: RateLimits) -> timedelta:
     """A look and a request, each with its time-outs, and a margin before and after the request begins."""
     return timedelta(seconds=2 * (TIMEOUTS * limits.timeout + MARGIN))
 
@@ -154,19 +154,19 @@ class Executor:
     """Carries out what the log asks for. Any number of them may share a ledger, in one program or in many."""
 
     def __init__(
-        self, ledger: Ledger, log: EventLog, connectors: Mapping[str, Connector], people: People, clock: Clock
+        self, ledger: Ledger, log: EventLog, connectors: Mapping[str, Connector], people: AccountLookup, clock: Clock
     ) -> None:
         self.ledger = ledger
         self.owner = new_owner()
         self.failed: BaseException | None = None
         """Why it cannot go on; None while it can."""
         self._stopping = threading.Event()
-        self._lanes = Lanes(connectors, people, clock)
-        self.recall = Recall(ledger, log, clock, lambda instance: self._lanes.of(instance).limits)
+        self._lanes = Instances(connectors, people, clock)
+        self.recall = LedgerCatchUp(ledger, log, clock, lambda instance: self._lanes.of(instance).limits)
         self._calls = Calls(ledger, clock, self.wake, self._stopping)
         self._dispatcher = Dispatcher(ledger, self._lanes, self._calls, clock, self.owner, self.recall)
-        self._rounds = Rounds(ledger, self._lanes, clock)
-        self._commands_in = CommandsIn(ledger, log, clock, self.owner, self.wake)
+        self._rounds = Housekeeper(ledger, self._lanes, clock)
+        self._commands_in = CommandConsumer(ledger, log, clock, self.owner, self.wake)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -202,7 +202,7 @@ class Executor:
         """Whether it does its work; while a system, the log or the ledger is away, waiting is its work."""
         return self.failed is None and bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
-    def use(self, *, people: People | None = None, connectors: Mapping[str, Connector] | None = None) -> None:
+    def use(self, *, people: AccountLookup | None = None, connectors: Mapping[str, Connector] | None = None) -> None:
         """Go on with other people or other connectors; calls under way end by the old ones."""
         if people is not None:
             self._lanes.people = people

@@ -11,25 +11,25 @@ from sqlalchemy import Connection
 
 from hub.coordination import is_dead
 from hub.executor import command_events
-from hub.executor.instances import Lanes
-from hub.kit.connector import Once
+from hub.executor.instances import Instances
+from hub.kit.connector import Idempotency
 from hub.ledger import commands, leases, outbox, timers
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
 from hub.runtime import metrics
 from hub.runtime.clock import Clock
 from hub.runtime.watchdog import beat
-from schemas.envelope import HUB, moment, stamp
+from schemas.envelope import HUB, format_time, parse_time
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Rounds:
+class Housekeeper:
     """Every copy of the program makes them; what one has done, the next finds done."""
 
     ledger: Ledger
-    lanes: Lanes
+    lanes: Instances
     clock: Clock
 
     def make(self) -> None:
@@ -43,7 +43,7 @@ class Rounds:
         """Turn calls that nobody answers for any more into doubtful commands; how many."""
         with self.ledger.reading() as conn:
             sending = commands.sending(conn)
-            there = stamp(datetime.fromtimestamp(leases.database_time(conn), UTC))
+            there = format_time(datetime.fromtimestamp(leases.database_time(conn), UTC))
         dead = [row for row in sending if row.owner and is_dead(row.owner)]
         late = any(row.deadline < there for row in sending)
         if not dead and not late:
@@ -51,7 +51,7 @@ class Rounds:
         return self.ledger.writer.run(lambda conn: self._doubt(conn, dead, there))
 
     def _doubt(self, conn: Connection, dead: Sequence[AnyRow], there: str) -> int:
-        at = stamp(self.clock.now())
+        at = format_time(self.clock.now())
         found = [commands.end(conn, row.id, row.owner, "UNKNOWN", at, due_at=self._settled(row)) for row in dead]
         lost = sum(found) + commands.abandoned(conn, there)
         log.info("calls.abandoned", commands=lost)
@@ -61,17 +61,17 @@ class Rounds:
         """When the system has surely done what it will do of a request: its time-out may not be over yet."""
         lane = self.lanes.of(row.instance)
         repeatable = (
-            lane.sends is None or row.type not in lane.sends.takes or lane.sends.once(row.type) is not Once.MARK
+            lane.sends is None or row.type not in lane.sends.takes or lane.sends.once(row.type) is not Idempotency.MARK
         )
         if repeatable:
-            return stamp(moment(row.updated_at) + timedelta(seconds=lane.limits.settle))
+            return format_time(parse_time(row.updated_at) + timedelta(seconds=lane.limits.settle))
         # It may have waited for its turn long after it was told to begin: what is sure is that it began before now.
-        return stamp(self.clock.now() + timedelta(seconds=lane.limits.settle + lane.limits.timeout))
+        return format_time(self.clock.now() + timedelta(seconds=lane.limits.settle + lane.limits.timeout))
 
     def _fire_timers(self) -> int:
         now = self.clock.now()
         with self.ledger.reading() as conn:
-            due = timers.due(conn, stamp(now))
+            due = timers.due(conn, format_time(now))
         return self.ledger.writer.run(lambda conn: _fire(conn, due, now)) if due else 0
 
     def _count(self) -> None:

@@ -23,10 +23,10 @@ import structlog
 from pyrate_limiter import Rate, RateItem, StateBucket
 
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UnreadableError
-from hub.executor.argument_resolution import People, Target
+from hub.executor.argument_resolution import AccountLookup, CommandTarget
 from hub.executor.command_events import said
 from hub.executor.retry_policy import CRASHES, Failure
-from hub.kit.connector import Connector, Effect, Limits, Sends
+from hub.kit.connector import CommandSink, Connector, Effect, RateLimits
 from hub.runtime import metrics
 from hub.runtime.clock import Clock
 
@@ -34,10 +34,10 @@ TICKS = 1_000_000
 """Of our clock, in a second. The library's unit is its caller's to choose; a whole millisecond would be too coarse."""
 
 
-class Pace:
+class RateLimiter:
     """A token bucket of `at_once` tokens that fills by `per_second`. Times are monotonic seconds, given by the caller."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RateLimits) -> None:
         ticks = max(1, round(10 * TICKS / limits.per_second))
         self._bucket = StateBucket([Rate(10, ticks, burst=max(1, limits.at_once))])
 
@@ -51,7 +51,7 @@ class Pace:
         return max(wait, 1) / TICKS
 
 
-class Crew:
+class WorkerPool:
     """Daemon threads, made when first needed: a call that never ends must not keep the program from leaving."""
 
     def __init__(self, name: str) -> None:
@@ -85,7 +85,7 @@ FIRST, LONGEST, LONGEST_REFUSED = 1.0, 20.0, 300.0
 
 
 @dataclass
-class Gate:
+class CircuitBreaker:
     """The state of one instance, by monotonic seconds. While it is broken, one call at a time tries whether it is back."""
 
     failing: set[str] = field(default_factory=set)
@@ -144,13 +144,13 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Lane:
+class InstanceState:
     """May be used from any thread. An instance that nobody has connected has a lane too: its commands are parked there."""
 
     name: str
     clock: Clock
     connector: Connector | None = None
-    gate: Gate = field(default_factory=Gate)
+    gate: CircuitBreaker = field(default_factory=CircuitBreaker)
     calling: set[str] = field(default_factory=set)
     """Begun, and not answered yet: as many as the instance may have at once."""
     running: set[str] = field(default_factory=set)
@@ -161,24 +161,24 @@ class Lane:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.crew = Crew(f"call-{self.name}")
-        self.pace = Pace(self.limits)
+        self.crew = WorkerPool(f"call-{self.name}")
+        self.pace = RateLimiter(self.limits)
 
     @property
-    def sends(self) -> Sends | None:
+    def sends(self) -> CommandSink | None:
         """The face that carries commands out."""
         return self.connector.sends if self.connector else None
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RateLimits:
         """How hard the instance may be driven."""
-        return self.sends.limits if self.sends else Limits()
+        return self.sends.limits if self.sends else RateLimits()
 
     def use(self, connector: Connector | None) -> None:
         """Call by another connector from now on; calls under way end by the one that they began with."""
         if connector is not self.connector:
             self.connector = connector
-            self.pace = Pace(self.limits)
+            self.pace = RateLimiter(self.limits)
 
     def room(self) -> int:
         """How many calls may begin now: an answer that waits to be written takes no other's turn, unless many do."""
@@ -265,13 +265,13 @@ class Lane:
         return news
 
 
-class Lanes:
+class Instances:
     """One lane for each instance, also for one that nobody has connected."""
 
-    def __init__(self, connectors: Mapping[str, Connector], people: People, clock: Clock) -> None:
+    def __init__(self, connectors: Mapping[str, Connector], people: AccountLookup, clock: Clock) -> None:
         self.people = people
         self._clock = clock
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, InstanceState] = {}
         self._lock = threading.Lock()
         self.use(connectors)
 
@@ -280,20 +280,20 @@ class Lanes:
         for name in {*connectors, *self._lanes}:
             self.of(name).use(connectors.get(name))
 
-    def of(self, name: str) -> Lane:
+    def of(self, name: str) -> InstanceState:
         """The lane of an instance."""
         with self._lock:
             if name not in self._lanes:
-                self._lanes[name] = Lane(name, self._clock)
+                self._lanes[name] = InstanceState(name, self._clock)
             return self._lanes[name]
 
-    def all(self) -> list[Lane]:
+    def all(self) -> list[InstanceState]:
         """Every lane."""
         with self._lock:
             return list(self._lanes.values())
 
-    def target(self, lane: Lane) -> Target | None:
+    def target(self, lane: InstanceState) -> CommandTarget | None:
         """What references mean there; None where the hub's own names are understood."""
         if lane.connector is not None and lane.connector.knows_persons:
             return None
-        return Target(lane.name, self.people, tuple(each.name for each in self.all()))
+        return CommandTarget(lane.name, self.people, tuple(each.name for each in self.all()))

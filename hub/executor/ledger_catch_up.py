@@ -20,20 +20,20 @@ from sqlalchemy import Connection
 
 from hub.coordination import new_owner
 from hub.errors import FatalError, HubError, RetryableError
-from hub.executor.command_consumer import READER, CommandsIn
+from hub.executor.command_consumer import READER, CommandConsumer
 from hub.executor.command_events import result_id
 from hub.executor.selection import TIMER
-from hub.kit.connector import Limits
+from hub.kit.connector import RateLimits
 from hub.ledger import commands, identity, links, outbox, parked, positions, timers
 from hub.ledger.ledger import Ledger
-from hub.ledger.log_match import Known, Match, match
+from hub.ledger.log_match import KnownLog, Match, match
 from hub.log.event_log import EventLog, Record
 from hub.log.outbox_in_log import latest_outbox, since, tails
 from hub.log.sequences import numbered, own_bytes
 from hub.runtime.clock import Clock
 from hub.runtime.watchdog import beat
-from schemas.decoding import Recorded, read
-from schemas.envelope import OUTSIDE, instance_of, moment, stamp
+from schemas.decoding import RecordedEvent, read
+from schemas.envelope import OUTSIDE, format_time, instance_of, parse_time
 from schemas.topics import COMMANDS
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ AGAIN = 0.2
 """Seconds until another look at how far a program is that takes the same commands in."""
 
 
-class Recall:
+class LedgerCatchUp:
     """`make_sure` is for any thread that is about to act on the ledger; it costs nothing while no connection has broken."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Recall:
         ledger: Ledger,
         events: EventLog,
         clock: Clock,
-        limits: Callable[[str], Limits] = lambda instance: Limits(),
+        limits: Callable[[str], RateLimits] = lambda instance: RateLimits(),
     ) -> None:
         self._ledger, self._events, self._clock, self._limits = ledger, events, clock, limits
         self._lock, self._leaving = threading.Lock(), threading.Event()
@@ -115,7 +115,7 @@ class Recall:
         Raises FatalError for another log: what the ledger has as published would be missing there.
         """
         with self._ledger.reading() as conn:
-            known = Known.of(conn)
+            known = KnownLog.of(conn)
         found = match(self._events, known)
         error = found.error()
         if isinstance(error, FatalError):
@@ -140,7 +140,7 @@ class Recall:
         """Take in what was asked for meanwhile, and have all that waits looked up. Before the events: they tell what is done."""
         self._ledger.writer.run(self._doubt)
         ends = self._events.ends(COMMANDS.name)
-        again = CommandsIn(self._ledger, self._events, self._clock, new_owner(), lambda: None, self._doubt)
+        again = CommandConsumer(self._ledger, self._events, self._clock, new_owner(), lambda: None, self._doubt)
         try:
             while not self._is_read(ends):
                 if self._leaving.is_set():
@@ -158,7 +158,7 @@ class Recall:
 
     def _doubt(self, conn: Connection) -> None:
         for name in commands.instances(conn):
-            commands.doubt(conn, name, stamp(self._clock.now() + self._settled(name)), self._now())
+            commands.doubt(conn, name, format_time(self._clock.now() + self._settled(name)), self._now())
 
     def _settled(self, name: str) -> timedelta:
         """After how long a call that somebody has just begun there is over, and can be looked up."""
@@ -166,7 +166,7 @@ class Recall:
         return timedelta(seconds=limits.timeout + limits.settle)
 
     def _now(self) -> str:
-        return stamp(self._clock.now())
+        return format_time(self._clock.now())
 
 
 def settle_log(conn: Connection, found: Match, commands_log: str, starts: Mapping[int, int]) -> None:
@@ -200,14 +200,14 @@ def remember(conn: Connection, records: Sequence[Record], at: str) -> None:
         _keep_timer(conn, event)
 
 
-def _told(record: Record) -> tuple[Record, Recorded] | None:
+def _told(record: Record) -> tuple[Record, RecordedEvent] | None:
     try:
         return record, read(record.value or b"")
     except ValidationError:
         return None  # not the relay's: a foreign hand has copied a number
 
 
-def _row(event: Recorded, record: Record) -> dict[str, Any]:
+def _row(event: RecordedEvent, record: Record) -> dict[str, Any]:
     return {
         "event_id": event.id,
         "instance": instance_of(event.source),
@@ -221,7 +221,7 @@ def _row(event: Recorded, record: Record) -> dict[str, Any]:
     }
 
 
-def _end(event: Recorded) -> tuple[str, str, str | None] | None:
+def _end(event: RecordedEvent) -> tuple[str, str, str | None] | None:
     """The command whose end the event tells of, its state and what it made; None when it tells of none."""
     command = event.causationid
     if command is None:
@@ -231,7 +231,7 @@ def _end(event: Recorded) -> tuple[str, str, str | None] | None:
     return (command, "DONE", _made(event) or event.data.get("id")) if _is_result(event) else None
 
 
-def _keep_timer(conn: Connection, event: Recorded) -> None:
+def _keep_timer(conn: Connection, event: RecordedEvent) -> None:
     """Set the timer that the event says was set; drop the one that it says has fired."""
     if event.type == "hub.timer.fired":
         timers.drop(conn, event.causationid or "")
@@ -246,16 +246,16 @@ def _timer(arguments: object) -> tuple[str, str] | None:
     if not isinstance(arguments, Mapping) or not isinstance(arguments.get("at"), str):
         return None
     try:
-        return str(arguments.get("name", "")), stamp(moment(arguments["at"]))
+        return str(arguments.get("name", "")), format_time(parse_time(arguments["at"]))
     except (ValueError, OverflowError):
         return None
 
 
-def _is_result(event: Recorded) -> bool:
+def _is_result(event: RecordedEvent) -> bool:
     return event.causationid is not None and event.id == result_id(event.causationid)
 
 
-def _made(event: Recorded) -> str | None:
+def _made(event: RecordedEvent) -> str | None:
     """The id that the outside system gave to what a command made there."""
     if not _is_result(event) or event.type == "hub.command.done":
         return None

@@ -11,7 +11,7 @@ from zlib import crc32
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
 from hub.executor.argument_resolution import Prepared
 from hub.executor.command_events import said
-from hub.kit.connector import Effect, Limits, Once
+from hub.kit.connector import Effect, Idempotency, RateLimits
 
 FIRST, LONGEST = 0.5, 60.0
 """Seconds until a failed call is tried again: at first, and at most."""
@@ -20,7 +20,7 @@ CRASHES = 5
 
 
 @dataclass(frozen=True)
-class Call:
+class CommandAttempt:
     """A command on its way: SENDING under `owner`, its attempts counted with this one."""
 
     prepared: Prepared
@@ -29,8 +29,8 @@ class Call:
     attempts: int
     doubtful: bool
     """An earlier call may have done it."""
-    once: Once
-    limits: Limits
+    once: Idempotency
+    limits: RateLimits
     give_up_at: float
     """Monotonic seconds after which the ledger may think us dead: no request may begin later."""
 
@@ -53,7 +53,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """The state that a command goes to, when it is due again, and what is said of it."""
 
     state: str
@@ -66,52 +66,52 @@ class Verdict:
     """Parked while it may have been done: if it is tried again, the system is asked first."""
 
 
-def judge(call: Call, ended: Effect | Failure, now: datetime) -> Verdict:
+def decide(call: CommandAttempt, ended: Effect | Failure, now: datetime) -> Decision:
     """Say what becomes of a command."""
     if isinstance(ended, Effect):
-        return Verdict("DONE", effect=ended)
+        return Decision("DONE", effect=ended)
     waiting = "UNKNOWN" if ended.looking else "RETRY"
     match ended.error:
         case FatalError() as error:
-            return Verdict(waiting, error=error, due=now, counts=False)
+            return Decision(waiting, error=error, due=now, counts=False)
         case RejectedError() as error:
-            return Verdict("PARKED", error=error, doubtful=ended.looking)
+            return Decision("PARKED", error=error, doubtful=ended.looking)
         case UnreadableError() as error if ended.unread >= call.limits.tries:
             return _given_up(call, error, ended.unread)
         case UncertainError() as error if not ended.looking:
             return _doubt(call, error, now, error.retry_after)
         case RetryableError() as error:
-            return Verdict(waiting, error=error, due=now + _pause(call, error.retry_after))
+            return Decision(waiting, error=error, due=now + _pause(call, error.retry_after))
         case error:
             return _crashed(
                 call, ended, RejectedError("HUB-E4066", **seen_of(call.prepared.command.instance, error)), now
             )
 
 
-def _doubt(call: Call, error: HubError, now: datetime, retry_after: float | None = None) -> Verdict:
+def _doubt(call: CommandAttempt, error: HubError, now: datetime, retry_after: float | None = None) -> Decision:
     """Nobody knows whether it was done: look after a while, repeat it under its key, or ask a person."""
-    if call.once is Once.NEITHER:
+    if call.once is Idempotency.NEITHER:
         told = {"instance": call.prepared.command.instance, "reason": said(error), "cause": error.code}
-        return Verdict("PARKED", error=RejectedError("HUB-E4065", **{**error.seen, **told}))
+        return Decision("PARKED", error=RejectedError("HUB-E4065", **{**error.seen, **told}))
     settle = timedelta(seconds=max(call.limits.settle, retry_after or 0.0))
     later = settle if call.attempts <= 1 else max(settle, _pause(call, None))
-    return Verdict("UNKNOWN", error=error, due=now + later)
+    return Decision("UNKNOWN", error=error, due=now + later)
 
 
-def _given_up(call: Call, error: HubError, tries: int) -> Verdict:
+def _given_up(call: CommandAttempt, error: HubError, tries: int) -> Decision:
     """Answered often enough, and never readably: what is wrong will stay so until a person looks at it."""
     told = {"instance": call.prepared.command.instance, "tries": tries, "reason": said(error), "cause": error.code}
     parked = RejectedError("HUB-E4071", place=error.place, **{**error.seen, **told})
-    return Verdict("PARKED", error=parked, doubtful=True)
+    return Decision("PARKED", error=parked, doubtful=True)
 
 
-def _crashed(call: Call, ended: Failure, error: RejectedError, now: datetime) -> Verdict:
+def _crashed(call: CommandAttempt, ended: Failure, error: RejectedError, now: datetime) -> Decision:
     if ended.crashes >= CRASHES:
-        return Verdict("PARKED", error=error, doubtful=True)
+        return Decision("PARKED", error=error, doubtful=True)
     return _doubt(call, error, now)
 
 
-def _pause(call: Call, retry_after: float | None) -> timedelta:
+def _pause(call: CommandAttempt, retry_after: float | None) -> timedelta:
     """What the system asks for, exactly; else twice as long each time, each command a little apart from the others."""
     if retry_after is not None:
         return timedelta(seconds=retry_after)

@@ -24,7 +24,7 @@ from hub.errors import HubError, Place, RejectedError
 from hub.expressions.complaints import TYPES, in_words
 from hub.expressions.cost import LIMIT, Effort
 from hub.expressions.reading import Missing, PathRead, follow
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 
 MAX_RESULT = 256 * 1024
 """Characters of an evaluation's texts, all together."""
@@ -206,7 +206,7 @@ class Expression:
         if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
             return value
         if isinstance(value, datetime.datetime):
-            return stamp(value)
+            return format_time(value)
         if isinstance(value, list):
             return [self._json(inner, left) for inner in value]
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):

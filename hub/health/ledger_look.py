@@ -18,7 +18,7 @@ from hub.ledger.commands import ready as ready_commands
 from hub.ledger.leases import database_time, leases
 from hub.ledger.outbox import outbox
 from hub.ledger.positions import halted, of_reader
-from schemas.envelope import moment, stamp
+from schemas.envelope import format_time, parse_time
 from schemas.topics import COMMANDS
 
 FRONT = 50
@@ -61,7 +61,7 @@ def _relay(conn: Connection) -> Iterator[Queue]:
     front = conn.execute(select(*columns).where(ready).order_by(outbox.c.id).limit(FRONT)).all()
     if front:
         count = conn.execute(select(func.count()).select_from(outbox).where(ready)).scalar_one()
-        oldest = moment(min(row.recorded_at for row in front))
+        oldest = parse_time(min(row.recorded_at for row in front))
         yield Queue("relay", "", count, oldest, str(front[0].id), Counter(row.type for row in front))
 
 
@@ -71,7 +71,7 @@ def _held(conn: Connection) -> Iterator[Queue]:
     front = conn.execute(select(*columns).where(outbox.c.case_id.is_(None)).order_by(outbox.c.id).limit(FRONT)).all()
     free = [row for row in front if not in_flight(conn, row.instance, accepted_by=row.held_until)]
     if free:
-        yield Queue("held", "", len(free), moment(min(row.held_until for row in free)), str(free[0].id))
+        yield Queue("held", "", len(free), parse_time(min(row.held_until for row in free)), str(free[0].id))
 
 
 def _calls(conn: Connection, now: datetime) -> Iterator[Queue]:
@@ -80,11 +80,13 @@ def _calls(conn: Connection, now: datetime) -> Iterator[Queue]:
         count = sum(_numbers(conn, instance).values())
         failing = _failing(conn, instance)
         if failing is not None:
-            yield Queue("calls", instance, count, moment(failing.updated_at), failing.id, code=failing.code)
+            yield Queue("calls", instance, count, parse_time(failing.updated_at), failing.id, code=failing.code)
             continue
-        first = next(iter(ready_commands(conn, instance, stamp(now), 1)), None)
+        first = next(iter(ready_commands(conn, instance, format_time(now), 1)), None)
         if first is not None:
-            alive = select(func.count()).where(of_it, commands.c.state == "SENDING", commands.c.deadline > stamp(now))
+            alive = select(func.count()).where(
+                of_it, commands.c.state == "SENDING", commands.c.deadline > format_time(now)
+            )
             busy = conn.execute(alive).scalar_one() > 0
             yield Queue("calls", instance, count, _since(conn, first), f"{first.id}/{first.attempts}", busy=busy)
 
@@ -107,14 +109,14 @@ def _since(conn: Connection, row: Any) -> datetime:
     """Since when a command could have been begun: the one before it in its case may have ended only now."""
     before = select(func.max(commands.c.updated_at)).where(commands.c.case_id == row.case_id, commands.c.seq < row.seq)
     ended = conn.execute(before).scalar_one_or_none()
-    return moment(max(filter(None, (row.created_at, row.due_at, ended))))
+    return parse_time(max(filter(None, (row.created_at, row.due_at, ended))))
 
 
 def _streams(conn: Connection, intervals: Mapping[str, float]) -> Iterable[StreamFact]:
     """Streams of instances that are connected now."""
     for row in cursors.every(conn):
         if row.instance in intervals:
-            yield StreamFact(row.instance, row.stream, moment(row.moved_at), intervals[row.instance])
+            yield StreamFact(row.instance, row.stream, parse_time(row.moved_at), intervals[row.instance])
 
 
 def instance_state(conn: Connection, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from hub.errors import RetryableError
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 from schemas.topics import EVENTS, PARTITIONS
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def front_of(records: list[tuple[float, bytes]]) -> Front:
             event = orjson.loads(raw)
             types[str(event["type"])] = types.get(str(event["type"]), 0) + 1
             if number == 0 and "recordedtime" in event:
-                since = moment(event["recordedtime"])
+                since = parse_time(event["recordedtime"])
     return Front(since, types)
 
 

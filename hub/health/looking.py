@@ -26,7 +26,7 @@ from hub.runtime.clock import Clock, SystemClock
 from hub.runtime.process import is_running, stands_still
 from hub.runtime.program import is_ready
 from hub.runtime.run_folder import RunFolder
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 from schemas.topics import COMMANDS, EVENTS
 
 
@@ -205,6 +205,6 @@ def _board(name: str, place: BoardPlace, parts: list[Queue]) -> Queue:
     """A board waits since the oldest record that it lacks was recorded; one whose writer says nothing any more, since it did."""
     oldest = [part.oldest for part in parts if part.oldest is not None]
     if not oldest and place.fresh_at:
-        oldest = [moment(place.fresh_at)]
+        oldest = [parse_time(place.fresh_at)]
     position = f"{sum(place.next_offsets.values())}/{place.fresh_at}"
     return Queue("boards", name, sum(part.count for part in parts), min(oldest, default=None), position)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from hub.ledger.outbox import outbox
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 
 MINUTES = 60
 BACK = 5000
@@ -45,7 +45,7 @@ class Rhythm:
         rows = conn.execute(select(*columns).where(outbox.c.id > self._read_to).order_by(outbox.c.id)).all()
         with self._lock:
             for row in rows:
-                self._count(row.instance, row.type, row.subject, moment(row.recorded_at), now)
+                self._count(row.instance, row.type, row.subject, parse_time(row.recorded_at), now)
             self._read_to = rows[-1].id if rows else self._read_to
             while self._minutes and now - self._minutes[0].at > timedelta(minutes=MINUTES):
                 self._minutes.popleft()

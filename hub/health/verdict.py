@@ -98,7 +98,7 @@ STREAM_ROUNDS = 3
 """Polls that a stream may miss."""
 
 
-class State(enum.IntEnum):
+class HealthState(enum.IntEnum):
     """How the hub is, from well to worst."""
 
     OK = 0
@@ -116,7 +116,7 @@ class State(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class HealthLimits:
     """Seconds that things may take; `hub.yaml` sets them under `health`."""
 
     oldest: float = 15.0
@@ -132,7 +132,7 @@ class Trouble:
     """One thing that is wrong. `kind` names its sentence, `facts` fill it; `outside` is no fault of the hub."""
 
     kind: str
-    state: State
+    state: HealthState
     facts: Mapping[str, Any]
     outside: bool = False
     seconds: float = 0.0
@@ -146,15 +146,15 @@ class StageFact:
     stage: Stage
     waiting: int
     oldest: float
-    state: State
+    state: HealthState
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HealthStatus:
     """How the hub is. An outside system that is away, and parked work, make it need a person, not unwell."""
 
     at: str
-    state: State
+    state: HealthState
     troubles: tuple[Trouble, ...]
     stages: tuple[StageFact, ...]
     facts: Facts = field(repr=False)
@@ -162,7 +162,7 @@ class Verdict:
     @property
     def ok(self) -> bool:
         """Whether the hub itself is well."""
-        return self.state is State.OK
+        return self.state is HealthState.OK
 
     @property
     def worst(self) -> Trouble | None:
@@ -175,12 +175,12 @@ class Verdict:
         return sum(self.facts.parked.values())
 
 
-def judge(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Verdict:
+def judge(facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) -> HealthStatus:
     """Judge a look. `still`: for how many seconds each queue has been seen without headway; absent: not known to have moved."""
     troubles = sorted(_troubles(facts, limits, still), key=_weight)
     ours = [trouble.state for trouble in troubles if not trouble.outside]
     stages = tuple(_stage(facts, stage, troubles) for stage in STAGES)
-    return Verdict(facts.at.isoformat(), max(ours, default=State.OK), tuple(troubles), stages, facts)
+    return HealthStatus(facts.at.isoformat(), max(ours, default=HealthState.OK), tuple(troubles), stages, facts)
 
 
 ORDER = ("blind", "stopped", "away", "halted", "relay", "held", "rules", "asked", "calls", "boards", "program", "files")
@@ -193,19 +193,19 @@ def _weight(trouble: Trouble) -> tuple[bool, int, int, float]:
     return trouble.outside, -trouble.state, place, -trouble.seconds
 
 
-def _troubles(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Iterator[Trouble]:
+def _troubles(facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) -> Iterator[Trouble]:
     if facts.running is False:
-        yield Trouble("stopped", State.DOWN, {})
+        yield Trouble("stopped", HealthState.DOWN, {})
     for away in facts.away:
         why = {"store": away.store, "code": away.code, "reasons": away.reasons}
-        yield Trouble("away", State.DOWN, why, where=away.store)
+        yield Trouble("away", HealthState.DOWN, why, where=away.store)
     for program in facts.programs:
         if program.state in ("down", "frozen"):
             facts_ = {"program": program.name, "pid": program.pid, "is": program.state}
-            yield Trouble("program", State.STALLED, facts_, where=program.name)
+            yield Trouble("program", HealthState.STALLED, facts_, where=program.name)
     halted = {str(halt.get("partition")) for halt in facts.halted}
     for halt in facts.halted:
-        yield Trouble("halted", State.STALLED, {"partition": halt.get("partition"), "code": halt.get("code")})
+        yield Trouble("halted", HealthState.STALLED, {"partition": halt.get("partition"), "code": halt.get("code")})
     for stage in STAGES:
         mine = [queue for queue in facts.queues if queue.stage == stage]
         if stage == "calls":
@@ -218,14 +218,14 @@ def _troubles(facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Itera
     if facts.broken:
         first, *more = facts.broken
         told = {"place": first.place, "code": first.code, "more": len(more)}
-        yield Trouble("files", State.DEGRADED, told, outside=True, where=first.place)
+        yield Trouble("files", HealthState.DEGRADED, told, outside=True, where=first.place)
     for name, state in facts.instances.items():
         if state != "ok":
-            yield Trouble("instance", State.DEGRADED, {"instance": name, "is": state}, outside=True, where=name)
+            yield Trouble("instance", HealthState.DEGRADED, {"instance": name, "is": state}, outside=True, where=name)
 
 
 def _late(
-    stage: Stage, queues: list[Queue], facts: Facts, limits: Limits, still: Mapping[Key, float]
+    stage: Stage, queues: list[Queue], facts: Facts, limits: HealthLimits, still: Mapping[Key, float]
 ) -> Iterator[Trouble]:
     """One trouble a stage: the sum of what is late, and the age of its oldest."""
     late = [queue for queue in queues if queue.age(facts.at) > limits.oldest]
@@ -235,8 +235,8 @@ def _late(
     for queue in late:
         for type_, count in queue.types.items():
             types[type_] = types.get(type_, 0) + count
-    state = State.STALLED if any(_stands(queue, limits, still) for queue in late) else State.DEGRADED
-    if stage == "held" and state is State.DEGRADED:
+    state = HealthState.STALLED if any(_stands(queue, limits, still) for queue in late) else HealthState.DEGRADED
+    if stage == "held" and state is HealthState.DEGRADED:
         return  # held for a call of another system, which has ended just now
     oldest = max(queue.age(facts.at) for queue in late)
     where = [queue.where for queue in late]
@@ -245,11 +245,11 @@ def _late(
     yield Trouble(stage, state, told, seconds=oldest, where=", ".join(where))
 
 
-def _stands(queue: Queue, limits: Limits, still: Mapping[Key, float]) -> bool:
+def _stands(queue: Queue, limits: HealthLimits, still: Mapping[Key, float]) -> bool:
     return still.get(queue.key, limits.still) >= limits.still
 
 
-def _calls(queues: list[Queue], facts: Facts, limits: Limits, still: Mapping[Key, float]) -> Iterator[Trouble]:
+def _calls(queues: list[Queue], facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) -> Iterator[Trouble]:
     """By instance: a system that fails us, or is slow, is another's fault; calls that nobody begins are ours."""
     for queue in queues:
         age = queue.age(facts.at)
@@ -257,13 +257,13 @@ def _calls(queues: list[Queue], facts: Facts, limits: Limits, still: Mapping[Key
             continue
         told = {"instance": queue.where, "count": queue.count, "seconds": age, "code": queue.code}
         if queue.code is None and not queue.busy and _stands(queue, limits, still):
-            yield Trouble("calls", State.STALLED, told, seconds=age, where=queue.where)
+            yield Trouble("calls", HealthState.STALLED, told, seconds=age, where=queue.where)
         else:
             kind = "busy" if queue.code is None else "system"
-            yield Trouble(kind, State.DEGRADED, told, outside=True, seconds=age, where=queue.where)
+            yield Trouble(kind, HealthState.DEGRADED, told, outside=True, seconds=age, where=queue.where)
 
 
-def _streams(facts: Facts, limits: Limits) -> Iterator[Trouble]:
+def _streams(facts: Facts, limits: HealthLimits) -> Iterator[Trouble]:
     if facts.running is False:
         return
     for stream in facts.streams:
@@ -271,10 +271,10 @@ def _streams(facts: Facts, limits: Limits) -> Iterator[Trouble]:
         if is_late(age, stream.interval, limits) and facts.instances.get(stream.instance, "ok") == "ok":
             told = {"instance": stream.instance, "stream": stream.stream, "seconds": age}
             where = f"{stream.instance}/{stream.stream}"
-            yield Trouble("stream", State.DEGRADED, told, outside=True, seconds=age, where=where)
+            yield Trouble("stream", HealthState.DEGRADED, told, outside=True, seconds=age, where=where)
 
 
-def is_late(age: float, interval: float, limits: Limits) -> bool:
+def is_late(age: float, interval: float, limits: HealthLimits) -> bool:
     """Whether a stream was read too long ago for how often it should be."""
     return age > max(limits.stream, STREAM_ROUNDS * interval)
 
@@ -283,7 +283,7 @@ def _stage(facts: Facts, stage: Stage, troubles: list[Trouble]) -> StageFact:
     queues = [queue for queue in facts.queues if queue.stage == stage]
     oldest = max((queue.age(facts.at) for queue in queues), default=0.0)
     kinds = {"calls": ("calls", "busy", "system")}.get(stage, (stage,))
-    state = max((trouble.state for trouble in troubles if trouble.kind in kinds), default=State.OK)
+    state = max((trouble.state for trouble in troubles if trouble.kind in kinds), default=HealthState.OK)
     return StageFact(stage, sum(queue.count for queue in queues), oldest, state)
 
 

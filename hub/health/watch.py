@@ -20,7 +20,7 @@ from hub.config.home import RULES_BROKEN
 from hub.health.log_look import KafkaLook
 from hub.health.looking import Looker, board_places, programs_here
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Facts, Headway, Limits, State, Trouble, Verdict, judge
+from hub.health.verdict import Facts, Headway, HealthLimits, HealthState, HealthStatus, Trouble, judge
 from hub.ledger.ledger import look_at
 from hub.rules.reload import broken_files
 from hub.runtime.clock import Clock, SystemClock
@@ -30,7 +30,7 @@ from hub.runtime.clock import Clock, SystemClock
 class VerdictGauges(Collector):
     """Read from the newest verdict when asked for."""
 
-    verdict: Callable[[], Verdict | None]
+    verdict: Callable[[], HealthStatus | None]
 
     def collect(self) -> Iterator[Metric]:
         state = GaugeMetricFamily("hub_state", "How the hub is: 0 ok, 1 degraded, 2 stalled, 3 down.")
@@ -79,7 +79,7 @@ class Watch:
     """Looks and judges. `verdict` may be called from any thread."""
 
     look: Callable[[], Facts]
-    limits: Limits = field(default_factory=Limits)
+    limits: HealthLimits = field(default_factory=HealthLimits)
     clock: Clock = field(default_factory=SystemClock)
     every: float = EVERY
     close: Callable[[], None] = lambda: None
@@ -88,7 +88,7 @@ class Watch:
     _headway: Headway = field(default_factory=Headway)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _last: tuple[Verdict, float] | None = None
+    _last: tuple[HealthStatus, float] | None = None
 
     def start(self) -> None:
         """Begin to look."""
@@ -109,14 +109,14 @@ class Watch:
             self._stopping.wait(self.every)
         self.close()
 
-    def turn(self) -> Verdict:
+    def turn(self) -> HealthStatus:
         """Look and judge once."""
         facts, now = self.look(), self.clock.monotonic()
         found = judge(facts, self.limits, self._headway.note(facts, now))
         self._last = (found, now)
         return found
 
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> HealthStatus | None:
         """The newest verdict; None before the first look."""
         if self._last is None:
             return None
@@ -124,14 +124,14 @@ class Watch:
         blind = self.clock.monotonic() - at
         if blind <= BLIND:
             return found
-        trouble = Trouble("blind", State.STALLED, {"seconds": blind}, seconds=blind)
-        return replace(found, state=max(found.state, State.STALLED), troubles=(trouble, *found.troubles))
+        trouble = Trouble("blind", HealthState.STALLED, {"seconds": blind}, seconds=blind)
+        return replace(found, state=max(found.state, HealthState.STALLED), troubles=(trouble, *found.troubles))
 
 
-def limits_of(home: Home) -> Limits:
+def limits_of(home: Home) -> HealthLimits:
     """The thresholds that `hub.yaml` sets."""
     set_ = home.config.health
-    return Limits(oldest=set_.oldest, stream=set_.stream)
+    return HealthLimits(oldest=set_.oldest, stream=set_.stream)
 
 
 def intervals_of(home: Home) -> dict[str, float]:
@@ -163,7 +163,7 @@ def watch_of(home: Home, ledger: Ledger) -> Watch:
     return Watch(looker.look, limits_of(home), close=kafka.close, rhythm=rhythm)
 
 
-def verdict_now(home: Home, client: Callable[[], dict[str, object]], *, supervised: bool) -> Verdict:
+def verdict_now(home: Home, client: Callable[[], dict[str, object]], *, supervised: bool) -> HealthStatus:
     """For a command: look once, and once more when something is late, to tell what stands from what is slow.
 
     `client` are librdkafka's settings; HubError from it means that no broker is there to be asked.

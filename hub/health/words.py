@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.errors import LANGUAGES, read_texts
-from hub.health.verdict import State, Trouble, Verdict
+from hub.health.verdict import HealthState, HealthStatus, Trouble
 
 WON = "crm.opportunity.won"
 
@@ -29,7 +29,7 @@ Age = Callable[[float, str], str]
 """Writes a duration in a language."""
 
 
-def sentence(verdict: Verdict, language: str, age: Age | None = None) -> str:
+def sentence(verdict: HealthStatus, language: str, age: Age | None = None) -> str:
     """The verdict in one sentence: what is wrong and what waits for it, or that all moves. `age` may write durations otherwise."""
     worst = verdict.worst
     if worst is None:
@@ -37,7 +37,7 @@ def sentence(verdict: Verdict, language: str, age: Age | None = None) -> str:
     first = told(worst, language, age)
     count = len(verdict.troubles) - 1
     # With its log, ledger or worker away, much else stands still too: that follows from it, and says nothing new.
-    said = say("more", language, first=first, count=count) if count and worst.state is State.DEGRADED else first
+    said = say("more", language, first=first, count=count) if count and worst.state is HealthState.DEGRADED else first
     return say("ok.but", language, what=said) if verdict.ok else said
 
 
@@ -88,7 +88,7 @@ def duration(seconds: float, language: str) -> str:
     return say("seconds", language, seconds=left)
 
 
-def as_value(verdict: Verdict, language: str | None = None) -> dict[str, Any]:
+def as_value(verdict: HealthStatus, language: str | None = None) -> dict[str, Any]:
     """The verdict for programs; in both languages unless one is asked for. Names of parts, and no address or secret."""
 
     def said(write: Callable[[str], str]) -> str | dict[str, str]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from hub.kit.connector import Connector
 from hub.ledger import commands, links, outbox
 from hub.ledger.database import AnyRow
-from hub.ledger.links import Known
+from hub.ledger.links import KnownObject
 from schemas.envelope import Event
 from schemas.registry import COMMANDS
 
@@ -32,7 +32,7 @@ def _kinds(connector: Connector) -> frozenset[str]:
     return frozenset(kind for kind in kinds if kind is not None)
 
 
-def case_of(conn: Connection, event: Event, known: Known, instance: str, ours: frozenset[str]) -> str | None:
+def case_of(conn: Connection, event: Event, known: KnownObject, instance: str, ours: frozenset[str]) -> str | None:
     """The case of an event whose `partitionkey` is its anchor, settled for good; None when it must be held back."""
     if known.held:
         return None

@@ -20,14 +20,14 @@ from hub.coordination import Lease
 from hub.errors import HubError, RetryableError
 from hub.intake import correlation
 from hub.intake.hub_events import note
-from hub.intake.intake import FACT, RAW, WAITS, Intake, Item, Kept, Refused, unforeseen
+from hub.intake.intake import FACT, RAW, WAITS, Intake, Item, ParkedBytes, Refused, unforeseen
 from hub.kit.connector import Connector, Delivery, Fact
 from hub.ledger import parked
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import Clock
 from hub.runtime.watchdog import at_work
-from schemas.envelope import moment, stamp
+from schemas.envelope import format_time, parse_time
 
 NOT_AGAIN, GONE = "HUB-E6106", "HUB-E6107"
 MOST = 200
@@ -88,7 +88,7 @@ class Redelivery:
         return self._ledger.writer.run(work)
 
     def _now(self) -> str:
-        return stamp(self._clock.now())
+        return format_time(self._clock.now())
 
 
 def read_again(intake: Intake, connectors: Mapping[str, Connector], entry: AnyRow) -> Sequence[Item]:
@@ -96,7 +96,7 @@ def read_again(intake: Intake, connectors: Mapping[str, Connector], entry: AnyRo
 
     A refusal stays parked under the entry's own ref.
     """
-    kept = Kept(entry.ref, entry.body, entry.headers or {}, moment(entry.parked_at))
+    kept = ParkedBytes(entry.ref, entry.body, entry.headers or {}, parse_time(entry.parked_at))
     connector = connectors.get(entry.instance)
     if connector is None:
         return [(Refused(entry.subject, GONE, {"instance": entry.instance}), kept)]
@@ -108,7 +108,7 @@ def read_again(intake: Intake, connectors: Mapping[str, Connector], entry: AnyRo
         return [(Refused.by(entry.subject, unforeseen(entry.instance, error)), kept)]
 
 
-def _read(intake: Intake, entry: AnyRow, kept: Kept, connector: Connector) -> Sequence[Item]:
+def _read(intake: Intake, entry: AnyRow, kept: ParkedBytes, connector: Connector) -> Sequence[Item]:
     type_ = kept.headers.get("content-type")
     body = kept.body if entry.correction is None else entry.correction
     if type_ == FACT:

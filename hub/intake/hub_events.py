@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from hub.ledger import outbox
-from schemas.envelope import Event, derived_id, stamp
+from schemas.envelope import Event, derived_id, format_time
 from schemas.registry import event_spec
 
 SOURCE = "/hub/connectors"
@@ -28,8 +28,8 @@ def note(conn: Connection, type_: str, subject: str, data: Mapping[str, Any], no
         source=SOURCE,
         type=type_,
         subject=subject,
-        time=stamp(now),
-        recordedtime=stamp(now),
+        time=format_time(now),
+        recordedtime=format_time(now),
         dataschema=event_spec(type_).dataschema,
         partitionkey=subject,
         correlationid=subject,

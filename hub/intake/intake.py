@@ -26,14 +26,14 @@ from hub.errors import HubError, Place, RejectedError
 from hub.intake import correlation
 from hub.intake.batch_intake import News
 from hub.intake.readers import UnavailableError
-from hub.kit.connector import Delivery, Fact, Receives, Unmapped
-from hub.kit.facts import Door, People, event_of
+from hub.kit.connector import Delivery, Fact, Unmapped, WebhookSource
+from hub.kit.facts import Door, PeopleLookup, event_of
 from hub.ledger import conflicts, cursors, outbox, parked
 from hub.ledger.ledger import Ledger
-from hub.ledger.links import ALL, Known, look
+from hub.ledger.links import ALL, KnownObject, look
 from hub.ledger.parked_quota import Quotas
 from hub.runtime.clock import Clock
-from schemas.envelope import MAX_BYTES, OUTSIDE, Event, derived_id, stamp
+from schemas.envelope import MAX_BYTES, OUTSIDE, Event, derived_id, format_time
 
 WAITS, UNFORESEEN = "HUB-E6104", "HUB-E6105"
 QUOTA = "HUB-E7014"
@@ -47,7 +47,7 @@ _PRIVATE = re.compile(r"signature|authorization|cookie|token|secret|key|password
 
 
 @dataclass(frozen=True)
-class Kept:
+class ParkedBytes:
     """The bytes that something would be parked with."""
 
     ref: str
@@ -71,7 +71,7 @@ class Refused:
         return cls(subject, error.code, error.seen, error.place)
 
 
-Item = tuple[Event | Refused, Kept]
+Item = tuple[Event | Refused, ParkedBytes]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Intake:
     def __init__(
         self,
         ledger: Ledger,
-        people: People,
+        people: PeopleLookup,
         clock: Clock,
         creates: correlation.Creates | None = None,
         quotas: Mapping[str, Quota] | None = None,
@@ -109,7 +109,7 @@ class Intake:
         self._ledger, self._people, self._clock = ledger, people, clock
         self._creates, self._quotas = creates or {}, Quotas(quotas)
 
-    def push(self, instance: str, receiver: Receives, delivery: Delivery) -> Future[Accepted]:
+    def push(self, instance: str, receiver: WebhookSource, delivery: Delivery) -> Future[Accepted]:
         """Take in a verified push. Raises RejectedError for no JSON; everything else is kept, one way or another.
 
         The future raises QuotaError for a push that would be parked where too much of its instance is.
@@ -150,14 +150,14 @@ class Intake:
             raise QuotaError(QUOTA)
 
     def items(
-        self, instance: str, receiver: Receives, delivery: Delivery, corrected: bytes | None = None
+        self, instance: str, receiver: WebhookSource, delivery: Delivery, corrected: bytes | None = None
     ) -> Sequence[Item]:
         """What a delivery says, each part with the bytes to park it with. A delivery that says nothing is an event too.
 
         What was corrected is read instead of the body; its names and ids are still those of the body.
         """
         name = delivery_ref(instance, receiver, delivery)
-        kept = Kept(name, delivery.body, public(delivery.headers), delivery.received)
+        kept = ParkedBytes(name, delivery.body, public(delivery.headers), delivery.received)
         try:
             told = receiver.read(delivery if corrected is None else replace(delivery, body=corrected))
         except HubError:
@@ -195,7 +195,7 @@ class Intake:
             news = self._news(conn, [(item, instance) for item in items])
             self._add(conn, news, instance, items)
             news.write()
-            cursors.move(conn, instance, stream, cursor, stamp(self._clock.now()), ahead)
+            cursors.move(conn, instance, stream, cursor, format_time(self._clock.now()), ahead)
             return True
 
         return self._ledger.writer.submit(work)
@@ -218,7 +218,7 @@ class Intake:
                 self._record(conn, instance, told, known)
         return frozenset(refused)
 
-    def park(self, conn: Connection, instance: str, refused: Refused, kept: Kept) -> None:
+    def park(self, conn: Connection, instance: str, refused: Refused, kept: ParkedBytes) -> None:
         """Keep something aside with its bytes. What a person has discarded, or corrected, stays so when it is sent again."""
         there = parked.find(conn, kept.ref)
         if there is not None and (
@@ -235,14 +235,14 @@ class Intake:
             "place": str(refused.place) if refused.place else None,
             "headers": dict(kept.headers),
             "body": kept.body,
-            "parked_at": stamp(kept.received),
+            "parked_at": format_time(kept.received),
         }
         parked.park(conn, row)
 
-    def _record(self, conn: Connection, instance: str, event: Event, known: Known) -> None:
+    def _record(self, conn: Connection, instance: str, event: Event, known: KnownObject) -> None:
         case = correlation.case_of(conn, event, known, instance, self._creates.get(instance, _NOTHING))
         if case is None:
-            new = outbox.hold(conn, event, instance, stamp(self._clock.now() + MARGIN))
+            new = outbox.hold(conn, event, instance, format_time(self._clock.now() + MARGIN))
         else:
             new = outbox.record(conn, [correlation.under(event, case)], instance)
         if not new:
@@ -266,13 +266,13 @@ class Intake:
         raw = isinstance(told, Unmapped)
         body = told.raw if isinstance(told, Unmapped) else fact_json(told)
         digest = _digest(body)
-        kept = Kept(
+        kept = ParkedBytes(
             f"delivery/{instance}/{digest[:32]}", body, {"content-type": RAW if raw else FACT}, self._clock.now()
         )
         return self._told(told, self._door(instance, digest)), kept
 
 
-def delivery_ref(instance: str, receiver: Receives, delivery: Delivery) -> str:
+def delivery_ref(instance: str, receiver: WebhookSource, delivery: Delivery) -> str:
     """The name of a verified delivery: the same push again has the same name, another body never has."""
     given = receiver.id_of(delivery)
     digest = hashlib.sha256((given or "").encode() + b"\n" + delivery.body).hexdigest()
@@ -318,8 +318,8 @@ def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Eve
         source=f"{OUTSIDE}{instance}",
         type=type_,
         subject=name,
-        time=stamp(delivery.received),
-        recordedtime=stamp(now),
+        time=format_time(delivery.received),
+        recordedtime=format_time(now),
         dataschema=f"urn:hub:{type_}:1",
         partitionkey=name,
         correlationid=name,

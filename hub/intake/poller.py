@@ -13,11 +13,11 @@ from hub.coordination import Lease
 from hub.errors import FatalError, HubError, RetryableError
 from hub.intake import hub_events
 from hub.intake.intake import Intake
-from hub.kit.connector import Page, Polls
+from hub.kit.connector import Page, PollingSource
 from hub.ledger import cursors
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import Clock
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 from hub.runtime.watchdog import at_work
 
 PAUSED = 300.0
@@ -41,7 +41,7 @@ class Stream:
 
     instance: str
     name: str
-    polls: Polls
+    polls: PollingSource
 
 
 class Poller:
@@ -92,7 +92,7 @@ class Poller:
         with self._ledger.reading() as conn:
             cursor = cursors.get(conn, self.stream.instance, self.stream.name)
         page = self.stream.polls.poll(self.stream.name, cursor)
-        reach("poller.fetched")
+        failpoint("poller.fetched")
         taken = self._keep(page, cursor)
         self._well()
         on = page.more and taken and page.cursor != cursor

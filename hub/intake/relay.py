@@ -15,16 +15,16 @@ from sqlalchemy import Connection
 
 from hub.coordination import Lease
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.executor.ledger_catch_up import Recall
+from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from hub.ledger.outbox import Waiting
-from hub.log.event_log import EventLog, Outgoing, Writer
+from hub.log.event_log import EventLog, LogWriter, Outgoing
 from hub.log.sequences import with_number
 from hub.runtime.clock import Clock
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 from hub.runtime.watchdog import at_work, beat
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from schemas.topics import EVENTS, PARTITIONS
 
 MOST = 500
@@ -48,12 +48,17 @@ class Relay:
     """Carries the outbox into `hub.events`. `run` is for one thread; `wake`, `stop` and `drained` are for any."""
 
     def __init__(
-        self, ledger: Ledger, events: EventLog, clock: Clock, lease: Lease | None = None, recall: Recall | None = None
+        self,
+        ledger: Ledger,
+        events: EventLog,
+        clock: Clock,
+        lease: Lease | None = None,
+        recall: LedgerCatchUp | None = None,
     ) -> None:
         self._ledger, self._events, self._clock = ledger, events, clock
-        self._recall = recall or Recall(ledger, events, clock)
+        self._recall = recall or LedgerCatchUp(ledger, events, clock)
         self._lease = lease or Lease("relay", clock, LEASE)
-        self._writer: Writer | None = None
+        self._writer: LogWriter | None = None
         self._sent: list[int] = []
         self._sent_at = 0.0
         self._awake, self._stopping = threading.Event(), threading.Event()
@@ -124,9 +129,9 @@ class Relay:
         if not self._lease.held:
             self._stopping.wait(AGAIN)
         if rows:
-            reach("relay.taken")
+            failpoint("relay.taken")
             self._send(rows)
-            reach("relay.delivered")
+            failpoint("relay.delivered")
             self._sent, self._sent_at = [row.id for row in rows], self._clock.monotonic()
         self._back()
         return bool(rows)
@@ -143,7 +148,7 @@ class Relay:
     def _take(self, conn: Connection, sent: Sequence[int]) -> list[Waiting]:
         if not self._recall.is_sure:
             return []
-        outbox.publish(conn, sent, stamp(self._clock.now()))  # true whoever has the job now
+        outbox.publish(conn, sent, format_time(self._clock.now()))  # true whoever has the job now
         return outbox.take(conn, MOST, PARTITIONS) if self._lease.mine(conn) else []
 
     def _send(self, rows: Sequence[Waiting]) -> None:

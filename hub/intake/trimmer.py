@@ -18,14 +18,14 @@ from sqlalchemy import Connection
 
 from hub.coordination import Lease
 from hub.errors import RetryableError
-from hub.executor.ledger_catch_up import Recall
+from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.ledger import identity, retention, trimmed
 from hub.ledger.ledger import Ledger
 from hub.ledger.trimmed import Floor
 from hub.ledger.trimming import Chosen, MovedError, Read, choose, seen, trim
 from hub.log.event_log import EventLog, Record, read_to_end
 from hub.runtime.clock import Clock
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 from hub.runtime.watchdog import at_work
 from schemas.topics import EVENTS
 
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Pace:
+class TrimmingPace:
     """How gently it goes about it: seconds, unless it says otherwise."""
 
     first: float = 30.0
@@ -59,14 +59,14 @@ class Trimmer:
         ledger: Ledger,
         events: EventLog,
         clock: Clock,
-        recall: Recall,
+        recall: LedgerCatchUp,
         keep: timedelta,
         *,
-        pace: Pace | None = None,
+        pace: TrimmingPace | None = None,
         lease: Lease | None = None,
     ) -> None:
         self._ledger, self._events, self._clock, self._recall = ledger, events, clock, recall
-        self._keep, self._pace = keep, pace or Pace()
+        self._keep, self._pace = keep, pace or TrimmingPace()
         self._lease = lease or Lease("trim", clock, 60.0)
         self._size = self._pace.least
         self._not_before: dict[int, float] = {}
@@ -125,7 +125,7 @@ class Trimmer:
                 with at_work("trim"):
                     with self._ledger.reading() as conn:
                         wanted = choose(conn, floor, seen(part, self._ledger.outbox_id), Read(read.log, first, end))
-                    reach("trim.chosen")
+                    failpoint("trim.chosen")
                     after, took = self._carried_out(wanted)
                 self._stopping.wait(self._pace.rest * took)
                 if after is None:

@@ -22,7 +22,7 @@ import urllib3
 
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
 from hub.kit import transport
-from hub.kit.connector import Limits
+from hub.kit.connector import RateLimits
 from hub.runtime.logs import LEAST, forms
 
 MAX_ANSWER = 1024 * 1024
@@ -35,7 +35,7 @@ _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-A
 
 
 @dataclass(frozen=True)
-class Request:
+class ApiRequest:
     """One request, ready to be written. `url` is encoded already."""
 
     method: str
@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiResponse:
     """What came back with a status that says done."""
 
     status: int
@@ -62,7 +62,7 @@ class Outbound:
     """The way to one system. For any number of threads; opens connections only when called."""
 
     def __init__(
-        self, instance: str, limits: Limits, secrets: Collection[str] = (), ca: str | None = None, login: str = "-"
+        self, instance: str, limits: RateLimits, secrets: Collection[str] = (), ca: str | None = None, login: str = "-"
     ) -> None:
         """`secrets` are masked in errors, `login` is shown in them as whom the system refused."""
         self._instance, self._login = instance, login
@@ -71,7 +71,7 @@ class Outbound:
         self._pools = transport.pools(limits.at_once, ca)
         self._timeout = urllib3.Timeout(connect=limits.timeout, read=limits.timeout)
 
-    def call(self, request: Request, repeatable: bool = False) -> Answer:
+    def call(self, request: ApiRequest, repeatable: bool = False) -> ApiResponse:
         """Send it once and read the answer, in `limits.timeout` seconds for the connection and as many for the answer.
 
         `repeatable` says that the same request again is answered with the first result: a conflict may then be our own
@@ -97,7 +97,7 @@ class Outbound:
                 response.close()  # a connection whose answer was read to its end stays open
                 response.release_conn()
         if 200 <= response.status < 300:
-            return Answer(response.status, body)
+            return ApiResponse(response.status, body)
         raise self._refusal(request, response, body, repeatable)
 
     def excerpt(self, body: bytes) -> str:
@@ -111,7 +111,7 @@ class Outbound:
             text = text.replace(secret, "***")
         return text
 
-    def _read(self, response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
+    def _read(self, response: urllib3.BaseHTTPResponse, request: ApiRequest) -> bytes:
         """The answer's body. Of a refusal only what there is: its status says enough."""
         if response.status >= 300:
             with contextlib.suppress(urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
@@ -123,7 +123,7 @@ class Outbound:
         return body
 
     @contextlib.contextmanager
-    def _told(self, request: Request) -> Iterator[None]:
+    def _told(self, request: ApiRequest) -> Iterator[None]:
         """Tell the errors of the libraries as ours."""
         transport.start()
         try:
@@ -133,7 +133,7 @@ class Outbound:
         except ValueError as error:  # an address or a header that no library would write
             raise self._unsendable(request, error) from error
 
-    def _failure(self, request: Request, error: Exception) -> HubError:
+    def _failure(self, request: ApiRequest, error: Exception) -> HubError:
         causes = list(_causes(error))
         seen: dict[str, Any] = {"instance": self._instance, "url": request.shown}
         late = any(map(_is_late, causes))
@@ -148,11 +148,13 @@ class Outbound:
             return self._unsendable(request, error)
         return RetryableError("HUB-E4001", reason=f"> {self._limits.timeout:g} s" if late else reason, **seen)
 
-    def _unsendable(self, request: Request, error: Exception) -> RejectedError:
+    def _unsendable(self, request: ApiRequest, error: Exception) -> RejectedError:
         # The libraries' own words quote the address or the header, secrets and all.
         return RejectedError("HUB-E4209", instance=self._instance, url=request.shown, reason=type(error).__name__)
 
-    def _refusal(self, request: Request, response: urllib3.BaseHTTPResponse, body: bytes, repeatable: bool) -> HubError:
+    def _refusal(
+        self, request: ApiRequest, response: urllib3.BaseHTTPResponse, body: bytes, repeatable: bool
+    ) -> HubError:
         """What a status other than done means for the command."""
         status = response.status
         wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
@@ -174,7 +176,7 @@ class Outbound:
         return RejectedError("HUB-E4006", reason=reason, **seen)
 
 
-def _headers(request: Request) -> Mapping[str, str]:
+def _headers(request: ApiRequest) -> Mapping[str, str]:
     """What is sent with it: a name and a password that stand in the address are credentials, as everywhere."""
     parts = urlsplit(request.url)
     own = {}

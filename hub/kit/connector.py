@@ -76,7 +76,7 @@ class Delivery:
     received: datetime
 
 
-class Once(enum.Enum):
+class Idempotency(enum.Enum):
     """How far the system itself keeps a command from being done twice."""
 
     KEY = "A"
@@ -99,7 +99,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RateLimits:
     """How hard an instance may be driven."""
 
     per_second: float = 20.0
@@ -125,7 +125,7 @@ class Instance:
     timezone: str = "UTC"
 
 
-class Receives(Protocol):
+class WebhookSource(Protocol):
     """The face of a connector that systems push to."""
 
     def verify(self, delivery: Delivery) -> None:
@@ -139,14 +139,14 @@ class Receives(Protocol):
 
 
 @runtime_checkable
-class Replies(Protocol):
+class WebhookReplies(Protocol):
     """What a receiver may offer besides: an answer of its own to some pushes, as a platform asks for that tries an address."""
 
     def reply(self, delivery: Delivery) -> bytes | None:
         """The JSON to answer a verified delivery with; None for the usual answer."""
 
 
-class Polls(Protocol):
+class PollingSource(Protocol):
     """The face of a connector that asks its system what is new."""
 
     @property
@@ -164,7 +164,7 @@ class Polls(Protocol):
         """
 
 
-class Sends(Protocol):
+class CommandSink(Protocol):
     """The face of a connector that carries out commands."""
 
     @property
@@ -172,10 +172,10 @@ class Sends(Protocol):
         """The types of command it carries out."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RateLimits:
         """How hard the instance may be driven."""
 
-    def once(self, type_: str) -> Once:
+    def once(self, type_: str) -> Idempotency:
         """The idempotency class of a type of command."""
 
     def send(self, command: Command) -> Effect:
@@ -194,9 +194,9 @@ class Connector:
     """A connector's faces; None where it has none."""
 
     instance: Instance
-    receives: Receives | None = None
-    polls: Polls | None = None
-    sends: Sends | None = None
+    receives: WebhookSource | None = None
+    polls: PollingSource | None = None
+    sends: CommandSink | None = None
     knows_persons: bool = False
     """Whether its system knows people as the hub does: then persons in commands stay persons, and need no account there."""
     check: Callable[[], str] | None = None

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from hub.errors import RejectedError
 from hub.kit.connector import Fact
-from schemas.envelope import MAX_BYTES, OUTSIDE, Event, derived_ids, stamp
+from schemas.envelope import MAX_BYTES, OUTSIDE, Event, derived_ids, format_time
 from schemas.registry import EventSpec, Model, event_spec
 
 AHEAD = timedelta(minutes=5)
@@ -31,7 +31,7 @@ ENVELOPE = 32 * 1024
 _ids = functools.lru_cache(1024)(derived_ids)
 
 
-class People(Protocol):
+class PeopleLookup(Protocol):
     """Who is who: people.yaml as it is now."""
 
     def person_of(self, instance: str, account: str) -> str | None:
@@ -43,7 +43,7 @@ class Door:
     """Where and when a fact comes in. `fallback` is the version of a fact whose connector gives none."""
 
     instance: str
-    people: People
+    people: PeopleLookup
     now: datetime
     fallback: str
 
@@ -74,9 +74,9 @@ def event_of(fact: Fact, door: Door) -> Event:
             source=f"{OUTSIDE}{door.instance}",
             type=fact.type,
             subject=fact.subject,
-            time=stamp(min(fact.time, latest)),
-            claimedtime=stamp(fact.time) if fact.time > latest else None,
-            recordedtime=stamp(door.now),
+            time=format_time(min(fact.time, latest)),
+            claimedtime=format_time(fact.time) if fact.time > latest else None,
+            recordedtime=format_time(door.now),
             dataschema=spec.dataschema,
             partitionkey=anchor,
             correlationid=anchor,

@@ -33,7 +33,7 @@ def is_newer(order: str, than: str) -> bool:
     return recorded >= before
 
 
-class Registers:
+class LastWriterWins:
     """A row being folded: starts as a copy, so the row it came from stays as it was.
 
     The row keeps the orders in its JSON column `marks`, and the time of each step in its JSON column `times`.

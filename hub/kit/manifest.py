@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from hub.errors import FatalError, Place
-from hub.kit.connector import Once
+from hub.kit.connector import Idempotency
 from schemas.envelope import CommandType, EventType
 
 FILE = "manifest.toml"
@@ -23,7 +23,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Text(_Strict):
+class LocalizedText(_Strict):
     """What people read, in both languages."""
 
     zh: Filled
@@ -34,11 +34,11 @@ class Text(_Strict):
         return self.en if language == "en" else self.zh
 
 
-class Taken(_Strict):
+class CommandSupport(_Strict):
     """A type of command that it carries out, and how the system keeps it from being done twice."""
 
     type: CommandType | Literal["*"]
-    once: Once | Literal["settings"]
+    once: Idempotency | Literal["settings"]
     """`settings`: each instance says it in hub.yaml."""
 
 
@@ -46,7 +46,7 @@ class Setting(_Strict):
     """One setting of an instance, by its path in hub.yaml: `receive.verify.secret`."""
 
     name: Filled
-    about: Text
+    about: LocalizedText
     secret: bool = False
     required: bool = False
 
@@ -54,9 +54,9 @@ class Setting(_Strict):
 class Item(_Strict):
     """A part of the system's interface: covered, yet to come, or left out for a reason."""
 
-    about: Text
+    about: LocalizedText
     state: Literal["done", "todo", "exempt"]
-    reason: Text | None = None
+    reason: LocalizedText | None = None
 
     @model_validator(mode="after")
     def _says_why(self) -> Self:
@@ -69,19 +69,19 @@ class Manifest(_Strict):
     """One connector. `emits` and `takes` are exact: the contract suite compares them with what the code does."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-    title: Text
-    summary: Text
+    title: LocalizedText
+    summary: LocalizedText
     kind: Literal["any", "crm", "erp", "im", "pm", "hub"]
     learns: Literal["poll", "webhook", "both", "none"]
     """How it hears of changes over there."""
-    guarantee: Text
+    guarantee: LocalizedText
     """What may be lost or doubled between the system and the hub, and when."""
     quality: Literal["bronze", "silver", "gold"]
     """Bronze: the contract suite on samples. Silver: also run against the real system. Gold: also through its outages."""
     people: Literal["accounts", "persons"] = "accounts"
     """How `send` wants people named: by their account over there, or as `person/<id>`, which needs no account."""
     emits: tuple[EventType | Literal["*"], ...] = ()
-    takes: tuple[Taken, ...] = ()
+    takes: tuple[CommandSupport, ...] = ()
     settings: tuple[Setting, ...] = ()
     items: tuple[Item, ...]
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, ColumnElement, Connection, Table
 
 from hub.log.event_log import Record
-from schemas.decoding import Recorded
+from schemas.decoding import RecordedEvent
 from schemas.envelope import Event
 
 Row = Mapping[str, Any]
@@ -47,11 +47,11 @@ class Projection:
         return (self.table,)
 
 
-class Lying(NamedTuple):
+class EventRecord(NamedTuple):
     """An event and the record that holds it."""
 
     record: Record
-    event: Recorded
+    event: RecordedEvent
 
 
 Rows = Sequence[tuple[Any, ...]]
@@ -70,7 +70,7 @@ class Index:
     name: str
     version: int
     tables: tuple[Table, ...]
-    rows: Callable[[Sequence[Lying]], Sequence[Rows]]
+    rows: Callable[[Sequence[EventRecord]], Sequence[Rows]]
 
 
 AnyProjection = Projection | Index

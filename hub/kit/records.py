@@ -13,7 +13,7 @@ from hub.engine.parking import EDITED
 from hub.engine.parking import read_event as read_record
 from hub.errors import RejectedError
 from hub.log.event_log import Record
-from schemas.decoding import Recorded
+from schemas.decoding import RecordedEvent
 from schemas.decoding import read as read_recorded
 from schemas.envelope import Event
 from schemas.registry import event_spec
@@ -40,7 +40,7 @@ def read_event(record: Record) -> Event | None:
     return event
 
 
-def read_plain(record: Record) -> Recorded | None:
+def read_plain(record: Record) -> RecordedEvent | None:
     """The event as it lies there, whatever its data and its key are; None for a record that holds none.
 
     Also what the processor has parked is looked up by people.

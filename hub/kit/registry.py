@@ -25,7 +25,7 @@ GROUP = "baton.connectors"
 
 
 @dataclass(frozen=True)
-class Found:
+class InstalledConnector:
     """A connector that can be used: its package, and the folder where it lies."""
 
     name: str
@@ -67,7 +67,7 @@ def connect(instance: Instance) -> Connector:
     return cast(Connect, module.connect)(instance)
 
 
-def _found(name: str, instance: Instance | None = None) -> Found:
+def _found(name: str, instance: Instance | None = None) -> InstalledConnector:
     known = _all()
     if name in known:
         return known[name]
@@ -77,8 +77,8 @@ def _found(name: str, instance: Instance | None = None) -> Found:
 
 
 @functools.cache
-def _all() -> dict[str, Found]:
-    known: dict[str, Found] = {}
+def _all() -> dict[str, InstalledConnector]:
+    known: dict[str, InstalledConnector] = {}
     for found in _installed():
         if found.name in known:
             first, second = known[found.name].package, found.package
@@ -87,7 +87,7 @@ def _all() -> dict[str, Found]:
     return known
 
 
-def _installed() -> Iterator[Found]:
+def _installed() -> Iterator[InstalledConnector]:
     for point in entry_points(group=GROUP):
         try:
             spec = find_spec(point.value)
@@ -95,4 +95,4 @@ def _installed() -> Iterator[Found]:
             raise FatalError("HUB-E4052", use=point.name, reason=str(error)) from error
         if spec is None or not spec.submodule_search_locations:
             raise FatalError("HUB-E4052", use=point.name, reason=f"{point.value} is no package")
-        yield Found(point.name, point.value, Path(next(iter(spec.submodule_search_locations))))
+        yield InstalledConnector(point.name, point.value, Path(next(iter(spec.submodule_search_locations))))

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from hub.config.expecting import Wanted, Words, plainly, wanted
+from hub.config.expecting import Expected, Words, plainly, wanted
 from hub.config.validation import default_at, keys_at, without_tags
 from hub.errors import FatalError
-from hub.kit.connector import Instance, Limits
+from hub.kit.connector import Instance, RateLimits
 
 
 class Settings(BaseModel):
@@ -22,18 +22,18 @@ class Settings(BaseModel):
 
 
 class LimitSettings(Settings):
-    """The `limits` of an instance, with the defaults of `hub.kit.connector.Limits`."""
+    """The `limits` of an instance, with the defaults of `hub.kit.connector.RateLimits`."""
 
-    per_second: float = Field(default=Limits.per_second, gt=0)
-    at_once: int = Field(default=Limits.at_once, ge=1, le=256)
-    timeout: float = Field(default=Limits.timeout, gt=0, le=300)
-    settle: float = Field(default=Limits.settle, ge=0, le=300)
-    tries: int = Field(default=Limits.tries, ge=1, le=1000)
+    per_second: float = Field(default=RateLimits.per_second, gt=0)
+    at_once: int = Field(default=RateLimits.at_once, ge=1, le=256)
+    timeout: float = Field(default=RateLimits.timeout, gt=0, le=300)
+    settle: float = Field(default=RateLimits.settle, ge=0, le=300)
+    tries: int = Field(default=RateLimits.tries, ge=1, le=1000)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RateLimits:
         """As the executor wants them."""
-        return Limits(self.per_second, self.at_once, self.timeout, self.settle, self.tries)
+        return RateLimits(self.per_second, self.at_once, self.timeout, self.settle, self.tries)
 
 
 Model = TypeVar("Model", bound=Settings)
@@ -59,7 +59,7 @@ def closest(word: str, known: Collection[str]) -> str | None:
     return found[0] if found else None
 
 
-def wrong(instance: Instance, path: Path, expected: str | Wanted, got: object) -> FatalError:
+def wrong(instance: Instance, path: Path, expected: str | Expected, got: object) -> FatalError:
     """A setting whose value cannot be used; `got` is shown, so it may be no secret. A text that is expected is written as it is."""
     told = plainly(expected) if isinstance(expected, str) else expected
     seen = {"instance": instance.name, "setting": dotted(path), "got": short(got), **told._asdict()}

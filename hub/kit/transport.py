@@ -21,7 +21,7 @@ from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 
 _call = threading.local()
 
@@ -67,14 +67,14 @@ class _Noting(HTTPConnection):
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        reach("http.before-write")
+        failpoint("http.before-write")
         _call.written = True
         super().send(data)
-        reach("http.written")
+        failpoint("http.written")
 
     def getresponse(self) -> Any:
         answer = super().getresponse()
-        reach("http.answered")
+        failpoint("http.answered")
         return answer
 
 

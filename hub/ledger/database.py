@@ -40,7 +40,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
 from hub.errors import FatalError, HubError, RetryableError
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 
 metadata = MetaData()
 """Columns of time hold a `schemas.envelope.Stamp`: text whose order is the order of time, the same in both databases."""
@@ -106,8 +106,8 @@ def writing(engine: Engine, what: str = "ledger") -> Iterator[Connection]:
     """A transaction that commits at its end; database errors come out as ours. `what` is written names its failpoints."""
     with translated(engine), engine.begin() as conn:
         yield conn
-        reach(f"{what}.before-commit")
-    reach(f"{what}.committed")
+        failpoint(f"{what}.before-commit")
+    failpoint(f"{what}.committed")
 
 
 @contextmanager

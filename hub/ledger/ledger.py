@@ -28,7 +28,7 @@ from hub.ledger import (
     trimmed,
 )
 from hub.ledger.database import metadata, migrate, open_engine, reading
-from hub.ledger.writer import Writer
+from hub.ledger.writer import LedgerWriter
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -71,7 +71,7 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self.engine: Engine = open_engine(url)
         migrate(self.engine, MIGRATIONS, HEAD)
-        self.writer = Writer(self.engine)
+        self.writer = LedgerWriter(self.engine)
         self.outbox_id = self.writer.run(identity.outbox_id)
         event.listen(self.engine, "handle_error", self._count_outage)
 

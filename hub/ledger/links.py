@@ -56,7 +56,7 @@ ALL = 2**62
 """As `before`: every parked delivery counts."""
 
 
-class Known(NamedTuple):
+class KnownObject(NamedTuple):
     """`case` is None for an object that nobody has linked."""
 
     case: str | None
@@ -78,9 +78,9 @@ _LOOK = select(
 )
 
 
-def look(conn: Connection, ref: str, before: int = ALL) -> Known:
+def look(conn: Connection, ref: str, before: int = ALL) -> KnownObject:
     """What is known of an object; of its parked deliveries, only those with an id under `before` count."""
-    return Known(*conn.execute(_LOOK, {"ref": ref, "before": before}).one())
+    return KnownObject(*conn.execute(_LOOK, {"ref": ref, "before": before}).one())
 
 
 _LOOK_ALL = """
@@ -94,7 +94,7 @@ _LOOK_ALL = """
 """
 
 
-def look_all(conn: Connection, refs: Sequence[str]) -> dict[str, Known]:
+def look_all(conn: Connection, refs: Sequence[str]) -> dict[str, KnownObject]:
     """As `look`, for many objects at once; those of which nothing is known are left out."""
     found = with_rows(conn, _LOOK_ALL, (links.c.object,), [(ref,) for ref in refs]) if refs else ()
-    return {row.about: Known(row.case_id, bool(row.waits), bool(row.held)) for row in found}
+    return {row.about: KnownObject(row.case_id, bool(row.waits), bool(row.held)) for row in found}

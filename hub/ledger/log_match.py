@@ -23,7 +23,7 @@ Kind = Literal["same", "moved", "behind", "lost", "foreign"]
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownLog:
     """What a ledger knows of its log: the log's identity, its own outbox, and the sequences that were acknowledged and trimmed."""
 
     outbox: str
@@ -35,7 +35,7 @@ class Known:
     """Where and of when the last backup is."""
 
     @classmethod
-    def of(cls, conn: Connection) -> Known:
+    def of(cls, conn: Connection) -> KnownLog:
         """Read it. To be read before the log is: what is published later would seem to be missing there."""
         name = identity.known(conn, "outbox") or ""
         backup = retention.last(conn)
@@ -78,7 +78,7 @@ class Match:
         return None
 
 
-def match(log: EventLog, known: Known) -> Match:
+def match(log: EventLog, known: KnownLog) -> Match:
     """Compare; reads a few records of each partition, and all of one that seems to lack something."""
     seen = log.identity(EVENTS.name)
     there = tails_at_least(log, known.outbox, known.published)
@@ -97,7 +97,7 @@ def _trimmed(lacking: Mapping[int, tuple[int, int]], floors: Mapping[int, int]) 
 
 
 def kind_of(
-    known: Known,
+    known: KnownLog,
     seen: str,
     there: Mapping[int, int],
     lacking: Mapping[int, tuple[int, int]],

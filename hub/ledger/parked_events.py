@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub.ledger import outbox, parked
 from hub.ledger.database import AnyRow
-from schemas.envelope import HUB, Event, derived_id, is_reference, stamp
+from schemas.envelope import HUB, Event, derived_id, format_time, is_reference
 from schemas.registry import event_spec
 
 SOURCE = "/hub/parked"
@@ -48,14 +48,14 @@ def retry(conn: Connection, entry: AnyRow, asking: Asking) -> str:
         return _record(conn, RETRIED, entry, parked.turn(conn, entry.case_id), asking.told(), asking)
     event = Event.from_json(entry.correction).model_copy(update={"sequence": None, "outbox": None})
     outbox.record(conn, [event], HUB)
-    parked.settle(conn, entry.ref, "done", stamp(asking.now))
+    parked.settle(conn, entry.ref, "done", format_time(asking.now))
     return _record(conn, RETRIED, entry, _tries(entry), asking.told(), asking)
 
 
 def discard(conn: Connection, entry: AnyRow, asking: Asking) -> str:
     """Have the entry's case leave it out and go on; what holds up no case is settled at once. The id of the event."""
     if not has_case(entry):
-        parked.settle(conn, entry.ref, "discarded", stamp(asking.now), asking.reason)
+        parked.settle(conn, entry.ref, "discarded", format_time(asking.now), asking.reason)
     return _record(conn, DISCARDED, entry, _tries(entry), asking.told(), asking)
 
 
@@ -80,7 +80,7 @@ def _tries(entry: AnyRow) -> tuple[str, ...]:
 def _record(
     conn: Connection, type_: str, entry: AnyRow, turn: tuple[str, ...], data: dict[str, Any], asking: Asking
 ) -> str:
-    at, wanted = stamp(asking.now), entry.ref.removeprefix("event/")
+    at, wanted = format_time(asking.now), entry.ref.removeprefix("event/")
     case = str(entry.case_id) if entry.kind == "event" and has_case(entry) else str(entry.ref)
     event = Event(
         id=derived_id(type_, case, wanted, *turn),

@@ -16,7 +16,7 @@ AGAIN_S = 5.0
 
 
 @dataclass
-class Taken:
+class OpenDeliveries:
     """What is open of one instance's deliveries, as far as this program knows."""
 
     entries: int
@@ -42,21 +42,21 @@ class Quotas:
 
     def __init__(self, quotas: Mapping[str, Quota] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._quotas, self._clock = quotas or {}, clock
-        self._taken: dict[str, Taken] = {}
+        self._taken: dict[str, OpenDeliveries] = {}
 
     def allow(self, conn: Connection, instance: str, entries: int, size: int) -> bool:
         """Whether what was just parked in this transaction may stay. Before it says no it has counted, at most seconds ago."""
         quota, now = self._quotas.get(instance, Quota()), self._clock()
         known = self._taken.get(instance)
         if known is None or now - known.at >= AGAIN_S:
-            known = self._taken[instance] = Taken(*count(conn, instance), now)
+            known = self._taken[instance] = OpenDeliveries(*count(conn, instance), now)
             return not known.exceeds(quota)
         if now < known.full_until:
             return False
         known.entries, known.bytes = known.entries + entries, known.bytes + size
         if not known.exceeds(quota):
             return True
-        exact = Taken(*count(conn, instance), known.at)
+        exact = OpenDeliveries(*count(conn, instance), known.at)
         if exact.exceeds(quota):
             known.full_until = now + quota.again
             return False

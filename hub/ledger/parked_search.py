@@ -17,7 +17,7 @@ PAGE = 1000
 LISTED = tuple(column for column in parked.c if column.name not in BYTES)
 
 
-class Cause(NamedTuple):
+class ParkedCause(NamedTuple):
     """What entries of one group have in common."""
 
     kind: str
@@ -34,7 +34,7 @@ class Cause(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ParkedFilter:
     """Which entries: those with all of these. `since` is a `schemas.envelope.Stamp`; `state` None means open or settled."""
 
     kind: str | None = None
@@ -44,7 +44,7 @@ class Wanted:
     case: str | None = None
     since: str | None = None
     state: str | None = "open"
-    cause: Cause | None = None
+    cause: ParkedCause | None = None
 
     def conditions(self) -> Iterator[ColumnElement[bool]]:
         """As a database has it. What is open must be said in its words, or no index serves."""
@@ -52,11 +52,11 @@ class Wanted:
             yield is_open if self.state == "open" else parked.c.state == self.state
         named = {"kind": self.kind, "code": self.code, "rule": self.rule, "instance": self.instance}
         named |= {"case_id": self.case} | {
-            name: value for name, value in zip(Cause._fields, self.cause or (), strict=False)
+            name: value for name, value in zip(ParkedCause._fields, self.cause or (), strict=False)
         }
         yield from (parked.c[name] == value for name, value in named.items() if value is not None)
         if self.cause is not None:
-            yield from (parked.c[name].is_(None) for name in Cause._fields if getattr(self.cause, name) is None)
+            yield from (parked.c[name].is_(None) for name in ParkedCause._fields if getattr(self.cause, name) is None)
         if self.since is not None:
             yield parked.c.parked_at >= self.since
 
@@ -65,36 +65,36 @@ class Wanted:
 class Group:
     """The entries of one cause, counted. `example` is the number of the first that was parked."""
 
-    cause: Cause
+    cause: ParkedCause
     count: int
     oldest: str
     newest: str
     example: int
 
 
-_CAUSE = tuple(parked.c[name] for name in Cause._fields)
+_CAUSE = tuple(parked.c[name] for name in ParkedCause._fields)
 
 
-def groups(conn: Connection, wanted: Wanted) -> list[Group]:
+def groups(conn: Connection, wanted: ParkedFilter) -> list[Group]:
     """Entries by cause; the causes that hold most up come first."""
     of_each = (func.count(), func.min(parked.c.parked_at), func.max(parked.c.parked_at), func.min(parked.c.id))
     found = conn.execute(select(*_CAUSE, *of_each).where(*wanted.conditions()).group_by(*_CAUSE)).all()
-    made = [Group(Cause(*row[:5]), row[5], row[6], row[7], row[8]) for row in found]
+    made = [Group(ParkedCause(*row[:5]), row[5], row[6], row[7], row[8]) for row in found]
     return sorted(made, key=lambda group: (-group.count, group.example))
 
 
-def by_name(conn: Connection, name: str) -> list[Cause]:
+def by_name(conn: Connection, name: str) -> list[ParkedCause]:
     """The causes of open entries that a name means: its letters, or the beginning of them, or a code."""
-    found = [group.cause for group in groups(conn, Wanted())]
+    found = [group.cause for group in groups(conn, ParkedFilter())]
     return [cause for cause in found if cause.code == name or cause.name.startswith(name.lower())]
 
 
-def count(conn: Connection, wanted: Wanted) -> int:
+def count(conn: Connection, wanted: ParkedFilter) -> int:
     """How many there are."""
     return int(conn.execute(select(func.count()).select_from(parked).where(*wanted.conditions())).scalar_one())
 
 
-def page(conn: Connection, wanted: Wanted, after: int = 0, limit: int = PAGE) -> Sequence[AnyRow]:
+def page(conn: Connection, wanted: ParkedFilter, after: int = 0, limit: int = PAGE) -> Sequence[AnyRow]:
     """Entries with a number above `after`, oldest first, without their bytes."""
     # The numbers are found in an index that covers the conditions, and only then are rows fetched.
     ids = select(parked.c.id).where(*wanted.conditions(), parked.c.id > after).order_by(parked.c.id).limit(limit)

@@ -11,7 +11,7 @@ from hub.engine.step import cause_of
 from hub.ledger import commands, outbox, parked
 from hub.ledger.database import AnyRow
 from hub.ledger.parked_events import DISCARDED, EDITED, RETRIED, SOURCE, Asking
-from schemas.envelope import HUB, Command, Event, derived_id, stamp
+from schemas.envelope import HUB, Command, Event, derived_id, format_time
 from schemas.registry import event_spec
 
 
@@ -23,12 +23,12 @@ def retry(conn: Connection, command_id: str, now: datetime, by: str | None = Non
     asking = Asking(now, by, reason)
     entry = parked.find(conn, f"command/{command_id}")
     doubtful = entry is not None and bool(entry.seen.get("doubtful"))
-    if not commands.reopen(conn, command_id, stamp(now), doubtful=doubtful):
+    if not commands.reopen(conn, command_id, format_time(now), doubtful=doubtful):
         return False
     if entry is not None and entry.correction is not None:
         mine = commands.commands.c.id == command_id
         conn.execute(update(commands.commands).where(mine).values(body=entry.correction))
-    parked.settle(conn, f"command/{command_id}", "done", stamp(now))
+    parked.settle(conn, f"command/{command_id}", "done", format_time(now))
     command = _command(conn, command_id)
     note = {"parked": command.id, **asking.told()}
     outbox.record(conn, [_event(RETRIED, command, _turn(entry), note, asking)], HUB)
@@ -39,9 +39,9 @@ def discard(conn: Connection, command_id: str, reason: str, now: datetime, by: s
     """Give a parked command up: its case goes on without it. False when it is not parked."""
     asking = Asking(now, by, reason)
     entry = parked.find(conn, f"command/{command_id}")
-    if not commands.discard(conn, command_id, reason, stamp(now)):
+    if not commands.discard(conn, command_id, reason, format_time(now)):
         return False
-    parked.settle(conn, f"command/{command_id}", "discarded", stamp(now), reason)
+    parked.settle(conn, f"command/{command_id}", "discarded", format_time(now), reason)
     command, row = _command(conn, command_id), commands.get(conn, command_id)
     assert row is not None  # it was discarded above
     ended = {
@@ -85,7 +85,7 @@ def _turn(entry: AnyRow | None) -> tuple[str, ...]:
 
 
 def _event(type_: str, command: Command, turn: tuple[str, ...], data: dict[str, Any], asking: Asking) -> Event:
-    at = stamp(asking.now)
+    at = format_time(asking.now)
     return Event(
         id=derived_id(type_, command.id, *turn),
         source=SOURCE,

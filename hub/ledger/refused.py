@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.ledger.database import AnyRow, Json, Serial, insert_new, metadata
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 
 refused = Table(
     "refused",
@@ -67,7 +67,7 @@ LISTED = tuple(column for column in _columns if column.name not in ("headers", "
 
 
 @dataclass(frozen=True)
-class Bounds:
+class RefusedLimits:
     """How much of refused pushes is kept for each instance; the oldest make room."""
 
     entries: int = 1000
@@ -79,7 +79,7 @@ class Bounds:
     """Room is made once in so many entries: it may be exceeded by as many."""
 
 
-BOUNDS = Bounds()
+BOUNDS = RefusedLimits()
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class Count:
     last_at: str
 
 
-def keep(conn: Connection, refusal: Refusal, bounds: Bounds = BOUNDS) -> None:
+def keep(conn: Connection, refusal: Refusal, bounds: RefusedLimits = BOUNDS) -> None:
     """Keep a signed push that was refused, and count it. The same push again is the same entry with its newest reason."""
-    at, head = stamp(refusal.at), refusal.body[: bounds.head]
+    at, head = format_time(refusal.at), refusal.body[: bounds.head]
     seen = {name: str(fact) for name, fact in refusal.seen.items()}
     row = {
         "instance": refusal.instance,
@@ -147,7 +147,7 @@ def keep(conn: Connection, refusal: Refusal, bounds: Bounds = BOUNDS) -> None:
 def count(conn: Connection, counted: Mapping[Reason, int], at: datetime) -> None:
     """Add to the counts what is not kept itself."""
     for reason, times in sorted(counted.items()):
-        _count(conn, reason.instance, reason.code, times, stamp(at), signed=reason.signed)
+        _count(conn, reason.instance, reason.code, times, format_time(at), signed=reason.signed)
 
 
 def _count(conn: Connection, instance: str, code: str, times: int, at: str, *, signed: bool, dropped: int = 0) -> None:
@@ -158,7 +158,7 @@ def _count(conn: Connection, instance: str, code: str, times: int, at: str, *, s
     conn.execute(statement.on_conflict_do_update(index_elements=["instance", "day", "code"], set_=more))
 
 
-def make_room(conn: Connection, instance: str, now: datetime, bounds: Bounds = BOUNDS) -> int:
+def make_room(conn: Connection, instance: str, now: datetime, bounds: RefusedLimits = BOUNDS) -> int:
     """Drop the oldest entries of an instance until it keeps to its bounds; how many. That they were there stays counted."""
     rows = conn.execute(
         select(_columns.id, _columns.code, _columns.kept, _columns.last_at)
@@ -173,13 +173,13 @@ def make_room(conn: Connection, instance: str, now: datetime, bounds: Bounds = B
     conn.execute(delete(refused).where(_columns.id.in_([row.id for row in gone])))
     for code in {row.code for row in gone}:
         dropped = sum(row.code == code for row in gone)
-        _count(conn, instance, code, 0, stamp(now), signed=True, dropped=dropped)
+        _count(conn, instance, code, 0, format_time(now), signed=True, dropped=dropped)
     return len(gone)
 
 
-def forget(conn: Connection, now: datetime, bounds: Bounds = BOUNDS) -> None:
+def forget(conn: Connection, now: datetime, bounds: RefusedLimits = BOUNDS) -> None:
     """Drop what is older than anybody would look for, counts included."""
-    oldest = stamp(now - bounds.age)
+    oldest = format_time(now - bounds.age)
     conn.execute(delete(refused).where(_columns.last_at < oldest))
     conn.execute(delete(refusals).where(refusals.c.day < oldest[:10]))
 
@@ -190,7 +190,7 @@ def counts(conn: Connection, since: datetime | None = None) -> Sequence[Count]:
     summed = (func.sum(table.times), func.sum(table.dropped), func.max(table.last_at))
     found = select(table.instance, table.code, table.signed, *summed)
     if since is not None:
-        found = found.where(table.day >= stamp(since)[:10])
+        found = found.where(table.day >= format_time(since)[:10])
     order = (table.signed.desc(), table.instance, table.code)
     rows = conn.execute(found.group_by(table.instance, table.code, table.signed).order_by(*order))
     return [Count(row[0], row[1], bool(row[2]), int(row[3]), int(row[4]), row[5]) for row in rows]

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 from hub.ledger import identity, outbox, trimmed
 from hub.ledger.outbox import outbox as table
 from hub.ledger.trimming import NEWEST_STAYS, STAYS
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 
 _NAME = "backup"
 
@@ -63,7 +63,7 @@ Why = Literal["young", "forever", "stuck", "never backed up", "not backed up sin
 
 
 @dataclass(frozen=True)
-class Kept:
+class RetainedRows:
     """`rows` are whole events, `keys` those of which only a key is left; `oldest` is when the oldest row was recorded."""
 
     rows: int
@@ -77,7 +77,7 @@ class Kept:
     """How many brokers were seen to keep the log."""
 
     @classmethod
-    def of(cls, conn: Connection) -> Kept:
+    def of(cls, conn: Connection) -> RetainedRows:
         """Look; `rows` is counted."""
         stuck = {floor.partition: floor.stuck for floor in trimmed.floors_of(conn).values() if floor.stuck is not None}
         backup = of_log(conn, identity.known(conn, identity.LOG) or "")
@@ -102,7 +102,7 @@ class Kept:
             return "its turn"
         if self.backup is None:
             return "never backed up"
-        return "not backed up since" if moment(self.backup.at) < self.oldest else "its turn"
+        return "not backed up since" if parse_time(self.backup.at) < self.oldest else "its turn"
 
 
 def _oldest(conn: Connection) -> datetime | None:
@@ -110,4 +110,4 @@ def _oldest(conn: Connection) -> datetime | None:
     goes = (table.c.type.not_in(STAYS), table.c.type.not_like(f"{NEWEST_STAYS}%"))
     found = select(table.c.recorded_at).where(*goes).order_by(table.c.id).limit(1)
     told = conn.execute(found).scalar_one_or_none()
-    return moment(told) if told is not None else None
+    return parse_time(told) if told is not None else None

@@ -20,7 +20,7 @@ from hub.ledger.trimmed import Floor
 from hub.log.event_log import Record
 from hub.log.sequence_gaps import HALTED, REPAIRED
 from hub.log.sequences import numbered, own_bytes
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 
 STAYS = frozenset({HALTED, REPAIRED})
 """Types of which every row stays: a repair asks what was dealt with before."""
@@ -146,7 +146,7 @@ def trim(conn: Connection, wanted: Chosen) -> Floor:
     rows = _going(conn, wanted.rows)
     keys = sorted(wanted.keys.get(row.id) or _key(row) for row in rows)
     new = insert_all(conn, trimmed.trimmed, ("id_hash", "content", "people"), keys, "id_hash")
-    reach("ledger.trimming")
+    failpoint("ledger.trimming")
     if rows and with_rows(conn, _DELETE, (outbox.c.id,), [(row.id,) for row in rows]).rowcount < len(rows):
         raise MovedError
     after = replace(wanted.floor, events=floor.events + new)

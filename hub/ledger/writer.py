@@ -40,7 +40,7 @@ class _Asked:
     error: BaseException | None = None
 
 
-class Writer:
+class LedgerWriter:
     """The ledger's writing thread. `run` and `submit` may be called from any thread."""
 
     def __init__(self, engine: Engine) -> None:

@@ -56,7 +56,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
 
 
-class Writer(Protocol):
+class LogWriter(Protocol):
     """Appends. One writer keeps its order per partition; two writers have none between them."""
 
     def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
@@ -99,7 +99,7 @@ class PlaceReader(Protocol):
 class EventLog(Protocol):
     """A log of topics, each with the same number of partitions."""
 
-    def writer(self) -> Writer:
+    def writer(self) -> LogWriter:
         """A new writer."""
 
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> Reader:

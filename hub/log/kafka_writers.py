@@ -10,8 +10,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.log.event_log import LARGEST, Outgoing, Writer
-from hub.runtime.failpoints import reach
+from hub.log.event_log import LARGEST, LogWriter, Outgoing
+from hub.runtime.failpoints import failpoint
 
 MANY = 200
 """Records from which on an append is a large one."""
@@ -102,10 +102,10 @@ class GatheringWriter:
     Records of one thread keep their order: each of its appends has ended before the next, and a writer that has failed is closed.
     """
 
-    def __init__(self, prompt: Writer, make: Callable[[], Writer]) -> None:
+    def __init__(self, prompt: LogWriter, make: Callable[[], LogWriter]) -> None:
         self._prompt, self._make = prompt, make
-        self._idle: list[Writer] = []
-        self._busy: set[Writer] = set()
+        self._idle: list[LogWriter] = []
+        self._busy: set[LogWriter] = set()
 
     def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
         if len(records) < MANY:
@@ -122,7 +122,7 @@ class GatheringWriter:
         finally:
             self._busy.discard(writer)
 
-    def _taken(self) -> Writer:
+    def _taken(self) -> LogWriter:
         try:
             writer = self._idle.pop()
         except IndexError:  # as many as there are threads that append at once
@@ -161,12 +161,12 @@ class _Deliveries:
 
 
 def _append(producer: Producer, records: Sequence[Outgoing], told: Told | None, settle: Callable[[], None]) -> None:
-    reach("log.before-append")
+    failpoint("log.before-append")
     for record in records:
         _send(producer, record, told)
-    reach("log.sent")
+    failpoint("log.sent")
     settle()
-    reach("log.appended")
+    failpoint("log.appended")
 
 
 def _send(producer: Producer, record: Outgoing, told: Told | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from hub.log.event_log import EventLog, Stored, read_to_end
 from hub.log.partitioner import partition_of
 from hub.log.sequences import Dealt, Loss
-from schemas.envelope import Event, derived_id, stamp
+from schemas.envelope import Event, derived_id, format_time
 from schemas.registry import event_spec
 from schemas.topics import EVENTS, PARTITIONS
 
@@ -18,7 +18,7 @@ HALTED, REPAIRED = "hub.partition.halted", "hub.partition.repaired"
 
 
 @dataclass
-class Settled:
+class SettledGaps:
     """The offsets of one partition before which what is missing was dealt with; `look` reads on in the log."""
 
     log: EventLog
@@ -82,7 +82,7 @@ def repaired(
 
 
 def _event(type_: str, partition: int, id_: str, data: dict[str, Any], now: datetime) -> Event:
-    at, case = stamp(now), case_of(partition)
+    at, case = format_time(now), case_of(partition)
     return Event(
         id=id_,
         source="/hub/log",

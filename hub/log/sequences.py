@@ -52,7 +52,7 @@ class Loss(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class ReadPosition:
     """How far a partition was read: the next offset, and each outbox's last sequence."""
 
     next_offset: int = 0
@@ -63,7 +63,7 @@ class Followed(NamedTuple):
     """So many records `whole` follow on a place and lead to `place`; `loss` is what comes before the next."""
 
     whole: int
-    place: Place
+    place: ReadPosition
     loss: Loss | None = None
 
 
@@ -96,7 +96,7 @@ def _given(outbox: str, sequence: int) -> tuple[str, int] | None:
     return (outbox, sequence) if sequence <= LARGEST else None
 
 
-def follow(place: Place, records: Sequence[Stored], settled: Mapping[int, bool] = NONE) -> Followed:
+def follow(place: ReadPosition, records: Sequence[Stored], settled: Mapping[int, bool] = NONE) -> Followed:
     """Go through records of one partition, up to the first loss. One at an offset that is `settled` is none."""
     sequences, next_offset = dict(place.sequences), place.next_offset
     latest, tail, due = "", b"", 0
@@ -114,14 +114,14 @@ def follow(place: Place, records: Sequence[Stored], settled: Mapping[int, bool] 
             kind = _contradiction(sequence, last, offset < next_offset, offset in settled)
             if kind is not None:
                 loss = Loss(kind, record.partition, offset, outbox, last, sequence)
-                return Followed(count, Place(next_offset, sequences), loss)
+                return Followed(count, ReadPosition(next_offset, sequences), loss)
             if settled.get(offset):
                 next_offset = offset + 1
                 continue
             note(sequences, outbox, sequence)
             latest, tail, due = outbox, b'","outbox":%b}' % orjson.dumps(outbox), sequences[outbox] + 1
         next_offset = max(next_offset, offset + 1)
-    return Followed(len(records), Place(next_offset, sequences))
+    return Followed(len(records), ReadPosition(next_offset, sequences))
 
 
 def note(sequences: dict[str, int], outbox: str, sequence: int) -> None:
@@ -142,7 +142,7 @@ def _contradiction(sequence: int, last: int, again: bool, settled: bool) -> Kind
     return "gap" if sequence > last + 1 and not settled else None
 
 
-def passed_over(partition: int, place: Place, start: int, end: int, settled: Container[int] = ()) -> Loss | None:
+def passed_over(partition: int, place: ReadPosition, start: int, end: int, settled: Container[int] = ()) -> Loss | None:
     """What a partition that now keeps the offsets from `start` to before `end` lacks of what is to be read, or was."""
     if end < place.next_offset:
         return Loss("replaced", partition, end, "", place.next_offset, end)
@@ -161,12 +161,12 @@ def own_bytes(raw: bytes) -> bytes:
     return _TAIL.sub(b"}", raw)
 
 
-def history(log: EventLog, partition: int, end: int) -> tuple[Place, bool]:
+def history(log: EventLog, partition: int, end: int) -> tuple[ReadPosition, bool]:
     """The place that reading a partition from its start to before `end` leads to, and whether any record there has a key.
 
     For a reader that kept no place yet: what was missing there, it has passed already.
     """
-    place, keyed = Place(), False
+    place, keyed = ReadPosition(), False
     for batch in read_to_end(log, EVENTS.name, {partition: log.starts(EVENTS.name)[partition]}):
         records = [record for record in batch if record.offset < end]
         sequences = dict(place.sequences)
@@ -175,7 +175,7 @@ def history(log: EventLog, partition: int, end: int) -> tuple[Place, bool]:
             told = numbered(record.value)
             if told is not None:
                 note(sequences, *told)
-        place = Place(end, sequences)
+        place = ReadPosition(end, sequences)
         if len(records) < len(batch):
             break
     return place, keyed

@@ -22,7 +22,7 @@ from hub.kit.connector import Connector
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
 from hub.ops.connector_checks import as_value, tell
-from hub.people import Staff
+from hub.people import PeopleWatcher
 from hub.runtime.clock import SystemClock
 
 
@@ -45,7 +45,7 @@ def previews(home: Home, numbers: Sequence[int]) -> Iterator[Mapping[str, Any]]:
     connectors = {name: registry.connect(instance) for name, instance in home.instances.items()}
     ledger = Ledger(home.ledger_url)
     try:
-        yield from of_entries(ledger, connectors, Staff(home), numbers, home.secrets)
+        yield from of_entries(ledger, connectors, PeopleWatcher(home), numbers, home.secrets)
     finally:
         ledger.close()
 

@@ -25,7 +25,7 @@ from typing import BinaryIO, Literal
 import orjson
 
 from hub.runtime.process import Process, stands_still
-from hub.runtime.watchdog import Pulse
+from hub.runtime.watchdog import HeartbeatMonitor
 
 FIRST, MOST = 0.2, 10.0
 """Seconds before a restart: the first, and the longest."""
@@ -88,7 +88,7 @@ def _entry(line: str) -> dict[str, object] | None:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class LogSizeLimits:
     """Bytes that a program's logs may take: those of one file, of which one older is kept, and of one line."""
 
     file: int = 20_000_000
@@ -98,8 +98,8 @@ class Bounds:
 class RotatingLog:
     """Appends lines. A disk that is full or gone loses lines, and must not take the program with its log. For one thread."""
 
-    def __init__(self, path: Path, bounds: Bounds | None = None) -> None:
-        self._path, self._bounds = path, bounds or Bounds()
+    def __init__(self, path: Path, bounds: LogSizeLimits | None = None) -> None:
+        self._path, self._bounds = path, bounds or LogSizeLimits()
         self._file: BinaryIO | None = None
         self._size = 0
 
@@ -185,7 +185,7 @@ GRACE = 20.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProgramPlan:
     """How a program is started. Its output goes to `log`."""
 
     name: str
@@ -202,10 +202,10 @@ Told = Callable[[str, str, int | None, Sequence[str]], None]
 
 
 @dataclass
-class Program:
+class SupervisedProgram:
     """A program that is started again, after a growing pause, whenever it ends without being told to."""
 
-    plan: Plan
+    plan: ProgramPlan
     told: Told
     heard: Callable[[str], None] = lambda line: None
     """Called with each line that it writes."""
@@ -215,7 +215,7 @@ class Program:
     finding: Finding = "well"
     """What the newest look has found of its present run."""
     _stillness: Stillness = field(default_factory=Stillness)
-    _pulse: Pulse | None = None
+    _pulse: HeartbeatMonitor | None = None
     _looking: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -259,9 +259,9 @@ class Program:
         return code, list(process.tail)[-20:]
 
     @contextlib.contextmanager
-    def _listening(self) -> Iterator[Pulse]:
+    def _listening(self) -> Iterator[HeartbeatMonitor]:
         """A pulse for one run, which `look` reads meanwhile."""
-        pulse = Pulse.new()
+        pulse = HeartbeatMonitor.new()
         with self._looking:
             self._pulse, self._stillness, self.finding = pulse, Stillness(), "well"
         try:

@@ -22,24 +22,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from hub.config.home import Home
 from hub.errors import HubError, RejectedError
 from hub.executor.argument_resolution import Prepared, from_ledger, prepare
-from hub.executor.instances import Lane, Lanes
+from hub.executor.instances import Instances, InstanceState
 from hub.executor.retry_policy import seen_of
 from hub.kit import registry
-from hub.kit.connector import Once, Sends
+from hub.kit.connector import CommandSink, Idempotency
 from hub.ledger import commands
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
 from hub.ops.connector_checks import as_value, tell
-from hub.people import Staff
+from hub.people import PeopleWatcher
 from hub.runtime.clock import Clock, SystemClock
-from schemas.envelope import Command, moment
+from schemas.envelope import Command, parse_time
 
 IN_A_ROW = 3
 """Answers that fail, one after the other, until the rest of an instance is not asked for: it seems away."""
 
 
 @dataclass
-class Told:
+class InstanceReport:
     """What an instance says of what was done there."""
 
     instance: str
@@ -77,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         connectors = {name: registry.connect(instance) for name, instance in home.instances.items()}
         ledger = Ledger(home.ledger_url)
         try:
-            for told in reconcile(ledger, Lanes(connectors, Staff(home), SystemClock()), asked.since, SystemClock()):
+            for told in reconcile(
+                ledger, Instances(connectors, PeopleWatcher(home), SystemClock()), asked.since, SystemClock()
+            ):
                 tell({"outside": told.as_value()})
         finally:
             ledger.close()
@@ -86,12 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def reconcile(ledger: Ledger, lanes: Lanes, since: str, clock: Clock) -> Iterator[Told]:
+def reconcile(ledger: Ledger, lanes: Instances, since: str, clock: Clock) -> Iterator[InstanceReport]:
     """Ask for everything that was done since then; an instance after the other. Raises RetryableError while the ledger is away."""
-    told: dict[str, Told] = {}
+    told: dict[str, InstanceReport] = {}
     for row in _done(ledger, since):
         lane = lanes.of(row.instance)
-        _ask(told.setdefault(row.instance, Told(row.instance)), ledger, lanes, lane, row, clock)
+        _ask(told.setdefault(row.instance, InstanceReport(row.instance)), ledger, lanes, lane, row, clock)
     yield from told.values()
 
 
@@ -107,12 +109,14 @@ def _done(ledger: Ledger, since: str) -> Iterator[AnyRow]:
         after = rows[-1].seq
 
 
-def _ask(told: Told, ledger: Ledger, lanes: Lanes, lane: Lane, row: AnyRow, clock: Clock) -> None:
+def _ask(
+    told: InstanceReport, ledger: Ledger, lanes: Instances, lane: InstanceState, row: AnyRow, clock: Clock
+) -> None:
     """Ask for one, and count the answer."""
     sends = lane.sends
-    if sends is None or row.type not in sends.takes or sends.once(row.type) is not Once.MARK:
+    if sends is None or row.type not in sends.takes or sends.once(row.type) is not Idempotency.MARK:
         told.unasked += 1
-    elif moment(row.updated_at) + timedelta(seconds=lane.limits.settle) > clock.now():
+    elif parse_time(row.updated_at) + timedelta(seconds=lane.limits.settle) > clock.now():
         told.young += 1
     elif told.failing >= IN_A_ROW:
         told.unanswered += 1
@@ -133,12 +137,12 @@ def _ask(told: Told, ledger: Ledger, lanes: Lanes, lane: Lane, row: AnyRow, cloc
             told.missing.append({"command": row.id, "type": row.type, "case": row.case_id, "id": row.effect_id})
 
 
-def _prepared(ledger: Ledger, lanes: Lanes, lane: Lane, row: AnyRow) -> Prepared:
+def _prepared(ledger: Ledger, lanes: Instances, lane: InstanceState, row: AnyRow) -> Prepared:
     with ledger.reading() as conn:
         return prepare(Command.from_json(row.body), from_ledger(conn), lanes.target(lane))
 
 
-def _look(asked: Prepared, lane: Lane, sends: Sends, clock: Clock) -> bool:
+def _look(asked: Prepared, lane: InstanceState, sends: CommandSink, clock: Clock) -> bool:
     while wait := lane.pace.take(clock.monotonic()):
         time.sleep(wait)
     return sends.find(asked.sent) is not None

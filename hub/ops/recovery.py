@@ -21,13 +21,13 @@ from hub.errors import FatalError, RejectedError
 from hub.ledger import identity, outbox, positions, retention, trimmed
 from hub.ledger.database import reading
 from hub.ledger.ledger import Ledger, look_at
-from hub.ledger.log_match import Known, Match, match
-from hub.log.event_log import EventLog, Outgoing, Writer
+from hub.ledger.log_match import KnownLog, Match, match
+from hub.log.event_log import EventLog, LogWriter, Outgoing
 from hub.log.outbox_in_log import latest_outbox, tails_at_least
-from hub.log.sequences import Place, with_number
+from hub.log.sequences import ReadPosition, with_number
 from hub.ops.backups.filling import Filling
 from hub.ops.repair import folded_places
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 
 # As a reader from outside knows them: the hub does not import its boards. `tests/contract` holds the two together.
@@ -81,7 +81,7 @@ class Survey:
 def survey(log: EventLog, ledger_url: str, boards_url: str) -> Survey:
     """Compare them. Raises RetryableError while one of them is away."""
     with look_at(ledger_url, "identity") as conn:
-        known = Known.of(conn) if conn is not None else None
+        known = KnownLog.of(conn) if conn is not None else None
         given = outbox.sequence_ends(conn) if conn is not None else {}
     found = match(log, known) if known is not None and given else None
     boards = boards_know(boards_url)
@@ -133,7 +133,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecoveryPlan:
     """What must be done so that log, ledger, state and boards are those of one hub again."""
 
     publish: int = 0
@@ -152,10 +152,10 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is wrong."""
-        return self == Plan()
+        return self == RecoveryPlan()
 
 
-def plan(log: EventLog, conn: Connection | None, found: Survey, *, running: bool = False) -> Plan:
+def plan(log: EventLog, conn: Connection | None, found: Survey, *, running: bool = False) -> RecoveryPlan:
     """Judge by the survey, by how far the processor has folded, and by how far requests were read.
 
     While the hub is running, its relay sends a tail again that the log lacks, and nobody has read that.
@@ -168,7 +168,7 @@ def plan(log: EventLog, conn: Connection | None, found: Survey, *, running: bool
     ahead = {p for p, place in folded.items() if place.next_offset > ends.get(p, 0)}
     gone = {**_folded_and_gone(folded, name, given, ahead), **found.gone}
     is_cut = kind == "lost" or (kind == "behind" and not running)
-    return Plan(
+    return RecoveryPlan(
         publish=found.match.missing if found.match is not None and is_cut else 0,
         gone=gone,
         state=bool(ahead) or (kind == "lost" and bool(folded)),
@@ -178,7 +178,9 @@ def plan(log: EventLog, conn: Connection | None, found: Survey, *, running: bool
     )
 
 
-def _folded_and_gone(folded: Mapping[int, Place], name: str | None, given: Ends, ahead: set[int]) -> dict[int, int]:
+def _folded_and_gone(
+    folded: Mapping[int, ReadPosition], name: str | None, given: Ends, ahead: set[int]
+) -> dict[int, int]:
     """Events that the processor has folded from a log that is gone, and that the ledger does not have."""
     if name is None:
         return {}
@@ -193,12 +195,12 @@ def _are_beyond(log: EventLog, conn: Connection) -> bool:
     return any(not starts.get(p, 0) <= offset <= ends.get(p, 0) for p, offset in read.items())
 
 
-def prepare(conn: Connection, log: EventLog, wanted: Plan, now: datetime) -> None:
+def prepare(conn: Connection, log: EventLog, wanted: RecoveryPlan, now: datetime) -> None:
     """Note in the ledger what must hold before the first program starts again."""
     if wanted.requests:
         positions.restart(conn, READER, COMMANDS.name, log.starts(COMMANDS.name))
     if wanted.doubt:
-        identity.note(conn, identity.DOUBT, stamp(now))
+        identity.note(conn, identity.DOUBT, format_time(now))
     if wanted.boards:
         identity.note_cut(conn, dict.fromkeys(range(PARTITIONS), 0))
 
@@ -209,7 +211,7 @@ def settle(conn: Connection, log: EventLog) -> None:
     identity.note(conn, identity.COMMANDS_LOG, log.identity(COMMANDS.name))
 
 
-def say_judged(log: EventLog, writer: Writer) -> None:
+def say_judged(log: EventLog, writer: LogWriter) -> None:
     """Let a log that was published anew not be taken for a new hub's, whose rules would judge it from its first event.
 
     A word that settles nothing: with neither state nor requests there, nobody could know that rules have judged the events.
@@ -288,7 +290,7 @@ def _missing(engine: Engine, name: str, above: Ends) -> Iterator[list[Outgoing]]
             ]
 
 
-def _append(writer: Writer, records: list[Outgoing]) -> None:
+def _append(writer: LogWriter, records: list[Outgoing]) -> None:
     try:
         writer.append(records, PATIENCE)
     except RejectedError as error:

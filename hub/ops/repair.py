@@ -19,7 +19,7 @@ from hub.ledger import outbox, trimmed
 from hub.ledger.database import AnyRow
 from hub.log.event_log import EventLog, Record, read_to_end
 from hub.log.sequence_gaps import REPAIRED, repaired, settled_by, subject_of
-from hub.log.sequences import Dealt, Loss, Place, follow, numbered, own_bytes, passed_over
+from hub.log.sequences import Dealt, Loss, ReadPosition, follow, numbered, own_bytes, passed_over
 from hub.ops.backups.filling import records_of
 from hub.processor.state import PLACE, read_place
 from schemas.envelope import HUB, Event
@@ -76,7 +76,7 @@ class Findings:
 class _Partition:
     """One partition, read from where it starts."""
 
-    place: Place
+    place: ReadPosition
     learning: bool
     """Whether the first sequence of an outbox is taken as it comes: what was before it is kept no more, and was folded."""
     never: Callable[[Loss], bool]
@@ -99,7 +99,7 @@ class _Partition:
         for told in map(numbered, (record.value for record in records)) if self.learning else ():
             if told is not None and told[0] not in self.place.sequences:
                 known = {**self.place.sequences, told[0]: told[1] - 1}
-                self.place = Place(self.place.next_offset, known)
+                self.place = ReadPosition(self.place.next_offset, known)
 
 
 def find(log: EventLog, conn: Connection, outbox_id: str) -> Findings:
@@ -112,8 +112,8 @@ def find(log: EventLog, conn: Connection, outbox_id: str) -> Findings:
     starts, ends, places = log.starts(EVENTS.name), log.ends(EVENTS.name), folded_places(log)
     findings = Findings()
     for partition in sorted(ends):
-        gone = passed_over(partition, places.get(partition, Place()), starts[partition], ends[partition])
-        read = _read(log, partition, starts[partition], places.get(partition, Place()) if gone else None, never)
+        gone = passed_over(partition, places.get(partition, ReadPosition()), starts[partition], ends[partition])
+        read = _read(log, partition, starts[partition], places.get(partition, ReadPosition()) if gone else None, never)
         losses = [gone, *read.losses] if gone else read.losses
         open_ = [loss for loss in losses if loss.offset not in read.settled]
         double = next((loss for loss in read.losses if gone and loss.offset == gone.offset), None)
@@ -130,8 +130,10 @@ def find(log: EventLog, conn: Connection, outbox_id: str) -> Findings:
     return findings
 
 
-def _read(log: EventLog, partition: int, start: int, known: Place | None, never: Callable[[Loss], bool]) -> _Partition:
-    read = _Partition(Place(start, known.sequences if known else {}), start > 0 and known is None, never)
+def _read(
+    log: EventLog, partition: int, start: int, known: ReadPosition | None, never: Callable[[Loss], bool]
+) -> _Partition:
+    read = _Partition(ReadPosition(start, known.sequences if known else {}), start > 0 and known is None, never)
     for batch in read_to_end(log, EVENTS.name, {partition: start}):
         read.read(batch)
     return read
@@ -161,9 +163,9 @@ def _from_backup(gap: Gap, folder: Path, outbox_id: str) -> Gap:
     return replace(gap, back=back)
 
 
-def folded_places(log: EventLog) -> Mapping[int, Place]:
+def folded_places(log: EventLog) -> Mapping[int, ReadPosition]:
     """How far the processor has folded each partition."""
-    places: dict[int, Place] = {}
+    places: dict[int, ReadPosition] = {}
     for batch in read_to_end(log, STATE.name, log.starts(STATE.name)):
         for record in batch:
             place = read_place(record.value) if record.key == PLACE else None

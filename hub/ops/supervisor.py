@@ -17,7 +17,7 @@ from hub.config.home import Home
 from hub.errors import FatalError, HubError, RetryableError
 from hub.log.kafka_log import KafkaLog
 from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka, ports, wire
-from hub.ops.programs import BROKER, LOOK, Alarms, BackOff, Finding, Plan, Program, Stillness, plain
+from hub.ops.programs import BROKER, LOOK, Alarms, BackOff, Finding, ProgramPlan, Stillness, SupervisedProgram, plain
 from hub.runtime import files
 from hub.runtime.process import stands_still
 from hub.runtime.program import is_ready, keep_private, raise_file_limit
@@ -47,7 +47,7 @@ class Supervisor:
     say: Say
     only: Sequence[str] = PROGRAMS
     broker: EmbeddedKafka | None = None
-    programs: list[Program] = field(default_factory=list)
+    programs: list[SupervisedProgram] = field(default_factory=list)
     bootstrap: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _noting: threading.Lock = field(default_factory=threading.Lock)
@@ -78,7 +78,7 @@ class Supervisor:
         self.say("topics", {"made": len(made)})
         self._refuse_strangers()
         for name in self.only:
-            program = Program(self._plan(name), self._told, self._heard)
+            program = SupervisedProgram(self._plan(name), self._told, self._heard)
             self.programs.append(program)
             program.start()
         self._note()
@@ -160,7 +160,7 @@ class Supervisor:
                 self._note()
 
     def _look_at_broker(self) -> Finding:
-        """As `Program.look`; the broker beats by answering."""
+        """As `SupervisedProgram.look`; the broker beats by answering."""
         broker = self.broker
         if broker is None or not broker.running:
             return "well"
@@ -174,7 +174,7 @@ class Supervisor:
                 os.kill(pid, signal.SIGKILL)
         return found
 
-    def _plan(self, name: str) -> Plan:
+    def _plan(self, name: str) -> ProgramPlan:
         command = [sys.executable, "-m", MODULES[name], "--home", str(self.home.path)]
         if name == "projections":
             command += ["--socket", str(self.run.socket)]
@@ -188,7 +188,7 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
         inherits = [self._door.fileno()] if name == "connectors" and self._door is not None else []
-        return Plan(name, command, Path.cwd(), environment, Path(self._log_of(name)), inherits)
+        return ProgramPlan(name, command, Path.cwd(), environment, Path(self._log_of(name)), inherits)
 
     def _told(self, program: str, what: str, number: int | None, last: Sequence[str]) -> None:
         self._note()

@@ -17,10 +17,10 @@ import structlog
 from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
-from hub.engine.step import Derive, Rules
+from hub.engine.step import Derive, StepRules
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.log.event_log import EventLog, Outgoing, Stored, Writer, read_to_end, records_at
-from hub.log.sequences import Loss, Place, follow, history, numbered, passed_over
+from hub.log.event_log import EventLog, LogWriter, Outgoing, Stored, read_to_end, records_at
+from hub.log.sequences import Loss, ReadPosition, follow, history, numbered, passed_over
 from hub.processor import GROUP
 from hub.processor.case_expiry import before
 from hub.processor.folding import Folding, fold_chunk
@@ -29,19 +29,19 @@ from hub.processor.halting import (
     EXIT_STALLED,
     LOOP_PATIENCE,
     PATIENCE,
+    EventLoopWatchdog,
     FailureRun,
     Halts,
-    Pulse,
     Watchdog,
     guard,
-    leave,
     monotonic,
 )
 from hub.processor.rules_in_force import Judged
-from hub.processor.source import Chunk, ChunkConsumer, ChunkTransport, Lanes, faust_broker
-from hub.processor.stale_writes import EVERY, LateWords
+from hub.processor.source import Chunk, ChunkConsumer, ChunkTransport, PartitionThreads, faust_broker
+from hub.processor.stale_writes import EVERY, StaleWrites
 from hub.processor.state import PartitionState, catch_up
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
+from hub.runtime.watchdog import exit_now
 from schemas.envelope import Event
 from schemas.topics import EVENTS, PARTITIONS
 
@@ -62,7 +62,7 @@ class Processor:
 
     events: EventLog
     judged: Judged
-    writer: Writer
+    writer: LogWriter
     ready: Callable[[], None] = lambda: None
     """Called whenever the state of newly assigned partitions has been read."""
     learn_rules: Callable[[], None] = lambda: None
@@ -71,9 +71,9 @@ class Processor:
     """How long a case has been over when it is forgotten; None: none ever is."""
     states: dict[int, PartitionState] = field(default_factory=dict)
     failures: FailureRun = field(default_factory=FailureRun)
-    lanes: Lanes = field(default_factory=Lanes)
+    lanes: PartitionThreads = field(default_factory=PartitionThreads)
     halts: Halts = field(init=False)
-    late: dict[int, LateWords] = field(default_factory=dict)
+    late: dict[int, StaleWrites] = field(default_factory=dict)
     _restored: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:
@@ -114,8 +114,8 @@ class Processor:
         chunk.done()
         return None
 
-    async def _fold(self, chunk: Chunk, state: PartitionState, before: Place, place: Place) -> None:
-        reach("worker.before-fold")
+    async def _fold(self, chunk: Chunk, state: PartitionState, before: ReadPosition, place: ReadPosition) -> None:
+        failpoint("worker.before-fold")
         if not chunk.records:
             return
         state.ahead = True
@@ -125,10 +125,10 @@ class Processor:
             log.warning("worker.parked", **parked.fields())
         await self._tell_rules(chunk.partition, self.judged.news(chunk.partition, chunk.records, before.sequences))
         await self._deliver(chunk.partition, folding.outputs)
-        reach("worker.outputs-delivered")
+        failpoint("worker.outputs-delivered")
         gone = self._forget(state)
         await self._deliver(chunk.partition, [*back, *folding.states, *gone, *state.keep_place(place)])
-        reach("worker.states-delivered")
+        failpoint("worker.states-delivered")
         state.ahead = False
         await self._overrule(chunk.partition)
 
@@ -139,12 +139,12 @@ class Processor:
             return []
         records = await self.lanes.run(None, read_again, self.events, partition, cases)
 
-        def judge(records: Sequence[Stored]) -> list[tuple[Sequence[Stored], Rules]]:
+        def judge(records: Sequence[Stored]) -> list[tuple[Sequence[Stored], StepRules]]:
             return [(part.records, part.rules) for part in self.judged.again(partition, records)]
 
         found = folded_again(partition, records, judge, lambda offsets: self._reread(partition, offsets))
         log.info("worker.cases-back", partition=partition, cases=len(cases), records=len(records))
-        reach("worker.cases-back")
+        failpoint("worker.cases-back")
         return state.bring_back(found, cases)
 
     def _forget(self, state: PartitionState) -> list[Outgoing]:
@@ -168,9 +168,9 @@ class Processor:
     async def _tell_rules(self, partition: int, event: Event | None) -> None:
         """Have it in the log which rules judge, before anything is sent that they decided."""
         if event is not None:
-            reach("worker.before-in-force")
+            failpoint("worker.before-in-force")
             await self._deliver(partition, [Derive(event).record()])
-            reach("worker.in-force")
+            failpoint("worker.in-force")
 
     async def look_again(self) -> None:
         """Read what was written to the topic of states since the last look; a partition amid a chunk judges it after that."""
@@ -192,16 +192,16 @@ class Processor:
             log.warning("worker.overruled", partition=partition, records=len(again))
             await self._deliver(partition, again)
 
-    def _first_place(self, state: PartitionState, first: int) -> Place:
+    def _first_place(self, state: PartitionState, first: int) -> ReadPosition:
         """Where a partition stands that kept no place: at its beginning, or where a version before this one has brought it."""
         if first == self.events.starts(EVENTS.name)[state.partition]:
-            return Place()
+            return ReadPosition()
         place, keyed = history(self.events, state.partition, first)
         if keyed and not state.cases:
             raise FatalError("HUB-E6023", partition=state.partition, offset=first)
         return place
 
-    def _passed_over(self, partition: int, place: Place, settled: Container[int]) -> Loss | None:
+    def _passed_over(self, partition: int, place: ReadPosition, settled: Container[int]) -> Loss | None:
         starts, ends = self.events.starts(EVENTS.name), self.events.ends(EVENTS.name)
         return passed_over(partition, place, starts[partition], ends[partition], settled)
 
@@ -244,7 +244,7 @@ class Processor:
             self.halts.begin(loss)
         if told:
             await self.lanes.run(None, self.writer.append, told, DELIVERY_SECONDS)
-        self.late = {partition: LateWords(state, state.read_to, {}) for partition, state in states.items()}
+        self.late = {partition: StaleWrites(state, state.read_to, {}) for partition, state in states.items()}
         log.info("worker.state-read", partitions=len(states), records=count, seconds=round(monotonic() - started, 3))
         self.ready()
 
@@ -302,7 +302,7 @@ def make_app(
             async for chunk in stream:
                 await processor.run(chunk)
 
-    pulse = Pulse(max(patience, LOOP_PATIENCE))
+    pulse = EventLoopWatchdog(max(patience, LOOP_PATIENCE))
 
     async def assigned(*given: Any, **_more: Any) -> None:
         pulse.start(asyncio.get_running_loop())
@@ -354,7 +354,7 @@ def _quiet() -> None:
 
 
 def _watch(
-    app: faust.App, watchdog: Watchdog, halted: Container[int] = (), leaving: Callable[[int], None] = leave
+    app: faust.App, watchdog: Watchdog, halted: Container[int] = (), leaving: Callable[[int], None] = exit_now
 ) -> None:
     """End a worker that has records waiting and commits nothing: another one, or this one restarted, will go on.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from schemas.envelope import moment, stamp
+from schemas.envelope import format_time, parse_time
 
 NEAR = 16
 """Records of others that are read past rather than that a stretch begins."""
@@ -157,6 +157,6 @@ def _is_time(text: str) -> bool:
 def before(clock: str, after: timedelta) -> str:
     """The moment from which on a case is not forgotten yet; empty where there is none."""
     try:
-        return stamp(moment(clock) - after)
+        return format_time(parse_time(clock) - after)
     except (ValueError, OverflowError):
         return ""

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from hub.engine.case import Case, altered
 from hub.engine.parking import Folded, Reread, fold, park_instead
-from hub.engine.step import Parked, Rules
+from hub.engine.step import ParkedEvent, StepRules
 from hub.errors import RejectedError
 from hub.log.event_log import LARGEST, Outgoing, Stored
 from hub.processor.case_expiry import later, with_offsets
 from hub.processor.source import Chunk
-from hub.processor.state import PartitionState, Parts
+from hub.processor.state import CaseParts, PartitionState
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Folding:
 
     outputs: list[Outgoing] = field(default_factory=list)
     states: list[Outgoing] = field(default_factory=list)
-    parked: dict[tuple[str, str | None], Parked] = field(default_factory=dict)
+    parked: dict[tuple[str, str | None], ParkedEvent] = field(default_factory=dict)
     """What failed, the first of each code and rule: for the log, where a thousand would say no more."""
     applied: int = 0
     repeated: int = 0
@@ -49,7 +49,7 @@ class Hand:
 
     def __init__(self, case: Case | None, size: int, offset: int) -> None:
         self.case = self.before = case
-        self.parts = case.apart if case is not None and isinstance(case.apart, Parts) else None
+        self.parts = case.apart if case is not None and isinstance(case.apart, CaseParts) else None
         self.kept = self.offset = offset
         self.offsets = list[int]()
         self.clock = ""
@@ -65,7 +65,7 @@ class Hand:
             self.room -= self.parts.taken()
 
 
-def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread) -> Folding:
+def fold_chunk(chunk: Chunk, state: PartitionState, rules: StepRules, reread: Reread) -> Folding:
     """Fold a chunk over a partition's state. A record that a case's state reflects already changes nothing.
 
     `state` is changed as it goes: if what is returned cannot be sent, the partition's state is to be read anew.
@@ -100,7 +100,7 @@ def fold_chunk(chunk: Chunk, state: PartitionState, rules: Rules, reread: Reread
 
 
 def followed(
-    case: Case | None, record: Stored, rules: Rules, reread: Reread, outputs: list[Outgoing], room: int = 0
+    case: Case | None, record: Stored, rules: StepRules, reread: Reread, outputs: list[Outgoing], room: int = 0
 ) -> Folded:
     """Fold one record, and add to `outputs` what is to be sent. What cannot be written, or the log would not take, parks it."""
     folded = fold(case, record, rules, reread, room)
@@ -122,7 +122,7 @@ def _kept(state: PartitionState, key: bytes, hand: Hand) -> list[Outgoing]:
 def _note(folding: Folding, folded: Folded) -> None:
     folding.failed += 1
     for output in folded.outputs:
-        if isinstance(output, Parked):
+        if isinstance(output, ParkedEvent):
             folding.parked.setdefault((output.code, output.rule), output)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hub.engine.parking import Reread
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.log.event_log import EventLog, Record, Stored, read_to_end
 from hub.processor.case_expiry import MOST_READ, Spans, length, together
 from hub.processor.folding import fold_chunk
@@ -24,7 +24,7 @@ NEAR = 2000
 AT_ONCE = 2000
 """Records in one reading."""
 
-Judge = Callable[[Sequence[Stored]], Sequence[tuple[Sequence[Stored], Rules]]]
+Judge = Callable[[Sequence[Stored]], Sequence[tuple[Sequence[Stored], StepRules]]]
 """Records that were judged before, by the rules that judged them."""
 
 

@@ -25,13 +25,13 @@ import structlog
 
 from hub.engine.step import Derive
 from hub.errors import HubError, RetryableError
-from hub.log.event_log import EventLog, Writer
-from hub.log.sequence_gaps import Settled, halted
+from hub.log.event_log import EventLog, LogWriter
+from hub.log.sequence_gaps import SettledGaps, halted
 from hub.log.sequences import Dealt, Loss
 from hub.processor.source import Chunk
 from hub.runtime.watchdog import EXIT_FAILED as EXIT_FAILED
 from hub.runtime.watchdog import EXIT_STALLED as EXIT_STALLED
-from hub.runtime.watchdog import leave as leave
+from hub.runtime.watchdog import exit_now
 
 LOOK = 1.0
 """Seconds between looks for the news that a loss was dealt with."""
@@ -55,9 +55,9 @@ class Halts:
     """The partitions of this worker that stand still. For the event loop's thread."""
 
     events: EventLog
-    writer: Writer
+    writer: LogWriter
     go_on: GoOn
-    settled: dict[int, Settled] = field(default_factory=dict)
+    settled: dict[int, SettledGaps] = field(default_factory=dict)
     pause: Callable[[int], None] = lambda partition: None
     resume: Callable[[int], None] = lambda partition: None
     _halts: dict[int, Halt] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Halts:
     async def _is_settled(self, loss: Loss) -> bool:
         if loss.kind == "replaced":
             return False  # what was folded of the old log is wrong for this one: only a restart on new state goes on
-        known = self.settled.setdefault(loss.partition, Settled(self.events, loss.partition, loss.offset))
+        known = self.settled.setdefault(loss.partition, SettledGaps(self.events, loss.partition, loss.offset))
         with contextlib.suppress(RetryableError):
             return loss.offset in await asyncio.to_thread(known.look)
         return False
@@ -153,7 +153,7 @@ PATIENCE = 60.0
 
 
 @contextmanager
-def guard(chunk: Chunk, leaving: Callable[[int], None] = leave) -> Iterator[None]:
+def guard(chunk: Chunk, leaving: Callable[[int], None] = exit_now) -> Iterator[None]:
     """Run the work on a chunk; when it ends in any other way than well, the process ends with it.
 
     A cancelled agent (shut-down, rebalance) is let go: its chunk is not done, so whoever has the partition next folds it again.
@@ -163,7 +163,7 @@ def guard(chunk: Chunk, leaving: Callable[[int], None] = leave) -> Iterator[None
 
 
 @contextmanager
-def ending(partition: int, first: int, leaving: Callable[[int], None] = leave) -> Iterator[None]:
+def ending(partition: int, first: int, leaving: Callable[[int], None] = exit_now) -> Iterator[None]:
     """As `guard`, for work on a partition from offset `first` on."""
     try:
         yield
@@ -208,14 +208,14 @@ class Watchdog:
 
 
 @dataclass
-class Pulse:
+class EventLoopWatchdog:
     """Ends a process whose event loop stands still: in there no timer would notice, so a thread beside it looks.
 
     It begins before the first record can be folded.
     """
 
     patience: float
-    leaving: Callable[[int], None] = leave
+    leaving: Callable[[int], None] = exit_now
     last: float | None = None
     _thread: threading.Thread | None = None
 

@@ -18,15 +18,15 @@ import structlog
 
 from hub.engine.step import Derive
 from hub.errors import FatalError, HubError
-from hub.log.event_log import EventLog, Writer
+from hub.log.event_log import EventLog, LogWriter
 from hub.processor.rule_history import RuleHistory
-from hub.processor.rules_in_force import InForceRules, Target
+from hub.processor.rules_in_force import InForceRules, RulesTarget
 from hub.rules.book import Files, RuleBook, announcement
 from hub.rules.history import Announced, Sets
 from hub.rules.reload import RuleStore, note_broken
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 from hub.runtime.files import write_whole
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from schemas.topics import COMMANDS, EVENTS, STATE
 
 SECONDS = 1.0
@@ -54,7 +54,7 @@ class RuleNews:
         history: RuleHistory,
         book: RuleBook,
         events: EventLog,
-        writer: Writer,
+        writer: LogWriter,
         told: Path,
         broken: Path,
     ) -> None:
@@ -100,7 +100,7 @@ class RuleNews:
             self._failing = what
             log.warning(what, **facts)
 
-    def _look(self) -> Target | None:
+    def _look(self) -> RulesTarget | None:
         """What judges from now on, None where nothing has changed."""
         found = self._store.reload_if_changed()
         if found is not None:
@@ -116,14 +116,14 @@ class RuleNews:
         self._followed = last.id
         return self._target(last)
 
-    def _target(self, announced: Announced) -> Target | None:
+    def _target(self, announced: Announced) -> RulesTarget | None:
         """These rules; None for what cannot be made here, of which this program's log tells."""
         if announced.sets == self._files.sets:
-            return Target(announced.sets, self._store.rules)
+            return RulesTarget(announced.sets, self._store.rules)
         made = self._book.made(announced.sets)
         for error in made.lost if made is not None else (FatalError("HUB-E3191", ruleset=announced.sets.ruleset[:12]),):
             log.error("rules.not-followed", **error.fields())
-        return Target(announced.sets, made.rules) if made is not None and not made.lost else None
+        return RulesTarget(announced.sets, made.rules) if made is not None and not made.lost else None
 
     def _announce(self) -> None:
         """Put the files in force, if that is what their change means."""
@@ -134,10 +134,12 @@ class RuleNews:
             if last.sets != mine:
                 self._complain(last)
             return
-        events = announcement(self._files, history, stamp(datetime.now(UTC)), {} if last else self._unknown_before())
+        events = announcement(
+            self._files, history, format_time(datetime.now(UTC)), {} if last else self._unknown_before()
+        )
         self._writer.append([Derive(event).record() for event in events])
         self._history.add(events)
-        reach("worker.rules-announced")
+        failpoint("worker.rules-announced")
         self._note(noted, Noted(mine, events[-1].id))
         log.info("rules.announced", ruleset=mine.ruleset[:12], world=mine.world[:12])
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from hub.errors import FatalError
 from hub.log.event_log import EventLog, Reader, Record, read_to_end
 from hub.log.partitioner import partition_of
-from hub.rules.history import KEY, TYPES, History
+from hub.rules.history import KEY, TYPES, RuleTimeline
 from hub.runtime.files import write_whole
 from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS
@@ -34,7 +34,7 @@ class RuleHistory:
     """The history of one log. What reads may block; any thread may call it."""
 
     def __init__(self, events: EventLog, cache: Path | None = None) -> None:
-        self.history = History()
+        self.history = RuleTimeline()
         self._log, self._cache = events, cache
         self._partition = partition_of(KEY, len(events.ends(EVENTS.name)))
         self._read_to = {EVENTS.name: 0, COMMANDS.name: 0}

@@ -13,31 +13,31 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.log.event_log import Stored
 from hub.rules.book import RuleBook
 from hub.rules.history import IN_FORCE, InForce, Sets, Span, cut, rule_event, spans
 from schemas.domains.hub import RULES_CASE
-from schemas.envelope import Event, derived_id, stamp
+from schemas.envelope import Event, derived_id, format_time
 
 After = Callable[[], Mapping[str, int]]
 
 
-class Part(NamedTuple):
+class RecordSpan(NamedTuple):
     """Records that one set judges. `live`: for the first time, as far as anybody knows."""
 
     records: Sequence[Stored]
-    rules: Rules
+    rules: StepRules
     live: bool
 
 
 class Judged(Protocol):
     """What a worker asks of its rules."""
 
-    def parts(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+    def parts(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
         """The records, by who judges them, in their order."""
 
-    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+    def again(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
         """The same, for records that were judged here or elsewhere: by the rules of then."""
 
     def are_sure(self, partition: int, first: int, last: int) -> bool:
@@ -60,13 +60,13 @@ class Judged(Protocol):
 class Always:
     """One set for all that comes, and no word of it to the log: for tests, and for trying."""
 
-    rules: Rules
+    rules: StepRules
 
-    def parts(self, partition: int, records: Sequence[Stored]) -> list[Part]:
-        return [Part(records, self.rules, True)]
+    def parts(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
+        return [RecordSpan(records, self.rules, True)]
 
-    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
-        return [Part(records, self.rules, False)]
+    def again(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
+        return [RecordSpan(records, self.rules, False)]
 
     def are_sure(self, partition: int, first: int, last: int) -> bool:
         return True
@@ -95,11 +95,11 @@ class _Partition:
     """Somebody who was late has said otherwise: from where on ours is to be said again."""
 
 
-class Target(NamedTuple):
+class RulesTarget(NamedTuple):
     """What judges new records."""
 
     sets: Sets
-    rules: Rules
+    rules: StepRules
 
 
 @dataclass
@@ -107,31 +107,31 @@ class InForceRules:
     """The rules as the log has them in force. Everything but `target` is for the worker's own thread."""
 
     book: RuleBook
-    target: Target
+    target: RulesTarget
     """Replaced as a whole when others are announced."""
     _partitions: dict[int, _Partition] = field(default_factory=dict)
     _ours: set[str] = field(default_factory=set)
 
-    def parts(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+    def parts(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
         known = self._partitions[partition]
         if records[0].offset >= known.free_from:
-            return [Part(records, self.target.rules, True)]
+            return [RecordSpan(records, self.target.rules, True)]
         return self._cut(known, records)
 
-    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+    def again(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
         history = self._partitions[partition].history
-        return [Part(part, self.book.rules_of(history[at].sets), False) for at, part in cut(history, records)]
+        return [RecordSpan(part, self.book.rules_of(history[at].sets), False) for at, part in cut(history, records)]
 
     def are_sure(self, partition: int, first: int, last: int) -> bool:
         spans = self._partitions[partition].history
         return not any(span.from_offset <= last and first < (span.doubt_to or 0) for span in spans)
 
-    def _cut(self, known: _Partition, records: Sequence[Stored]) -> list[Part]:
+    def _cut(self, known: _Partition, records: Sequence[Stored]) -> list[RecordSpan]:
         """By the spans of history, and what is new by the target."""
         old = [span for span in known.history if span.from_offset < known.free_from or span.after]
         new = bisect_left(records, known.free_from, key=lambda record: record.offset)
-        found = [Part(part, self.book.rules_of(old[at].sets), False) for at, part in cut(old, records[:new])]
-        return [*found, Part(records[new:], self.target.rules, True)] if new < len(records) else found
+        found = [RecordSpan(part, self.book.rules_of(old[at].sets), False) for at, part in cut(old, records[:new])]
+        return [*found, RecordSpan(records[new:], self.target.rules, True)] if new < len(records) else found
 
     def news(self, partition: int, records: Sequence[Stored], after: Mapping[str, int]) -> Event | None:
         known, target = self._partitions[partition], self.target
@@ -172,7 +172,7 @@ class InForceRules:
 
     def _told(self, partition: int, known: _Partition, begins: int, sets: Sets, after: Mapping[str, int]) -> Event:
         doubt = known.doubt_to if begins < known.doubt_to and known.sets not in (None, sets) else None
-        event = in_force(partition, begins, sets, known.last, doubt, after, stamp(datetime.now(UTC)))
+        event = in_force(partition, begins, sets, known.last, doubt, after, format_time(datetime.now(UTC)))
         known.history = [
             *(span for span in known.history if span.from_offset < begins),
             Span(begins, sets, doubt, after),

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Lanes:
+class PartitionThreads:
     """A thread for each partition that has asked, and one (None) for reading state."""
 
     _lanes: dict[int | None, ThreadPoolExecutor] = field(default_factory=dict)

@@ -20,7 +20,7 @@ EVERY = 60.0
 
 
 @dataclass
-class LateWords:
+class StaleWrites:
     """Those of one partition. `read` may run in a thread, beside a fold; `overruled` only while nothing of it is on its way."""
 
     state: PartitionState

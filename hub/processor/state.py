@@ -22,10 +22,21 @@ import cramjam
 import msgspec
 import orjson
 
-from hub.engine.case import Asked, Case, Entity, Held, Part, altered, from_json, part_from_json, part_to_json, to_json
+from hub.engine.case import (
+    Asked,
+    Case,
+    Entity,
+    Held,
+    PartRecord,
+    altered,
+    from_json,
+    part_from_json,
+    part_to_json,
+    to_json,
+)
 from hub.errors import FatalError
 from hub.log.event_log import EventLog, Outgoing, Record, read_to_end
-from hub.log.sequences import Place
+from hub.log.sequences import ReadPosition
 from hub.processor.case_expiry import Over, Spans, packed, unpacked
 from schemas.topics import STATE
 
@@ -65,7 +76,7 @@ class PartitionState:
     """The next offset of `hub.state` to read."""
     ahead: bool = False
     """Whether it was changed by a chunk whose states are not known to be in the topic."""
-    place: Place | None = None
+    place: ReadPosition | None = None
     """How far `hub.events` is folded, by offset and sequences; None where nothing was, or by a version that kept none."""
     late: set[bytes] = field(default_factory=set)
     """Keys whose last record in the topic was overtaken by an earlier one: `hub.processor.stale_writes` says ours again."""
@@ -141,7 +152,7 @@ class PartitionState:
         else:
             self.late.add(PLACE)
 
-    def keep_place(self, place: Place) -> list[Outgoing]:
+    def keep_place(self, place: ReadPosition) -> list[Outgoing]:
         """Remember a place, and give the record that makes it last, if there is anything new in it.
 
         To be sent behind the states of the cases: it says that they are there.
@@ -151,7 +162,7 @@ class PartitionState:
         self.place = place
         return [self._place_record(place)]
 
-    def _place_record(self, place: Place) -> Outgoing:
+    def _place_record(self, place: ReadPosition) -> Outgoing:
         raw = orjson.dumps({"place": place.next_offset, "sequences": place.sequences, "clock": self.clock})
         return Outgoing(STATE.name, PLACE, raw, self.partition)
 
@@ -185,9 +196,9 @@ class PartitionState:
             case = from_json(plain)[0]
         except (msgspec.DecodeError, UnicodeDecodeError, cramjam.DecompressionError) as error:
             raise self._unreadable(key) from error
-        return altered(case, apart=Parts(self, key)) if case.is_apart else case, len(plain)
+        return altered(case, apart=CaseParts(self, key)) if case.is_apart else case, len(plain)
 
-    def part(self, key: bytes) -> Part | None:
+    def part(self, key: bytes) -> PartRecord | None:
         """What is apart under a key; raises FatalError for state that cannot be read."""
         raw = self.cases.get(key)
         if raw is None:
@@ -328,16 +339,16 @@ class PartitionState:
                 self.cases[old] = pack(self.cases[old])
 
 
-def _unchanged(case: Case, before: Case, offset: int) -> Iterator[tuple[str, Part]]:
+def _unchanged(case: Case, before: Case, offset: int) -> Iterator[tuple[str, PartRecord]]:
     for ref, entity in case.entities.items():
         if before.entities.get(ref) is entity:
-            yield ref, Part(offset, entity=entity)
+            yield ref, PartRecord(offset, entity=entity)
     for command, asked in case.asked.items():
         if before.asked.get(command) is asked:
-            yield f"#{command}", Part(offset, asked=asked)
+            yield f"#{command}", PartRecord(offset, asked=asked)
     for number, held in case.behind.items():
         if number in before.behind and before.behind[number] is held:
-            yield f"!{number}", Part(offset, held=held)
+            yield f"!{number}", PartRecord(offset, held=held)
 
 
 def _changed(case: Case, before: Case) -> Case:
@@ -357,7 +368,7 @@ def _changed(case: Case, before: Case) -> Case:
 
 
 @dataclass
-class Parts:
+class CaseParts:
     """What of a case is apart, read as it is looked for."""
 
     state: PartitionState
@@ -389,7 +400,7 @@ class Parts:
         """The references of its entities."""
         return (name.decode() for name in self.state.names.get(self.key, ()) if name[:1] not in b"#!")
 
-    def _part(self, name: str) -> Part | None:
+    def _part(self, name: str) -> PartRecord | None:
         key = self.key + APART + name.encode()
         raw = self.state.cases.get(key)
         if raw is None:
@@ -419,11 +430,11 @@ def catch_up(log: EventLog, states: Mapping[int, PartitionState]) -> int:
     return seen
 
 
-def read_place(raw: bytes | None) -> Place | None:
+def read_place(raw: bytes | None) -> ReadPosition | None:
     """The place in a state record; None for a record that holds none."""
     try:
         told = orjson.loads(raw or b"")
-        return Place(int(told["place"]), {str(outbox): int(last) for outbox, last in told["sequences"].items()})
+        return ReadPosition(int(told["place"]), {str(outbox): int(last) for outbox, last in told["sequences"].items()})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -35,16 +35,16 @@ from hub.kit.connector import Connector
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
-from hub.people import Staff
+from hub.people import PeopleWatcher
 from hub.runtime import logs, watchdog
 from hub.runtime.clock import Clock, SystemClock
 from hub.runtime.program import begin, collect_seldom, keep_private, raise_file_limit, say_ready
 from hub.runtime.watchdog import PATIENCE, Heart
 from hub.web.bodies import Bodies
-from hub.web.health import PATHS, Health
+from hub.web.health import PATHS, ProgramHealth
 from hub.web.passage import Passage
 from hub.web.refusals import Refusals
-from hub.web.webhooks import Address, FrontDoor, Pushes
+from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
 
 NAME = "connectors"
 REFRESH = 2.0
@@ -90,7 +90,7 @@ class Threads:
             thread.join(max(0.0, until - time.monotonic()))
 
 
-class Program:
+class ConnectorsProgram:
     """One running program. `run` returns when it was told to stop; raises what it cannot go on with."""
 
     def __init__(
@@ -109,13 +109,13 @@ class Program:
             self._loop.add_signal_handler(signal_, self._stop.set)
         clock = SystemClock()
         connectors = {name: registry.connect(instance) for name, instance in self._home.instances.items()}
-        staff = Staff(self._home)
+        staff = PeopleWatcher(self._home)
         ledger = await self._opened()
         if ledger is None:
             return
         try:
             await self._work(
-                Parts(self._home, ledger, connectors, staff, clock, self._failed, self._boards, self._listening)
+                RunningParts(self._home, ledger, connectors, staff, clock, self._failed, self._boards, self._listening)
             )
         finally:
             ledger.close()
@@ -141,7 +141,7 @@ class Program:
                     await asyncio.wait_for(self._stop.wait(), AGAIN)
         return None
 
-    async def _work(self, parts: Parts) -> None:
+    async def _work(self, parts: RunningParts) -> None:
         try:
             port = await parts.start()
             _prefer_short_waits()
@@ -158,7 +158,7 @@ class Program:
             log.info("stopped")
 
 
-class Parts:
+class RunningParts:
     """The parts of a running program, and the order in which they start and stop."""
 
     def __init__(
@@ -166,7 +166,7 @@ class Parts:
         home: Home,
         ledger: Ledger,
         connectors: Mapping[str, Connector],
-        staff: Staff,
+        staff: PeopleWatcher,
         clock: Clock,
         failed: Callable[[BaseException], None],
         boards: Path,
@@ -186,10 +186,10 @@ class Parts:
         self.pollers = [Poller(stream, ledger, intake, clock) for stream in _streams(connectors)]
         self.passage = Passage(boards, bodies)
         self.watch = watch_of(home, ledger)
-        self.health = Health(self.relay, self.pollers, self._working, self.passage, self.watch.verdict)
+        self.health = ProgramHealth(self.relay, self.pollers, self._working, self.passage, self.watch.verdict)
         receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
         self.pushes = Pushes(intake, receivers, bodies, clock, self.refusals)
-        self.door = FrontDoor(Address(*home.web_address, listening), self.pushes, self._rest)
+        self.door = FrontDoor(ListenAddress(*home.web_address, listening), self.pushes, self._rest)
 
     async def start(self) -> int:
         """Start: what carries on first, what takes in last. The front door's port."""
@@ -293,7 +293,7 @@ def main() -> int:
         logs.configure("connectors", home.secrets)
         keep_private(home.data)
         boards = asked.boards_socket or home.data / "run" / "boards.sock"
-        asyncio.run(Program(home, boards, asked.listen_fd, asked.patience).run())
+        asyncio.run(ConnectorsProgram(home, boards, asked.listen_fd, asked.patience).run())
     except HubError as error:
         where = f" {error.place}" if error.place else ""
         sys.stderr.write(f"{error.code}{where} {error.message()} → {error.fix()}\n")

@@ -20,14 +20,14 @@ from hub.errors import HubError
 from hub.log.kafka_log import KafkaLog
 from hub.log.topics import ensure_topics
 from hub.processor.app import Processor, make_app
-from hub.processor.halting import PATIENCE, leave
+from hub.processor.halting import PATIENCE
 from hub.processor.rule_announcements import RuleNews
 from hub.processor.rule_history import RuleHistory
 from hub.processor.stale_writes import EVERY
 from hub.rules.book import RuleBook
 from hub.runtime.logs import configure
 from hub.runtime.program import begin, collect_seldom, keep_private, raise_file_limit, say_ready
-from hub.runtime.watchdog import Heart
+from hub.runtime.watchdog import Heart, exit_now
 from schemas.topics import EVENTS
 
 EXIT_CRASHED = 72
@@ -83,7 +83,7 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     collect_seldom()
     watching = asyncio.create_task(news.watch(judged))
     if await until_over(app, told):
-        leave(EXIT_CRASHED)  # Faust's parts may hang when they are stopped after a crash
+        exit_now(EXIT_CRASHED)  # Faust's parts may hang when they are stopped after a crash
     watching.cancel()
     await app.stop()
     processor.writer.close()

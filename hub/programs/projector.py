@@ -24,7 +24,7 @@ from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
 from hub.projector import log_history, registry
-from hub.projector.crew import Crew
+from hub.projector.crew import BoardRunners
 from hub.projector.leftovers import clear
 from hub.projector.store import BoardStore
 from hub.runtime import files
@@ -98,7 +98,7 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
     places = events.places(EVENTS.name)
     config = _config(address, make_app(settings_of(home), store, ledger, live, places, watch.verdict, watch.rhythm))
     server = Server(config, live, lambda: say_ready(home.data, "projections"), patience)
-    crew = Crew(events, store, registry.all_projections().values(), live.told, failed=server.end)
+    crew = BoardRunners(events, store, registry.all_projections().values(), live.told, failed=server.end)
 
     def end() -> None:
         stop.set()
@@ -135,7 +135,7 @@ def _recognise(
     """Fold on from the hub's own log only, also when that is exchanged later: then the program ends, and begins anew."""
     store.prepare()
 
-    def known() -> log_history.History | None:
+    def known() -> log_history.LogHistory | None:
         return log_history.settled(ledger)
 
     log_history.recognise(store, events, known, registry.all_projections().values(), stop)

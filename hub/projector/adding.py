@@ -57,7 +57,7 @@ def _words(row: Row[Any]) -> str:
     return f"{row[0] & 0xFFF:03x}"
 
 
-class Form:
+class InsertStatements:
     """The statements for one table in one dialect."""
 
     def __init__(self, table: Table, dialect: str) -> None:
@@ -73,5 +73,5 @@ class Form:
 
 
 @functools.lru_cache(64)
-def _form(table: Table, dialect: str) -> Form:
-    return Form(table, dialect)
+def _form(table: Table, dialect: str) -> InsertStatements:
+    return InsertStatements(table, dialect)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from hub.kit.projection import Row
-from hub.projector.folding import Change, Place
+from hub.projector.folding import FoldPosition, RowChange
 from hub.projector.store import Batch, BoardStore, Claim
 
 
@@ -24,9 +24,9 @@ class Buffer(BoardStore):
 
     def __init__(self, store: BoardStore, most: int, *, is_new: bool) -> None:
         self.engine, self._store, self._most = store.engine, store, most
-        self._changes: dict[Table, dict[str, Change]] = {}
+        self._changes: dict[Table, dict[str, RowChange]] = {}
         self._added: dict[Table, list[tuple[Any, ...]]] = {}
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, FoldPosition] = {}
         self._last: tuple[str, Claim, Batch] | None = None
         self._unreadable = 0
         self._is_empty = is_new
@@ -52,7 +52,7 @@ class Buffer(BoardStore):
             known = self._changes.setdefault(table, {})
             for key, change in changes.items():
                 before = known.get(key)
-                known[key] = change if before is None else Change(before.before, change.after)
+                known[key] = change if before is None else RowChange(before.before, change.after)
         for table, rows in batch.added.items():
             self._added.setdefault(table, []).extend(rows)
         self._places.update(batch.places)

@@ -15,7 +15,7 @@ from hub.runtime.clock import Clock, SystemClock
 
 
 @dataclass
-class Crew:
+class BoardRunners:
     """`failed` is called once, from the thread of the board that failed; `error` then says how."""
 
     log: EventLog

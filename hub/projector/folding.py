@@ -12,14 +12,14 @@ from hub.kit.projection import Projection, Row
 from hub.kit.records import corrected
 from hub.log.event_log import Record
 from hub.log.sequences import NONE, note, numbered
-from schemas.decoding import Recorded
+from schemas.decoding import RecordedEvent
 from schemas.envelope import Event
 
-E = TypeVar("E", Event, Recorded)
+E = TypeVar("E", Event, RecordedEvent)
 
 
 @dataclass(frozen=True)
-class Place:
+class FoldPosition:
     """How far one partition is folded: the next offset, each outbox's last sequence, when the newest event was recorded."""
 
     next_offset: int = 0
@@ -28,10 +28,10 @@ class Place:
 
 
 @dataclass
-class Taken(Generic[E]):
+class FoldableBatch(Generic[E]):
     """The events of a batch that are to be folded, and where it leaves the partitions. `loss` ends the batch before a gap."""
 
-    places: dict[int, Place]
+    places: dict[int, FoldPosition]
     found: list[tuple[Record, E]] = field(default_factory=list)
     again: list[tuple[Record, E]] = field(default_factory=list)
     """Repeats: they lie there, and tell nothing new."""
@@ -41,17 +41,17 @@ class Taken(Generic[E]):
 
 def take(
     records: Sequence[Record],
-    places: Mapping[int, Place],
+    places: Mapping[int, FoldPosition],
     board: str,
     read: Callable[[Record], E | None],
     settled: Mapping[int, Mapping[int, bool]] = MappingProxyType({}),
-) -> Taken[E]:
+) -> FoldableBatch[E]:
     """Check each record against its partition's place: repeats are passed over, and a gap stops everything before it.
 
     `settled` are the offsets by partition before which a gap was dealt with; the number of one that is foreign counts for nothing.
     What is no good event has its number all the same.
     """
-    taken = Taken[E](dict(places))
+    taken = FoldableBatch[E](dict(places))
     moving: dict[int, _Moving] = {}
     for record in records:
         place = moving.get(record.partition)
@@ -85,11 +85,11 @@ class _Moving:
 
     __slots__ = ("as_of", "next_offset", "sequences")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: FoldPosition) -> None:
         self.next_offset, self.sequences, self.as_of = place.next_offset, dict(place.sequences), place.as_of
 
-    def reached(self) -> Place:
-        return Place(self.next_offset, self.sequences, self.as_of)
+    def reached(self) -> FoldPosition:
+        return FoldPosition(self.next_offset, self.sequences, self.as_of)
 
 
 def _loss(board: str, record: Record, outbox: str, last: int, found: int) -> FatalError:
@@ -114,7 +114,7 @@ def to_fold(found: Sequence[tuple[Record, Event]]) -> list[Event]:
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """A row before and after a batch; None: there was, or is, no row."""
 
     before: Row | None
@@ -126,7 +126,7 @@ def keys_of(projection: Projection, events: Sequence[Event]) -> set[str]:
     return {key for event in events for key in projection.keys(event)}
 
 
-def fold(projection: Projection, events: Sequence[Event], rows: Mapping[str, Row]) -> dict[str, Change]:
+def fold(projection: Projection, events: Sequence[Event], rows: Mapping[str, Row]) -> dict[str, RowChange]:
     """Fold events over the rows they concern; only what really changed comes back.
 
     Raises FatalError when the fold itself fails: passing the event over would leave a board that is no fold of the log.
@@ -141,4 +141,4 @@ def fold(projection: Projection, events: Sequence[Event], rows: Mapping[str, Row
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise FatalError("HUB-E5102", board=projection.name, event=event.id, reason=reason) from error
-    return {key: Change(rows.get(key), after) for key, after in now.items() if rows.get(key) != after}
+    return {key: RowChange(rows.get(key), after) for key, after in now.items() if rows.get(key) != after}

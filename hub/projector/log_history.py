@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class History:
+class LogHistory:
     """A log by its identity, the outbox that writes to it, and the times that it was found cut."""
 
     log: str
@@ -46,18 +46,18 @@ class History:
         return {"log": self.log, "outbox": self.outbox, "cut": self.cut}
 
 
-def settled(ledger: Ledger) -> History | None:
+def settled(ledger: Ledger) -> LogHistory | None:
     """What the ledger knows of its log; None before it has settled on one."""
     with ledger.reading() as conn:
         name = identity.known(conn, identity.LOG)
         cuts, outbox = identity.cuts(conn), identity.known(conn, "outbox")
-    return None if name is None else History(name, outbox or "", cuts)
+    return None if name is None else LogHistory(name, outbox or "", cuts)
 
 
 def recognise(
     store: BoardStore,
     events: EventLog,
-    history: Callable[[], History | None],
+    history: Callable[[], LogHistory | None],
     projections: Iterable[AnyProjection],
     stop: threading.Event,
 ) -> None:
@@ -79,7 +79,7 @@ def recognise(
         stop.wait(WAIT)
 
 
-def _begin(store: BoardStore, noted: dict[str, str], known: History, projections: list[AnyProjection]) -> None:
+def _begin(store: BoardStore, noted: dict[str, str], known: LogHistory, projections: list[AnyProjection]) -> None:
     if is_another(noted, known, store.lasts(known.outbox)):
         if noted["log"] != known.log and noted["outbox"] != known.outbox:
             raise FatalError("HUB-E5105", outbox=noted["outbox"], known=noted["log"], seen=known.log)
@@ -89,7 +89,7 @@ def _begin(store: BoardStore, noted: dict[str, str], known: History, projections
         store.note_history(known.as_value())
 
 
-def is_another(noted: Mapping[str, str], known: History, lasts: Mapping[int, int]) -> bool:
+def is_another(noted: Mapping[str, str], known: LogHistory, lasts: Mapping[int, int]) -> bool:
     """Whether what was read of the noted log tells nothing of the one that is known.
 
     `lasts`: partition → the last sequence that was folded. Who has read no further than a cut can go on.
@@ -109,7 +109,7 @@ def _since(mark: str, cuts: Sequence[Cut]) -> Sequence[Cut] | None:
 
 
 def watch(
-    store: BoardStore, history: Callable[[], History | None], changed: Callable[[], None], stop: threading.Event
+    store: BoardStore, history: Callable[[], LogHistory | None], changed: Callable[[], None], stop: threading.Event
 ) -> None:
     """Call `changed` once the ledger knows another log, or another cut of it, than the boards are folded from."""
     while not stop.wait(LOOK):

@@ -14,9 +14,9 @@ from hub.kit.projection import AnyProjection, Index, Projection, Row
 from hub.log.event_log import EventLog, Record
 from hub.projector.adding import block_hashes
 from hub.projector.buffer import Buffer
-from hub.projector.folding import Place
+from hub.projector.folding import FoldPosition
 from hub.projector.rows import all_rows
-from hub.projector.runner import MOST, Lease, Runner
+from hub.projector.runner import MOST, BoardLease, Runner
 from hub.projector.store import BoardStore, forget, lock_schema, owners, read_owner, read_places, write_places
 from schemas.topics import EVENTS
 
@@ -32,7 +32,7 @@ TRIES = 20
 class Snapshot:
     """A board at one moment: where it stands in the log, and the hash of each row; of an index, of each block of rows."""
 
-    places: Mapping[int, Place]
+    places: Mapping[int, FoldPosition]
     hashes: Mapping[str, bytes]
     rows: int
 
@@ -110,7 +110,7 @@ def rebuild(
 
 
 def _compare(
-    runner: Runner, lease: Lease, store: BoardStore, projection: AnyProjection, progress: Progress | None
+    runner: Runner, lease: BoardLease, store: BoardStore, projection: AnyProjection, progress: Progress | None
 ) -> tuple[Comparison, Snapshot | None]:
     live = _live(store, projection)
     if live is not None:
@@ -143,7 +143,7 @@ def _live(store: BoardStore, projection: AnyProjection) -> Snapshot | None:
         return snapshot(conn, projection)
 
 
-def _fold_to(runner: Runner, lease: Lease, ends: Mapping[int, int], progress: Progress | None) -> None:
+def _fold_to(runner: Runner, lease: BoardLease, ends: Mapping[int, int], progress: Progress | None) -> None:
     """Fold up to these offsets exactly: a record past them waits."""
     missing = {p: end for p, end in ends.items() if lease.places[p].next_offset < end}
     if not missing:
@@ -174,7 +174,7 @@ def _differing(built: Mapping[str, bytes], live: Mapping[str, bytes]) -> tuple[s
 
 
 def _swap(
-    store: BoardStore, projection: AnyProjection, shadow: AnyProjection, lease: Lease, live: Snapshot | None
+    store: BoardStore, projection: AnyProjection, shadow: AnyProjection, lease: BoardLease, live: Snapshot | None
 ) -> bool:
     """Put the shadow in the board's place if the board still stands where it was compared."""
     with store.writing() as conn:
@@ -224,5 +224,5 @@ def _drop(store: BoardStore, shadow: AnyProjection) -> None:
             table.drop(conn, checkfirst=True)
 
 
-def _offsets(places: Mapping[int, Place]) -> dict[int, int]:
+def _offsets(places: Mapping[int, FoldPosition]) -> dict[int, int]:
     return {partition: place.next_offset for partition, place in places.items() if place.next_offset}

@@ -17,7 +17,7 @@ from sqlalchemy import JSON, Boolean, Connection, Table
 from sqlalchemy.exc import DBAPIError
 
 from hub.kit.projection import Row, Rows
-from hub.projector.folding import Change
+from hub.projector.folding import RowChange
 
 FEW = 20
 """Rows up to which a plain upsert is quicker than COPY."""
@@ -40,7 +40,7 @@ def all_rows(conn: Connection, table: Table) -> Iterator[tuple[str, Row]]:
         last = page[-1][0]
 
 
-def write_changes(conn: Connection, table: Table, changes: Mapping[str, Change]) -> None:
+def write_changes(conn: Connection, table: Table, changes: Mapping[str, RowChange]) -> None:
     """Put rows that are new or changed, and delete those that are no more."""
     form = _form(table, conn.dialect.name)
     if conn.dialect.name == "postgresql":
@@ -52,20 +52,20 @@ def write_changes(conn: Connection, table: Table, changes: Mapping[str, Change])
         conn.exec_driver_sql(form.delete, (form.among(gone[start : start + PAGE]),))
 
 
-def _write_whole(conn: Connection, form: Form, rows: list[tuple[Any, ...]]) -> None:
+def _write_whole(conn: Connection, form: UpsertStatements, rows: list[tuple[Any, ...]]) -> None:
     if len(rows) > FEW:
         _copy(conn, form, rows)
     elif rows:
         conn.exec_driver_sql(form.upsert, rows)
 
 
-def _write_by_columns(conn: Connection, form: Form, changes: Mapping[str, Change]) -> None:
+def _write_by_columns(conn: Connection, form: UpsertStatements, changes: Mapping[str, RowChange]) -> None:
     """Set only what changed: SQLite writes every index anew of which a column is named."""
     for statement, rows in form.grouped(changes).items():
         conn.exec_driver_sql(statement, rows)
 
 
-def _copy(conn: Connection, form: Form, rows: Rows) -> None:
+def _copy(conn: Connection, form: UpsertStatements, rows: Rows) -> None:
     conn.exec_driver_sql(form.staging)
     copy_rows(conn, form.copy, rows)
     conn.exec_driver_sql(form.merge)
@@ -92,7 +92,7 @@ def _translated(conn: Connection, statement: str) -> Iterator[None]:
         ) from error
 
 
-class Form:
+class UpsertStatements:
     """How one table's rows are written in one dialect, and the statements for it."""
 
     def __init__(self, table: Table, dialect: str) -> None:
@@ -138,7 +138,7 @@ class Form:
             values[at + 1] = null if value is None else as_json(value).decode()
         return tuple(values)
 
-    def grouped(self, changes: Mapping[str, Change]) -> Mapping[str, list[tuple[Any, ...]]]:
+    def grouped(self, changes: Mapping[str, RowChange]) -> Mapping[str, list[tuple[Any, ...]]]:
         """Statement → values: an insert for new rows, and for the others updates of the columns that differ."""
         groups: dict[tuple[int, ...] | None, list[tuple[Any, ...]]] = {}
         for key, change in changes.items():
@@ -177,8 +177,8 @@ def as_json(value: Any, options: int = 0) -> bytes:
 
 
 @functools.lru_cache(64)
-def _form(table: Table, dialect: str) -> Form:
-    return Form(table, dialect)
+def _form(table: Table, dialect: str) -> UpsertStatements:
+    return UpsertStatements(table, dialect)
 
 
 def _quoted(name: str) -> str:

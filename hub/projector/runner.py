@@ -17,16 +17,16 @@ from datetime import datetime
 import structlog
 
 from hub.errors import FatalError, RetryableError
-from hub.kit.projection import AnyProjection, Index, Lying, Projection
+from hub.kit.projection import AnyProjection, EventRecord, Index, Projection
 from hub.kit.records import read_event, read_plain
 from hub.log.event_log import EventLog, Reader, Record, read_to_end
-from hub.log.sequence_gaps import Settled
+from hub.log.sequence_gaps import SettledGaps
 from hub.log.sequences import Dealt
-from hub.projector.folding import Change, E, Place, Taken, fold, keys_of, take, to_fold
+from hub.projector.folding import E, FoldableBatch, FoldPosition, RowChange, fold, keys_of, take, to_fold
 from hub.projector.store import Batch, BoardStore, Claim, FencedError, Owner
 from hub.runtime.clock import Clock, SystemClock
 from hub.runtime.watchdog import at_work
-from schemas.envelope import moment, stamp
+from schemas.envelope import format_time, parse_time
 from schemas.topics import EVENTS
 
 MOST = 2000
@@ -45,7 +45,7 @@ RENEWAL = 20.0
 WAIT = 0.5
 """Seconds to wait for a record before looking whether to stop."""
 
-Told = Callable[[str, Sequence[Change], int], None]
+Told = Callable[[str, Sequence[RowChange], int], None]
 """Takes the board's name, the rows that changed, and how many records of the log the board now reflects."""
 Renew = Callable[[AnyProjection], object]
 """Builds a board of another version anew."""
@@ -66,11 +66,11 @@ def _machine() -> str:
 
 
 @dataclass
-class Lease:
+class BoardLease:
     """The right to write a board, and how far it is folded."""
 
     claim: Claim
-    places: dict[int, Place]
+    places: dict[int, FoldPosition]
     size: int = 200
 
 
@@ -143,7 +143,7 @@ class Runner:
         finally:
             self.store.release(self.projection.name, lease.claim)
 
-    def try_claim(self) -> Lease | None:
+    def try_claim(self) -> BoardLease | None:
         """Take the board over if nobody alive writes it. A board of another version is renewed first, and then looked at again."""
         name = self.projection.name
         seen = self.store.owner(name)
@@ -159,9 +159,9 @@ class Runner:
             return None
         # Read again: whoever wrote until now may have moved on before its epoch was gone.
         places = self.store.places(name)
-        return Lease(claim, {partition: places.get(partition, Place()) for partition in ends})
+        return BoardLease(claim, {partition: places.get(partition, FoldPosition()) for partition in ends})
 
-    def check_ahead(self, places: Mapping[int, Place]) -> dict[int, int]:
+    def check_ahead(self, places: Mapping[int, FoldPosition]) -> dict[int, int]:
         """Where the log ends. Raises FatalError for a board that reflects more than that: this is another log, or one cut off."""
         ends = self.log.ends(EVENTS.name)
         for partition, place in places.items():
@@ -180,7 +180,7 @@ class Runner:
             self._seen = (owner, now)
         return now - self._seen[1] >= SILENT
 
-    def _write(self, lease: Lease, stop: threading.Event) -> None:
+    def _write(self, lease: BoardLease, stop: threading.Event) -> None:
         reader = self.log.reader(EVENTS.name, _offsets(lease), gather=GATHER)
         beaten = -self.every
         try:
@@ -194,7 +194,7 @@ class Runner:
             reader.close()
         self.store.release(self.projection.name, lease.claim)
 
-    def _turn(self, lease: Lease, reader: Reader) -> None:
+    def _turn(self, lease: BoardLease, reader: Reader) -> None:
         batch = reader.read(lease.size, WAIT)
         if not batch:
             return
@@ -202,13 +202,13 @@ class Runner:
         self.fold(lease, batch)
         lease.size = next_size(lease.size, len(batch), self.clock.monotonic() - began)
 
-    def _beat(self, lease: Lease) -> None:
+    def _beat(self, lease: BoardLease) -> None:
         """Tell that we live; and that all is folded, if it is. A log that is away leaves the board as fresh as it was."""
         fresh = None
         try:
             asked, ends = (self.ends or Ends(self.log, self.clock, self.every)).now()
             if all(lease.places[partition].next_offset >= end for partition, end in ends.items()):
-                fresh = stamp(asked)
+                fresh = format_time(asked)
         except RetryableError:
             log.debug("board.log_away", board=self.projection.name)
         self.store.beat(self.projection.name, lease.claim, fresh)
@@ -216,10 +216,10 @@ class Runner:
     def _is_settled(self, loss: FatalError) -> bool:
         """Whether the log says further on that what is missing here was dealt with. Rare: a person has done that."""
         partition, offset = loss.seen["partition"], loss.seen["offset"]
-        self._settled[partition] = self._settled.get(partition, {}) | Settled(self.log, partition, offset).look()
+        self._settled[partition] = self._settled.get(partition, {}) | SettledGaps(self.log, partition, offset).look()
         return offset in self._settled[partition]
 
-    def fold(self, lease: Lease, records: Sequence[Record]) -> int:
+    def fold(self, lease: BoardLease, records: Sequence[Record]) -> int:
         """Fold a batch and write it: how many records were taken. At a gap, what lies before it is kept; then FatalError."""
         match self.projection:
             case Projection() as board:
@@ -230,27 +230,31 @@ class Runner:
             raise loss
         return len(records)
 
-    def _fold_board(self, lease: Lease, board: Projection, records: Sequence[Record]) -> FatalError | None:
+    def _fold_board(self, lease: BoardLease, board: Projection, records: Sequence[Record]) -> FatalError | None:
         taken = self._take(lease, records, read_event)
         events = to_fold(taken.found)
         changes = fold(board, events, self.store.rows(board.table, keys_of(board, events)))
         self._write_batch(lease, taken, Batch({}, changes={board.table: changes}), list(changes.values()))
         return taken.loss
 
-    def _add(self, lease: Lease, index: Index, records: Sequence[Record]) -> FatalError | None:
+    def _add(self, lease: BoardLease, index: Index, records: Sequence[Record]) -> FatalError | None:
         taken = self._take(lease, records, read_plain)
-        rows = index.rows([Lying(*each) for each in (*taken.found, *taken.again)])
+        rows = index.rows([EventRecord(*each) for each in (*taken.found, *taken.again)])
         self._write_batch(lease, taken, Batch({}, added=dict(zip(index.tables, rows, strict=True))), ())
         return taken.loss
 
-    def _take(self, lease: Lease, records: Sequence[Record], read: Callable[[Record], E | None]) -> Taken[E]:
+    def _take(
+        self, lease: BoardLease, records: Sequence[Record], read: Callable[[Record], E | None]
+    ) -> FoldableBatch[E]:
         name = self.projection.name
         taken = take(records, lease.places, name, read, self._settled)
         while taken.loss is not None and self._is_settled(taken.loss):
             taken = take(records, lease.places, name, read, self._settled)
         return taken
 
-    def _write_batch(self, lease: Lease, taken: Taken[E], batch: Batch, changes: Sequence[Change]) -> None:
+    def _write_batch(
+        self, lease: BoardLease, taken: FoldableBatch[E], batch: Batch, changes: Sequence[RowChange]
+    ) -> None:
         """Write what a batch brings, and where it ends."""
         moved = {p: place for p, place in taken.places.items() if place != lease.places[p]}
         if not moved:
@@ -269,7 +273,7 @@ def next_size(size: int, read: int, seconds: float) -> int:
     return min(MOST, size * 2) if read >= size and seconds < QUICK else size
 
 
-def _offsets(lease: Lease) -> Mapping[int, int]:
+def _offsets(lease: BoardLease) -> Mapping[int, int]:
     return {partition: place.next_offset for partition, place in lease.places.items()}
 
 
@@ -277,7 +281,7 @@ def _delay_ms(now: datetime, recorded: Sequence[str]) -> int:
     """From recorded to shown, of the newest event; a replay of old ones says nothing about that and is cut at an hour."""
     if not recorded:
         return 0
-    return min(3_600_000, max(0, round((now - moment(max(recorded))).total_seconds() * 1000)))
+    return min(3_600_000, max(0, round((now - parse_time(max(recorded))).total_seconds() * 1000)))
 
 
 def _is_dead(holder: str) -> bool:

@@ -32,7 +32,7 @@ from hub.errors import RetryableError
 from hub.kit.projection import AnyProjection, Row, Rows
 from hub.ledger.database import insert_new, open_engine, put, reading, writing
 from hub.projector.adding import add_rows
-from hub.projector.folding import Change, Place
+from hub.projector.folding import FoldPosition, RowChange
 from hub.projector.rows import read_rows, write_changes
 
 PREFIX = "board_"
@@ -189,7 +189,7 @@ class BoardStore:
         with self.reading() as conn:
             return {row["projection"]: Owner(**row) for row in conn.execute(select(owners)).mappings()}
 
-    def places(self, name: str) -> dict[int, Place]:
+    def places(self, name: str) -> dict[int, FoldPosition]:
         """Partition → how far it is folded."""
         with self.reading() as conn:
             return read_places(conn, name)
@@ -248,9 +248,9 @@ def _for_boards(connection: sqlite3.Connection, _record: object) -> None:
 class Batch:
     """What one commit brings."""
 
-    places: Mapping[int, Place]
+    places: Mapping[int, FoldPosition]
     """Only those that moved."""
-    changes: Mapping[Table, Mapping[str, Change]] = field(default_factory=dict)
+    changes: Mapping[Table, Mapping[str, RowChange]] = field(default_factory=dict)
     added: Mapping[Table, Rows] = field(default_factory=dict)
     delay_ms: int = 0
     unreadable: int = 0
@@ -297,13 +297,13 @@ def read_owner(conn: Connection, name: str) -> Owner | None:
     return Owner(**row) if row else None
 
 
-def read_places(conn: Connection, name: str) -> dict[int, Place]:
+def read_places(conn: Connection, name: str) -> dict[int, FoldPosition]:
     """Partition → how far it is folded, in a transaction that is open."""
     found = conn.execute(select(positions).where(positions.c.projection == name))
-    return {row.partition: Place(row.next_offset, row.sequences, row.as_of) for row in found}
+    return {row.partition: FoldPosition(row.next_offset, row.sequences, row.as_of) for row in found}
 
 
-def write_places(conn: Connection, name: str, places: Mapping[int, Place]) -> None:
+def write_places(conn: Connection, name: str, places: Mapping[int, FoldPosition]) -> None:
     """Set positions."""
     rows = [
         {

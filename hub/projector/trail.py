@@ -142,7 +142,7 @@ MANY = 1000
 """Objects of one bare id that are looked at."""
 
 
-class Place(NamedTuple):
+class TrailPlace(NamedTuple):
     """Where an event lies, and the number of its id."""
 
     partition: int
@@ -150,7 +150,7 @@ class Place(NamedTuple):
     id: int
 
 
-def by_partition(places: Iterable[Place]) -> dict[int, list[int]]:
+def by_partition(places: Iterable[TrailPlace]) -> dict[int, list[int]]:
     """Partition → the offsets of these places in it."""
     found: dict[int, list[int]] = defaultdict(list)
     for place in places:
@@ -193,28 +193,28 @@ class Trail:
         found = select(_positions.c.partition, _positions.c.next_offset).where(_positions.c.projection == NAME)
         return {partition: offset for partition, offset in self.conn.execute(found)}
 
-    def of_id(self, id: str) -> list[Place]:
+    def of_id(self, id: str) -> list[TrailPlace]:
         """Where an event lies: more than one place when it was relayed again."""
         return self._places(select(*_PLACE).where(places.c.id == of_id(id)))
 
-    def starting(self, start: str, limit: int) -> list[Place]:
+    def starting(self, start: str, limit: int) -> list[TrailPlace]:
         """Events whose id starts so, in the order of their ids."""
         span = starting(start)
         if span is None:
             return []
         found = select(*_PLACE).where(places.c.id.between(*span)).order_by(places.c.id).limit(limit)
-        return [Place(*row) for row in self.conn.execute(found)]
+        return [TrailPlace(*row) for row in self.conn.execute(found)]
 
-    def of_case(self, case: str, subject: str | None = None) -> list[Place]:
+    def of_case(self, case: str, subject: str | None = None) -> list[TrailPlace]:
         """The events of a case, all or of one object, in the order in which the log has them."""
         of_subject = () if subject is None else (places.c.subject == of_name(subject),)
         return self._places(select(*_PLACE).where(places.c.case == of_name(case), *of_subject))
 
-    def following(self, id: str, case: str) -> list[Place]:
+    def following(self, id: str, case: str) -> list[TrailPlace]:
         """The events of a case that this event or command has caused."""
         return self._places(select(*_PLACE).where(places.c.case == of_name(case), places.c.cause == of_id(id)))
 
-    def last(self, type_: str | None, case: str | None, limit: int) -> list[Place]:
+    def last(self, type_: str | None, case: str | None, limit: int) -> list[TrailPlace]:
         """The last that the log got of a type (`crm.*` means all below) and of a case, the last first."""
         found = select(*_PLACE)
         if type_ is not None:
@@ -222,7 +222,7 @@ class Trail:
         if case is not None:
             found = found.where(places.c.case == of_name(case))
         found = found.order_by(places.c.at.desc(), places.c.partition.desc(), places.c.offset.desc()).limit(limit)
-        return [Place(*row) for row in self.conn.execute(found)]
+        return [TrailPlace(*row) for row in self.conn.execute(found)]
 
     def _types(self, wanted: str) -> list[int]:
         if not wanted.endswith("*"):
@@ -245,8 +245,8 @@ class Trail:
         for row in self.conn.execute(query):
             yield Named(row.ref, row.case_id or row.ref)
 
-    def _places(self, query: Select[Any]) -> list[Place]:
-        return [Place(*row) for row in self.conn.execute(query.order_by(*_IN_ORDER))]
+    def _places(self, query: Select[Any]) -> list[TrailPlace]:
+        return [TrailPlace(*row) for row in self.conn.execute(query.order_by(*_IN_ORDER))]
 
 
 @contextlib.contextmanager

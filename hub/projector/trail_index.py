@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hub.kit.projection import Index, Lying, Rows
+from hub.kit.projection import EventRecord, Index, Rows
 from hub.kit.records import INSTEAD, NUL
 from hub.projector.trail import NAME, TABLES, VERSION, of_id, of_name, of_thing, of_type, of_word
 
@@ -13,7 +13,7 @@ UNNAMED = frozenset({"command", "request"})
 """Kinds of subject that end in a command's id: the ledger knows each of these, and there are many."""
 
 
-def rows(found: Sequence[Lying]) -> Sequence[Rows]:
+def rows(found: Sequence[EventRecord]) -> Sequence[Rows]:
     """The rows of places, words and types, in the order of `TABLES`."""
     places: list[tuple[Any, ...]] = []
     subjects: dict[tuple[str, str], None] = {}

@@ -19,7 +19,7 @@ from hub.ledger.database import AnyRow
 from hub.ledger.outbox import outbox as table
 from hub.log.event_log import PlaceReader, Record
 from hub.log.sequences import numbered
-from hub.projector.trail import Named, Place, Trail, by_partition, of_id
+from hub.projector.trail import Named, Trail, TrailPlace, by_partition, of_id
 from schemas.envelope import Event
 
 NEWEST = 10_000
@@ -32,7 +32,7 @@ _SUBJECTS = select(table.c.subject, table.c.case_id, table.c.partition, table.c.
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredEvent:
     """An event as the ledger or the log keeps it: as the outbox had it, without the relay's number."""
 
     event: Event
@@ -91,7 +91,7 @@ class History:
         self.gaps.no_ledger = self.ledger is None
         self.gaps.no_trail = self.trail is None and self.ledger is not None and _is_trimmed(self.ledger)
 
-    def event(self, id: str) -> Kept | None:
+    def event(self, id: str) -> StoredEvent | None:
         """One event."""
         row = outbox.find(self.ledger, id) if self.ledger is not None else None
         if row is not None:
@@ -99,7 +99,7 @@ class History:
         found = self._read(self.trail.of_id(id)) if self.trail is not None else ()
         return next((each for each in found if each.event.id == id), None)
 
-    def starting(self, start: str) -> list[Kept]:
+    def starting(self, start: str) -> list[StoredEvent]:
         """Events whose id starts so; of each of ledger and log the first few."""
         ids = [row.event_id for row in ids_starting(self.ledger, table, start)] if self.ledger is not None else []
         rows = self.ledger.execute(select(table).where(table.c.event_id.in_(ids))) if self.ledger is not None else ()
@@ -108,13 +108,13 @@ class History:
         found = [*kept, *self._read(_missing(places, kept))]
         return sorted((each for each in found if each.event.id.startswith(start)), key=lambda each: each.event.id)
 
-    def of_case(self, case: str) -> list[Kept]:
+    def of_case(self, case: str) -> list[StoredEvent]:
         """The events of a case, in the order of the log; behind them what is not there yet."""
         rows = outbox.of_case(self.ledger, case) if self.ledger is not None else ()
         places = self.trail.of_case(case) if self.trail is not None else ()
         return [each for each in self._together(rows, places) if each.case == case]
 
-    def of_subject(self, ref: str, case: str | None = None) -> list[Kept]:
+    def of_subject(self, ref: str, case: str | None = None) -> list[StoredEvent]:
         """The events about one object, case by case, each in the order of the log; behind them what is not there yet.
 
         `case`: one of its cases, where that is known already.
@@ -163,19 +163,19 @@ class History:
                 yield row
         self.gaps.behind = left > 0
 
-    def _together(self, rows: Iterable[AnyRow], places: Sequence[Place]) -> list[Kept]:
+    def _together(self, rows: Iterable[AnyRow], places: Sequence[TrailPlace]) -> list[StoredEvent]:
         """What the ledger has, and what only the log has; in the order of these places, each event once."""
         kept = [_of_row(row) for row in rows]
         order = {place.id: at for at, place in reversed(list(enumerate(places)))}
         found = [*kept, *self._read(_missing(places, kept))]
         return sorted(found, key=lambda each: order.get(of_id(each.event.id), len(places)))
 
-    def _read(self, places: Sequence[Place]) -> list[Kept]:
+    def _read(self, places: Sequence[TrailPlace]) -> list[StoredEvent]:
         """The events at these places, each once; what cannot be read is noted."""
         if not places:
             return []
         records = self._records(places)
-        found: dict[str, Kept] = {}
+        found: dict[str, StoredEvent] = {}
         for place in places:
             kept = _of_record(records.get((place.partition, place.offset)))
             if kept is None:
@@ -184,7 +184,7 @@ class History:
                 found.setdefault(kept.event.id, kept)
         return list(found.values())
 
-    def _records(self, places: Sequence[Place]) -> dict[tuple[int, int], Record]:
+    def _records(self, places: Sequence[TrailPlace]) -> dict[tuple[int, int], Record]:
         found: dict[tuple[int, int], Record] = {}
         for partition, offsets in by_partition(places).items():
             found |= {(partition, offset): record for offset, record in self._at(partition, offsets).items()}
@@ -205,17 +205,17 @@ def _is_trimmed(conn: Connection) -> bool:
     return bool(trimmed.sequences(conn))
 
 
-def _missing(places: Iterable[Place], kept: Iterable[Kept]) -> list[Place]:
+def _missing(places: Iterable[TrailPlace], kept: Iterable[StoredEvent]) -> list[TrailPlace]:
     """The places of what is not kept."""
     known = {of_id(each.event.id) for each in kept}
     return [place for place in places if place.id not in known]
 
 
-def _of_row(row: AnyRow) -> Kept:
-    return Kept(Event.from_json(row.body), row.case_id, row.partition, row.sequence)
+def _of_row(row: AnyRow) -> StoredEvent:
+    return StoredEvent(Event.from_json(row.body), row.case_id, row.partition, row.sequence)
 
 
-def _of_record(record: Record | None) -> Kept | None:
+def _of_record(record: Record | None) -> StoredEvent | None:
     if record is None:
         return None
     outbox_id, sequence = numbered(record.value) or (None, None)
@@ -225,7 +225,7 @@ def _of_record(record: Record | None) -> Kept | None:
         return None
     if event.sequence is not None or event.outbox is not None:
         event = event.model_copy(update={"sequence": None, "outbox": None})
-    return Kept(event, event.case, record.partition, sequence, outbox_id, record)
+    return StoredEvent(event, event.case, record.partition, sequence, outbox_id, record)
 
 
 _HEX = "0123456789abcdefg"

@@ -13,7 +13,7 @@ from typing import Any
 from hub.config.validation import short
 from hub.ledger import commands, links
 from hub.ledger.database import AnyRow
-from hub.replay.history import History, Kept, ids_starting
+from hub.replay.history import History, StoredEvent, ids_starting
 from schemas.envelope import Command, Event
 
 SHORTEST = 6
@@ -27,7 +27,7 @@ class Node:
     """An event or a command, and what it caused, in the order of the history."""
 
     id: str
-    kept: Kept | None = None
+    kept: StoredEvent | None = None
     command: Command | None = None
     row: AnyRow | None = None
     """The command's row: its state, attempts, effect and reason."""
@@ -54,7 +54,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Story:
+class CaseStory:
     """All that is known of one case."""
 
     case: str
@@ -76,7 +76,7 @@ class Story:
         return kept | {node.id for node in self.nodes() if wanted & {below.id for below in node.walk()}}
 
 
-def of_case(history: History, case: str) -> Story:
+def of_case(history: History, case: str) -> CaseStory:
     """The case's story."""
     nodes: dict[str, Node] = {}
     order: list[tuple[str, int, int, Node]] = []
@@ -91,18 +91,18 @@ def of_case(history: History, case: str) -> Story:
         cause = node.event.causationid if node.event is not None else node.command.causationid if node.command else None
         parent = nodes.get(cause or "")
         (roots if parent is None or parent is node else parent.causes).append(node)
-    return Story(case, tuple(roots))
+    return CaseStory(case, tuple(roots))
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedReference:
     """What a reference means: the object, event or command, and its case."""
 
     ref: str
     case: str
 
 
-def find(history: History, ref: str) -> list[Found]:
+def find(history: History, ref: str) -> list[ResolvedReference]:
     """What people may mean by `ref`: an id of an event or command or its start, an object, or the bare id of one.
 
     One answer is sure, several are candidates, none is nothing, as far as could be read: see the history's gaps.
@@ -113,36 +113,36 @@ def find(history: History, ref: str) -> list[Found]:
     return _named(history, ref) or starting_with(history, ref)
 
 
-def _exact(history: History, ref: str) -> Found | None:
+def _exact(history: History, ref: str) -> ResolvedReference | None:
     kept = history.event(ref)
     if kept is not None:
-        return Found(ref, kept.case or kept.event.subject)
+        return ResolvedReference(ref, kept.case or kept.event.subject)
     conn = history.ledger
     if conn is not None:
         command = commands.get(conn, ref.rpartition("/")[2] if ref.startswith(("command/", "request/")) else ref)
         if command is not None:
-            return Found(command.id, command.case_id)
+            return ResolvedReference(command.id, command.case_id)
     case = (links.case_of(conn, ref) if conn is not None else None) or history.case_of(ref)
-    return Found(ref, case) if case is not None else None
+    return ResolvedReference(ref, case) if case is not None else None
 
 
-def _named(history: History, ref: str) -> list[Found]:
+def _named(history: History, ref: str) -> list[ResolvedReference]:
     """Objects whose id over there is this: `P-77` for `project/pm/P-77`. Those in other letters only where none is in these."""
     found = history.named(ref)
     same = [each for each in found if each.ref.endswith(f"/{ref}")]
     linked = (
         links.cases_of(history.ledger, [each.ref for each in found]) if history.ledger is not None and found else {}
     )
-    return [Found(each.ref, linked.get(each.ref, each.case)) for each in (same or found)[:MANY]]
+    return [ResolvedReference(each.ref, linked.get(each.ref, each.case)) for each in (same or found)[:MANY]]
 
 
-def starting_with(history: History, start: str) -> list[Found]:
+def starting_with(history: History, start: str) -> list[ResolvedReference]:
     """Events and commands whose id starts so; none for a start that is too short to mean one."""
     if len(start) < SHORTEST:
         return []
-    found = [Found(each.event.id, each.case) for each in history.starting(start) if each.case]
+    found = [ResolvedReference(each.event.id, each.case) for each in history.starting(start) if each.case]
     if history.ledger is not None:
-        found += [Found(*row) for row in ids_starting(history.ledger, commands.commands, start)]
+        found += [ResolvedReference(*row) for row in ids_starting(history.ledger, commands.commands, start)]
     return sorted(found, key=lambda each: each.ref)
 
 

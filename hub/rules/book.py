@@ -26,14 +26,14 @@ from hub.config.yaml_places import parse_yaml
 from hub.engine.case import UNKNOWN as ANY_RULE
 from hub.engine.case import Case
 from hub.errors import FatalError, HubError
-from hub.people import Department, People, Person
-from hub.rules.files import Rules
+from hub.people import Department, PeopleDirectory, Person
+from hub.rules.files import LoadedRules
 from hub.rules.history import (
     ANNOUNCED,
     CHANGED,
     WORLD,
     Announced,
-    History,
+    RuleTimeline,
     Sets,
     parted,
     rule_event,
@@ -52,7 +52,7 @@ FIRST, LAST = 2010, 2040
 """Years whose working days are written down."""
 
 
-def people_text(people: People) -> str:
+def people_text(people: PeopleDirectory) -> str:
     """Departments with their liaisons; people with name, department and roles."""
     return _canonical(
         {
@@ -65,7 +65,7 @@ def people_text(people: People) -> str:
     )
 
 
-def people_of(text: str) -> People:
+def people_of(text: str) -> PeopleDirectory:
     """The people of such a text; raises ValueError for another."""
     told = _object(text)
     departments = {
@@ -76,7 +76,7 @@ def people_of(text: str) -> People:
         name: Person(name=each["name"], department=each.get("department"), roles=tuple(each.get("roles", ())))
         for name, each in told["people"].items()
     }
-    return People(departments, people)
+    return PeopleDirectory(departments, people)
 
 
 def calendar_text(working_time: WorkingTime) -> str:
@@ -141,7 +141,7 @@ class Files:
     calendar: str
 
     @classmethod
-    def of(cls, read: Rules, texts: Mapping[str, bytes]) -> Files:
+    def of(cls, read: LoadedRules, texts: Mapping[str, bytes]) -> Files:
         """The files as they were read, without a mistake."""
         rules = read.rules.digests()
         people, calendar = people_text(read.people), calendar_text(read.working_time)
@@ -153,13 +153,13 @@ class Files:
         return cls(sets, rules, found, people, calendar)
 
 
-def announcement(files: Files, history: History, now: str, before: Mapping[int, int]) -> list[Event]:
+def announcement(files: Files, history: RuleTimeline, now: str, before: Mapping[int, int]) -> list[Event]:
     """The events that put these files in force, in their order. Made again with the same history, they have the same ids."""
     last = history.latest
     return [*_rules(files, last, history, now), *_world(files, history, now), _set(files, last, now, before)]
 
 
-def _rules(files: Files, last: Announced | None, history: History, now: str) -> Iterator[Event]:
+def _rules(files: Files, last: Announced | None, history: RuleTimeline, now: str) -> Iterator[Event]:
     known = last.rules if last is not None else {}
     for name in sorted({*known, *files.rules}):
         digest, previous = files.rules.get(name), known.get(name)
@@ -172,7 +172,7 @@ def _rules(files: Files, last: Announced | None, history: History, now: str) -> 
             yield rule_event(CHANGED, id_, f"rule/hub/{name}", now, data)
 
 
-def _world(files: Files, history: History, now: str) -> Iterator[Event]:
+def _world(files: Files, history: RuleTimeline, now: str) -> Iterator[Event]:
     for what, text in (("people", files.people), ("calendar", files.calendar)):
         value = sha256(text)
         for part, parts, piece in parted(text, MOST) if value not in history.world else ():
@@ -232,7 +232,7 @@ class _Ready:
 class RuleBook:
     """Makes each set once. For one thread at a time."""
 
-    def __init__(self, history: History, environ: Mapping[str, str]) -> None:
+    def __init__(self, history: RuleTimeline, environ: Mapping[str, str]) -> None:
         self.history, self._environ = history, environ
         self._ready: OrderedDict[str, _Ready] = OrderedDict()
         self._told: set[Sets] = set()
@@ -286,7 +286,7 @@ class RuleBook:
                 lost.append(rule)
             else:
                 rules.append(rule)
-        people: People = ready.world.people
+        people: PeopleDirectory = ready.world.people
         return Made(make_rule_set(rules, ready.world.engine, people), tuple(lost))
 
     def _rule(self, name: str, digest: str, world: World) -> Rule | HubError:

@@ -21,7 +21,7 @@ from hub.engine.step import Derive, occurrence_of, opened_by, step
 from hub.errors import FatalError, HubError, RejectedError
 from hub.expressions.expression import Scope
 from hub.expressions.reading import tokens
-from hub.people import People
+from hub.people import PeopleDirectory
 from hub.rules.case_reading import case_value
 from hub.rules.rule import Occasion, Rule, event_value
 from hub.rules.rule_set import RuleSet
@@ -45,7 +45,7 @@ class Clause:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RuleOutcome:
     """What one rule makes of one event."""
 
     rule: Rule
@@ -55,7 +55,7 @@ class Verdict:
     error: HubError | None = None
 
 
-def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[Verdict]:
+def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[RuleOutcome]:
     """Every rule that waits for the event's type, in order. `case` is as it was before the event."""
     before = case or opened_by(event)
     after = before.with_entity(event)
@@ -67,21 +67,21 @@ def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[Verdict]
     return [_verdict(rules, rule, occasion, entity, occurrence is None) for rule in waiting]
 
 
-def _verdict(rules: RuleSet, rule: Rule, occasion: Occasion, entity: Entity, late: bool) -> Verdict:
+def _verdict(rules: RuleSet, rule: Rule, occasion: Occasion, entity: Entity, late: bool) -> RuleOutcome:
     clauses = tuple(_clauses(rules, rule, occasion.scope))
     if rule.mode == "off":
-        return Verdict(rule, "off", clauses=clauses)
+        return RuleOutcome(rule, "off", clauses=clauses)
     if late or rule.has_asked(entity, occasion.event):
-        return Verdict(rule, "late" if late else "repeat", clauses=clauses)
+        return RuleOutcome(rule, "late" if late else "repeat", clauses=clauses)
     try:
         commands = tuple(rule.commands(occasion, rules.people, 0))
     except RejectedError as error:
-        return Verdict(rule, "failed", clauses=clauses, error=error)
+        return RuleOutcome(rule, "failed", clauses=clauses, error=error)
     if commands:
-        return Verdict(rule, "asks" if rule.mode == "live" else "shadow", commands, clauses)
+        return RuleOutcome(rule, "asks" if rule.mode == "live" else "shadow", commands, clauses)
     if not all(clause.holds for clause in clauses):
-        return Verdict(rule, "condition", clauses=clauses)
-    return Verdict(rule, "nothing" if rule.concerns(occasion.event, rules.people) else "others", clauses=clauses)
+        return RuleOutcome(rule, "condition", clauses=clauses)
+    return RuleOutcome(rule, "nothing" if rule.concerns(occasion.event, rules.people) else "others", clauses=clauses)
 
 
 def _clauses(rules: RuleSet, rule: Rule, scope: Scope) -> Iterator[Clause]:
@@ -111,11 +111,11 @@ def parts(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Tried:
+class EventTrial:
     """One event, and what each rule that waits for its type made of it."""
 
     event: Event
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[RuleOutcome, ...]
 
 
 def folded(rules: RuleSet, events: Iterable[Event]) -> Case | None:
@@ -129,15 +129,15 @@ def folded(rules: RuleSet, events: Iterable[Event]) -> Case | None:
     return case
 
 
-def try_events(rules: RuleSet, events: Sequence[Event], case: Case | None = None) -> list[Tried]:
+def try_events(rules: RuleSet, events: Sequence[Event], case: Case | None = None) -> list[EventTrial]:
     """Try events in their order, with those that the hub derives of them. `case` is what the first one's case was before."""
     cases = {case.id: case} if case is not None else {}
-    waiting, tried = list(events), list[Tried]()
+    waiting, tried = list(events), list[EventTrial]()
     for event in waiting[:MAX_EVENTS]:
         before = cases.get(event.case)
         if before is not None and before.has_seen(event):
             continue
-        tried.append(Tried(event, tuple(explain(rules, before, event))))
+        tried.append(EventTrial(event, tuple(explain(rules, before, event))))
         try:
             done = step(before, event, rules)
         except RejectedError:
@@ -147,7 +147,7 @@ def try_events(rules: RuleSet, events: Sequence[Event], case: Case | None = None
     return tried
 
 
-def read_events(file: Path, people: People, environ: Mapping[str, str]) -> list[Event]:
+def read_events(file: Path, people: PeopleDirectory, environ: Mapping[str, str]) -> list[Event]:
     """The events of a JSON or YAML file: one, a list, or under `given`; whole CloudEvents, or as short as in `*.test.yaml`.
 
     Raises FatalError with the place of the first mistake.
@@ -160,7 +160,7 @@ def read_events(file: Path, people: People, environ: Mapping[str, str]) -> list[
     return [_event(located, (*base, at), each, people, at) for at, each in enumerate(value)]
 
 
-def _event(located: Located, path: Keys, value: Any, people: People, at: int) -> Event:
+def _event(located: Located, path: Keys, value: Any, people: PeopleDirectory, at: int) -> Event:
     try:
         if isinstance(value, dict) and "specversion" in value:
             return Event.model_validate(value)

@@ -18,7 +18,7 @@ from hub.calendar import WorkingTime, working_time
 from hub.config.settings import Config
 from hub.config.yaml_places import Located, read_bytes
 from hub.errors import FatalError, HubError, Place
-from hub.people import People, read_people
+from hub.people import PeopleDirectory, read_people
 from hub.rules.language import World
 from hub.rules.lint import OF_PEOPLE, Lint, lint
 from hub.rules.rule_set import RuleSet, engine_for, rule_set
@@ -64,12 +64,12 @@ PEOPLE, CALENDAR, FOLDER = "people.yaml", "calendar.yaml", "rules"
 
 
 @dataclass(frozen=True)
-class Rules:
+class LoadedRules:
     """What the files gave. With errors, `rules` holds only the rules that have none: good for checking, not for running."""
 
     rules: RuleSet
     world: World
-    people: People
+    people: PeopleDirectory
     people_file: Located
     working_time: WorkingTime
     errors: tuple[HubError, ...] = ()
@@ -84,7 +84,7 @@ class Rules:
             raise error
         return self.rules
 
-    def sound_people(self) -> People:
+    def sound_people(self) -> PeopleDirectory:
         """The people; raises the first error of their file."""
         for error in self.people_errors:
             raise error
@@ -121,7 +121,7 @@ class RuleFiles:
             FatalError("HUB-W1024", place=Place(f"{FOLDER}/{name}"), file=name) for name in below(self.home / FOLDER)
         ]
 
-    def read(self, texts: Mapping[str, bytes] | None = None) -> Rules:
+    def read(self, texts: Mapping[str, bytes] | None = None) -> LoadedRules:
         """Read them, or these texts in their place. Never raises for what they hold."""
         given = self.texts() if texts is None else texts
         people_file = self._located(given, PEOPLE) or Located(PEOPLE)
@@ -136,7 +136,7 @@ class RuleFiles:
         if found_in_people:
             of_rules = [error for error in of_rules if error.code not in OF_PEOPLE]
         errors = (*found_in_people, *day_errors, *of_rules)
-        return Rules(
+        return LoadedRules(
             rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people, tuple(files)
         )
 

@@ -69,7 +69,7 @@ class InForce:
     after: Mapping[str, int] = field(default_factory=dict)
 
 
-class Text(NamedTuple):
+class RuleText(NamedTuple):
     """A rule file as it was."""
 
     file: str
@@ -111,11 +111,11 @@ def cut(spans: Sequence[Span], records: Sequence[Stored]) -> Iterator[tuple[int,
         yield at, records[begin:]
 
 
-class History:
+class RuleTimeline:
     """What the log has told so far. One thread tells it more; any may read."""
 
     def __init__(self) -> None:
-        self.rules: dict[str, Text] = {}
+        self.rules: dict[str, RuleText] = {}
         """Digest → text, the first that had this meaning."""
         self.world: dict[str, str] = {}
         """sha256 → text, of people and of calendars."""
@@ -156,7 +156,7 @@ class History:
             return
         whole = self._whole(f"rule {told.digest}", told.text, told.part, told.parts)
         if whole is not None:
-            self.rules[told.digest] = Text(told.file or "rules/?.yaml", whole)
+            self.rules[told.digest] = RuleText(told.file or "rules/?.yaml", whole)
 
     def _world(self, told: WorldChange) -> None:
         if told.value in self.world:
@@ -215,7 +215,7 @@ class History:
 
 
 def spans(entries: Sequence[InForce]) -> list[Span]:
-    """As `History.spans`, of the entries of one partition."""
+    """As `RuleTimeline.spans`, of the entries of one partition."""
     found = [Span(0, None)]
     for entry in entries:
         while found and found[-1].from_offset >= entry.from_offset:
@@ -224,15 +224,15 @@ def spans(entries: Sequence[InForce]) -> list[Span]:
     return found
 
 
-def kept(cache: Path) -> History:
+def kept(cache: Path) -> RuleTimeline:
     """The history as this home's worker has noted it last, for who cannot ask the log; empty where there is no sound note."""
-    history = History()
+    history = RuleTimeline()
     try:
         told = orjson.loads(cache.read_bytes())
         history.take([Event.model_validate(each) for each in told["events"]], logged=True)
         history.take([Event.model_validate(each) for each in told.get("waiting", ())], logged=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return History()
+        return RuleTimeline()
     return history
 
 

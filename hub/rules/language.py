@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from hub.config.expecting import KINDS, Wanted, form, of_kind, of_pattern, plainly
+from hub.config.expecting import KINDS, Expected, form, of_kind, of_pattern, plainly
 from hub.config.strict_json import Json
 from hub.config.validation import Strict, Titled, check, dotted, near, short, unknown_key, wrong
 from hub.config.yaml_places import Located, Path
@@ -34,8 +34,8 @@ from hub.errors import LANGUAGES, FatalError, HubError
 from hub.expressions.engine import Engine
 from hub.expressions.expression import Condition, Expression
 from hub.expressions.templates import Template
-from hub.people import People
-from hub.rules.rule import CASE_NAMES, EVENT_NAMES, Argument, ForEach, Mode, Request, Rule
+from hub.people import PeopleDirectory
+from hub.rules.rule import CASE_NAMES, EVENT_NAMES, Argument, ForEach, Mode, Rule, RuleAction
 from schemas.registry import COMMANDS, EVENTS
 
 _OURS = frozenset({"as", "in", "id"})
@@ -50,7 +50,7 @@ class World:
     """What rules are read against. `fields` are the data fields that the home's own mappings give, by type of event."""
 
     engine: Engine
-    people: People
+    people: PeopleDirectory
     instances: Collection[str] | None = None
     """None: not known, so that `in:` is not checked."""
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -188,11 +188,11 @@ class _Reader:
             return None
         return ForEach(names[0], items.root, key)
 
-    def _requests(self) -> tuple[Request, ...]:
+    def _requests(self) -> tuple[RuleAction, ...]:
         named = [entry.get("as") for step in self.told.do for entry in step.values()]
         defined: set[str] = set()
         self.promises = {name for name in named if isinstance(name, str)}
-        made = list[Request]()
+        made = list[RuleAction]()
         for at, step in enumerate(self.told.do):
             request = self._request(step, at, defined)
             if request is not None:
@@ -201,13 +201,13 @@ class _Reader:
                 defined |= {request.name} if request.name else set()
         return tuple(made)
 
-    def _take_slot(self, request: Request, at: int, made: list[Request]) -> None:
+    def _take_slot(self, request: RuleAction, at: int, made: list[RuleAction]) -> None:
         """Two entries with one id would make one command."""
         if any(other.slot == request.slot for other in made):
             shown = str(int(request.slot) + 1) if request.slot.isdigit() else request.slot
             self._wrong(FatalError("HUB-E3168", place=self.located.place(("do", at)), id=shown))
 
-    def _request(self, step: dict[str, dict[str, Any]], at: int, defined: set[str]) -> Request | None:
+    def _request(self, step: dict[str, dict[str, Any]], at: int, defined: set[str]) -> RuleAction | None:
         path: Path = ("do", at)
         if len(step) != 1:
             self._wrong(wrong(self.located, path, ONE_COMMAND, ", ".join(step)))
@@ -229,7 +229,7 @@ class _Reader:
             for argument in [self._argument(spec.model, key, value, (*path, key), defined)]
             if argument is not None
         }
-        return Request(type_, instance, name, arguments, self.located.key_place(path), self._slot(given, path, at))
+        return RuleAction(type_, instance, name, arguments, self.located.key_place(path), self._slot(given, path, at))
 
     def _slot(self, given: dict[str, Any], path: Path, at: int) -> str:
         """What `id:` says: the position that the entry once had, counted from 1, or a name; else its position now."""
@@ -329,12 +329,12 @@ class _Reader:
         self.errors.append(error)
 
 
-def expressions_of(request: Request) -> list[Expression]:
+def expressions_of(request: RuleAction) -> list[Expression]:
     """Every expression of a command's arguments."""
     return [expression for argument in request.arguments.values() for expression in argument.template.expressions]
 
 
-def _shape(accepts: TypeAdapter[Any]) -> Wanted:
+def _shape(accepts: TypeAdapter[Any]) -> Expected:
     """What an argument must be."""
     schema = accepts.json_schema()
     options = [option for option in (schema, *schema.get("anyOf", ())) if option.get("type", "null") != "null"]

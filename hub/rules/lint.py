@@ -16,9 +16,9 @@ from hub.config.validation import near
 from hub.errors import FatalError, HubError, RejectedError
 from hub.expressions.expression import Expression, Scope
 from hub.expressions.templates import FULL_WIDTH, literals
-from hub.people import PREFIX, People, person_fields
+from hub.people import PREFIX, PeopleDirectory, person_fields
 from hub.rules.language import World, expressions_of
-from hub.rules.rule import Request, Rule
+from hub.rules.rule import Rule, RuleAction
 from hub.rules.rule_set import RuleSet
 from schemas.registry import COMMANDS, EVENTS, json_schema
 
@@ -201,7 +201,7 @@ def _is_written(error: HubError | None) -> bool:
     )
 
 
-def _unknown_people(rule: Rule, people: People) -> Iterator[FatalError]:
+def _unknown_people(rule: Rule, people: PeopleDirectory) -> Iterator[FatalError]:
     """People that the rule itself writes as `person/…` for a command, whom nobody knows."""
     for request in rule.requests:
         for argument in request.arguments.values():
@@ -211,7 +211,7 @@ def _unknown_people(rule: Rule, people: People) -> Iterator[FatalError]:
                 yield FatalError("HUB-E3142", place=argument.place, **seen)
 
 
-def without_account(rules: RuleSet, people: People, instances: Collection[str]) -> Iterator[HubError]:
+def without_account(rules: RuleSet, people: PeopleDirectory, instances: Collection[str]) -> Iterator[HubError]:
     """People that a rule itself names for a system, of these, where they have no account."""
     for request in (request for rule in rules.rules for request in rule.requests if request.instance in instances):
         for ref in dict.fromkeys(_named(request, people)):
@@ -223,7 +223,7 @@ def without_account(rules: RuleSet, people: People, instances: Collection[str]) 
 _ROLE = re.compile(r"""\s*role\(\s*(["'])([^"'\\]+)\1\s*\)\s*""")
 
 
-def _named(request: Request, people: People) -> Iterator[str]:
+def _named(request: RuleAction, people: PeopleDirectory) -> Iterator[str]:
     """Everybody that a command's arguments may name by the rule's own words."""
     for name in person_fields(COMMANDS[request.type].model) & set(request.arguments):
         root = request.arguments[name].template.root

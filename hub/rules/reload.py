@@ -16,8 +16,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from hub.errors import HubError
-from hub.people import People
-from hub.rules.files import RuleFiles, Rules
+from hub.people import PeopleDirectory
+from hub.rules.files import LoadedRules, RuleFiles
 from hub.rules.rule_set import RuleSet
 from hub.runtime.files import write_whole
 
@@ -55,7 +55,7 @@ Stamps = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class RuleChange:
+class RuleFileChange:
     """A rule that was added (`previous` None), changed, or removed (`digest` None): material for `hub.rule.changed`."""
 
     name: str
@@ -67,7 +67,7 @@ class RuleChange:
 class Reloaded:
     """What a look at the files brought: new rules with what changed, or why the old ones stay."""
 
-    changes: tuple[RuleChange, ...] = ()
+    changes: tuple[RuleFileChange, ...] = ()
     errors: tuple[HubError, ...] = ()
 
 
@@ -91,7 +91,7 @@ class RuleStore:
         self._current = found
 
     @property
-    def current(self) -> Rules:
+    def current(self) -> LoadedRules:
         """All that the files gave, without a mistake."""
         return self._current
 
@@ -106,7 +106,7 @@ class RuleStore:
         return self._current.rules
 
     @property
-    def people(self) -> People:
+    def people(self) -> PeopleDirectory:
         """The people that count now."""
         return self._current.people
 
@@ -139,7 +139,7 @@ class RuleStore:
     def _keep(self, texts: Mapping[str, bytes]) -> None:
         write_whole(self._kept, orjson.dumps({name: base64.b64encode(text).decode() for name, text in texts.items()}))
 
-    def _last_sound(self, broken: Rules) -> Rules:
+    def _last_sound(self, broken: LoadedRules) -> LoadedRules:
         try:
             kept = orjson.loads(self._kept.read_bytes())
         except (FileNotFoundError, orjson.JSONDecodeError):
@@ -152,10 +152,10 @@ class RuleStore:
         return found
 
 
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[RuleChange, ...]:
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[RuleFileChange, ...]:
     """What differs between two sets of digests by rule, in the order of the names."""
     return tuple(
-        RuleChange(name, after.get(name), before.get(name))
+        RuleFileChange(name, after.get(name), before.get(name))
         for name in sorted({*before, *after})
         if after.get(name) != before.get(name)
     )

@@ -13,10 +13,10 @@ import orjson
 
 from hub.config.yaml_places import Located, parse_yaml
 from hub.errors import FatalError
-from hub.rules.history import History
+from hub.rules.history import RuleTimeline
 
 
-class Entry(NamedTuple):
+class ActionEntry(NamedTuple):
     """An entry of `do`: what stands for it in ids, where it stands, its type and what it says."""
 
     slot: object
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     said: bytes
 
 
-def warnings(history: History, files: Iterable[Located]) -> Iterator[FatalError]:
+def warnings(history: RuleTimeline, files: Iterable[Located]) -> Iterator[FatalError]:
     """HUB-W3301 for a rule that seems to be renamed, HUB-W3302 for an entry that was moved."""
     new = {located.value["rule"]: located for located in files if _is_rule(located.value)}
     old = _announced(history)
@@ -39,7 +39,7 @@ def warnings(history: History, files: Iterable[Located]) -> Iterator[FatalError]
                 yield FatalError("HUB-W3301", place=located.place(("rule",)), old=gone, name=name)
 
 
-def _announced(history: History) -> dict[str, dict[str, Any]]:
+def _announced(history: RuleTimeline) -> dict[str, dict[str, Any]]:
     """Rule → what its file said."""
     last = history.latest
     found: dict[str, dict[str, Any]] = {}
@@ -82,7 +82,7 @@ def _moved(old: Mapping[str, Any], located: Located) -> Iterator[FatalError]:
             yield FatalError("HUB-W3302", place=place, command=entry.type, was=was[0].at + 1, id=shown)
 
 
-def entries(rule: Mapping[str, Any]) -> list[Entry]:
+def entries(rule: Mapping[str, Any]) -> list[ActionEntry]:
     """The entries of `do` that can be read."""
     found = []
     for at, step in enumerate(rule["do"]):
@@ -93,7 +93,7 @@ def entries(rule: Mapping[str, Any]) -> list[Entry]:
             told = given.get("id")
             slot = told - 1 if isinstance(told, int) else told or at
             said = {name: value for name, value in given.items() if name != "id"}
-            found.append(Entry(slot, at, str(type_), _canonical([type_, said])))
+            found.append(ActionEntry(slot, at, str(type_), _canonical([type_, said])))
     return found
 
 

@@ -18,7 +18,7 @@ from hub.errors import Place, RejectedError
 from hub.expressions.expression import Condition, Expression, Scope
 from hub.expressions.reading import PathRead, follow
 from hub.expressions.templates import Template
-from hub.people import PREFIX, People
+from hub.people import PREFIX, PeopleDirectory
 from schemas.decoding import AnyEvent
 from schemas.envelope import Command, derived_ids, promise, promised
 from schemas.registry import event_spec
@@ -65,7 +65,7 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class Request:
+class RuleAction:
     """One entry of `do`: a command to ask for. `name` is what later entries call its result by, from `as:`."""
 
     type: str
@@ -117,7 +117,7 @@ class Rule:
     when: tuple[str, ...]
     condition: Condition | None
     for_each: ForEach | None
-    requests: tuple[Request, ...]
+    requests: tuple[RuleAction, ...]
     digest: str
     place: Place
     case_reads: tuple[PathRead, ...]
@@ -130,7 +130,7 @@ class Rule:
         """The name that it had when it was new: the ids of its commands derive from it."""
         return self.renamed_from[0] if self.renamed_from else self.name
 
-    def commands(self, occasion: Occasion, people: People, first: int) -> list[Command]:
+    def commands(self, occasion: Occasion, people: PeopleDirectory, first: int) -> list[Command]:
         """The commands that it makes, in order, the first at position `first`; none when it does not apply.
 
         Raises RejectedError, with the rule's name among the facts, when an expression fails or gives what a command cannot take.
@@ -170,7 +170,7 @@ class Rule:
     def _holds(self, scope: Scope) -> bool:
         return self.condition is None or self.condition.test(scope)
 
-    def concerns(self, event: AnyEvent, people: People) -> bool:
+    def concerns(self, event: AnyEvent, people: PeopleDirectory) -> bool:
         """A rule for some departments applies to events that name one of their people, as actor or in a field of the data."""
         if not self.departments:
             return True
@@ -193,7 +193,7 @@ class Rule:
         return made
 
     def _command(
-        self, id_: str, request: Request, scope: Scope, matched: dict[str, Json], event: AnyEvent, position: int
+        self, id_: str, request: RuleAction, scope: Scope, matched: dict[str, Json], event: AnyEvent, position: int
     ) -> Command:
         return Command.trusted(
             {
@@ -272,7 +272,7 @@ EVENT_NAMES = ("id", "type", "subject", "version", "time", "recordedtime", "sour
 CASE_NAMES = ("id", "opened_by", "entities")
 
 
-def _arguments(request: Request, scope: Scope) -> dict[str, Json]:
+def _arguments(request: RuleAction, scope: Scope) -> dict[str, Json]:
     made, characters = {}, 0
     for name, argument, render in request.plan:
         value = made[name] = render(scope)
@@ -293,13 +293,13 @@ _SURELY_SMALL = MAX_ARGUMENTS // 8
 """Characters in texts; JSON has at most six bytes for each."""
 
 
-def _measure(request: Request, made: dict[str, Json]) -> None:
+def _measure(request: RuleAction, made: dict[str, Json]) -> None:
     size = len(orjson.dumps(made))
     if size > MAX_ARGUMENTS:
         raise RejectedError("HUB-E3174", place=request.place, command=request.type, bytes=size, most=MAX_ARGUMENTS)
 
 
-def _accept(request: Request, name: str, argument: Argument, value: Json) -> None:
+def _accept(request: RuleAction, name: str, argument: Argument, value: Json) -> None:
     try:
         argument.accepts.validate_python(value)
     except ValidationError as error:

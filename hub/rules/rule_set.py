@@ -15,7 +15,7 @@ from hub.errors import FatalError, HubError, RejectedError
 from hub.expressions.engine import Engine
 from hub.expressions.expression import Scope
 from hub.expressions.functions import Function
-from hub.people import People
+from hub.people import PeopleDirectory
 from hub.rules.case_reading import case_value
 from hub.rules.language import World, read_rule
 from hub.rules.rule import Occasion, Rule, event_value
@@ -44,7 +44,7 @@ class RuleSet:
     """The rules, by the types of event they wait for. Never changes: a reload makes another."""
 
     engine: Engine
-    people: People = field(default_factory=People)
+    people: PeopleDirectory = field(default_factory=PeopleDirectory)
     rules: tuple[Rule, ...] = ()
     _by_type: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class RuleSet:
             failed.append(error)
 
 
-def engine_for(people: People, working_time: WorkingTime) -> Engine:
+def engine_for(people: PeopleDirectory, working_time: WorkingTime) -> Engine:
     """An engine with the functions that rules have; the context of its scopes is the case's id."""
     functions = (
         Function("role", (("string",),), "string", lambda case_id, name: people.role(name, case_id)),
@@ -126,7 +126,7 @@ def _taken_names(rules: Mapping[str, Rule]) -> Iterable[FatalError]:
                 yield FatalError("HUB-E3167", place=rule.place, name=name, other=other)
 
 
-def make_rule_set(rules: Iterable[Rule], engine: Engine, people: People) -> RuleSet:
+def make_rule_set(rules: Iterable[Rule], engine: Engine, people: PeopleDirectory) -> RuleSet:
     """Index rules; they run in the order of their names."""
     ordered = tuple(sorted(rules, key=lambda rule: rule.name))
     by_type = defaultdict[str, list[Rule]](list)

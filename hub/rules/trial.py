@@ -20,17 +20,17 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from hub.config.expecting import Wanted, wanted_day
+from hub.config.expecting import Expected, wanted_day
 from hub.config.strict_json import Json
 from hub.config.validation import Strict, check, dotted, near, short, wrong
 from hub.config.yaml_places import Located, read_yaml
 from hub.engine.case import Case
 from hub.engine.step import Ask, Derive, step
 from hub.errors import FatalError, HubError, Place, RejectedError
-from hub.people import People
+from hub.people import PeopleDirectory
 from hub.rules.files import rule_of, trial_files
 from hub.rules.rule_set import RuleSet, make_rule_set
-from schemas.envelope import OUTSIDE, Command, Event, derived_id, moment, promised, stamp
+from schemas.envelope import OUTSIDE, Command, Event, derived_id, format_time, parse_time, promised
 from schemas.registry import COMMANDS, event_spec
 
 MAX_EVENTS = 1000
@@ -79,7 +79,7 @@ class Trial:
         return not self.problems
 
 
-def given_event(given: Given, people: People, at: int = 0) -> Event:
+def given_event(given: Given, people: PeopleDirectory, at: int = 0) -> Event:
     """The whole event of one that is told in short; `at` tells it from others of the same subject that name no version.
 
     Raises ValidationError for data that its type does not allow, ValueError for a time that is none.
@@ -89,7 +89,7 @@ def given_event(given: Given, people: People, at: int = 0) -> Event:
     case = given.case or given.subject
     data = people.named(spec.model, given.data, instance)
     spec.model.model_validate(data)
-    time = stamp(moment(given.time))
+    time = format_time(parse_time(given.time))
     return Event(
         id=given.id or derived_id("trial", given.type, given.subject, given.version or f"#{at}"),
         source=f"{OUTSIDE}{instance}", type=given.type, subject=given.subject, time=time, recordedtime=time,
@@ -135,7 +135,7 @@ def _impossible_times(told: _File, located: Located) -> Iterator[FatalError]:
     for at, test in enumerate(told.tests):
         for index, given in enumerate(test.given):
             try:
-                moment(given.time)
+                parse_time(given.time)
             except ValueError:
                 yield FatalError(
                     "HUB-E3150", place=located.place(("tests", at, "given", index, "time")), time=given.time
@@ -149,7 +149,7 @@ def _impossible_times(told: _File, located: Located) -> Iterator[FatalError]:
                     yield wrong(located, ("tests", at, "then", index, name, field_), wrong_day, value)
 
 
-def _wrong_day(value: object) -> Wanted | None:
+def _wrong_day(value: object) -> Expected | None:
     """What a text that is written like a day should be; None for one that is a day, and for every other value."""
     if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
         return None

@@ -124,7 +124,7 @@ def _read(setting: str | None) -> _Armed | _FromFile | None:
 _armed = _read(os.environ.get("HUB_FAIL"))
 
 
-def reach(name: str) -> None:
+def failpoint(name: str) -> None:
     """Pass through a place."""
     if _armed is not None:
         _armed.pass_by(name)

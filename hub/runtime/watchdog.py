@@ -32,7 +32,7 @@ from hub.errors import HubError
 EXIT_FAILED, EXIT_STALLED = 70, 71
 
 
-def leave(code: int) -> None:
+def exit_now(code: int) -> None:
     """End the process now: no handler, no commit, no clean-up that could acknowledge anything."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -76,14 +76,14 @@ class Heart:
 
 
 @dataclass
-class Pulse:
+class HeartbeatMonitor:
     """The supervisor's side of one run of a program."""
 
     reading: int
     writing: int
 
     @classmethod
-    def new(cls) -> Pulse:
+    def new(cls) -> HeartbeatMonitor:
         """A new pipe; neither end is inherited but by whom it is given to."""
         reading, writing = os.pipe()
         for end in (reading, writing):
@@ -126,7 +126,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Piece:
+class ThreadWork:
     """What a thread is at, and for how many seconds it has been seen there, if it has; it may take `times` the patience."""
 
     name: str
@@ -138,20 +138,20 @@ class Piece:
 class ThreadWatch:
     """The pieces of work that are under way, by the thread that does them."""
 
-    _pieces: dict[int, Piece] = field(default_factory=dict)
+    _pieces: dict[int, ThreadWork] = field(default_factory=dict)
     _last: float | None = None
 
     @contextlib.contextmanager
     def at_work(self, name: str, times: float = 1.0) -> Iterator[None]:
         """This thread does one piece of work for the time of the block, which may hold smaller ones."""
         thread = threading.get_ident()
-        outer, self._pieces[thread] = self._pieces.get(thread), Piece(name, times)
+        outer, self._pieces[thread] = self._pieces.get(thread), ThreadWork(name, times)
         try:
             yield
         finally:
             del self._pieces[thread]
             if outer is not None:
-                self._pieces[thread] = Piece(outer.name, outer.times)
+                self._pieces[thread] = ThreadWork(outer.name, outer.times)
 
     def beat(self) -> None:
         """This thread makes headway with its piece of work, if it is at one."""
@@ -159,7 +159,7 @@ class ThreadWatch:
         if piece is not None:
             piece.age = None
 
-    def look(self, now: float, patience: float = PATIENCE) -> dict[int, Piece]:
+    def look(self, now: float, patience: float = PATIENCE) -> dict[int, ThreadWork]:
         """Count the time since the last look; the threads that hang, and at what."""
         elapsed = 0.0 if self._last is None else min(now - self._last, 2 * LOOK_INTERVAL_S)
         self._last = now
@@ -173,7 +173,9 @@ _watch = ThreadWatch()
 at_work, beat = _watch.at_work, _watch.beat
 
 
-def follow(loop: asyncio.AbstractEventLoop, patience: float = PATIENCE, leaving: Callable[[int], None] = leave) -> None:
+def follow(
+    loop: asyncio.AbstractEventLoop, patience: float = PATIENCE, leaving: Callable[[int], None] = exit_now
+) -> None:
     """Look for as long as this loop turns, and end the process when a thread of it hangs."""
     if loop.is_closed():
         return

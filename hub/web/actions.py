@@ -17,7 +17,7 @@ from hub.web.boards import Item
 from hub.web.pages import PERSON, Pages
 from projections.tasks.fold import ACTIONS
 from projections.tasks.page import BOARD
-from schemas.envelope import Event, derived_id, stamp
+from schemas.envelope import Event, derived_id, format_time
 from schemas.registry import event_spec
 
 YEAR = 31_536_000
@@ -66,7 +66,7 @@ def press(item: Item, action: str, seen: str, person: str, clock: Clock) -> Even
         return None
     if seen != item["seen"] or action not in item["offers"]:
         raise RejectedError("HUB-E7105", title=item["title"] or item["key"])
-    now, type_, ref = stamp(clock.now()), f"work.task.{step}", item["key"]
+    now, type_, ref = format_time(clock.now()), f"work.task.{step}", item["key"]
     version = f"seen-{seen}"
     return Event(
         id=derived_id(item["instance"], type_, ref, version),

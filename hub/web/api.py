@@ -76,7 +76,7 @@ class EntityView(BaseModel):
     sources: dict[str, Source]
 
 
-class Health(BaseModel):
+class BoardsHealth(BaseModel):
     """Whether every board reflects the log."""
 
     status: Literal["ok", "late"]

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.errors import HubError, RejectedError, RetryableError
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Verdict
+from hub.health.verdict import HealthStatus
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import PlaceReader
@@ -110,7 +110,7 @@ def make_app(
     ledger: Ledger | None = None,
     live: Live | None = None,
     log: PlaceReader | None = None,
-    verdict: Callable[[], Verdict | None] = lambda: None,
+    verdict: Callable[[], HealthStatus | None] = lambda: None,
     rhythm: Rhythm | None = None,
 ) -> FastAPI:
     """The web of one hub. `live` is told by the runners of this program; without one, changes show within a second.
@@ -204,7 +204,7 @@ async def _feel(pages: Pages) -> None:
         known = found
 
 
-def _mark(verdict: Verdict | None) -> object:
+def _mark(verdict: HealthStatus | None) -> object:
     """What of a verdict is news: not that time goes on."""
     if verdict is None:
         return None

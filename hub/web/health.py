@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from hub.health.verdict import State, Verdict
+from hub.health.verdict import HealthState, HealthStatus
 from hub.health.words import as_value
 from hub.intake.poller import Poller
 from hub.intake.relay import Relay
@@ -20,14 +20,14 @@ PATHS = ("/health", "/health/connectors")
 
 
 @dataclass(frozen=True)
-class Health:
+class ProgramHealth:
     """Looks at the parts of the program. `working` says whether its threads and its executor are, `verdict` how the hub is."""
 
     relay: Relay
     pollers: Sequence[Poller]
     working: Callable[[], bool]
     passage: Passage
-    verdict: Callable[[], Verdict | None] = lambda: None
+    verdict: Callable[[], HealthStatus | None] = lambda: None
     """None before the first look."""
 
     def of_program(self) -> dict[str, Any]:
@@ -47,13 +47,13 @@ class Health:
         told = self.of_program()
         if request.path == "/health":
             told = self._of_hub(told, _boards(await self.passage.status()))
-        return _json(told, 200 if told["status"] == State.OK.word else 503)
+        return _json(told, 200 if told["status"] == HealthState.OK.word else 503)
 
     def _of_hub(self, program: Mapping[str, Any], boards: str) -> dict[str, Any]:
         """The verdict; a part of this program that fails, or boards that do not answer, make it no better than degraded."""
         verdict = self.verdict()
-        parts = State.OK if program["status"] == boards == "ok" else State.DEGRADED
-        worst = max(parts, verdict.state if verdict is not None else State.OK)
+        parts = HealthState.OK if program["status"] == boards == "ok" else HealthState.DEGRADED
+        worst = max(parts, verdict.state if verdict is not None else HealthState.OK)
         judged = as_value(verdict) if verdict is not None else {}
         return {**judged, "status": worst.word, "connectors": dict(program), "boards": {"status": boards}}
 

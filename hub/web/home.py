@@ -14,12 +14,12 @@ from sqlalchemy import Connection
 
 from hub.errors import FatalError, RejectedError, RetryableError, text_of
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import StageFact, Trouble, Verdict
+from hub.health.verdict import HealthStatus, StageFact, Trouble
 from hub.ledger import parked_search, refused
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
 from hub.web import boards
-from hub.web.language import Words
+from hub.web.language import Localizer
 from hub.web.pages import Pages
 
 NEEDS = 8
@@ -132,7 +132,7 @@ def _work(pages: Pages, ledger: Ledger | None) -> Work:
 
 
 def _read(conn: Connection, now: datetime) -> Work:
-    groups = parked_search.groups(conn, parked_search.Wanted())
+    groups = parked_search.groups(conn, parked_search.ParkedFilter())
     examples = parked_search.examples(conn, [group.example for group in groups[:50]])
     at: dict[str, int] = {}
     for group in groups:
@@ -142,7 +142,7 @@ def _read(conn: Connection, now: datetime) -> Work:
     return Work(groups, examples, [each for each in told if each.signed], at)
 
 
-def _needs(words: Words, verdict: Verdict | None, work: Work) -> Iterator[Need]:
+def _needs(words: Localizer, verdict: HealthStatus | None, work: Work) -> Iterator[Need]:
     """Worst first: what stands still, then what is parked, by how much, then what was refused."""
     for trouble in verdict.troubles if verdict is not None else ():
         yield Need(words.trouble(trouble), "warn" if trouble.outside else "bad", link_of(trouble))
@@ -170,13 +170,13 @@ _OF = {"worker": "rules", "projections": "boards", "boards": "boards"}
 """The same of what does not run or answer; of all else, the first."""
 
 
-def reason(words: Words, group: parked_search.Group, example: AnyRow | None) -> str:
+def reason(words: Localizer, group: parked_search.Group, example: AnyRow | None) -> str:
     """Why entries of a cause are parked, in the reader's language, as the first of them says."""
     seen = example.seen if example is not None and isinstance(example.seen, dict) else {}
     return FatalError(group.cause.code, **{str(name): value for name, value in seen.items()}).message(words.language)
 
 
-def flow(verdict: Verdict, rhythm: Rhythm, work: Work) -> Flow:
+def flow(verdict: HealthStatus, rhythm: Rhythm, work: Work) -> Flow:
     """The picture of this moment."""
     taken, done = rhythm.taken(), rhythm.done()
     ages = {each.instance: (verdict.facts.at - each.read_at).total_seconds() for each in verdict.facts.streams}
@@ -223,7 +223,7 @@ def bars(rhythm: Rhythm, now: datetime) -> dict[str, Any]:
     return {"bars": drawn, "most": most, "total": sum(count for _, count in counted), "now": counted[-2][1]}
 
 
-def _causes(words: Words, work: Work, ledger: Ledger | None) -> Iterator[dict[str, Any]]:
+def _causes(words: Localizer, work: Work, ledger: Ledger | None) -> Iterator[dict[str, Any]]:
     if ledger is None:
         return
     for group in work.groups[:50]:
@@ -231,7 +231,7 @@ def _causes(words: Words, work: Work, ledger: Ledger | None) -> Iterator[dict[st
         seen = example.seen if example is not None and isinstance(example.seen, dict) else {}
         error = RejectedError(group.cause.code, **{str(name): value for name, value in seen.items()})
         with ledger.reading() as conn:
-            entries = parked_search.page(conn, parked_search.Wanted(cause=group.cause), limit=ENTRIES)
+            entries = parked_search.page(conn, parked_search.ParkedFilter(cause=group.cause), limit=ENTRIES)
         yield {
             "group": group,
             "say": error.message(words.language),

@@ -17,10 +17,10 @@ from markupsafe import Markup, escape
 
 from hub.errors import LANGUAGES, read_texts
 from hub.health import words
-from hub.health.verdict import Trouble, Verdict
+from hub.health.verdict import HealthStatus, Trouble
 from hub.health.words import duration
 from hub.web.settings import PersonName
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 
 LOCALES = {"zh-CN": "zh_Hans_CN", "en": "en"}
 UNITS = ((Decimal(100_000_000), "亿"), (Decimal(10_000), "万"))
@@ -67,7 +67,7 @@ def of_language(texts_by_language: Mapping[str, str] | None, language: str) -> s
 
 
 @dataclass(frozen=True)
-class Words:
+class Localizer:
     """Writes for one reader. Times are shown in the hub's time zone."""
 
     language: str
@@ -104,14 +104,14 @@ class Words:
         """A moment: the time alone if it is today, with the day before that."""
         if not stamp:
             return ""
-        local = moment(stamp).astimezone(self.zone)
+        local = parse_time(stamp).astimezone(self.zone)
         if local.date().isoformat() == self.today:
             return format_time(local, "HH:mm:ss", locale=self.locale)
         return f"{self.day(local.date().isoformat())} {format_time(local, 'HH:mm', locale=self.locale)}"
 
     def moment(self, stamp: str) -> str:
         """A moment in full."""
-        local = moment(stamp).astimezone(self.zone)
+        local = parse_time(stamp).astimezone(self.zone)
         pattern = "y年M月d日 EEE HH:mm:ss" if self.language == "zh-CN" else "EEE d MMM y HH:mm:ss"
         return format_datetime(local, pattern, locale=self.locale)
 
@@ -146,7 +146,7 @@ class Words:
         span = '<span class="ticks" data-age="{}">{}</span>'
         return Markup(span).format(int(seconds), duration(seconds, self.language))  # noqa: S704  # our own text
 
-    def sentence(self, verdict: Verdict) -> Markup:
+    def sentence(self, verdict: HealthStatus) -> Markup:
         """A verdict in one sentence, whose durations go on."""
         return self._with_ticks(lambda age: words.sentence(verdict, self.language, age))
 
@@ -225,4 +225,4 @@ def _decimal(amount: str | None) -> Decimal | None:
 
 def seconds_since(stamp: str, now: datetime) -> float:
     """Seconds from a stamp until now; infinitely many when there was none."""
-    return (now.astimezone(UTC) - moment(stamp)).total_seconds() if stamp else float("inf")
+    return (now.astimezone(UTC) - parse_time(stamp)).total_seconds() if stamp else float("inf")

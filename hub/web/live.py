@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fastapi.sse import ServerSentEvent
 
 from hub.kit.projection import Board
-from hub.projector.folding import Change
+from hub.projector.folding import RowChange
 from hub.projector.store import BoardStore
 
 GAP = 0.1
@@ -66,7 +66,7 @@ class Live:
         self._heads = dict(heads)
         self._spread(set())
 
-    def told(self, name: str, changes: Sequence[Change], at: int) -> None:
+    def told(self, name: str, changes: Sequence[RowChange], at: int) -> None:
         """A board was written up to `at` records of the log."""
         board = self.boards.get(name)
         if board is None:

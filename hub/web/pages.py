@@ -21,13 +21,13 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, St
 from hub.config.yaml_places import read_yaml
 from hub.errors import HubError
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import State, Verdict
+from hub.health.verdict import HealthState, HealthStatus
 from hub.kit.projection import Board
 from hub.people import PREFIX, read_people
 from hub.projector import registry
 from hub.projector.store import BoardStore, Owner
 from hub.runtime.clock import Clock, SystemClock
-from hub.web.language import Words, chosen, seconds_since
+from hub.web.language import Localizer, chosen, seconds_since
 from hub.web.live import Live
 from hub.web.settings import PersonName, WebSettings
 
@@ -115,7 +115,7 @@ class Pages:
     clock: Clock = field(default_factory=SystemClock)
     parked: Callable[[], int] = lambda: 0
     """How much work is parked. Pages ask; parts of pages do not."""
-    verdict: Callable[[], Verdict | None] = lambda: None
+    verdict: Callable[[], HealthStatus | None] = lambda: None
     """How the hub is; None before the first look."""
     rhythm: Rhythm = field(default_factory=Rhythm)
 
@@ -129,10 +129,10 @@ class Pages:
         asked, kept = request.query_params.get("lang"), request.cookies.get("lang")
         return chosen(asked, kept, request.headers.get("accept-language", ""), self.settings.language)
 
-    def words(self, request: Request) -> Words:
+    def words(self, request: Request) -> Localizer:
         """The reader's words."""
         zone = ZoneInfo(self.settings.timezone)
-        return Words(self.language(request), zone, self.settings.people, self.clock.now())
+        return Localizer(self.language(request), zone, self.settings.people, self.clock.now())
 
     def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> HTMLResponse:
         """A page, or a part of one, with what all templates may use."""
@@ -169,7 +169,7 @@ class Pages:
         """Whether events that were taken in are late on their way to the boards, so that what these show is not all there is."""
         found = self.verdict()
         return found is not None and any(
-            stage.state > State.OK for stage in found.stages if stage.stage in ("held", "relay", "rules")
+            stage.state > HealthState.OK for stage in found.stages if stage.stage in ("held", "relay", "rules")
         )
 
     def _in_other_language(self, request: Request, language: str) -> str:

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hub.health.watch import VerdictGauges
-from hub.web.api import Health
+from hub.web.api import BoardsHealth
 from hub.web.language import seconds_since
 from hub.web.pages import LATE, Pages
 
@@ -20,10 +20,10 @@ def router(pages: Pages) -> APIRouter:
     """Its routes."""
     routes = APIRouter(tags=["state"])
     boards = CollectorRegistry()
-    boards.register(Boards(pages))
+    boards.register(BoardStates(pages))
     boards.register(VerdictGauges(pages.verdict))
 
-    @routes.get("/health", response_model=Health)
+    @routes.get("/health", response_model=BoardsHealth)
     def health() -> Response:
         told = {name: pages.fresh(name) for name in pages.boards}
         late = any(fresh.late for fresh in told.values())
@@ -40,7 +40,7 @@ def router(pages: Pages) -> APIRouter:
     return routes
 
 
-class Boards(Collector):
+class BoardStates(Collector):
     """Read from the store when asked for: other programs may be the ones that write."""
 
     def __init__(self, pages: Pages) -> None:

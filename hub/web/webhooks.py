@@ -25,10 +25,10 @@ from aiohttp import web
 from hub.errors import FatalError, RejectedError, RetryableError, text_of
 from hub.intake.intake import Intake, QuotaError, delivery_ref, public
 from hub.intake.readers import Readers, UnavailableError
-from hub.kit.connector import Delivery, Receives, Replies
+from hub.kit.connector import Delivery, WebhookReplies, WebhookSource
 from hub.ledger.refused import Refusal
 from hub.runtime.clock import Clock
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 from hub.web.bodies import Bodies
 from hub.web.connections import SERVER, Reception
 from hub.web.refusals import ELSEWHERE, KeptRefusalError, Refusals
@@ -110,7 +110,7 @@ Rest = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class Address:
+class ListenAddress:
     """Where the front door listens. Only this machine may reach it until people can sign in."""
 
     host: str = "127.0.0.1"
@@ -118,7 +118,7 @@ class Address:
     listening: int | None = None
     """An open socket that the program was given: the connections in it wait for the next program when this one goes."""
 
-    def checked(self) -> Address:
+    def checked(self) -> ListenAddress:
         """The address itself; raises FatalError for one that others could reach."""
         if self.host not in ("127.0.0.1", "::1", "localhost"):
             raise FatalError("HUB-E7001", host=self.host)
@@ -158,7 +158,7 @@ class Pushes:
     """Takes pushes in. For the event loop's thread."""
 
     def __init__(
-        self, intake: Intake, receivers: Mapping[str, Receives], bodies: Bodies, clock: Clock, refusals: Refusals
+        self, intake: Intake, receivers: Mapping[str, WebhookSource], bodies: Bodies, clock: Clock, refusals: Refusals
     ) -> None:
         self._intake, self._receivers, self._bodies, self._clock = intake, receivers, bodies, clock
         self._refusals, self._readers = refusals, Readers()
@@ -185,7 +185,7 @@ class Pushes:
         """Begin to read nothing more."""
         self._readers.close()
 
-    async def _take_in(self, instance: str, receiver: Receives, delivery: Delivery) -> web.Response:
+    async def _take_in(self, instance: str, receiver: WebhookSource, delivery: Delivery) -> web.Response:
         try:
             push = functools.partial(self._intake.push, instance, receiver, delivery)
             accepted = await self._durable(await self._readers.run(instance, delivery.body, push))
@@ -195,15 +195,15 @@ class Pushes:
         except RejectedError as error:
             await self._keep(instance, receiver, delivery, error)
             raise KeptRefusalError("HUB-E7009") from error
-        reach("intake.committed")
-        if isinstance(receiver, Replies):
+        failpoint("intake.committed")
+        if isinstance(receiver, WebhookReplies):
             reply = await self._readers.run(instance, delivery.body, functools.partial(receiver.reply, delivery))
             if reply is not None:
                 return web.Response(status=200, body=reply, content_type="application/json")
         told = {"id": accepted.id, "events": accepted.events}
         return web.Response(status=202, body=orjson.dumps(told), content_type="application/json")
 
-    async def _keep(self, instance: str, receiver: Receives, delivery: Delivery, error: RejectedError) -> None:
+    async def _keep(self, instance: str, receiver: WebhookSource, delivery: Delivery, error: RejectedError) -> None:
         """Keep a signed push that is refused before its sender hears of it; while the ledger is away it is to come again."""
         refusal = Refusal(
             instance,
@@ -226,7 +226,7 @@ class Pushes:
             raise UnavailableError("HUB-E7006") from error
 
 
-def _verify(receiver: Receives, delivery: Delivery) -> None:
+def _verify(receiver: WebhookSource, delivery: Delivery) -> None:
     try:
         receiver.verify(delivery)
     except RejectedError as error:
@@ -236,7 +236,7 @@ def _verify(receiver: Receives, delivery: Delivery) -> None:
 class FrontDoor:
     """The web server of this program."""
 
-    def __init__(self, address: Address, pushes: Pushes, rest: Rest, most: int | None = None) -> None:
+    def __init__(self, address: ListenAddress, pushes: Pushes, rest: Rest, most: int | None = None) -> None:
         """`most` connections at once; None for what the limit of open files allows."""
         self._address, self._pushes, self._rest, self._most = address.checked(), pushes, rest, most
         self._runner: web.ServerRunner | None = None
@@ -303,7 +303,7 @@ class FrontDoor:
         return answer
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(address: ListenAddress) -> socket.socket:
     if address.listening is not None:
         given = socket.socket(fileno=address.listening)
         given.setblocking(False)

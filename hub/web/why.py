@@ -21,7 +21,7 @@ from schemas.envelope import Event
 
 
 @dataclass(frozen=True)
-class Told:
+class StoryEvent:
     """One event of the story."""
 
     id: str
@@ -33,7 +33,7 @@ class Told:
 
 
 @dataclass
-class Story:
+class WhyStory:
     """Everything about one reference. `why` None: nobody asked the hub for it."""
 
     ref: str
@@ -45,7 +45,7 @@ class Story:
     source: dict[str, Any] | None = None
     """The event that the rule answered."""
     steps: dict[str, str] = field(default_factory=dict)
-    events: list[Told] = field(default_factory=list)
+    events: list[StoryEvent] = field(default_factory=list)
     entity: dict[str, Any] | None = None
     beside: list[dict[str, Any]] = field(default_factory=list)
     """The tasks of the same case."""
@@ -74,7 +74,7 @@ def router(pages: Pages, past: Past) -> APIRouter:
     return routes
 
 
-def tell(conn: Connection, ref: str) -> Story | None:
+def tell(conn: Connection, ref: str) -> WhyStory | None:
     """What the boards know; None when they know nothing of it."""
     story = _card(conn, ref) or _message(conn, ref)
     entity = view(conn, ref)
@@ -83,7 +83,7 @@ def tell(conn: Connection, ref: str) -> Story | None:
     if story is None:
         assert entity is not None  # checked above
         named = entity["data"].get("name") or entity["data"].get("title")
-        story = Story(ref=ref, case=entity["case"], title=named, state=entity["stage"])
+        story = WhyStory(ref=ref, case=entity["case"], title=named, state=entity["stage"])
     story.entity = entity
     story.beside = _beside(conn, story.case)
     return story
@@ -95,19 +95,19 @@ def _became(conn: Connection, ref: str) -> str | None:
     return became
 
 
-def _card(conn: Connection, ref: str) -> Story | None:
+def _card(conn: Connection, ref: str) -> WhyStory | None:
     asked = ref.replace("command/", "request/", 1) if ref.startswith("command/") else ref
     row = conn.execute(select(cards).where(cards.c.key == asked)).mappings().first()
     if row is None:
         return None
     steps = dict(sorted(row["times"].items(), key=lambda step: step[1]))
     asked_at = row["times"].get("requested")
-    return Story(asked, row["case_id"], row["title"], row["state"], row["why"], asked_at, steps=steps)
+    return WhyStory(asked, row["case_id"], row["title"], row["state"], row["why"], asked_at, steps=steps)
 
 
-def _message(conn: Connection, ref: str) -> Story | None:
+def _message(conn: Connection, ref: str) -> WhyStory | None:
     row = conn.execute(select(messages).where(messages.c.key == ref)).mappings().first()
-    return None if row is None else Story(ref, row["case_id"], row["text"], "sent", _cause(row["why"]))
+    return None if row is None else WhyStory(ref, row["case_id"], row["text"], "sent", _cause(row["why"]))
 
 
 def _cause(why: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -122,7 +122,7 @@ def _beside(conn: Connection, case: str) -> list[dict[str, Any]]:
     return [dict(row) for row in conn.execute(found.order_by(cards.c.key).limit(200)).mappings()]
 
 
-def add_events(story: Story, history: History) -> None:
+def add_events(story: WhyStory, history: History) -> None:
     """What happened to it: the events about it, and the one that began it."""
     events = [kept.event for kept in history.of_subject(story.ref, story.case)]
     if story.why is None:
@@ -133,9 +133,9 @@ def add_events(story: Story, history: History) -> None:
     story.gaps = history.gaps.as_value()
 
 
-def told(events: Sequence[Event]) -> list[Told]:
+def told(events: Sequence[Event]) -> list[StoryEvent]:
     """Events in short."""
     return [
-        Told(each.id, each.type, each.time, each.actor or each.data.get("by"), each.source, each.subject)
+        StoryEvent(each.id, each.type, each.time, each.actor or each.data.get("by"), each.source, each.subject)
         for each in events
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hub.kit.last_writer_wins import Registers, order_of
+from hub.kit.last_writer_wins import LastWriterWins, order_of
 from hub.kit.projection import Projection, Row
 from projections.deals.table import EMPTY, deals
 from projections.tasks.fold import NOTES, OF_COMMANDS, STEPS, TOLD, request_of, state_of
@@ -38,7 +38,7 @@ def next_deal(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row
 
 
 def _opportunity(row: Row | None, event: Event) -> Row:
-    deal = Registers(row, {**EMPTY, "case_id": event.case})
+    deal = LastWriterWins(row, {**EMPTY, "case_id": event.case})
     order, stage = order_of(event), event_spec(event.type).stage
     if stage != DELETED:
         deal.tell(order, {name: event.data.get(name) for name in _FIELDS} | {"changed_at": event.time})
@@ -48,7 +48,7 @@ def _opportunity(row: Row | None, event: Event) -> Row:
     return deal.row(stage=_stage(deal))
 
 
-def _stage(deal: Registers) -> str:
+def _stage(deal: LastWriterWins) -> str:
     """The newest that it entered. What was deleted is there again when its source tells of it later."""
     if deal.is_last(DELETED, ("changed_at",)):
         return DELETED
@@ -60,7 +60,7 @@ def _stage(deal: Registers) -> str:
 
 
 def _project(row: Row, event: Event) -> Row:
-    deal, order = Registers(row, EMPTY), order_of(event)
+    deal, order = LastWriterWins(row, EMPTY), order_of(event)
     if event.type == "work.project.deleted":
         deal.clear(order, ("project", "project_name"))
         return deal.row()
@@ -76,7 +76,7 @@ def _task(row: Row, event: Event) -> Row:
     ref = event.subject if event.kind == "task" else request
     if ref is None or isinstance(tasks.get(ref), str) or (event.type in NOTES and ref not in tasks):
         return row  # no task of ours, a request that has become a task, or a note about another command
-    task = Registers(tasks.get(ref), {"marks": {}, "times": {}})
+    task = LastWriterWins(tasks.get(ref), {"marks": {}, "times": {}})
     if request is not None and request != ref:
         if isinstance(asked := tasks.get(request), dict):
             task.take_over(asked)
@@ -88,7 +88,7 @@ def _task(row: Row, event: Event) -> Row:
 
 def _counted(tasks: Mapping[str, Any]) -> dict[str, int]:
     states = [
-        state_of(Registers(task, {}), exists=ref.startswith("task/"))
+        state_of(LastWriterWins(task, {}), exists=ref.startswith("task/"))
         for ref, task in tasks.items()
         if isinstance(task, dict)
     ]

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from hub.kit.last_writer_wins import Registers, order_of
+from hub.kit.last_writer_wins import LastWriterWins, order_of
 from hub.kit.projection import Projection, Row
 from projections.tasks.table import EMPTY, cards
 from schemas.envelope import Event
@@ -59,7 +59,7 @@ def _request(event: Event, command: str) -> str:
     return f"request/{instance_of(event)}/{command}"
 
 
-def state_of(card: Registers, *, exists: bool) -> str:
+def state_of(card: LastWriterWins, *, exists: bool) -> str:
     """The column it stands in, `deleted` for none. A system may tell steps late or leave some out: the newest end counts,
     then the farthest step.
     """
@@ -119,7 +119,7 @@ def next_cards(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Ro
     own, request = known[key], known[before[0]] if before else None
     if own is None and event.type in NOTES:
         return {}  # of another kind of command, which has no card
-    card = Registers(own, _new(event))
+    card = LastWriterWins(own, _new(event))
     if request is not None:
         card.take_over(request)
     _tell(card, event)
@@ -133,7 +133,7 @@ def _new(event: Event) -> dict[str, Any]:
     return {**EMPTY, "instance": instance_of(event), "case_id": event.case}
 
 
-def _tell(card: Registers, event: Event) -> None:
+def _tell(card: LastWriterWins, event: Event) -> None:
     order = order_of(event)
     if event.type == "work.task.deleted":
         card.step(order, "deleted", event.time)

@@ -107,7 +107,7 @@ class CommandResult(Data):
     why: Cause | None = None
 
 
-class Delivery(Data):
+class IgnoredDelivery(Data):
     """A push that was accepted and matched nothing: kept, so that nothing vanishes. Subject: `delivery/<instance>/<id>`."""
 
     body: str = Field(description="as it was received")

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from hub.log.memory_log import MemoryLog
-from hub.projector.folding import Change, Place
-from hub.projector.runner import Lease, Runner
+from hub.projector.folding import FoldPosition, RowChange
+from hub.projector.runner import BoardLease, Runner
 from hub.projector.store import Batch, BoardStore
 from projections.tasks.fold import PROJECTION
 from tests.bench.cards import fill, records_of, rows_of
@@ -47,7 +47,7 @@ class Stage:
     store: BoardStore
     rows: int
     runner: Runner = field(init=False)
-    lease: Lease = field(init=False)
+    lease: BoardLease = field(init=False)
     write: Write = field(init=False)
     server: PostgresServer | None = None
     chosen: random.Random = field(default_factory=lambda: random.Random(5))
@@ -94,14 +94,14 @@ class Cost(NamedTuple):
 def by_commit(board: Stage) -> Cost:
     """Rows and position by the product's store."""
     batches = [_changes(board.batch()) for _ in range(BATCHES)]
-    places = {0: Place(board.lease.places[0].next_offset)}
+    places = {0: FoldPosition(board.lease.places[0].next_offset)}
     write = partial(board.store.commit, PROJECTION.name, board.lease.claim)
     return measured(board, lambda: [write(Batch(places, {PROJECTION.table: changes})) for changes in batches])
 
 
-def _changes(numbers: list[int]) -> dict[str, Change]:
+def _changes(numbers: list[int]) -> dict[str, RowChange]:
     before, after = rows_of(numbers), rows_of(numbers)
-    return {key: Change(before[key], row) for key, row in after.items()}
+    return {key: RowChange(before[key], row) for key, row in after.items()}
 
 
 def by_hand(board: Stage) -> Cost:

@@ -17,7 +17,7 @@ from datetime import timedelta
 import orjson
 
 from hub.config.home import Home
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.log.event_log import Outgoing, Record
 from hub.log.memory_log import MemoryLog
 from hub.processor.case_expiry import before
@@ -34,7 +34,7 @@ CHUNK = 800
 OLD, NEW = "2026-01-01T00:00:00.000000Z", "2026-11-20T00:00:00.000000Z"
 
 
-def deal(number: int, rules: Rules) -> list[Event]:
+def deal(number: int, rules: StepRules) -> list[Event]:
     """All that happens to a deal, as the executor and the systems tell it."""
     case = f"opportunity/crm/O-{number:06}"
     data = {
@@ -145,7 +145,7 @@ def _restored(written: dict[bytes, bytes]) -> dict[str, object]:
     }
 
 
-def _again(log: MemoryLog, state: PartitionState, rules: Rules) -> float:
+def _again(log: MemoryLog, state: PartitionState, rules: StepRules) -> float:
     costs, there = [], log.records[EVENTS.name, 0]
     for key in list(state.forgotten)[:200]:
         first, more = state.spans(key)

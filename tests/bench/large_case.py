@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from hub.config.home import Home
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.log.event_log import Record
 from hub.processor.folding import fold_chunk
 from hub.processor.source import Chunk
@@ -38,7 +38,7 @@ class Worker:
 
     each: int
     objects: int
-    rules: Rules
+    rules: StepRules
     state: PartitionState = field(default_factory=lambda: PartitionState(0))
     offset: int = 0
     bytes: int = 0

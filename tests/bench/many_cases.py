@@ -19,7 +19,7 @@ from pathlib import Path
 import orjson
 
 from hub.config.home import Home
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.log.event_log import Record
 from hub.processor.folding import fold_chunk
 from hub.processor.source import Chunk
@@ -45,7 +45,7 @@ class Worker:
         for state in self.states:
             state.take(_left_behind(range(state.partition, self.cases, PARTITIONS)))
 
-    def fold(self, rules: Rules, chosen: random.Random) -> float:
+    def fold(self, rules: StepRules, chosen: random.Random) -> float:
         """µs of CPU an event, of the next chunk."""
         self.turn += 1
         state = self.states[self.turn % PARTITIONS]

@@ -20,7 +20,7 @@ import orjson
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from hub.kit.projection import AnyProjection, Lying
+from hub.kit.projection import AnyProjection, EventRecord
 from hub.kit.records import read_plain
 from hub.log.event_log import Outgoing, Record
 from hub.log.kafka_log import KafkaLog
@@ -31,7 +31,7 @@ from hub.projector.runner import MOST, Runner
 from hub.projector.store import BoardStore
 from hub.projector.trail import Trail
 from hub.projector.trail_index import INDEX
-from schemas.decoding import Recorded
+from schemas.decoding import RecordedEvent
 from schemas.envelope import derived_id
 from schemas.topics import EVENTS, PARTITIONS
 from tests.board_events import Deal, Relay
@@ -84,14 +84,14 @@ def measure(server: PostgresServer | None, folder: Path, asked: argparse.Namespa
     return told
 
 
-def made(number: int) -> Recorded:
+def made(number: int) -> RecordedEvent:
     """The event of this number: many deals go on at once, each in its steps."""
     block, at = divmod(number, CASES * A_CASE)
     step, deal = divmod(at, CASES)
     case = f"opportunity/crm/O-{block * CASES + deal}"
     task = f"{block * CASES + deal}{step % 3}"
     subject = case if step < 3 else f"request/pm/{derived_id('command', task)}" if step < 6 else f"task/pm/{task}"
-    return Recorded(
+    return RecordedEvent(
         id=derived_id("bench", str(number)),
         source="/connectors/crm",
         type=TYPES[step % len(TYPES)],
@@ -110,7 +110,7 @@ def filled(store: BoardStore, rows: int) -> dict[str, object]:
     store.prepare([INDEX])
     began, written = time.process_time(), 0.0
     for start in range(0, rows, MOST):
-        lying = [Lying(_record(number), made(number)) for number in range(start, min(start + MOST, rows))]
+        lying = [EventRecord(_record(number), made(number)) for number in range(start, min(start + MOST, rows))]
         before = time.process_time()
         with store.writing() as conn:
             for table, found in zip(INDEX.tables, INDEX.rows(lying), strict=True):
@@ -141,7 +141,7 @@ def looked_up(store: BoardStore, rows: int, looks: int) -> dict[str, tuple[float
     """p50 and p95 in ms of each form."""
     chance = random.Random(5)  # a bench's own
     names = [made(chance.randrange(rows)) for _ in range(looks)]
-    forms: dict[str, Callable[[Trail, Recorded], object]] = {
+    forms: dict[str, Callable[[Trail, RecordedEvent], object]] = {
         "id": lambda trail, event: trail.of_id(event.id),
         "start of an id": lambda trail, event: trail.starting(event.id[:9], 20),
         "case": lambda trail, event: trail.of_case(event.partitionkey),
@@ -158,7 +158,7 @@ def looked_up(store: BoardStore, rows: int, looks: int) -> dict[str, tuple[float
     return told
 
 
-def _timed(store: BoardStore, look: Callable[[Trail, Recorded], object], event: Recorded) -> float:
+def _timed(store: BoardStore, look: Callable[[Trail, RecordedEvent], object], event: RecordedEvent) -> float:
     with store.reading() as conn:
         trail = Trail(conn)
         began = time.perf_counter()

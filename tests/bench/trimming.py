@@ -20,8 +20,8 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, event, text
 
-from hub.executor.ledger_catch_up import Recall
-from hub.intake.trimmer import Pace, Trimmer
+from hub.executor.ledger_catch_up import LedgerCatchUp
+from hub.intake.trimmer import Trimmer, TrimmingPace
 from hub.ledger import outbox, trimmed
 from hub.ledger.database import insert_all
 from hub.ledger.ledger import Ledger
@@ -64,9 +64,9 @@ def _trimmed(url: str, log: KafkaLog, events: int) -> dict[str, Any]:
         publish(log, ledger)
         note_backup(ledger, log, log.ends(EVENTS.name))  # the broker is one
         before = _bytes(ledger.engine)
-        recall = Recall(ledger, log, SystemClock())
+        recall = LedgerCatchUp(ledger, log, SystemClock())
         recall.make_sure()
-        made = Trimmer(ledger, log, SystemClock(), recall, timedelta(0), pace=Pace(rest=0.0))
+        made = Trimmer(ledger, log, SystemClock(), recall, timedelta(0), pace=TrimmingPace(rest=0.0))
         held = _held(ledger.engine)
         began, cpu = time.monotonic(), time.process_time()
         assert made.look() == events

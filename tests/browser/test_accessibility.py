@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Facts, Limits, Queue, judge
+from hub.health.verdict import Facts, HealthLimits, Queue, judge
 from hub.ledger import outbox, parked
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from tests.board_events import Deal, event, eventually
 from tests.board_site import Site, serve
 from tests.browser_fixture import OpenPage
@@ -35,13 +35,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     rules = Queue("rules", "3", 1, now - timedelta(seconds=100), "17", {"crm.opportunity.won": 1})
     calls = Queue("calls", "pm", 4, now - timedelta(seconds=240), "1", code="HUB-E4001")
     facts = Facts(now, queues=(rules, calls), instances={"crm": "ok", "pm": "ok", "desk": "paused"})
-    found = judge(facts, Limits(), {})
+    found = judge(facts, HealthLimits(), {})
     with serve(tmp_path_factory.mktemp("site"), verdict=lambda: found, rhythm=rhythm) as running:
         row = {"ref": "event/e1", "kind": "event", "subject": "opportunity/crm/O-1", "instance": "pm"}
         seen = {"role": "chief", "near": "lead"}
-        why = {"code": "HUB-E3140", "seen": seen, "body": b"{}", "parked_at": stamp(now)}
+        why = {"code": "HUB-E3140", "seen": seen, "body": b"{}", "parked_at": format_time(now)}
         running.ledger.writer.run(lambda conn: parked.park(conn, {**row, **why}))
-        won = Deal(3).won().model_copy(update={"recordedtime": stamp(now)})
+        won = Deal(3).won().model_copy(update={"recordedtime": format_time(now)})
         running.ledger.writer.run(lambda conn: outbox.record(conn, [won], "crm"))
         with running.ledger.reading() as conn:
             rhythm.look(conn, now)

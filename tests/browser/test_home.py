@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from hub.health.verdict import Facts, Limits, Queue, Verdict, judge
+from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, judge
 from hub.health.words import WON
 from tests.board_events import eventually
 from tests.board_site import Site, serve
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.browser
 class Told:
     """How the hub is, as a test says."""
 
-    verdict: Verdict | None = None
+    verdict: HealthStatus | None = None
 
     def say(self, *, stalled: bool = False) -> None:
         now = datetime.now(UTC)
         late = Queue("rules", "3", 1, now - timedelta(seconds=100), "17", {WON: 1})
         facts = Facts(now, queues=(late,) if stalled else (), instances={"crm": "ok"})
-        self.verdict = judge(facts, Limits(), {})
+        self.verdict = judge(facts, HealthLimits(), {})
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hub
-from hub.ops.programs import Plan, Program
+from hub.ops.programs import ProgramPlan, SupervisedProgram
 from hub.runtime.program import is_ready
 from tests.ports import free_port
 
@@ -41,7 +41,7 @@ class Copies:
         self.home, self.data = home, data
         self.environment = {**os.environ, **environment, "HUB_LANG": "en", "PYTHONUNBUFFERED": "1"}
         self.ended: list[tuple[str, int | None, list[str]]] = []
-        self.programs: dict[str, Program] = {}
+        self.programs: dict[str, SupervisedProgram] = {}
         self.ports = {door: free_port() for door in DOORS}
         for name in WORKERS:
             self._add(name, "hub.programs.processor", [], {"HUB_COPY": name})
@@ -58,8 +58,8 @@ class Copies:
     def _add(self, name: str, module: str, arguments: Sequence[str], more: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", module, "--home", str(self.home), *arguments]
         environment = {**self.environment, **more, "HUB_DATA": str(self.data / name)}
-        self.programs[name] = Program(
-            Plan(name, command, Path.cwd(), environment, self.data / f"{name}.log"), self._told
+        self.programs[name] = SupervisedProgram(
+            ProgramPlan(name, command, Path.cwd(), environment, self.data / f"{name}.log"), self._told
         )
 
     def _told(self, name: str, what: str, code: int | None, last: Sequence[str]) -> None:

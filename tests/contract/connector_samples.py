@@ -21,7 +21,7 @@ import yaml
 
 from hub.kit import registry
 from hub.kit.connector import Connector, Delivery, Effect, Fact, Instance, Unmapped
-from schemas.envelope import Command, derived_id, stamp
+from schemas.envelope import Command, derived_id, format_time
 
 Told = tuple[Fact | Unmapped, ...]
 Replay = Callable[[bytes, str], Told]
@@ -117,7 +117,7 @@ def as_yaml(fact: Fact | Unmapped) -> dict[str, Any]:
         "type": fact.type,
         "subject": fact.subject,
         "version": fact.version,
-        "time": stamp(fact.time),
+        "time": format_time(fact.time),
         "belongs_to": fact.belongs_to,
         "actor": fact.actor,
         "origin": fact.origin,

@@ -10,7 +10,7 @@ import pytest
 
 from hub.config.home import Home
 from hub.errors import FatalError
-from hub.kit.connector import Once
+from hub.kit.connector import Idempotency
 from hub.ledger import commands, outbox
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import Record
@@ -155,7 +155,7 @@ def test_one_that_was_broken_off_goes_on(home: Home, tmp_path: Path, url: str, m
 
 def test_what_was_done_since_the_backup_is_not_done_again(home: Home, tmp_path: Path, url: str) -> None:
     bench, folder = Bench(Ledger(url)), tmp_path / "copies"
-    system = bench.system("pm", class_=Once.MARK)
+    system = bench.system("pm", class_=Idempotency.MARK)
     early, late = asked(1, "a"), asked(2, "b", "c")
     record(bench.ledger, 1)
     bench.ask(*early)

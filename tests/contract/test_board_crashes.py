@@ -10,7 +10,7 @@ import pytest
 
 from hub.errors import RetryableError
 from hub.projector import registry
-from hub.projector.folding import Change, Place
+from hub.projector.folding import FoldPosition, RowChange
 from hub.projector.store import Batch, BoardStore, Claim
 from projections.tasks.table import EMPTY
 from tests.postgres_server import PostgresServer, running_server
@@ -64,9 +64,9 @@ class Writer:
             pass  # the server was killed
 
     def commit(self, claim: Claim, before: int) -> None:
-        change = Change(row(before) if before else None, row(before + 1))
+        change = RowChange(row(before) if before else None, row(before + 1))
         changes = {TASKS.table: dict.fromkeys(KEYS, change)}
-        self.store.commit("tasks", claim, Batch({0: Place(before + 1)}, changes))
+        self.store.commit("tasks", claim, Batch({0: FoldPosition(before + 1)}, changes))
 
 
 def row(number: int) -> dict[str, object]:
@@ -75,7 +75,7 @@ def row(number: int) -> dict[str, object]:
 
 def read(store: BoardStore) -> int:
     """The commit that a board is at; it is in the place and in every row."""
-    place = store.places("tasks").get(0, Place()).next_offset
+    place = store.places("tasks").get(0, FoldPosition()).next_offset
     rows = store.rows(TASKS.table, KEYS)
     assert {each["title"] for each in rows.values()} == ({str(place)} if place else set())
     return place

@@ -16,11 +16,11 @@ from hub.kit.projection import AnyProjection, Projection
 from hub.log.event_log import Record
 from hub.log.memory_log import MemoryLog, MemoryReader
 from hub.projector import registry
-from hub.projector.folding import Change
+from hub.projector.folding import RowChange
 from hub.projector.leftovers import clear, left_over, remove
 from hub.projector.rebuild import Snapshot, rebuild, snapshot
 from hub.projector.rows import FEW, write_changes
-from hub.projector.runner import Lease, Runner
+from hub.projector.runner import BoardLease, Runner
 from hub.projector.store import BoardStore, FencedError, owners, positions
 from projections.tasks.fold import PROJECTION as TASKS
 from projections.tasks.table import EMPTY
@@ -113,7 +113,7 @@ def test_rows_are_put_changed_and_deleted_few_and_many_at_once(store: BoardStore
     first = {f"task/pm/{number}": {**EMPTY, "instance": "pm", "case_id": "c"} for number in range(many)}
     then = {key: {**row, "title": "t", "times": {"a": None}, "why": {"b": 2}} for key, row in first.items()}
     for before, after in ((None, first), (first, then), (then, None)):
-        changes = {key: Change(before and before[key], after and after[key]) for key in first}
+        changes = {key: RowChange(before and before[key], after and after[key]) for key in first}
         with store.writing() as conn:
             write_changes(conn, TASKS.table, changes)
         assert store.rows(TASKS.table, first) == (after or {})
@@ -179,7 +179,7 @@ def test_a_writer_notices_a_database_that_went_on_from_an_older_copy(relay: Rela
     assert rebuild(relay.log, store, TASKS, verify=True).equal
 
 
-def new_records(relay: Relay, lease: Lease) -> list[Record]:
+def new_records(relay: Relay, lease: BoardLease) -> list[Record]:
     starts = {partition: place.next_offset for partition, place in lease.places.items()}
     return relay.log.reader("hub.events", starts).read(100, 0)
 

@@ -12,7 +12,7 @@ import yaml
 
 from hub.errors import FatalError, RejectedError
 from hub.kit import registry
-from hub.kit.connector import Connector, Delivery, Fact, Instance, Once
+from hub.kit.connector import Connector, Delivery, Fact, Idempotency, Instance
 from hub.kit.manifest import ANY
 from schemas.registry import COMMANDS, event_spec
 from tests.contract.connector_samples import RECEIVED, Sample, as_yaml, delivery, event_ids, instance, samples
@@ -102,7 +102,7 @@ def test_it_takes_what_its_manifest_says(name: str) -> None:
     for type_ in taken:
         assert connector.sends is not None
         once = connector.sends.once(type_)
-        assert isinstance(once, Once)
+        assert isinstance(once, Idempotency)
         assert declared.get(type_, declared.get(ANY)) in (once, "settings")
         assert connector.sends.limits.timeout > 0
 
@@ -118,7 +118,7 @@ def test_it_looks_up_only_what_is_marked(name: str) -> None:
     connector = _connect(name)
     for type_ in _takes(connector):
         assert connector.sends is not None
-        if connector.sends.once(type_) is Once.MARK:
+        if connector.sends.once(type_) is Idempotency.MARK:
             assert callable(connector.sends.find)
 
 

@@ -12,25 +12,25 @@ from sqlalchemy import Connection
 from hub.errors import RetryableError
 from hub.health.ledger_look import look
 from hub.health.looking import BoardPlace, Looker
-from hub.health.verdict import Facts, Limits, Queue, Stage, State
+from hub.health.verdict import Facts, HealthLimits, HealthState, Queue, Stage
 from hub.health.watch import BLIND, Watch
 from hub.health.words import WON
 from hub.ledger import commands, cursors, leases, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.log.memory_log import MemoryLog
 from hub.runtime.clock import FixedClock
-from schemas.envelope import moment, stamp
+from schemas.envelope import format_time, parse_time
 from schemas.topics import EVENTS
 from tests.board_events import Relay
 from tests.events import AT, command, event, won
 from tests.memory_look import MemoryLook
 
-NOW = moment(AT) + timedelta(seconds=100)
-LATER = stamp(NOW + timedelta(hours=1))
+NOW = parse_time(AT) + timedelta(seconds=100)
+LATER = format_time(NOW + timedelta(hours=1))
 
 
 def ago(seconds: float) -> str:
-    return stamp(NOW - timedelta(seconds=seconds))
+    return format_time(NOW - timedelta(seconds=seconds))
 
 
 def found(ledger: Ledger, stage: Stage, where: str = "") -> Queue | None:
@@ -163,7 +163,7 @@ class Scene:
         self.log.committed = self.relay.log.ends(EVENTS.name)
 
     def all_shown(self) -> None:
-        self.places = {"tasks": BoardPlace(self.relay.log.ends(EVENTS.name), stamp(self.clock.now()))}
+        self.places = {"tasks": BoardPlace(self.relay.log.ends(EVENTS.name), format_time(self.clock.now()))}
 
 
 @pytest.fixture
@@ -200,11 +200,11 @@ def test_a_store_that_is_away_is_told_and_the_rest_is_looked_at(scene: Scene) ->
 
 
 def test_a_worker_that_stands_still_is_told_within_the_limit_and_one_that_moves_is_slow(scene: Scene) -> None:
-    watch = Watch(scene.look, Limits(), scene.clock)
+    watch = Watch(scene.look, HealthLimits(), scene.clock)
     assert watch.verdict() is None
     scene.all_shown()
     assert watch.turn().ok
-    scene.relay.send([won(recordedtime=stamp(scene.clock.now()))])
+    scene.relay.send([won(recordedtime=format_time(scene.clock.now()))])
     for _ in range(7):
         scene.clock.advance(2.0)
         scene.all_shown()
@@ -215,21 +215,21 @@ def test_a_worker_that_stands_still_is_told_within_the_limit_and_one_that_moves_
         watch.turn()
     told = watch.verdict()
     assert told is not None
-    assert (told.state, [trouble.kind for trouble in told.troubles]) == (State.STALLED, ["rules"])
+    assert (told.state, [trouble.kind for trouble in told.troubles]) == (HealthState.STALLED, ["rules"])
     partition = next(p for p, end in scene.relay.log.ends(EVENTS.name).items() if end)
-    scene.relay.send([won("O-1", version="8", recordedtime=stamp(scene.clock.now() - timedelta(minutes=2)))])
+    scene.relay.send([won("O-1", version="8", recordedtime=format_time(scene.clock.now() - timedelta(minutes=2)))])
     scene.log.committed = {partition: 1}
     scene.all_shown()
-    assert watch.turn().state is State.DEGRADED
+    assert watch.turn().state is HealthState.DEGRADED
     scene.all_folded()
     assert watch.turn().ok
 
 
 def test_a_watch_that_stands_still_itself_says_so(scene: Scene) -> None:
     scene.all_shown()
-    watch = Watch(scene.look, Limits(), scene.clock)
+    watch = Watch(scene.look, HealthLimits(), scene.clock)
     watch.turn()
     scene.clock.advance(BLIND + 1)
     told = watch.verdict()
     assert told is not None
-    assert (told.state, told.troubles[0].kind) == (State.STALLED, "blind")
+    assert (told.state, told.troubles[0].kind) == (HealthState.STALLED, "blind")

@@ -15,7 +15,7 @@ from sqlalchemy import event as events_of
 
 from hub.coordination import Lease
 from hub.intake.relay import Relay
-from hub.intake.trimmer import Pace
+from hub.intake.trimmer import TrimmingPace
 from hub.ledger import conflicts, outbox, trimmed
 from hub.ledger.ledger import Ledger
 from hub.log.memory_log import MemoryLog
@@ -101,7 +101,7 @@ class History:
         note_backup(self.ledger, self.log, {p: max(0, end - self.random.randrange(3)) for p, end in ends.items()})
 
     def trim(self) -> None:
-        pace = Pace(rest=0.0, stuck=0.0, least=self.random.choice((1, 3, 20)), most=20)
+        pace = TrimmingPace(rest=0.0, stuck=0.0, least=self.random.choice((1, 3, 20)), most=20)
         trimmer(self.ledger, self.log, needs_backup=self.random.random() < 0.7, pace=pace, lease=mine()).look()
 
     def crash(self) -> None:

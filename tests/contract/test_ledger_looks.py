@@ -14,10 +14,10 @@ from sqlalchemy import Connection, insert
 from hub.health.looking import BoardPlace, board_places
 from hub.ledger import commands, links, outbox, parked, parked_events
 from hub.ledger.ledger import Ledger, look_at
-from hub.ledger.links import Known, look, look_all
+from hub.ledger.links import KnownObject, look, look_all
 from hub.ledger.parked_events import Asking
 from hub.log.memory_log import MemoryLog
-from hub.projector.folding import Place
+from hub.projector.folding import FoldPosition
 from hub.projector.store import BoardStore, owners, write_places
 from hub.replay import story
 from hub.replay.audit.audit import audit
@@ -100,12 +100,12 @@ def test_a_look_at_many_objects_sees_of_each_what_a_look_at_it_alone_sees(ledger
     refs = ["task/pm/T_1", held, waits, "order/erp/7"]
     with ledger.reading() as conn:
         seen, alone = look_all(conn, refs), {ref: look(conn, ref) for ref in refs}
-    nothing = Known(None, False, False)
+    nothing = KnownObject(None, False, False)
     assert {ref: seen.get(ref, nothing) for ref in refs} == alone
     assert alone == {
-        "task/pm/T_1": Known(won().case, False, False),
-        held: Known(None, False, True),
-        waits: Known(None, True, False),
+        "task/pm/T_1": KnownObject(won().case, False, False),
+        held: KnownObject(None, False, True),
+        waits: KnownObject(None, True, False),
         "order/erp/7": nothing,
     }
 
@@ -171,7 +171,7 @@ def test_places_of_boards_are_read_from_their_own_store(url: str) -> None:
     with store.writing() as conn:
         owner = {"holder": "", "beat": 0, "fresh_at": AT, "delay_ms": 0, "unreadable": 0}
         conn.execute(insert(owners).values(projection="tasks", version=1, epoch=1, **owner))
-        write_places(conn, "tasks", {0: Place(next_offset=5), 3: Place(next_offset=7)})
+        write_places(conn, "tasks", {0: FoldPosition(next_offset=5), 3: FoldPosition(next_offset=7)})
     store.close()
     assert board_places(url) == {"tasks": BoardPlace({0: 5, 3: 7}, AT)}
 

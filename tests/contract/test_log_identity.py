@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import delete
 
 from hub.errors import FatalError
-from hub.executor.ledger_catch_up import Recall
+from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.ledger import commands, identity, outbox
 from hub.ledger.identity import Cut
 from hub.ledger.ledger import Ledger
-from hub.ledger.log_match import Known, match
+from hub.ledger.log_match import KnownLog, match
 from hub.log.memory_log import MemoryLog
 from hub.ops.recovery import boards_know, survey
 from hub.projector import registry
-from hub.projector.folding import Place
-from hub.projector.log_history import History, recognise, settled, watch
+from hub.projector.folding import FoldPosition
+from hub.projector.log_history import LogHistory, recognise, settled, watch
 from hub.projector.rebuild import rebuild
 from hub.projector.runner import Runner
 from hub.projector.store import BoardStore, write_places
@@ -49,7 +49,7 @@ def test_a_log_that_lacks_what_was_published_is_refused_and_nothing_is_sent_to_i
     other = MemoryLog()
     record(ledger, *range(20, 25))
     with pytest.raises(FatalError, match="HUB-E2116") as raised:
-        Recall(ledger, other, SystemClock()).make_sure()
+        LedgerCatchUp(ledger, other, SystemClock()).make_sure()
     assert raised.value.seen["events"] == 20
     assert not any(other.records.values())
     with pytest.raises(FatalError, match="HUB-E2116"):
@@ -62,12 +62,12 @@ def test_a_copy_that_holds_all_is_the_log_from_then_on(ledger: Ledger) -> None:
     relayed(ledger, log)
     moved = copy_of(log)
     moved.name = "elsewhere"
-    Recall(ledger, moved, SystemClock()).make_sure()
+    LedgerCatchUp(ledger, moved, SystemClock()).make_sure()
     with ledger.reading() as conn:
         assert identity.known(conn, identity.LOG) == moved.identity(EVENTS.name)
         assert outbox.counts(conn)["unpublished"] == 0
-        assert match(moved, Known.of(conn)).kind == "same"
-        assert match(log, Known.of(conn)).kind == "moved"
+        assert match(moved, KnownLog.of(conn)).kind == "same"
+        assert match(log, KnownLog.of(conn)).kind == "moved"
 
 
 def test_an_older_log_is_given_what_it_lacks_under_the_old_sequences(ledger: Ledger) -> None:
@@ -136,7 +136,7 @@ def test_a_ledger_of_another_hub_is_refused_by_name(url: str) -> None:
     record(theirs, *range(5))
     relayed(theirs, elsewhere)
     with pytest.raises(FatalError, match="HUB-E5009") as raised:
-        Recall(theirs, log, SystemClock()).make_sure()
+        LedgerCatchUp(theirs, log, SystemClock()).make_sure()
     told = raised.value.seen
     assert (told["outbox"], told["writer"]) == (theirs.outbox_id, ours.outbox_id)
     assert (told["known"], told["seen"]) == (elsewhere.identity(EVENTS.name), log.identity(EVENTS.name))
@@ -149,13 +149,13 @@ def test_a_ledger_of_before_takes_the_log_that_holds_its_events_for_its_own(ledg
     record(ledger, *range(10))
     relayed(ledger, log)
     forget_log(ledger)
-    Recall(ledger, log, SystemClock()).make_sure()
+    LedgerCatchUp(ledger, log, SystemClock()).make_sure()
     forget_log(ledger)
     with pytest.raises(FatalError, match="HUB-E2116"):
-        Recall(ledger, MemoryLog(), SystemClock()).make_sure()
+        LedgerCatchUp(ledger, MemoryLog(), SystemClock()).make_sure()
 
 
-def known(store: BoardStore, relay: Relay, history: History | None) -> None:
+def known(store: BoardStore, relay: Relay, history: LogHistory | None) -> None:
     recognise(store, relay.log, lambda: history, registry.projections().values(), threading.Event())
     for projection in registry.projections().values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
@@ -170,7 +170,7 @@ def test_boards_begin_anew_when_the_ledger_knows_another_log_or_another_cut_of_i
         relay = Relay(MemoryLog(name="ours" if cut != "b2" else "another"))
         for number in deals:
             relay.send(Deal(number).story())
-        known(store, relay, History(relay.log.identity(EVENTS.name), relay.outbox, tuple(cuts)))
+        known(store, relay, LogHistory(relay.log.identity(EVENTS.name), relay.outbox, tuple(cuts)))
         for projection in registry.projections().values():
             assert rebuild(relay.log, store, projection, verify=True).equal
         assert store.history()["cut"] == cut
@@ -182,14 +182,14 @@ def test_boards_of_another_hub_are_refused_and_left_as_they_are(url: str) -> Non
     store.prepare()
     relay = Relay(MemoryLog())
     relay.send(Deal(1).story())
-    known(store, relay, History(relay.log.identity(EVENTS.name), relay.outbox))
+    known(store, relay, LogHistory(relay.log.identity(EVENTS.name), relay.outbox))
     before = store.places("tasks")
     other = MemoryLog()
     with pytest.raises(FatalError, match="HUB-E5105"):
         recognise(
             store,
             other,
-            lambda: History(other.identity(EVENTS.name), "theirs"),
+            lambda: LogHistory(other.identity(EVENTS.name), "theirs"),
             registry.projections().values(),
             threading.Event(),
         )
@@ -200,14 +200,14 @@ def test_boards_of_another_hub_are_refused_and_left_as_they_are(url: str) -> Non
 def test_boards_wait_until_the_ledger_has_settled_on_the_log(ledger: Ledger, url: str) -> None:
     store, stop = BoardStore(url), threading.Event()
     store.prepare()
-    store.note_history(History("before", ledger.outbox_id).as_value())
+    store.note_history(LogHistory("before", ledger.outbox_id).as_value())
     log = MemoryLog()
     waiting = threading.Thread(
         target=recognise, args=(store, log, lambda: settled(ledger), registry.projections().values(), stop), daemon=True
     )
     waiting.start()
     assert store.history()["log"] == "before"
-    Recall(ledger, log, SystemClock()).make_sure()
+    LedgerCatchUp(ledger, log, SystemClock()).make_sure()
     waiting.join(20)
     assert not waiting.is_alive()
     assert store.history()["log"] == log.identity(EVENTS.name)
@@ -218,7 +218,7 @@ def test_boards_wait_until_the_ledger_has_settled_on_the_log(ledger: Ledger, url
     eventually(lambda: store.history()["cut"] != "")
     assert not ended.is_set()
     with store.writing() as conn:
-        write_places(conn, "tasks", {3: Place(7, {ledger.outbox_id: 5})})
+        write_places(conn, "tasks", {3: FoldPosition(7, {ledger.outbox_id: 5})})
     ledger.writer.run(lambda conn: identity.note_cut(conn, {3: 4}))
     assert ended.wait(20)
     store.close()
@@ -234,7 +234,7 @@ def test_what_only_the_boards_have_seen_is_counted_and_refused(ledger: Ledger, u
     relayed(ledger, log)
     for projection in registry.projections().values():
         Runner(log, store, projection, SystemClock()).catch_up()
-    store.note_history(History(log.identity(EVENTS.name), ledger.outbox_id).as_value())
+    store.note_history(LogHistory(log.identity(EVENTS.name), ledger.outbox_id).as_value())
     url_of = ledger.engine.url.render_as_string(hide_password=False)
     told = survey(log, url_of, url)
     assert (told.gone, told.boards_ahead, told.boards_foreign, told.is_proved) == ({}, False, False, True)

@@ -9,7 +9,7 @@ from hub.ledger import outbox
 from hub.ledger.ledger import Ledger, metadata
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
-from hub.projector.crew import Crew
+from hub.projector.crew import BoardRunners
 from hub.projector.rebuild import rebuild
 from hub.projector.runner import Runner
 from hub.projector.store import FORMER, PREFIX, BoardStore, histories, owners
@@ -25,7 +25,7 @@ def test_ledger_and_boards_share_one_database(url: str, first: str) -> None:
     if first == "ledger":
         Ledger(url).close()
     store = BoardStore(url)
-    crew = Crew(relay.log, store, registry.all_projections().values())
+    crew = BoardRunners(relay.log, store, registry.all_projections().values())
     crew.start()
     ledger = Ledger(url)
     eventually(lambda: all(store.places(name) for name in registry.all_projections()))

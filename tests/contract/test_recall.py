@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 from sqlalchemy import create_engine, text
 
-from hub.executor.ledger_catch_up import Recall
+from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.intake.relay import Relay
-from hub.kit.connector import Limits, Once
+from hub.kit.connector import Idempotency, RateLimits
 from hub.ledger import commands, links, outbox, parked_work, timers
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import Outgoing
@@ -20,7 +20,7 @@ from hub.log.outbox_in_log import tails
 from hub.log.sequences import numbered, own_bytes, with_number
 from hub.runtime.clock import SystemClock
 from hub.runtime.watchdog import at_work
-from schemas.envelope import Command, moment, promise, stamp
+from schemas.envelope import Command, format_time, parse_time, promise
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.background import background
 from tests.broker.program import until
@@ -78,7 +78,7 @@ def ids_by_number(log: MemoryLog) -> dict[tuple[int, int], set[str]]:
 
 def waiting_timers(ledger: Ledger) -> list[str]:
     with ledger.reading() as conn:
-        return [row.id for row in timers.due(conn, stamp(moment(LATER)))]
+        return [row.id for row in timers.due(conn, format_time(parse_time(LATER)))]
 
 
 def asked(number: int, *more: str) -> list[Command]:
@@ -119,7 +119,7 @@ def test_numbers_that_were_given_are_not_given_again(url: str) -> None:
 def test_who_waits_while_another_thread_teaches_the_ledger_does_not_hang(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recall, looking, over = Recall(ledger, MemoryLog(), SystemClock()), threading.Event(), threading.Event()
+    recall, looking, over = LedgerCatchUp(ledger, MemoryLog(), SystemClock()), threading.Event(), threading.Event()
     waits, beaten = threading.Event(), threading.Event()
 
     def look() -> None:
@@ -170,17 +170,17 @@ def test_a_forged_number_is_not_taken_over(url: str, age: str) -> None:
     ]
     log.writer().append([Outgoing(EVENTS.name, b"k", body, partition) for partition, body in bodies])
     restored = Ledger(empty(url) if age == "new" else older)
-    Recall(restored, log, SystemClock()).make_sure()
+    LedgerCatchUp(restored, log, SystemClock()).make_sure()
     with restored.reading() as conn:
         assert outbox.sequence_ends(conn) == ends
     assert record(restored, *range(60)) == (20 if age == "older" else 40)
     restored.close()
 
 
-@pytest.mark.parametrize("class_", [Once.KEY, Once.MARK])
-def test_what_was_done_is_not_done_again(url: str, class_: Once) -> None:
+@pytest.mark.parametrize("class_", [Idempotency.KEY, Idempotency.MARK])
+def test_what_was_done_is_not_done_again(url: str, class_: Idempotency) -> None:
     bench = Bench(Ledger(url))
-    system = bench.system("pm", class_=class_, limits=Limits(10_000, 8, timeout=0.5, settle=0.05))
+    system = bench.system("pm", class_=class_, limits=RateLimits(10_000, 8, timeout=0.5, settle=0.05))
     early, late, open_ = asked(1, "a", "b"), asked(2, "c"), asked(3, "d")
     timer = [command(0, "opportunity/crm/O-5", "timer.set", at=LATER, name="t")]
     bench.ask(*early)
@@ -206,7 +206,7 @@ def test_what_was_done_is_not_done_again(url: str, class_: Once) -> None:
     assert {rows[each.id].effect_id for each in (*early, *late, *open_)} == {
         f"T-{each.id}" for each in (*early, *late, *open_)
     }
-    if class_ is Once.MARK:
+    if class_ is Idempotency.MARK:
         assert set(system.looked) == {each.id for each in open_}
     assert waiting_timers(bench.ledger) == [timer[0].id]
     with bench.ledger.reading() as conn:
@@ -214,10 +214,10 @@ def test_what_was_done_is_not_done_again(url: str, class_: Once) -> None:
     bench.ledger.close()
 
 
-@pytest.mark.parametrize("class_", [Once.KEY, Once.MARK, Once.NEITHER])
-def test_a_ledger_that_was_lost_is_made_anew_from_the_log(url: str, class_: Once) -> None:
+@pytest.mark.parametrize("class_", [Idempotency.KEY, Idempotency.MARK, Idempotency.NEITHER])
+def test_a_ledger_that_was_lost_is_made_anew_from_the_log(url: str, class_: Idempotency) -> None:
     bench = Bench(Ledger(url))
-    system = bench.system("pm", class_=class_, limits=Limits(10_000, 8, timeout=0.5, settle=0.05))
+    system = bench.system("pm", class_=class_, limits=RateLimits(10_000, 8, timeout=0.5, settle=0.05))
     done, open_ = asked(1, "a", "b"), asked(2)
     record(bench.ledger, *range(30))
     bench.ask(*done)
@@ -231,9 +231,9 @@ def test_a_ledger_that_was_lost_is_made_anew_from_the_log(url: str, class_: Once
     bench.ledger = Ledger(empty(url))
     with bench.running():
         bench.until_states("DONE", done)
-        bench.until_states("PARKED" if class_ is Once.NEITHER else "DONE", open_)
+        bench.until_states("PARKED" if class_ is Idempotency.NEITHER else "DONE", open_)
     assert Counter(system.effects)[done[0].id] == 1
-    assert len(system.sent) == (3 if class_ is Once.NEITHER else 4)
+    assert len(system.sent) == (3 if class_ is Idempotency.NEITHER else 4)
     assert bench.ledger.outbox_id == lost
     assert record(bench.ledger, *range(30)) == 0
     assert record(bench.ledger, 30) == 1
@@ -254,7 +254,7 @@ def test_a_new_ledger_keeps_timers_whose_commands_the_log_no_longer_has(url: str
     for partition in range(PARTITIONS):
         bench.log.records.pop((COMMANDS.name, partition), None)
     bench.ledger = Ledger(empty(url))
-    Recall(bench.ledger, bench.log, SystemClock()).make_sure()
+    LedgerCatchUp(bench.ledger, bench.log, SystemClock()).make_sure()
     assert waiting_timers(bench.ledger) == [waiting.id]
     bench.ledger.close()
 
@@ -267,7 +267,7 @@ def test_programs_that_find_a_new_ledger_together_agree_on_its_name(url: str) ->
     new = empty(url)
     programs = [Ledger(new), Ledger(new)]
     for program in programs:
-        Recall(program, log, SystemClock()).make_sure()
+        LedgerCatchUp(program, log, SystemClock()).make_sure()
     assert {program.outbox_id for program in programs} == {ledger.outbox_id}
     for program in programs:
         program.close()
@@ -298,7 +298,7 @@ def test_what_a_person_gave_up_stays_given_up(url: str) -> None:
 
 def test_a_ledger_that_lacks_nothing_is_left_as_it_is(url: str) -> None:
     bench = Bench(Ledger(url))
-    system = bench.system("pm", class_=Once.MARK)
+    system = bench.system("pm", class_=Idempotency.MARK)
     record(bench.ledger, *range(5))
     relayed(bench.ledger, bench.log)
     mine = asked(1)
@@ -307,7 +307,7 @@ def test_a_ledger_that_lacks_nothing_is_left_as_it_is(url: str) -> None:
         bench.until_states("DONE", mine)
     assert system.looked == []
     before = len(bench.log.records)
-    recall = Recall(bench.ledger, bench.log, SystemClock())
+    recall = LedgerCatchUp(bench.ledger, bench.log, SystemClock())
     sure = [recall.is_sure]
     recall.make_sure()
     assert [*sure, recall.is_sure] == [False, True]

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, delete
 
-from hub.executor.ledger_catch_up import Recall
-from hub.kit.connector import Once
+from hub.executor.ledger_catch_up import LedgerCatchUp
+from hub.kit.connector import Idempotency
 from hub.ledger import commands, identity, outbox
 from hub.ledger.ledger import Ledger
-from hub.ledger.log_match import Known, match
+from hub.ledger.log_match import KnownLog, match
 from hub.log.memory_log import MemoryLog
-from hub.ops.recovery import Plan, Survey, plan, prepare, publish, settle
+from hub.ops.recovery import RecoveryPlan, Survey, plan, prepare, publish, settle
 from hub.ops.repair import find, mend
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.contract.test_recall import asked, ids_by_number, record, relayed
@@ -22,9 +22,9 @@ from tests.executor_bench import Bench
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def lost(ledger: Ledger, log: MemoryLog) -> Plan:
+def lost(ledger: Ledger, log: MemoryLog) -> RecoveryPlan:
     with ledger.reading() as conn:
-        return plan(log, conn, Survey(match(log, Known.of(conn))))
+        return plan(log, conn, Survey(match(log, KnownLog.of(conn))))
 
 
 def test_a_log_that_was_lost_is_published_anew_in_order(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_a_log_that_was_lost_is_published_anew_in_order(ledger: Ledger, monkeypa
     record(ledger, *range(60, 70))  # these the ledger has not sent yet
     numbers, new = ids_by_number(log), MemoryLog()
     wanted = lost(ledger, new)
-    assert wanted == Plan(publish=60, boards=True, requests=True, doubt=True)
+    assert wanted == RecoveryPlan(publish=60, boards=True, requests=True, doubt=True)
     ledger.writer.run(lambda conn: prepare(conn, new, wanted, NOW))
     monkeypatch.setattr("hub.ops.recovery.AT_ONCE", 7)
 
@@ -71,7 +71,7 @@ def test_a_gap_that_was_settled_stays_so_in_the_log_that_is_published_anew(ledge
 
     ledger.writer.run(lose)
     with pytest.MonkeyPatch.context() as patched:  # while it runs, a relay does not ask again
-        patched.setattr(Recall, "_settle_log", lambda self: None)
+        patched.setattr(LedgerCatchUp, "_settle_log", lambda self: None)
         relayed(ledger, log)
         with ledger.reading() as conn:
             first = find(log, conn, ledger.outbox_id)
@@ -91,8 +91,10 @@ def test_a_gap_that_was_settled_stays_so_in_the_log_that_is_published_anew(ledge
 
 def test_what_a_lost_ledger_may_have_done_is_looked_up_before_it_is_done(url: str) -> None:
     bench = Bench(Ledger(url))
-    bench.ledger.writer.run(lambda conn: prepare(conn, bench.log, Plan(doubt=True), datetime(2099, 1, 1, tzinfo=UTC)))
-    old, system = asked(1), bench.system("pm", class_=Once.MARK)
+    bench.ledger.writer.run(
+        lambda conn: prepare(conn, bench.log, RecoveryPlan(doubt=True), datetime(2099, 1, 1, tzinfo=UTC))
+    )
+    old, system = asked(1), bench.system("pm", class_=Idempotency.MARK)
     system.effects[old[0].id] = 1
     bench.ask(*old)
     with bench.running():

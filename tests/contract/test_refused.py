@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from hub.ledger import refused
 from hub.ledger.ledger import Ledger
-from hub.ledger.refused import Bounds, Count, Reason, Refusal
+from hub.ledger.refused import Count, Reason, Refusal, RefusedLimits
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-SMALL = Bounds(entries=5, bytes=40, head=10, age=timedelta(days=7), every=1)
+SMALL = RefusedLimits(entries=5, bytes=40, head=10, age=timedelta(days=7), every=1)
 
 
 def refusal(number: int, instance: str = "crm", at: datetime = NOON, body: bytes = b"{no json}") -> Refusal:
@@ -18,7 +18,7 @@ def refusal(number: int, instance: str = "crm", at: datetime = NOON, body: bytes
     return Refusal(instance, name, f"msg_{number}", "HUB-E3130", {"reason": "x"}, {"a": "b"}, body, at)
 
 
-def keep(ledger: Ledger, *refusals: Refusal, bounds: Bounds = SMALL) -> None:
+def keep(ledger: Ledger, *refusals: Refusal, bounds: RefusedLimits = SMALL) -> None:
     for each in refusals:
         ledger.writer.run(lambda conn, each=each: refused.keep(conn, each, bounds))  # type: ignore[misc]
 

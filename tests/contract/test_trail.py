@@ -24,7 +24,7 @@ from hub.projector.store import BoardStore, owners
 from hub.projector.trail import Trail, of_id, places, words
 from hub.projector.trail_index import INDEX
 from hub.replay import story
-from hub.replay.history import Gaps, History, Kept
+from hub.replay.history import Gaps, History, StoredEvent
 from hub.runtime.clock import SystemClock
 from schemas.envelope import Command, Event
 from schemas.topics import EVENTS
@@ -219,7 +219,7 @@ def test_what_the_trail_has_not_taken_in_is_found_all_the_same(hub: Hub) -> None
         assert [found.ref for found in found_by(hub, late.id[:9])] == [late.id]
 
 
-def found_by(hub: Hub, ref: str) -> list[story.Found]:
+def found_by(hub: Hub, ref: str) -> list[story.ResolvedReference]:
     found, gaps = hub.ask(lambda history: story.find(history, ref))
     assert not gaps
     return found
@@ -283,7 +283,7 @@ def test_another_event_with_the_same_number_is_not_taken_for_the_one_that_is_mea
     hub.took([DEAL, other])
     hub.trim()
     for each in (DEAL, other):
-        assert found_by(hub, each.id) == [story.Found(each.id, each.case)]
+        assert found_by(hub, each.id) == [story.ResolvedReference(each.id, each.case)]
     assert {found.ref for found in found_by(hub, DEAL.id[:12])} == {DEAL.id, other.id}
 
 
@@ -369,5 +369,5 @@ def test_what_is_told_of_a_request_is_found_by_its_command_or_its_case(hub: Hub)
         assert [kept.event for kept in told] == [request]
 
 
-def about(ref: str, case: str | None, history: History) -> list[Kept]:
+def about(ref: str, case: str | None, history: History) -> list[StoredEvent]:
     return history.of_subject(ref, case)

@@ -20,7 +20,7 @@ from hub.log.sequence_gaps import halted, repaired
 from hub.log.sequences import Loss
 from hub.runtime.clock import FixedClock
 from hub.runtime.failpoints import FailpointError
-from schemas.envelope import Event, moment
+from schemas.envelope import Event, parse_time
 from schemas.topics import EVENTS, PARTITIONS
 from tests.contract.test_conflicts import push
 from tests.contract.test_recall import ids_by_number, record, relayed
@@ -28,7 +28,7 @@ from tests.events import AT, won
 from tests.pushing import Staff, deal, events
 from tests.trimming import kept, note_backup, trim, trimmer
 
-NOW = moment(AT)
+NOW = parse_time(AT)
 
 
 @pytest.fixture

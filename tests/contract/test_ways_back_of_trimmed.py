@@ -10,10 +10,10 @@ import pytest
 
 from hub.config.home import Home
 from hub.errors import FatalError
-from hub.executor.ledger_catch_up import Recall
+from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.ledger import identity, outbox, retention, trimmed
 from hub.ledger.ledger import Ledger
-from hub.ledger.log_match import Known, match
+from hub.ledger.log_match import KnownLog, match
 from hub.log.memory_log import MemoryLog
 from hub.ops.backups import ledger_copy, making, restoring
 from hub.ops.backups.filling import Filling, filling
@@ -116,13 +116,13 @@ def test_a_log_that_went_back_behind_what_was_trimmed_is_not_sent_a_tail_with_a_
     log.records.clear()
     log.records.update(there)
     with ledger.reading() as conn:
-        found = match(log, Known.of(conn))
+        found = match(log, KnownLog.of(conn))
     error = found.error()
     assert (found.kind, found.trimmed) == ("behind", 40 - sum(map(len, there.values())))
     assert error is not None and error.code == "HUB-E2122"
     before = sum(log.ends(EVENTS.name).values())
     with pytest.raises(FatalError, match="HUB-E2122"):
-        Recall(ledger, log, SystemClock()).make_sure()
+        LedgerCatchUp(ledger, log, SystemClock()).make_sure()
     assert sum(log.ends(EVENTS.name).values()) == before
     publish(log, ledger, filling=from_backup(ledger, log, folder))
     content(ledger, log)

@@ -19,7 +19,7 @@ import orjson
 from hub.config.home import Home
 from hub.engine.case import Case, from_json, to_json
 from hub.engine.parking import fold
-from hub.engine.step import Ask, Derive, Parked, Rules, View
+from hub.engine.step import Ask, Derive, ParkedEvent, StepRules, View
 from hub.log.event_log import Record
 from schemas.envelope import Event
 from schemas.registry import EVENTS, EventSpec, json_schema
@@ -39,7 +39,7 @@ class Replay:
     derived: set[str] = field(default_factory=set)
     parked: dict[str, str] = field(default_factory=dict)
 
-    def run(self, log: Iterable[Record], rules: Rules, bodies: Sequence[Record] = ()) -> Replay:
+    def run(self, log: Iterable[Record], rules: StepRules, bodies: Sequence[Record] = ()) -> Replay:
         """Fold records one after the other, as the worker does; `bodies` are read where parked work is taken up again."""
         for record in log:
             folded = fold(self.cases.get(record.key or b""), record, rules, lambda at: [_body(bodies, n) for n in at])
@@ -58,7 +58,7 @@ class Replay:
                 self.views[entity.ref] = {"stage": entity.stage, "data": dict(entity.data)}
             case Derive(event=told):
                 self.derived.add(told.id)
-            case Parked(ref=ref, code=code):
+            case ParkedEvent(ref=ref, code=code):
                 self.parked[ref] = code
 
     def as_value(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _body(bodies: Sequence[Record], offset: int) -> bytes:
     return next(record.value or b"" for record in bodies if record.offset == offset)
 
 
-def rules(home: Path = HOME) -> Rules:
+def rules(home: Path = HOME) -> StepRules:
     """The frozen rules: the logs' commands came of these."""
     return Home.load(home).rules
 

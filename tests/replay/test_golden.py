@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from hub.engine.case import Case, altered
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.log.event_log import Record
 from schemas import registry
 from schemas.domains.crm import Opportunity
@@ -25,7 +25,7 @@ WON = "crm.opportunity.won"
 
 
 @pytest.fixture(scope="module")
-def frozen() -> Rules:
+def frozen() -> StepRules:
     return rules()
 
 
@@ -37,12 +37,12 @@ def test_there_is_a_log_of_each_version_of_each_type() -> None:
 
 
 @pytest.mark.parametrize("version", versions())
-def test_an_old_log_comes_to_what_it_came_to_then(version: str, frozen: Rules) -> None:
+def test_an_old_log_comes_to_what_it_came_to_then(version: str, frozen: StepRules) -> None:
     assert plain(Replay().run(load(version), frozen).as_value()) == expected(version)
 
 
 @pytest.mark.parametrize("version", versions())
-def test_old_state_is_taken_over_in_the_middle_of_a_log(version: str, frozen: Rules) -> None:
+def test_old_state_is_taken_over_in_the_middle_of_a_log(version: str, frozen: StepRules) -> None:
     log = load(version)
     cases, at = states(version)
     rest = Replay(cases=dict(cases)).run(log[at:], frozen)
@@ -78,12 +78,12 @@ SECOND = EventSpec(WON, Renamed, "won", version=2, upcasters={1: _lift})
 
 
 @pytest.fixture
-def upgraded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rules:
+def upgraded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StepRules:
     """The catalogue and the rules of the next release."""
     return upgrade(monkeypatch, tmp_path)
 
 
-def upgrade(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Rules:
+def upgrade(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StepRules:
     monkeypatch.setattr(registry, "EVENTS", {**EVENTS, WON: SECOND})
     home = folder / "home"
     shutil.copytree(HOME, home)
@@ -101,7 +101,7 @@ def by_new_writer(record: Record) -> Record:
 
 
 @pytest.mark.parametrize("new", ["none", "all", "every other", "the second half"])
-def test_old_and_new_writers_mixed_ask_for_the_same_under_the_same_ids(upgraded: Rules, new: str) -> None:
+def test_old_and_new_writers_mixed_ask_for_the_same_under_the_same_ids(upgraded: StepRules, new: str) -> None:
     log = load("v1")
     chosen = {"none": [], "all": log, "every other": log[::2], "the second half": log[len(log) // 2 :]}[new]
     mixed = [by_new_writer(record) if record in chosen else record for record in log]
@@ -110,7 +110,7 @@ def test_old_and_new_writers_mixed_ask_for_the_same_under_the_same_ids(upgraded:
     assert made["parked"] == expected("v1")["parked"]
 
 
-def test_state_of_the_old_release_goes_on_under_the_new_one(upgraded: Rules) -> None:
+def test_state_of_the_old_release_goes_on_under_the_new_one(upgraded: StepRules) -> None:
     log = load("v1")
     cases, at = states("v1")
     rest = Replay(cases=dict(cases)).run(map(by_new_writer, log[at:]), upgraded)
@@ -119,7 +119,7 @@ def test_state_of_the_old_release_goes_on_under_the_new_one(upgraded: Rules) -> 
 
 
 def test_after_a_rollback_what_the_old_release_cannot_read_waits_and_is_done_by_the_next(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, frozen: Rules
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, frozen: StepRules
 ) -> None:
     """New writers were at work for the second half; then the old release is back, and meets their events."""
     log = load("v1")

@@ -13,14 +13,14 @@ from sqlalchemy import select
 from hub.engine.case import Case
 from hub.engine.parking import fold as fold_record
 from hub.engine.step import Ask
-from hub.kit.connector import Once
+from hub.kit.connector import Idempotency
 from hub.kit.projection import Projection, Row
 from hub.kit.records import read_event
 from hub.ledger import commands, outbox, parked
 from hub.ledger.database import reading
 from hub.log.event_log import Record
 from hub.projector import registry
-from hub.projector.folding import Place, fold, take, to_fold
+from hub.projector.folding import FoldPosition, fold, take, to_fold
 from hub.projector.rows import all_rows
 from hub.replay.audit.audit import audit
 from hub.replay.audit.report import Report
@@ -83,7 +83,7 @@ def _effects(world: World) -> Iterator[Broken]:
         for id_, times in system.effects.items():
             if id_ not in rows:
                 yield Broken("an effect that nobody asked for", id_)
-            elif times != 1 and not (system.class_ is Once.NEITHER and world.settled):
+            elif times != 1 and not (system.class_ is Idempotency.NEITHER and world.settled):
                 yield Broken("more than one effect", f"{rows[id_].type} {id_}: {times}, {system.class_}")
         yield from _in_order(system, list(rows))
     for row in rows.values():
@@ -150,7 +150,7 @@ def _boards(world: World) -> Iterator[Broken]:
 
 def folded_rows(world: World, projection: Projection) -> dict[str, Row]:
     """The rows of a board, folded in one go."""
-    places = {partition: Place() for partition in range(PARTITIONS)}
+    places = {partition: FoldPosition() for partition in range(PARTITIONS)}
     changes = fold(projection, to_fold(take(records(world), places, projection.name, read_event).found), {})
     return {key: change.after for key, change in changes.items() if change.after is not None}
 

@@ -16,9 +16,9 @@ from hub.ledger import identity
 from hub.ledger.database import metadata as ledger_tables
 from hub.ledger.database import open_engine
 from hub.ledger.ledger import Ledger
-from hub.ledger.writer import Writer as LedgerWriter
+from hub.ledger.writer import LedgerWriter as LedgerWriter
 from hub.ledger.writer import _Asked
-from hub.log.event_log import Outgoing, PlaceReader, Reader, Record, Writer
+from hub.log.event_log import LogWriter, Outgoing, PlaceReader, Reader, Record
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
 from hub.projector.store import BoardStore
@@ -167,7 +167,7 @@ class SimLog:
     chance: Chance
     clock: SimClock
 
-    def writer(self) -> Writer:
+    def writer(self) -> LogWriter:
         return _SimWriter(self)
 
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> Reader:

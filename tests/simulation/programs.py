@@ -9,29 +9,29 @@ from datetime import timedelta
 from typing import Any
 
 from hub.coordination import Lease
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.errors import FatalError, RetryableError
 from hub.executor.calls import Calls
-from hub.executor.command_consumer import CommandsIn
+from hub.executor.command_consumer import CommandConsumer
 from hub.executor.executor import Dispatcher
-from hub.executor.housekeeper import Rounds
-from hub.executor.instances import Lane, Lanes
-from hub.executor.ledger_catch_up import Recall
+from hub.executor.housekeeper import Housekeeper
+from hub.executor.instances import Instances, InstanceState
+from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.intake import correlation
 from hub.intake.deferred_intake import Redelivery, SecondLooks
 from hub.intake.intake import Intake
 from hub.intake.poller import Poller, Stream
 from hub.intake.relay import LEASE, Relay
-from hub.intake.trimmer import Pace, Trimmer
+from hub.intake.trimmer import Trimmer, TrimmingPace
 from hub.kit.connector import Connector
 from hub.kit.projection import Projection
 from hub.log.event_log import Reader, Stored
 from hub.processor.app import Processor
-from hub.processor.rules_in_force import Always, Part
+from hub.processor.rules_in_force import Always, RecordSpan
 from hub.processor.source import Chunk
-from hub.processor.source import Lanes as Threads
+from hub.processor.source import PartitionThreads as Threads
 from hub.processor.state import PartitionState, catch_up
-from hub.projector.runner import Lease as BoardLease
+from hub.projector.runner import BoardLease as BoardLease
 from hub.projector.runner import Runner
 from hub.runtime.clock import Clock
 from schemas.topics import EVENTS
@@ -63,10 +63,10 @@ class Jobs:
         """Nobody is left to end."""
 
 
-class SimLanes(Lanes):
+class SimLanes(Instances):
     """Lanes whose calls wait to be moved."""
 
-    def of(self, name: str) -> Lane:
+    def of(self, name: str) -> InstanceState:
         lane = super().of(name)
         if not isinstance(lane.crew, Jobs):
             lane.crew = Jobs()  # type: ignore[assignment]  # a crew without threads
@@ -86,12 +86,12 @@ class ConnectorsProgram:
         self.relay._stopping = Never()
         self.lanes = SimLanes(connectors, FakePeople(), clock)
         calls = Calls(ledger, clock, lambda: None, Never())
-        self.dispatcher = Dispatcher(ledger, self.lanes, calls, clock, owner, Recall(ledger, log, clock))
-        self.rounds = Rounds(ledger, self.lanes, clock)
-        self.commands_in = CommandsIn(ledger, log, clock, owner, lambda: None)
+        self.dispatcher = Dispatcher(ledger, self.lanes, calls, clock, owner, LedgerCatchUp(ledger, log, clock))
+        self.rounds = Housekeeper(ledger, self.lanes, clock)
+        self.commands_in = CommandConsumer(ledger, log, clock, owner, lambda: None)
         keep = timedelta(seconds=chance.random.choice((0, 3, 60)))
         lease = Lease("trim", clock, 60.0, f"{owner}t")
-        pace = Pace(least=1, most=4, stuck=0.0)
+        pace = TrimmingPace(least=1, most=4, stuck=0.0)
         self.trimmer = Trimmer(ledger, log, clock, self.relay._recall, keep, pace=pace, lease=lease)
         self.trimmer._stopping = Never()
         redelivery = Redelivery(ledger, self.intake, connectors, clock)
@@ -184,19 +184,19 @@ class Group:
 class Remembering(Always):
     """The rules of now, and by which rules each record was judged: in the log's stead, which tells it of the product's."""
 
-    sets: Mapping[bool, Rules]
+    sets: Mapping[bool, StepRules]
     group: Group
     mended: bool
 
-    def parts(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+    def parts(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
         known = self.group.judged.setdefault(partition, {})
         for record in records:
             known.setdefault(record.offset, set()).add(self.mended)
         return super().parts(partition, records)
 
-    def again(self, partition: int, records: Sequence[Stored]) -> list[Part]:
+    def again(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
         known = self.group.judged[partition]
-        return [Part([record], self.sets[min(known[record.offset])], False) for record in records]
+        return [RecordSpan([record], self.sets[min(known[record.offset])], False) for record in records]
 
     def are_sure(self, partition: int, first: int, last: int) -> bool:
         known = self.group.judged[partition]
@@ -209,7 +209,7 @@ class WorkerProgram:
 
     log: SimLog
     group: Group
-    rules: Mapping[bool, Rules]
+    rules: Mapping[bool, StepRules]
     mended: Callable[[], bool]
     chance: Chance
     forgets: timedelta | None

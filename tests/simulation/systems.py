@@ -11,11 +11,11 @@ import orjson
 
 from connectors.builtin.connector import connect as connect_builtin
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
-from hub.kit.connector import Connector, Delivery, Effect, Fact, Instance, Limits, Once, Page, Unmapped
-from schemas.envelope import Command, moment, stamp
+from hub.kit.connector import Connector, Delivery, Effect, Fact, Idempotency, Instance, Page, RateLimits, Unmapped
+from schemas.envelope import Command, format_time, parse_time
 from tests.simulation.chance import Chance, SimClock
 
-LIMITS = Limits(per_second=1000.0, at_once=2, timeout=5.0, settle=2.0)
+LIMITS = RateLimits(per_second=1000.0, at_once=2, timeout=5.0, settle=2.0)
 LAG = 1.5
 """Seconds by which an effect may come, or be found, later than its answer: less than `settle`, as every connector must say."""
 TAKES = frozenset({"project.create", "task.create", "record.update"})
@@ -42,7 +42,7 @@ def push(instance: str, id_: str, *facts: Fact | str) -> Pushed:
             "type": fact.type,
             "subject": fact.subject,
             "version": fact.version,
-            "time": stamp(fact.time),
+            "time": format_time(fact.time),
             "data": dict(fact.data),
             "belongs_to": fact.belongs_to,
             "origin": fact.origin,
@@ -73,7 +73,7 @@ class Told:
         if isinstance(told, str):
             raw = orjson.dumps(told)
             return Unmapped(raw, "HUB-E6101", {"type": "?", "subject": told, "field": "?", "reason": "?"}, told)
-        return Fact(**{**told, "time": moment(str(told["time"]))})  # type: ignore[arg-type]  # what `push` wrote
+        return Fact(**{**told, "time": parse_time(str(told["time"]))})  # type: ignore[arg-type]  # what `push` wrote
 
 
 @dataclass
@@ -81,7 +81,7 @@ class System:
     """One system, and the port `Sends` to it."""
 
     name: str
-    class_: Once
+    class_: Idempotency
     chance: Chance
     outbound: list[Pushed]
     """Where its own pushes wait to be sent."""
@@ -95,9 +95,9 @@ class System:
     refused: frozenset[str] = frozenset()
     """Command types that it refuses, until it is mended."""
     takes: frozenset[str] = TAKES
-    limits: Limits = LIMITS
+    limits: RateLimits = LIMITS
 
-    def once(self, type_: str) -> Once:
+    def once(self, type_: str) -> Idempotency:
         return self.class_
 
     def send(self, command: Command) -> Effect:
@@ -151,7 +151,7 @@ class System:
         return self.chance.clock.monotonic()
 
     def _do(self, command: Command) -> Effect:
-        if self.class_ is Once.KEY and command.id in self.objects:
+        if self.class_ is Idempotency.KEY and command.id in self.objects:
             return Effect(self.objects[command.id][0])
         self.effects[command.id] += 1
         made = f"{command.type[0].upper()}{len(self.order) + 1}"

@@ -17,14 +17,14 @@ from sqlalchemy import Connection
 
 from hub.errors import FatalError, RetryableError
 from hub.intake.intake import Accepted
-from hub.kit.connector import Once
+from hub.kit.connector import Idempotency
 from hub.ledger import commands, cursors, outbox, parked, parked_events, parked_work, positions
 from hub.ledger.database import AnyRow
 from hub.log.event_log import Outgoing
 from hub.log.memory_log import MemoryLog
 from hub.processor.halting import guard
 from hub.projector import registry
-from hub.runtime.failpoints import reach
+from hub.runtime.failpoints import failpoint
 from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS
 from tests.simulation import business
@@ -90,10 +90,10 @@ class World:
         self.chance = Chance(random, rates, self.clock, interlude=self.others)
         self.pushes = business.pushes(random)
         self.coming: list[Pushed] = []
-        class_ = random.choice((Once.KEY, Once.MARK, Once.MARK, Once.NEITHER))
+        class_ = random.choice((Idempotency.KEY, Idempotency.MARK, Idempotency.MARK, Idempotency.NEITHER))
         refused = random.choice((frozenset[str](), frozenset[str](), frozenset({"task.create"})))
         self.pm = System("pm", class_, self.chance, self.coming, refused=refused)
-        self.erp = System("erp", Once.MARK, self.chance, self.coming)
+        self.erp = System("erp", Idempotency.MARK, self.chance, self.coming)
         self.stock = Stock(self.chance, business.stock(random))
         # With a die of its own: the seeds that are kept tell the same histories as before.
         self.forgets = Random(self.seed).choice((None, timedelta(), timedelta(seconds=5), timedelta(minutes=2)))
@@ -240,7 +240,7 @@ class World:
             answers = [(each, self.push(program, each)) for each in told]
         for each, answer in answers:
             accepted = answer.result()
-            reach("intake.committed")
+            failpoint("intake.committed")
             self.accepted.append((each, accepted))
             if self.random.random() < 0.85 and each in queue:
                 queue.remove(each)

@@ -17,7 +17,7 @@ import requests
 from connectors.redmine import client, source
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
 from hub.kit import registry
-from hub.kit.connector import Connector, Effect, Fact, Instance, Limits, Page, Polls, Sends
+from hub.kit.connector import CommandSink, Connector, Effect, Fact, Instance, Page, PollingSource, RateLimits
 from schemas.envelope import Command
 from tests.systems.redmine_server import RedmineServer
 
@@ -47,12 +47,12 @@ def command(type_: str, id_: str | None = None, **arguments: Any) -> Command:
     )
 
 
-def polls(connector: Connector) -> Polls:
+def polls(connector: Connector) -> PollingSource:
     assert connector.polls is not None
     return connector.polls
 
 
-def sends(connector: Connector) -> Sends:
+def sends(connector: Connector) -> CommandSink:
     assert connector.sends is not None
     return connector.sends
 
@@ -494,7 +494,7 @@ def losing_answers(redmine: RedmineServer) -> Iterator[str]:
 
 
 def redmine_client(redmine: RedmineServer) -> client.RedmineClient:
-    return client.RedmineClient(redmine.url, redmine.key, name="pm", limits=Limits())
+    return client.RedmineClient(redmine.url, redmine.key, name="pm", limits=RateLimits())
 
 
 def _user(redmine: RedmineServer, login: str) -> int:

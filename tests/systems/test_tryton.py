@@ -16,14 +16,14 @@ import pytest
 from connectors.tryton import client as typed_json
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.connector import connect
-from connectors.tryton.demo.people import COMPANY, Account, ProjectMember, Salesperson
+from connectors.tryton.demo.people import COMPANY, DemoAccess, ProjectMember, Salesperson
 from connectors.tryton.demo.server import RealTryton
 from connectors.tryton.mapping import OPPORTUNITY_FIELDS, WORK_FIELDS
 from connectors.tryton.source import TrytonSource
 from connectors.tryton.target import TrytonTarget
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError
 from hub.kit import registry
-from hub.kit.connector import Connector, Effect, Fact, Instance, Limits, Polls, Sends
+from hub.kit.connector import CommandSink, Connector, Effect, Fact, Instance, PollingSource, RateLimits
 from schemas.envelope import Command
 
 pytestmark = pytest.mark.systems
@@ -38,44 +38,44 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTryton]:
 
 
 @pytest.fixture
-def account(server: RealTryton) -> Account:
+def account(server: RealTryton) -> DemoAccess:
     return server.account()
 
 
 @pytest.fixture
-def seller(account: Account) -> Iterator[Salesperson]:
+def seller(account: DemoAccess) -> Iterator[Salesperson]:
     with Salesperson(account) as person:
         yield person
 
 
 @pytest.fixture
-def engineer(account: Account) -> Iterator[ProjectMember]:
+def engineer(account: DemoAccess) -> Iterator[ProjectMember]:
     with ProjectMember(account, account.engineer) as person:
         yield person
 
 
 @pytest.fixture
-def crm(account: Account) -> Connector:
+def crm(account: DemoAccess) -> Connector:
     return connected(account, since="now")
 
 
 @pytest.fixture
-def source(crm: Connector) -> Polls:
+def source(crm: Connector) -> PollingSource:
     assert crm.polls is not None
     return crm.polls
 
 
 @pytest.fixture
-def target(crm: Connector) -> Sends:
+def target(crm: Connector) -> CommandSink:
     assert crm.sends is not None
     return crm.sends
 
 
-def connected(account: Account, **more: Any) -> Connector:
+def connected(account: DemoAccess, **more: Any) -> Connector:
     return connect(Instance("crm", "tryton", {**account.settings(), **more}))
 
 
-def polled(source: Polls, stream: str, cursor: str | None) -> tuple[list[Fact], str]:
+def polled(source: PollingSource, stream: str, cursor: str | None) -> tuple[list[Fact], str]:
     """All facts after a cursor, and the cursor after them."""
     facts: list[Fact] = []
     more = True
@@ -120,7 +120,7 @@ WON = [
 ]
 
 
-def test_a_deal_won_while_nobody_looked_is_told_state_by_state(source: Polls, seller: Salesperson) -> None:
+def test_a_deal_won_while_nobody_looked_is_told_state_by_state(source: PollingSource, seller: Salesperson) -> None:
     _, cursor = polled(source, "opportunities", None)
     deal = seller.create_opportunity("智慧园区一期", "上海云帆科技", "128000.50")
     seller.win(deal)
@@ -134,7 +134,9 @@ def test_a_deal_won_while_nobody_looked_is_told_state_by_state(source: Polls, se
     assert [fact.time for fact in facts] == sorted(fact.time for fact in facts)
 
 
-def test_the_same_cursor_gives_the_same_facts_and_the_next_one_gives_none(source: Polls, seller: Salesperson) -> None:
+def test_the_same_cursor_gives_the_same_facts_and_the_next_one_gives_none(
+    source: PollingSource, seller: Salesperson
+) -> None:
     _, cursor = polled(source, "opportunities", None)
     deal = seller.create_opportunity("两次轮询", "上海云帆科技", "10")
     seller.pursue(deal)
@@ -146,7 +148,9 @@ def test_the_same_cursor_gives_the_same_facts_and_the_next_one_gives_none(source
     assert (quiet, still) == ([], after)
 
 
-def test_states_are_the_same_facts_whether_polled_one_by_one_or_all_at_once(source: Polls, seller: Salesperson) -> None:
+def test_states_are_the_same_facts_whether_polled_one_by_one_or_all_at_once(
+    source: PollingSource, seller: Salesperson
+) -> None:
     _, start = polled(source, "opportunities", None)
     one_by_one: list[Fact] = []
     cursor = start
@@ -174,7 +178,9 @@ def test_states_are_the_same_facts_whether_polled_one_by_one_or_all_at_once(sour
     assert at_once[2].data["amount"] == "750.25"
 
 
-def test_a_won_deal_that_gets_a_second_sale_is_open_until_that_is_confirmed(source: Polls, seller: Salesperson) -> None:
+def test_a_won_deal_that_gets_a_second_sale_is_open_until_that_is_confirmed(
+    source: PollingSource, seller: Salesperson
+) -> None:
     _, cursor = polled(source, "opportunities", None)
     deal = seller.create_opportunity("追加", "杭州北辰", "1000")
     seller.win(deal)
@@ -186,7 +192,7 @@ def test_a_won_deal_that_gets_a_second_sale_is_open_until_that_is_confirmed(sour
     assert len({fact.version for fact in facts if fact.type == "crm.opportunity.won"}) == 2
 
 
-def test_a_change_that_says_nothing_to_others_is_no_fact(source: Polls, seller: Salesperson) -> None:
+def test_a_change_that_says_nothing_to_others_is_no_fact(source: PollingSource, seller: Salesperson) -> None:
     _, cursor = polled(source, "opportunities", None)
     deal = seller.create_opportunity("备注", "杭州北辰", "1")
     seller.client.write("sale.opportunity", [deal], {"comment": "call again", "conversion_probability": 0.8})
@@ -194,7 +200,7 @@ def test_a_change_that_says_nothing_to_others_is_no_fact(source: Polls, seller: 
     assert told(facts, deal) == [("crm.opportunity.created", "lead")]
 
 
-def test_what_was_there_before_the_hub_is_told_from_its_next_change(account: Account, seller: Salesperson) -> None:
+def test_what_was_there_before_the_hub_is_told_from_its_next_change(account: DemoAccess, seller: Salesperson) -> None:
     deal = seller.create_opportunity("老商机", "杭州北辰", "1")
     fresh = connected(account, since="now").polls
     assert fresh is not None
@@ -205,7 +211,9 @@ def test_what_was_there_before_the_hub_is_told_from_its_next_change(account: Acc
     assert told(facts, deal) == [("crm.opportunity.lost", "lost")]
 
 
-def test_from_the_beginning_every_past_state_is_told_over_several_pages(account: Account, seller: Salesperson) -> None:
+def test_from_the_beginning_every_past_state_is_told_over_several_pages(
+    account: DemoAccess, seller: Salesperson
+) -> None:
     deals = [seller.create_opportunity(f"批量 {number}", "宁波海通", "5") for number in range(30)]
     seller.lose(deals[0])
     whole = connected(account, since="beginning").polls
@@ -218,7 +226,7 @@ def test_from_the_beginning_every_past_state_is_told_over_several_pages(account:
     assert polled(whole, "opportunities", cursor) == ([], cursor)
 
 
-def test_a_commit_that_arrives_late_is_still_told(source: Polls, seller: Salesperson) -> None:
+def test_a_commit_that_arrives_late_is_still_told(source: PollingSource, seller: Salesperson) -> None:
     """A cursor that saw a newer change reads the window before it again: here as if the older one was not there yet."""
     _, cursor = polled(source, "opportunities", None)
     late = seller.create_opportunity("迟到", "宁波海通", "5")
@@ -231,7 +239,7 @@ def test_a_commit_that_arrives_late_is_still_told(source: Polls, seller: Salespe
     assert told(facts, newer) == []
 
 
-def test_a_deleted_opportunity_stops_nobody(source: Polls, seller: Salesperson, account: Account) -> None:
+def test_a_deleted_opportunity_stops_nobody(source: PollingSource, seller: Salesperson, account: DemoAccess) -> None:
     _, cursor = polled(source, "opportunities", None)
     gone = seller.create_opportunity("误建", "宁波海通", "5")
     seller.client.press("sale.opportunity", "cancel", [gone])
@@ -261,7 +269,7 @@ def test_an_opportunity_deleted_between_two_requests_is_told_as_it_was(
     assert polled(source, "opportunities", after) == ([], after)
 
 
-def test_works_made_at_the_same_moment_are_all_made_once(target: Sends) -> None:
+def test_works_made_at_the_same_moment_are_all_made_once(target: CommandSink) -> None:
     """On SQLite Tryton gives two of them one number and refuses the second: that must come out as retryable."""
     commands = [command("task.create", f"c-par-{number}", title=f"并行 {number}") for number in range(24)]
 
@@ -283,7 +291,7 @@ def test_works_made_at_the_same_moment_are_all_made_once(target: Sends) -> None:
     assert [target.find(asked) for asked in commands] == [Effect(id=one) for one in made]
 
 
-def test_a_project_and_its_task_are_made_and_found_by_their_mark(target: Sends, account: Account) -> None:
+def test_a_project_and_its_task_are_made_and_found_by_their_mark(target: CommandSink, account: DemoAccess) -> None:
     make = command("project.create", "c-0001", name="交付 智慧园区", customer="上海云帆科技有限公司")
     assert target.find(make) is None
     project = target.send(make)
@@ -305,7 +313,7 @@ def test_a_project_and_its_task_are_made_and_found_by_their_mark(target: Sends, 
     assert row["comment"] == "baton:c-0002"
 
 
-def test_a_copied_task_carries_the_mark_too_and_the_first_is_ours(target: Sends, account: Account) -> None:
+def test_a_copied_task_carries_the_mark_too_and_the_first_is_ours(target: CommandSink, account: DemoAccess) -> None:
     task = command("task.create", "c-copied", title="现场勘察")
     made = target.send(task)
     client = TrytonClient(account.url, account.database, account.lead, account.password)
@@ -315,7 +323,7 @@ def test_a_copied_task_carries_the_mark_too_and_the_first_is_ours(target: Sends,
 
 
 def test_a_customer_known_by_name_is_linked_and_any_other_is_named(
-    target: Sends, seller: Salesperson, account: Account
+    target: CommandSink, seller: Salesperson, account: DemoAccess
 ) -> None:
     seller.create_opportunity("x", "苏州东吴", "1")
     known = target.send(command("project.create", "c-known", name="已知客户", customer="苏州东吴"))
@@ -327,7 +335,7 @@ def test_a_customer_known_by_name_is_linked_and_any_other_is_named(
 
 
 def test_a_server_without_planning_gets_who_and_when_in_the_comment(
-    target: Sends, account: Account, monkeypatch: pytest.MonkeyPatch
+    target: CommandSink, account: DemoAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrytonTarget, "_plans", False)
     made = target.send(command("task.create", "c-plain", title="启动会", assignee="lin.tao", due="2026-12-01"))
@@ -336,7 +344,7 @@ def test_a_server_without_planning_gets_who_and_when_in_the_comment(
     assert (row["allocations."], row["constraint_finish_date"]) == ([], None)
 
 
-def test_what_tryton_refuses_is_rejected(target: Sends) -> None:
+def test_what_tryton_refuses_is_rejected(target: CommandSink) -> None:
     with pytest.raises(RejectedError) as unknown_project:
         target.send(command("task.create", "c-r1", title="x", project="999999"))
     assert unknown_project.value.code == "HUB-E4006"
@@ -347,7 +355,7 @@ def test_what_tryton_refuses_is_rejected(target: Sends) -> None:
 
 
 def test_a_finished_task_is_told_once_and_again_after_it_was_reopened(
-    source: Polls, target: Sends, engineer: ProjectMember
+    source: PollingSource, target: CommandSink, engineer: ProjectMember
 ) -> None:
     project = target.send(command("project.create", "c-p", name="P")).id
     task = target.send(command("task.create", "c-t", title="部署", project=project)).id
@@ -369,7 +377,7 @@ def test_a_finished_task_is_told_once_and_again_after_it_was_reopened(
 
 
 def test_a_task_done_before_the_hub_came_is_known_as_done(
-    account: Account, target: Sends, engineer: ProjectMember
+    account: DemoAccess, target: CommandSink, engineer: ProjectMember
 ) -> None:
     task = int(target.send(command("task.create", "c-early", title="旧任务")).id or 0)
     engineer.finish_task(task)
@@ -381,7 +389,7 @@ def test_a_task_done_before_the_hub_came_is_known_as_done(
     assert [(fact.type, fact.subject) for fact in facts] == [("work.task.reopened", f"task/crm/{task}")]
 
 
-def test_a_finished_project_is_told(source: Polls, target: Sends, engineer: ProjectMember) -> None:
+def test_a_finished_project_is_told(source: PollingSource, target: CommandSink, engineer: ProjectMember) -> None:
     project = int(target.send(command("project.create", "c-pd", name="收尾")).id or 0)
     _, cursor = polled(source, "works", None)
     engineer.finish_task(project)
@@ -389,7 +397,7 @@ def test_a_finished_project_is_told(source: Polls, target: Sends, engineer: Proj
     assert [(fact.type, fact.subject) for fact in facts] == [("work.project.completed", f"project/crm/{project}")]
 
 
-def test_a_session_that_ran_out_is_renewed_in_the_midst_of_work(account: Account) -> None:
+def test_a_session_that_ran_out_is_renewed_in_the_midst_of_work(account: DemoAccess) -> None:
     client = TrytonClient(account.url, account.database, account.login, account.password)
     client.context()
     ended = client._session
@@ -402,7 +410,7 @@ def test_a_session_that_ran_out_is_renewed_in_the_midst_of_work(account: Account
     admin.close()
 
 
-def test_a_wrong_password_is_fatal_and_never_shown(account: Account) -> None:
+def test_a_wrong_password_is_fatal_and_never_shown(account: DemoAccess) -> None:
     wrong = connected(account, password="not-the-password", login="zhang.wei")
     assert wrong.check is not None
     with pytest.raises(FatalError) as refused:
@@ -411,7 +419,7 @@ def test_a_wrong_password_is_fatal_and_never_shown(account: Account) -> None:
     assert "not-the-password" not in refused.value.message("zh-CN") + refused.value.message("en")
 
 
-def test_a_user_without_rights_is_told_what_it_may_not_read(account: Account) -> None:
+def test_a_user_without_rights_is_told_what_it_may_not_read(account: DemoAccess) -> None:
     worker = connected(account, login=account.lead).polls
     assert worker is not None
     with pytest.raises(FatalError) as refused:
@@ -420,7 +428,7 @@ def test_a_user_without_rights_is_told_what_it_may_not_read(account: Account) ->
     assert refused.value.seen["model"] == "sale.opportunity"
 
 
-def test_an_unknown_database_is_away(account: Account) -> None:
+def test_an_unknown_database_is_away(account: DemoAccess) -> None:
     elsewhere = connected(account, database="nowhere")
     assert elsewhere.check is not None
     with pytest.raises(RetryableError) as missing:
@@ -447,21 +455,21 @@ def test_a_stopped_server_is_away_for_reading_and_for_writing(tmp_path: Path) ->
     assert not isinstance(unsent.value, UncertainError)
 
 
-def test_a_create_that_nobody_answers_is_uncertain(account: Account) -> None:
+def test_a_create_that_nobody_answers_is_uncertain(account: DemoAccess) -> None:
     """A peer takes the request and breaks off: nobody knows whether it was done."""
     client = TrytonClient(account.url, account.database, account.login, account.password)
     client.context()
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         client.url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         client._timeout = 0.2
-        target = TrytonTarget(client, "crm", Limits())
+        target = TrytonTarget(client, "crm", RateLimits())
         with pytest.raises(UncertainError) as late:
             target.send(command("project.create", "c-late", name="P"))
     assert late.value.code == "HUB-E4002"
     client.close()
 
 
-def test_amounts_keep_the_digits_that_tryton_keeps(source: Polls, seller: Salesperson) -> None:
+def test_amounts_keep_the_digits_that_tryton_keeps(source: PollingSource, seller: Salesperson) -> None:
     _, cursor = polled(source, "opportunities", None)
     deal = seller.create_opportunity("精度", "宁波海通", Decimal("98765432.10"))
     facts, _ = polled(source, "opportunities", cursor)
@@ -469,7 +477,7 @@ def test_amounts_keep_the_digits_that_tryton_keeps(source: Polls, seller: Salesp
 
 
 def test_works_that_people_make_are_told_and_ours_are_told_by_their_command(
-    source: Polls, target: Sends, account: Account
+    source: PollingSource, target: CommandSink, account: DemoAccess
 ) -> None:
     _, cursor = polled(source, "works", None)
     ours = target.send(command("task.create", "c-ours", title="我们的")).id
@@ -491,7 +499,7 @@ def test_works_that_people_make_are_told_and_ours_are_told_by_their_command(
 
 
 def test_the_recorded_samples_have_the_form_of_real_answers(
-    account: Account, seller: Salesperson, target: Sends
+    account: DemoAccess, seller: Salesperson, target: CommandSink
 ) -> None:
     deal = seller.create_opportunity("样本", "海川集团", "1")
     work = int(target.send(command("task.create", "c-sample", title="样本")).id or 0)
@@ -508,7 +516,7 @@ def test_the_recorded_samples_have_the_form_of_real_answers(
             assert all(set(row) == set(real) for row in sample.get(kind, []))
 
 
-def read_work(account: Account, id_: str | None) -> dict[str, Any]:
+def read_work(account: DemoAccess, id_: str | None) -> dict[str, Any]:
     client = TrytonClient(account.url, account.database, account.login, account.password)
     fields = ["name", "type", "parent", "parent.name", "comment", "party", "party.name"]
     planned = ["constraint_finish_date", "allocations.employee.rec_name"]

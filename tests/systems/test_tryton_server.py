@@ -22,7 +22,7 @@ from connectors.tryton.demo.people import Salesperson
 from connectors.tryton.demo.server import RealTryton
 from connectors.tryton.target import TrytonTarget
 from hub.errors import RetryableError, UncertainError
-from hub.kit.connector import Effect, Instance, Limits
+from hub.kit.connector import Effect, Instance, RateLimits
 from schemas.envelope import Command
 from tests.process_state import is_running
 
@@ -88,7 +88,7 @@ def test_commands_survive_a_killed_server_without_loss_or_double(tmp_path: Path)
     url = server.start()
     account = server.account()
     client = TrytonClient(url, account.database, account.login, account.password, timeout=5.0)
-    target = TrytonTarget(client, "crm", Limits())
+    target = TrytonTarget(client, "crm", RateLimits())
     commands = [made_command(number) for number in range(30)]
     killed_after = 10
 

@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 import pytest
 
-from hub.engine.step import Parked, Settled
+from hub.engine.step import ParkedEvent, SettledEvent
 from hub.executor import command_consumer as executor_records
-from hub.executor.command_consumer import CommandsIn
+from hub.executor.command_consumer import CommandConsumer
 from hub.executor.ledger_catch_up import remember
 from hub.kit.records import read_event
 from hub.ledger import outbox
@@ -26,10 +26,10 @@ from hub.log.event_log import Outgoing, Record
 from hub.log.memory_log import MemoryLog
 from hub.log.outbox_in_log import latest_outbox, since, tails
 from hub.log.sequence_gaps import repaired, settled_by
-from hub.log.sequences import Loss, Place, follow
+from hub.log.sequences import Loss, ReadPosition, follow
 from hub.ops.repair import find
 from hub.projector import registry
-from hub.projector.folding import Place as BoardPlace
+from hub.projector.folding import FoldPosition as BoardPlace
 from hub.projector.folding import fold, keys_of, take, to_fold
 from hub.replay.audit.audit import audit
 from hub.runtime.clock import SystemClock
@@ -64,10 +64,10 @@ ASKED: list[dict[str, Any]] = [
     *(
         orjson.loads((output.record() or Outgoing("", b"", b"{}")).value or b"{}")
         for output in (
-            Parked(
+            ParkedEvent(
                 "event/e", CASE, CASE, "HUB-E6005", {"reason": "x"}, "rules/a.yaml:3:1", "won-deal", won().to_json()
             ),
-            Settled("event/e", CASE, "done"),
+            SettledEvent("event/e", CASE, "done"),
         )
     ),
 ]
@@ -119,7 +119,7 @@ def test_no_board_ends_of_what_it_reads(name: str) -> None:
 
 
 def test_no_reader_of_sequences_ends_of_what_it_reads() -> None:
-    place, read = Place(), hostile(2)
+    place, read = ReadPosition(), hostile(2)
     for record in read:
         followed = follow(place, [record])
         if followed.loss is not None:
@@ -165,10 +165,10 @@ def test_a_ledger_that_learns_from_the_log_passes_over_what_is_nobodys(ledger: L
 
 def test_what_is_asked_for_is_taken_in_or_parked(bench: Bench) -> None:
     for key, value in records(5, COUNT, ASKED + SOUND[:2], CASE):
-        assert executor_records.read(Record(COMMANDS.name, 0, 0, key, value, 1.0)) is not None
+        assert executor_records.parse_message(Record(COMMANDS.name, 0, 0, key, value, 1.0)) is not None
     made = list(records(6, min(COUNT, 3000), ASKED + SOUND[:2], CASE))
     bench.log.writer().append([Outgoing(COMMANDS.name, key or b"x", value or b"", 0) for key, value in made])
-    reader = CommandsIn(bench.ledger, bench.log, SystemClock(), "me", lambda: None)
+    reader = CommandConsumer(bench.ledger, bench.log, SystemClock(), "me", lambda: None)
     for _ in range(len(made) // 500 + 1):
         assert reader.turn()
     bench.ask(command(99))

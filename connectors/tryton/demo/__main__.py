@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from connectors.tryton.demo.people import Account, ProjectMember, play
+from connectors.tryton.demo.people import DemoAccess, ProjectMember, play
 from connectors.tryton.demo.server import RealTryton
 from hub.errors import HubError
 
@@ -30,7 +30,7 @@ def main(root: Path) -> None:
             _answer(_do(account, orjson.loads(line)))
 
 
-def _do(account: Account, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _do(account: DemoAccess, asked: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if "win" in asked:
             deal = asked["win"]

@@ -33,7 +33,7 @@ PEOPLE: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Account:
+class DemoAccess:
     """How to get in: settings for hub.yaml, and the logins of the people (all have the same password)."""
 
     url: str
@@ -128,7 +128,7 @@ def _find(admin: TrytonClient, model: str, fields: list[str], *domain: list[obje
 class Colleague:
     """A person with a login of their own, as the seeded database has them."""
 
-    def __init__(self, account: Account, login: str) -> None:
+    def __init__(self, account: DemoAccess, login: str) -> None:
         self.client = TrytonClient(account.url, account.database, login, account.password, name=login, timeout=60.0)
         self._product: tuple[int, int] | None = None
 
@@ -146,7 +146,7 @@ class Colleague:
 class Salesperson(Colleague):
     """Sells. Each step is what pressing Tryton's buttons does; errors are the client's."""
 
-    def __init__(self, account: Account, login: str = "wang.fang") -> None:
+    def __init__(self, account: DemoAccess, login: str = "wang.fang") -> None:
         super().__init__(account, login)
         self._currency = account.currency
 
@@ -249,7 +249,7 @@ class ProjectMember(Colleague):
         self.client.write("project.work", [task], change)
 
 
-def play(account: Account, name: str, customer: str, amount: Decimal | str) -> int:
+def play(account: DemoAccess, name: str, customer: str, amount: Decimal | str) -> int:
     """Win one deal as the seeded salesperson does, and give the opportunity's id."""
     with contextlib.closing(Salesperson(account)) as seller:
         deal = seller.create_opportunity(name, customer, amount)

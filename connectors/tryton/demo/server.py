@@ -24,7 +24,7 @@ from typing import Self
 
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.demo import people
-from connectors.tryton.demo.people import Account
+from connectors.tryton.demo.people import DemoAccess
 from hub.errors import RetryableError, preferred_language
 
 Progress = Callable[[str, float | None], None]
@@ -250,9 +250,9 @@ class RealTryton:
         self.url = self._serve(port)
         return self.url
 
-    def account(self) -> Account:
+    def account(self) -> DemoAccess:
         """How the hub and the people of the seeded database get in, while it runs."""
-        return Account(url=self.url)
+        return DemoAccess(url=self.url)
 
     def stop(self) -> None:
         """End the server; may be called twice."""

@@ -16,14 +16,14 @@ from hub.errors import FatalError
 from hub.ledger import identity, outbox
 from hub.ledger.database import metadata, migrate, open_engine, translated, writing
 from hub.ledger.ledger import HEAD, MIGRATIONS, look_at
-from hub.ops.backups.manifest import Ledger, Piece, piece
+from hub.ops.backups.manifest import BackupFile, LedgerSnapshot, piece
 
 FOLDER = "ledger"
 SQLITE = f"{FOLDER}/ledger.sqlite"
 _VERSION = "alembic_version"
 
 
-def copied(url: str, folder: Path, at: str) -> Ledger | None:
+def copied(url: str, folder: Path, at: str) -> LedgerSnapshot | None:
     """Copy it while others write; None where there is no ledger yet."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
@@ -42,7 +42,7 @@ def copied(url: str, folder: Path, at: str) -> Ledger | None:
         engine.dispose()
 
 
-def _copied_file(source: Path, folder: Path, at: str) -> Ledger:
+def _copied_file(source: Path, folder: Path, at: str) -> LedgerSnapshot:
     file = folder / SQLITE
     partial = file.with_suffix(".partial")
     partial.unlink(missing_ok=True)
@@ -54,11 +54,13 @@ def _copied_file(source: Path, folder: Path, at: str) -> Ledger:
         given = dict(copy.execute("SELECT partition, last FROM sequences").fetchall())
     partial.chmod(0o600)
     partial.replace(file)
-    return Ledger(kind="sqlite", revision=revision, at=at, outbox=name, given=given, pieces=[piece(folder, file)])
+    return LedgerSnapshot(
+        kind="sqlite", revision=revision, at=at, outbox=name, given=given, pieces=[piece(folder, file)]
+    )
 
 
-def _description(conn: Connection, at: str, pieces: list[Piece]) -> Ledger:
-    return Ledger(
+def _description(conn: Connection, at: str, pieces: list[BackupFile]) -> LedgerSnapshot:
+    return LedgerSnapshot(
         kind="postgresql",
         revision=str(conn.execute(text(f"SELECT version_num FROM {_VERSION}")).scalar_one()),  # noqa: S608  # ours
         at=at,
@@ -73,7 +75,7 @@ def _tables(conn: Connection) -> list[str]:
     return sorted(there & set(metadata.tables))
 
 
-def _dumped(conn: Connection, table: str, folder: Path) -> Piece:
+def _dumped(conn: Connection, table: str, folder: Path) -> BackupFile:
     file = folder / FOLDER / f"{table}.copy"
     connection: Any = conn.connection.driver_connection
     with file.open("wb") as out, connection.cursor() as cursor:
@@ -94,14 +96,14 @@ def is_empty(url: str) -> bool:
         return conn is None or not outbox.counts(conn)["accepted"]
 
 
-def refuse_other_kind(told: Ledger, url: str) -> None:
+def refuse_other_kind(told: LedgerSnapshot, url: str) -> None:
     """Raise FatalError for a database of another kind than the one that was copied."""
     parsed = make_url(url)
     if parsed.get_backend_name() != told.kind:
         raise FatalError("HUB-E5205", kind=told.kind, url=parsed.render_as_string(hide_password=True))
 
 
-def put_back(told: Ledger, url: str, folder: Path) -> None:
+def put_back(told: LedgerSnapshot, url: str, folder: Path) -> None:
     """Put the copy in the place of a ledger that holds nothing. Raises FatalError for another kind of database."""
     parsed = make_url(url)
     refuse_other_kind(told, url)

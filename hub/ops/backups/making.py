@@ -16,8 +16,8 @@ from hub.ledger.retention import BackedUp
 from hub.log.event_log import EventLog, Record, read_to_end
 from hub.ops.backups import manifest, segments
 from hub.ops.backups.ledger_copy import copied
-from hub.ops.backups.manifest import Manifest, Piece, Segment
-from schemas.envelope import stamp
+from hub.ops.backups.manifest import BackupFile, BackupManifest, Segment
+from schemas.envelope import format_time
 from schemas.topics import EVENTS
 
 SEGMENT = 32 * 1024 * 1024
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 def back_up(
     home: Home, log: EventLog, folder: Path, now: datetime, progress: Progress = lambda done, total: None
-) -> Manifest:
+) -> BackupManifest:
     """Bring a folder up to what the hub has now; what it holds of the log already is not read again.
 
     Broken off, it goes on from the last file that is whole. Raises FatalError HUB-E5203 for a folder of another log.
@@ -39,17 +39,17 @@ def back_up(
     folder.chmod(0o700)
     known, floors = _begun(home, log, folder, now), _floors(home)
     _add_log(log, folder, known, progress)
-    known.ledger = copied(home.ledger_url, folder, stamp(now))
+    known.ledger = copied(home.ledger_url, folder, format_time(now))
     if _floors(home) != floors:
         _add_log(log, folder, known, progress)  # what the ledger has trimmed since lies in the log
     known.home = list(_files(home, folder))
-    known.finished = stamp(now)
+    known.finished = format_time(now)
     manifest.write(folder, known)
     _note(home, known, folder)
     return known
 
 
-def _note(home: Home, made: Manifest, folder: Path) -> None:
+def _note(home: Home, made: BackupManifest, folder: Path) -> None:
     """Let the ledger know what it need not keep any longer."""
     if made.ledger is None:
         return
@@ -67,13 +67,13 @@ def _floors(home: Home) -> Mapping[int, int]:
         return trimmed.sequences(conn) if conn is not None else {}
 
 
-def _begun(home: Home, log: EventLog, folder: Path, now: datetime) -> Manifest:
+def _begun(home: Home, log: EventLog, folder: Path, now: datetime) -> BackupManifest:
     known, seen, cut = manifest.read(folder), log.identity(EVENTS.name), _cut(home)
     if known is None:
-        known = Manifest(log=seen, cut=cut)
+        known = BackupManifest(log=seen, cut=cut)
     if (known.log, known.cut) != (seen, cut) and known.segments:
         raise FatalError("HUB-E5203", folder=folder, known=known.log, seen=seen)
-    known.log, known.cut, known.hub, known.begun = seen, cut, home.name, stamp(now)
+    known.log, known.cut, known.hub, known.begun = seen, cut, home.name, format_time(now)
     manifest.write(folder, known)
     return known
 
@@ -83,7 +83,7 @@ def _cut(home: Home) -> str:
         return identity.last_cut(conn) if conn is not None else ""
 
 
-def _add_log(log: EventLog, folder: Path, known: Manifest, progress: Progress) -> None:
+def _add_log(log: EventLog, folder: Path, known: BackupManifest, progress: Progress) -> None:
     starts, ends, there = log.starts(EVENTS.name), log.ends(EVENTS.name), known.next_offsets()
     positions = {p: max(there.get(p, 0), starts[p]) for p, end in ends.items() if there.get(p, 0) < end}
     done, total = known.records, known.records + sum(ends[p] - position for p, position in positions.items())
@@ -101,7 +101,7 @@ def _add_log(log: EventLog, folder: Path, known: Manifest, progress: Progress) -
         _close(folder, known, open_[partition])
 
 
-def _close(folder: Path, known: Manifest, records: list[Record]) -> None:
+def _close(folder: Path, known: BackupManifest, records: list[Record]) -> None:
     partition, first, last = records[0].partition, records[0].offset, records[-1].offset
     file = folder / "log" / f"{partition:02d}" / f"{first:016d}.zst"
     manifest.save(file, segments.pack(records))
@@ -110,7 +110,7 @@ def _close(folder: Path, known: Manifest, records: list[Record]) -> None:
     manifest.write(folder, known)
 
 
-def _files(home: Home, folder: Path) -> Iterator[Piece]:
+def _files(home: Home, folder: Path) -> Iterator[BackupFile]:
     """Copies of what is in the home, without its data and what git keeps."""
     shutil.rmtree(folder / "home", ignore_errors=True)
     for file in sorted(home.path.rglob("*")):

@@ -15,7 +15,7 @@ FORMAT = 1
 NAME = "manifest.json"
 
 
-class Piece(BaseModel):
+class BackupFile(BaseModel):
     """A file of the backup, by its path below the folder."""
 
     model_config = ConfigDict(frozen=True)
@@ -24,7 +24,7 @@ class Piece(BaseModel):
     sha256: str
 
 
-class Segment(Piece):
+class Segment(BackupFile):
     """Records of one partition, from offset `first` to before `next`."""
 
     partition: int
@@ -33,7 +33,7 @@ class Segment(Piece):
     records: int
 
 
-class Ledger(BaseModel):
+class LedgerSnapshot(BaseModel):
     """The ledger's snapshot: of which kind of database and revision of its tables, and what it had given."""
 
     model_config = ConfigDict(frozen=True)
@@ -42,10 +42,10 @@ class Ledger(BaseModel):
     at: str
     outbox: str
     given: dict[int, int]
-    pieces: list[Piece]
+    pieces: list[BackupFile]
 
 
-class Manifest(BaseModel):
+class BackupManifest(BaseModel):
     """All of a backup. `log` and `cut` say of which log its segments are."""
 
     format: int = FORMAT
@@ -56,8 +56,8 @@ class Manifest(BaseModel):
     finished: str = ""
     """When the last backup that was whole ended; empty before the first."""
     segments: list[Segment] = Field(default_factory=list)
-    ledger: Ledger | None = None
-    home: list[Piece] = Field(default_factory=list)
+    ledger: LedgerSnapshot | None = None
+    home: list[BackupFile] = Field(default_factory=list)
 
     def next_offsets(self) -> dict[int, int]:
         """Partition → the first offset that is not in the backup."""
@@ -72,15 +72,15 @@ class Manifest(BaseModel):
         return sum(segment.records for segment in self.segments)
 
     @property
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[BackupFile]:
         """Every file."""
         return [*self.segments, *(self.ledger.pieces if self.ledger else []), *self.home]
 
 
-def read(folder: Path) -> Manifest | None:
+def read(folder: Path) -> BackupManifest | None:
     """The manifest of a folder; None where there is none. Raises FatalError HUB-E5201 for one that cannot be read."""
     try:
-        found = Manifest.model_validate_json((folder / NAME).read_bytes())
+        found = BackupManifest.model_validate_json((folder / NAME).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
@@ -90,7 +90,7 @@ def read(folder: Path) -> Manifest | None:
     return found
 
 
-def write(folder: Path, manifest: Manifest) -> None:
+def write(folder: Path, manifest: BackupManifest) -> None:
     """Replace it, durably."""
     save(
         folder / NAME,
@@ -109,9 +109,9 @@ def save(file: Path, raw: bytes) -> None:
     partial.replace(file)
 
 
-def piece(folder: Path, file: Path) -> Piece:
+def piece(folder: Path, file: Path) -> BackupFile:
     """What the manifest says of a file that lies there."""
-    return Piece(file=str(file.relative_to(folder)), bytes=file.stat().st_size, sha256=digest(file))
+    return BackupFile(file=str(file.relative_to(folder)), bytes=file.stat().st_size, sha256=digest(file))
 
 
 def digest(file: Path) -> str:
@@ -120,7 +120,7 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(raw, "sha256").hexdigest()
 
 
-def check(folder: Path, piece_: Piece) -> None:
+def check(folder: Path, piece_: BackupFile) -> None:
     """Raise FatalError HUB-E5202 unless a file is as the manifest says."""
     file = folder / piece_.file
     if not file.is_file() or file.stat().st_size != piece_.bytes or digest(file) != piece_.sha256:

@@ -12,8 +12,8 @@ from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog, Outgoing
 from hub.ops.backups import manifest, segments
 from hub.ops.backups.ledger_copy import put_back
-from hub.ops.backups.manifest import Manifest
-from hub.ops.recovery import PATIENCE, Plan, prepare, publish, say_judged, settle
+from hub.ops.backups.manifest import BackupManifest
+from hub.ops.recovery import PATIENCE, RecoveryPlan, prepare, publish, say_judged, settle
 from schemas.topics import EVENTS
 
 AT_ONCE = 2000
@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 """Told how much of what is done."""
 
 
-def verified(folder: Path, progress: Progress = lambda what, done, total: None) -> Manifest:
+def verified(folder: Path, progress: Progress = lambda what, done, total: None) -> BackupManifest:
     """The manifest of a whole backup, every file of which is as it says. Raises FatalError for any other."""
     found = manifest.read(folder)
     if found is None or not found.finished:
@@ -34,7 +34,7 @@ def verified(folder: Path, progress: Progress = lambda what, done, total: None) 
     return found
 
 
-def put_home_back(found: Manifest, folder: Path, home: Path) -> list[str]:
+def put_home_back(found: BackupManifest, folder: Path, home: Path) -> list[str]:
     """Make the home's files where there is no home; where there is one it stays, and the files that differ are named."""
     if not (home / "hub.yaml").is_file():
         for each in found.home:
@@ -51,7 +51,7 @@ def put_home_back(found: Manifest, folder: Path, home: Path) -> list[str]:
 
 
 def restore(
-    found: Manifest,
+    found: BackupManifest,
     folder: Path,
     log: EventLog,
     ledger_url: str,
@@ -71,7 +71,7 @@ def restore(
     try:
         if found.ledger is not None:
             publish(log, ledger, lambda done, total: progress("ledger", done, total))
-        wanted = Plan(boards=True, requests=True, doubt=True)
+        wanted = RecoveryPlan(boards=True, requests=True, doubt=True)
         ledger.writer.run(lambda conn: prepare(conn, log, wanted, now))
         ledger.writer.run(lambda conn: settle(conn, log))
     finally:
@@ -79,7 +79,7 @@ def restore(
     return sum(log.ends(EVENTS.name).values())
 
 
-def _append(found: Manifest, folder: Path, log: EventLog, progress: Progress) -> None:
+def _append(found: BackupManifest, folder: Path, log: EventLog, progress: Progress) -> None:
     writer, done = log.writer(), 0
     try:
         say_judged(log, writer)

@@ -23,7 +23,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BROKER_ERROR = 5
 
 
-class ToldToStop(BaseException):
+class BrokerStop(BaseException):
     """Raised in the main thread by the first of `SIGNALS`; later ones are ignored, so that the stop is finished."""
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
     try:
         return _exit_code(_run(broker))
-    except ToldToStop:
+    except BrokerStop:
         broker.stop()
         return 128 + signal.SIGTERM
     except HubError as error:
@@ -72,7 +72,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
     for sign in SIGNALS:
         signal.signal(sign, signal.SIG_IGN)
-    raise ToldToStop
+    raise BrokerStop
 
 
 def _follow_parent(parent: int) -> None:

@@ -15,7 +15,7 @@ LARGEST_ANSWER = 1 << 20
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClusterInfo:
     """What a broker said of its cluster: its id, and the ports of its brokers that are in service."""
 
     cluster: str | None
@@ -41,7 +41,7 @@ def is_kafka(port: int, timeout: float = 1.0) -> bool:
     return bool((correlation, error) == (1, 0))
 
 
-def ask(port: int, user: str, password: str, timeout: float = 1.0) -> Answer | None:
+def ask(port: int, user: str, password: str, timeout: float = 1.0) -> ClusterInfo | None:
     """The metadata of the Kafka broker on that port, to who signs in by PLAIN.
 
     None when there is none, what is there speaks something else, or it does not let that user in.
@@ -72,7 +72,7 @@ def _sized(length: str, content: bytes) -> bytes:
     return struct.pack(length, len(content)) + content
 
 
-def parse(body: bytes) -> Answer:
+def parse(body: bytes) -> ClusterInfo:
     """Decode a Metadata answer, version 4, up to the cluster id. Raises struct.error when it is none."""
     _correlation, _throttle, brokers = struct.unpack_from(">iii", body)
     at, ports = 12, []
@@ -81,7 +81,7 @@ def parse(body: bytes) -> Answer:
         ports.append(struct.unpack_from(">i", body, at)[0])
         _rack, at = _string(body, at + 4)
     cluster, _ = _string(body, at)
-    return Answer(cluster, tuple(ports))
+    return ClusterInfo(cluster, tuple(ports))
 
 
 def _string(body: bytes, at: int) -> tuple[str | None, int]:

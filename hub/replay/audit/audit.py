@@ -24,11 +24,11 @@ from hub.log.event_log import EventLog, read_to_end
 from hub.log.sequence_gaps import told_repaired
 from hub.log.sequences import numbered
 from hub.replay.audit import views
-from hub.replay.audit.boards import Boards
-from hub.replay.audit.cases import Cases, IsForeign, Told
-from hub.replay.audit.reading import Known, Runs, Trimmed
+from hub.replay.audit.boards import BoardAudit
+from hub.replay.audit.cases import CaseAudit, CrossPartitionFacts, IsForeign
+from hub.replay.audit.reading import LedgerEvents, Runs, Trimmed
 from hub.replay.audit.report import MOST, PATIENCE, Report
-from schemas.envelope import Event, derived_id, stamp
+from schemas.envelope import Event, derived_id, format_time
 from schemas.topics import COMMANDS, EVENTS
 
 
@@ -59,14 +59,14 @@ def audit(
 
     `given` is asked after that, and must look anew: the log may hold what was sequenced since the first look.
     """
-    report, shown = Report(), Boards.of(boards)
+    report, shown = Report(), BoardAudit.of(boards)
     ledger, gone = _ledger(conn), Trimmed.of(conn)
     held = _read_log(log, outbox_id)
-    late = stamp(now - PATIENCE)
+    late = format_time(now - PATIENCE)
     _intake(report, ledger, gone, held, late)
     _sequences(report, given(), held)
-    overdue, known = (now - PATIENCE).timestamp(), Known(ledger, gone)
-    told = Cases(report, log, _discarded(conn), shown, overdue, _foreign(conn, known, outbox_id)).look()
+    overdue, known = (now - PATIENCE).timestamp(), LedgerEvents(ledger, gone)
+    told = CaseAudit(report, log, _discarded(conn), shown, overdue, _foreign(conn, known, outbox_id)).look()
     views.compare(report, log, told, overdue)
     shown.compare(report)
     _commands(report, log, conn, late, known)
@@ -166,7 +166,7 @@ def _discarded(conn: Connection) -> set[str]:
     return set(conn.execute(select(parked.c.ref).where(gone, parked.c.kind == "event")).scalars())
 
 
-def _parked(report: Report, conn: Connection, told: Told, late: float) -> None:
+def _parked(report: Report, conn: Connection, told: CrossPartitionFacts, late: float) -> None:
     """What the processor holds back is on the list of parked work, and the list shows nothing else."""
     if report.counts["commands_on_their_way"]:
         return  # news of parked work travel with the commands: the list is not up to date

@@ -37,7 +37,7 @@ _TOLD = frozenset({"hub.rule.changed", "hub.rule.suspended"})
 
 
 @dataclass
-class Boards:
+class BoardAudit:
     """What the boards show, and what they should. Without a connection there are none, and nothing is expected."""
 
     places: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Boards:
     expected: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, conn: Connection | None) -> Boards:
+    def of(cls, conn: Connection | None) -> BoardAudit:
         """Read them, in one consistent look that was begun before the log is read."""
         boards = cls()
         if conn is None or not inspect(conn).has_table(POSITIONS):

@@ -10,14 +10,14 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hub.log.event_log import EventLog
-from hub.replay.audit.boards import Boards
+from hub.replay.audit.boards import BoardAudit
 from hub.replay.audit.fold import DELETED, VIEWED, Thing, digest, things
 from hub.replay.audit.reading import (
     EDITED,
     IGNORED,
     Filed,
     Partition,
-    State,
+    ProcessorState,
     States,
     corrected,
     given_up,
@@ -38,7 +38,7 @@ CHOICES = 256
 
 
 @dataclass
-class Told:
+class CrossPartitionFacts:
     """What all partitions together tell, for what lies elsewhere."""
 
     views: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -53,19 +53,19 @@ class Told:
 
 
 @dataclass
-class Cases:
+class CaseAudit:
     """Goes through the cases, and notes in `report` what is not as it must be."""
 
     report: Report
     log: EventLog
     discarded: Container[str]
     """What the ledger says was given up."""
-    boards: Boards
+    boards: BoardAudit
     late: float
     is_foreign: IsForeign
-    told: Told = field(default_factory=Told)
+    told: CrossPartitionFacts = field(default_factory=CrossPartitionFacts)
 
-    def look(self) -> Told:
+    def look(self) -> CrossPartitionFacts:
         """Compare every partition. Read in this order: the log, states, what was given up; so each explains the one before."""
         self.report.count(**dict.fromkeys(("cases", "cases_behind", "events_applied", "events_parked"), 0))
         for number in sorted(self.log.ends(EVENTS.name)):
@@ -88,7 +88,7 @@ class Cases:
                 self.report.count(cases_behind=1)
                 self.told.behind += 1
                 stuck += [name] if filed[-1].time < self.late else []
-            case = Case(name, filed, state, frozenset(f.ref for f in filed if self._is_gone(f, state, gone)))
+            case = AuditedCase(name, filed, state, frozenset(f.ref for f in filed if self._is_gone(f, state, gone)))
             self.boards.expect(found.number, name, filed)
             wrong += [f"{name}: {ref}" for ref in case.differing()]
             early += [f"{name}: {event}" for event in case.out_of_turn()]
@@ -108,7 +108,7 @@ class Cases:
         lost = [key.decode(errors="replace") for key in known.cases if key not in found.cases]
         self.report.find("cases that the log does not tell of", lost, where)
 
-    def _foreign(self, number: int, case: Case) -> list[str]:
+    def _foreign(self, number: int, case: AuditedCase) -> list[str]:
         """The events that were acted on, and that the hub never took in. What is parked waits for a person anyhow."""
         return [
             f"{each.offset}: {each.event.type} {each.event.id}"
@@ -116,10 +116,10 @@ class Cases:
             if each.event is not None and self.is_foreign(number, each.event)
         ]
 
-    def _is_gone(self, filed: Filed, state: State, gone: set[str]) -> bool:
+    def _is_gone(self, filed: Filed, state: ProcessorState, gone: set[str]) -> bool:
         return filed.offset not in state.held and (filed.ref in gone or filed.ref in self.discarded)
 
-    def _note(self, case: Case) -> None:
+    def _note(self, case: AuditedCase) -> None:
         told, folded = self.told, case.folded
         self.report.count(
             cases=1,
@@ -138,16 +138,16 @@ class Cases:
             told.views.setdefault(ref, {})[case.name] = digest(thing, VIEWED)
 
 
-def _stateless(filed: Sequence[Filed], next_offset: int) -> State:
+def _stateless(filed: Sequence[Filed], next_offset: int) -> ProcessorState:
     """The state of a case that has none: of pushes that matched nothing the processor keeps nothing."""
     ignored = all(each.event is not None and each.event.type == IGNORED for each in filed)
-    return State(next_offset - 1, None) if ignored else State()
+    return ProcessorState(next_offset - 1, None) if ignored else ProcessorState()
 
 
-class Case:
+class AuditedCase:
     """One case, taken apart by what the processor says of it, and folded."""
 
-    def __init__(self, name: str, filed: Sequence[Filed], state: State, gone: frozenset[str]) -> None:
+    def __init__(self, name: str, filed: Sequence[Filed], state: ProcessorState, gone: frozenset[str]) -> None:
         self.name, self.filed, self.state = name, filed, state
         done = [each for each in filed if each.offset <= state.offset]
         self.behind = filed[len(done) :]

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from hub.engine.case import Case
-from hub.engine.step import Rules
+from hub.engine.step import StepRules
 from hub.ledger import positions
 from hub.ledger.commands import commands
 from hub.ledger.parked import parked
@@ -30,14 +30,14 @@ from schemas.topics import COMMANDS, EVENTS, STATE
 
 
 @dataclass
-class Recorded:
+class LedgerRequests:
     """The requests of the ledger, by a number of each id; `given` marks those that the log gives."""
 
     numbers: array[int] = field(default_factory=lambda: array("Q"))
     given: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def of(cls, conn: Connection) -> Recorded:
+    def of(cls, conn: Connection) -> LedgerRequests:
         """All that a ledger has."""
         rows = conn.execution_options(yield_per=10_000).execute(select(commands.c.id))
         found = array("Q", sorted(number(row.id) for row in rows))
@@ -72,7 +72,7 @@ def number(id_: str) -> int:
 def compare(report: Report, log: EventLog, conn: Connection, book: RuleBook) -> None:
     """Note in `report` which requests are too many and which are missing. `conn` must be one look, taken before the log is read."""
     folded = places(log)
-    recorded, aside = Recorded.of(conn), _aside(conn)
+    recorded, aside = LedgerRequests.of(conn), _aside(conn)
     waiting = _on_their_way(log, positions.of_reader(conn, "executor", COMMANDS.name))
     judged = Judging(log, book, recorded, folded, waiting | aside)
     for partition in sorted(log.ends(EVENTS.name)):
@@ -135,7 +135,7 @@ class Judging:
 
     log: EventLog
     book: RuleBook
-    recorded: Recorded
+    recorded: LedgerRequests
     folded: Mapping[int, int]
     excused: set[str]
     """Requests that need not be in the ledger."""
@@ -158,14 +158,14 @@ class Judging:
                     self._allow(state, aside, doubtful, self.book.rules_of(before))
                 self._fold(state, records, rules)
 
-    def _fold(self, state: PartitionState, records: Sequence[Stored], rules: Rules) -> None:
+    def _fold(self, state: PartitionState, records: Sequence[Stored], rules: StepRules) -> None:
         sure = self.folded.get(state.partition, 0)
         for group, is_sure in _split(records, sure):
             for id_ in self._given(state, group, rules):
                 if not self.recorded.has(id_) and is_sure and id_ not in self.excused:
                     self.missing.append(id_)
 
-    def _allow(self, state: PartitionState, aside: Aside, records: Sequence[Stored], rules: Rules) -> None:
+    def _allow(self, state: PartitionState, aside: Aside, records: Sequence[Stored], rules: StepRules) -> None:
         """Records that two sets may have judged: what either gives may have been asked for.
 
         The set before is taken to have judged all of them so far; whatever it has changed in a case is kept aside.
@@ -180,7 +180,7 @@ class Judging:
             for id_ in (id_ for each in sent for id_ in _ids(each)):
                 self.recorded.has(id_)
 
-    def _given(self, state: PartitionState, records: Sequence[Stored], rules: Rules) -> Iterator[str]:
+    def _given(self, state: PartitionState, records: Sequence[Stored], rules: StepRules) -> Iterator[str]:
         if not records:
             return
         chunk = Chunk(state.partition, records, records[-1].offset + 1)
@@ -238,7 +238,7 @@ def _event_id(record: Stored) -> str:
     return str(told.get("id")) if isinstance(told, dict) else ""
 
 
-def _too_many(conn: Connection, recorded: Recorded, lost: Container[str]) -> dict[str, tuple[str, str, str]]:
+def _too_many(conn: Connection, recorded: LedgerRequests, lost: Container[str]) -> dict[str, tuple[str, str, str]]:
     """Id → (case, rule, the event that asked) of requests that the log does not give."""
     if all(recorded.given):
         return {}

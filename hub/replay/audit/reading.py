@@ -113,7 +113,7 @@ class Trimmed:
 
 
 @dataclass(frozen=True)
-class Known:
+class LedgerEvents:
     """Every event that the ledger has taken in: those with a row, and those that are trimmed."""
 
     rows: Container[str]
@@ -155,7 +155,7 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class State:
+class ProcessorState:
     """What the processor remembers of a case, and the offset that this reflects."""
 
     offset: int = -1
@@ -170,7 +170,7 @@ class State:
 class States:
     """What the processor keeps of a partition: its cases, and the next offset that it will fold."""
 
-    cases: Mapping[bytes, State]
+    cases: Mapping[bytes, ProcessorState]
     next_offset: int
 
 
@@ -262,14 +262,14 @@ def _offset(told: Mapping[str, Any]) -> int:
     return offset if isinstance(offset, int) else -1
 
 
-def _joined(newest: Mapping[bytes, tuple[int, dict[str, Any]]]) -> dict[bytes, State]:
+def _joined(newest: Mapping[bytes, tuple[int, dict[str, Any]]]) -> dict[bytes, ProcessorState]:
     """Each case of its own record and of those of what is apart; what both have, the case's own has."""
     apart = dict[bytes, dict[str, dict[str, Any]]]()
     for key, (_, told) in newest.items():
         case, found, name = key.partition(APART)
         if found:
             apart.setdefault(case, {})[name.decode(errors="replace")] = told
-    cases = dict[bytes, State]()
+    cases = dict[bytes, ProcessorState]()
     for key, (offset, told) in newest.items():
         state = _state(offset, told, apart.get(key, {})) if APART not in key else None
         if state is not None:
@@ -277,10 +277,10 @@ def _joined(newest: Mapping[bytes, tuple[int, dict[str, Any]]]) -> dict[bytes, S
     return cases
 
 
-def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str, Any]]) -> State | None:
+def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str, Any]]) -> ProcessorState | None:
     try:
         if "forgotten" in told:
-            return State(offset, None, spans=_spans(told["forgotten"]))
+            return ProcessorState(offset, None, spans=_spans(told["forgotten"]))
         case = told["case"]
         entities = {name: part["entity"] for name, part in apart.items() if name[:1] not in "#!"}
         entities |= case.get("entities", {})
@@ -288,7 +288,7 @@ def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str
         behind = {name[1:]: part.get("held") for name, part in apart.items() if name[:1] == "!"}
         behind |= case.get("behind", {})
         held = [*case.get("held", ()), *(behind.get(str(number)) for number in range(first, last))]
-        return State(
+        return ProcessorState(
             offset,
             {ref: {**NOTHING, **entity} for ref, entity in entities.items()},
             frozenset(entry["offset"] for entry in held if entry is not None),

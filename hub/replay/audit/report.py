@@ -14,7 +14,7 @@ MOST = 20
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """Something that is not as promised. `place` says where it lies, `examples` name what there."""
 
     what: str
@@ -28,7 +28,7 @@ class Report:
     """The balance, and what is wrong with it."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -39,7 +39,7 @@ class Report:
         """Note a finding, if there is one; `count` of them where `examples` are not all."""
         found = sorted(examples)
         if found:
-            self.findings.append(Finding(what, len(found) if count is None else count, tuple(found[:MOST]), place))
+            self.findings.append(AuditFinding(what, len(found) if count is None else count, tuple(found[:MOST]), place))
 
     def count(self, **numbers: int) -> None:
         """Add to the balance."""

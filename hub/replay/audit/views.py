@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from hub.log.event_log import EventLog, Record, read_to_end
-from hub.replay.audit.cases import Told
+from hub.replay.audit.cases import CrossPartitionFacts
 from hub.replay.audit.fold import VIEWED, digest
 from hub.replay.audit.report import Report
 from schemas.topics import VIEWS, Topic
@@ -25,7 +25,7 @@ _Words = dict[str, dict[str, _Said]]
 """Reference → case → the last word."""
 
 
-def compare(report: Report, log: EventLog, told: Told, late: float) -> None:
+def compare(report: Report, log: EventLog, told: CrossPartitionFacts, late: float) -> None:
     """Note every object whose view is wrong, missing, or of nothing. To be called after `told` was read."""
     report.counts["view_objects"] = 0
     for kind, topic in VIEWS.items():

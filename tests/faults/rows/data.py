@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hub.kit.facts import AHEAD
 from hub.log.event_log import Record, read_to_end
 from hub.log.kafka_log import KafkaLog
-from schemas.envelope import Event, moment
+from schemas.envelope import Event, parse_time
 from schemas.topics import EVENTS
 from tests.faults.row import Row
 from tests.faults.stage import Stage
@@ -30,7 +30,7 @@ def nothing_from_the_future(stage: Stage) -> list[str]:
     for batch in read_to_end(log, EVENTS.name, log.starts(EVENTS.name)):
         for event in filter(None, map(_event, batch)):
             claimed += event.claimedtime is not None
-            if moment(event.time) > moment(event.recordedtime) + AHEAD:
+            if parse_time(event.time) > parse_time(event.recordedtime) + AHEAD:
                 late.append(event.id)
     return [f"{len(late)} events from the future, as {late[0]}"] if late else [] if claimed else ["no time was claimed"]
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hub.kit.connector import Limits
+from hub.kit.connector import RateLimits
 from tests.acceptance.outside import Mischief, Seeded, well_behaved
 from tests.acceptance.running import until
 from tests.faults.row import Row
@@ -49,7 +49,7 @@ def all_refused(stage: Stage, chosen: random.Random) -> None:
 
 def found_late(stage: Stage, chosen: random.Random) -> None:
     """What was made is found only after a while, within the time that acme gives its systems to settle."""
-    stage.outside.lag = 0.8 * Limits().settle
+    stage.outside.lag = 0.8 * RateLimits().settle
     for_a_while(stage, chosen)
 
 

@@ -14,7 +14,7 @@ from hub.ledger.ledger import Ledger
 from hub.log.event_log import read_to_end
 from hub.log.kafka_log import KafkaLog
 from hub.processor.state import APART
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from schemas.topics import STATE
 from tests.acceptance.running import until
 from tests.events import event
@@ -28,7 +28,7 @@ PLACES = ("worker.before-fold", "worker.outputs-delivered", "worker.states-deliv
 
 def many_tasks(stage: Stage, chosen: random.Random) -> None:
     """Take tasks in as a connector does, kill the worker on its way through them, and wait until a deal is done behind them."""
-    now, first = stamp(datetime.now(UTC)), stage.faults * TASKS
+    now, first = format_time(datetime.now(UTC)), stage.faults * TASKS
     ledger = Ledger(stage.ledger)
     try:
         for at in range(first, first + TASKS, AT_ONCE):

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from hub.ledger.commands import commands
 from hub.ledger.ledger import look_at
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage
@@ -34,7 +34,7 @@ def other_rules(stage: Stage, chosen: random.Random) -> None:
     until(lambda: _settled(stage), LONGEST, "all that was accepted is folded")
     file = stage.hub.home / "rules" / "of_the_past.yaml"
     stage.hub.stop()
-    file.write_text(RULE.format(number=stage.faults, before=stamp(datetime.now(UTC))))
+    file.write_text(RULE.format(number=stage.faults, before=format_time(datetime.now(UTC))))
     mended = stage.hub.run("repair", "state")
     assert mended.returncode == 0, mended.stderr
     stage.hub.start()

@@ -8,7 +8,7 @@ import pytest
 
 from hub.config.yaml_places import parse_yaml
 from hub.errors import Place, RejectedError
-from hub.people import People, read_people, unknown_instances
+from hub.people import PeopleDirectory, read_people, unknown_instances
 
 TEXT = """
 departments:
@@ -20,7 +20,7 @@ people:
 """
 
 
-def people(text: str = TEXT) -> People:
+def people(text: str = TEXT) -> PeopleDirectory:
     found, errors = read_people(parse_yaml(text, "people.yaml", {}))
     assert errors == []
     return found

@@ -8,7 +8,7 @@ import pytest
 
 from hub.config.home import Home
 from hub.errors import FatalError, RejectedError
-from hub.people import Staff
+from hub.people import PeopleWatcher
 
 PEOPLE = "people:\n  {id}: {{name: 王芳, accounts: {{crm: {account}, pm: '7'}}}}\n"
 
@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_accounts_are_known_both_ways(home: Path) -> None:
-    staff = Staff(Home.load(home))
+    staff = PeopleWatcher(Home.load(home))
     assert staff.person_of("crm", "U-3") == "person/wang.fang"
     assert staff.account("person/wang.fang", "pm") == "7"
     with pytest.raises(RejectedError):
@@ -33,7 +33,7 @@ def test_accounts_are_known_both_ways(home: Path) -> None:
 
 
 def test_a_change_is_seen_without_a_restart(home: Path) -> None:
-    staff = Staff(Home.load(home))
+    staff = PeopleWatcher(Home.load(home))
     assert not staff.refresh()
     write(home, "U-33")
     assert staff.refresh()
@@ -42,7 +42,7 @@ def test_a_change_is_seen_without_a_restart(home: Path) -> None:
 
 
 def test_a_file_that_is_wrong_changes_nothing_until_it_is_right(home: Path) -> None:
-    staff = Staff(Home.load(home))
+    staff = PeopleWatcher(Home.load(home))
     (home / "people.yaml").write_text("people: [", "utf-8")
     assert not staff.refresh()
     assert staff.person_of("crm", "U-3") == "person/wang.fang"
@@ -52,7 +52,7 @@ def test_a_file_that_is_wrong_changes_nothing_until_it_is_right(home: Path) -> N
 
 
 def test_settings_that_change_are_left_for_a_restart(home: Path) -> None:
-    staff = Staff(Home.load(home))
+    staff = PeopleWatcher(Home.load(home))
     (home / "hub.yaml").write_text("name: other\nconnectors: {}\n", "utf-8")
     assert not staff.refresh()
 
@@ -60,6 +60,6 @@ def test_settings_that_change_are_left_for_a_restart(home: Path) -> None:
 def test_a_file_that_is_wrong_from_the_start_is_named(home: Path) -> None:
     (home / "people.yaml").write_text("people: [", "utf-8")
     with pytest.raises(FatalError) as refused:
-        Staff(Home.load(home))
+        PeopleWatcher(Home.load(home))
     assert refused.value.place is not None
     assert refused.value.place.file.endswith("people.yaml")

@@ -8,7 +8,7 @@ import pytest
 
 from hub.kit.records import read_event
 from hub.log.event_log import Record
-from hub.projector.folding import Place, take, to_fold
+from hub.projector.folding import FoldPosition, take, to_fold
 from schemas.envelope import Event
 from tests.events import event, won
 
@@ -19,7 +19,7 @@ def edited(told: Any, case: str = "opportunity/crm/O-1") -> Event:
 
 def folded(*events: Event) -> list[Event]:
     records = [Record("hub.events", 0, at, one.case.encode(), one.to_json()) for at, one in enumerate(events)]
-    return to_fold(take(records, {0: Place()}, "deals", read_event).found)
+    return to_fold(take(records, {0: FoldPosition()}, "deals", read_event).found)
 
 
 def test_the_corrected_event_follows_its_correction() -> None:

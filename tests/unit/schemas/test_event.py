@@ -22,11 +22,11 @@ from schemas.envelope import (
     Event,
     Stamp,
     derived_id,
+    format_time,
     instance_of,
-    moment,
+    parse_time,
     promise,
     promised,
-    stamp,
 )
 from schemas.registry import EVENTS
 from tests.events import AT, command, event, won
@@ -50,7 +50,7 @@ def test_the_sdk_of_cloudevents_reads_our_events(given_event: Event) -> None:
     read = JSONFormat().read(None, given_event.to_json())
     told = given_event.model_dump(exclude_none=True)
     assert read.get_data() == told.pop("data")
-    assert stamp(read.get_time() or datetime.min) == told.pop("time")  # noqa: DTZ901  # stamp refuses it
+    assert format_time(read.get_time() or datetime.min) == told.pop("time")  # noqa: DTZ901  # stamp refuses it
     attributes = {name: value for name, value in read.get_attributes().items() if name != "time"}
     assert attributes == told
 
@@ -58,7 +58,7 @@ def test_the_sdk_of_cloudevents_reads_our_events(given_event: Event) -> None:
 def test_we_read_what_the_sdk_of_cloudevents_writes() -> None:
     wanted = won(**EVERYTHING, time="2026-11-20T02:00:00.123456Z")
     attributes = wanted.model_dump(exclude_none=True, exclude={"data", "time"})
-    theirs = CloudEvent({**attributes, "time": moment(wanted.time)}, dict(wanted.data))
+    theirs = CloudEvent({**attributes, "time": parse_time(wanted.time)}, dict(wanted.data))
     assert Event.from_json(JSONFormat().write(theirs)) == wanted
 
 
@@ -135,9 +135,9 @@ def test_different_parts_give_different_ids(one: list[str], other: list[str]) ->
 
 @given(one=moments, other=moments)
 def test_the_text_order_of_stamps_is_the_order_of_their_moments(one: datetime, other: datetime) -> None:
-    assert (stamp(one) < stamp(other)) == (one < other)
-    assert moment(stamp(one)) == one
-    TypeAdapter(Stamp).validate_python(stamp(one))
+    assert (format_time(one) < format_time(other)) == (one < other)
+    assert parse_time(format_time(one)) == one
+    TypeAdapter(Stamp).validate_python(format_time(one))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_text_order_of_stamps_is_the_order_of_their_moments(one: datetime, o
     ],
 )
 def test_any_rfc_3339_time_becomes_a_stamp(text: str, same: str) -> None:
-    assert stamp(moment(text)) == same
+    assert format_time(parse_time(text)) == same
 
 
 @pytest.mark.parametrize(
@@ -169,14 +169,14 @@ def test_any_rfc_3339_time_becomes_a_stamp(text: str, same: str) -> None:
 )  # fmt: skip
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # whatever it says
-        moment(text)
+        parse_time(text)
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
-        stamp(datetime(2026, 11, 20))  # noqa: DTZ001  # that is the point
+        format_time(datetime(2026, 11, 20))  # noqa: DTZ001  # that is the point
     with pytest.raises(ValueError, match="zone"):
-        moment("2026-11-20T02:00:00")
+        parse_time("2026-11-20T02:00:00")
 
 
 def test_a_promise_is_told_from_plain_values() -> None:

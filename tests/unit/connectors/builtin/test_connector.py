@@ -6,7 +6,7 @@ import pytest
 
 from connectors.builtin.connector import TAKES, connect
 from hub.errors import FatalError, RejectedError
-from hub.kit.connector import Once
+from hub.kit.connector import Idempotency
 from schemas.registry import COMMANDS
 from tests.unit.hub.intake.instances import COMMAND_ID, command, instance, target
 
@@ -27,7 +27,7 @@ def test_what_is_made_is_named_after_its_command() -> None:
 def test_everything_is_done_once_by_nature() -> None:
     made = target(connect(HUB))
     assert made.takes == TAKES <= set(COMMANDS)
-    assert {made.once(type_) for type_ in TAKES} == {Once.KEY}
+    assert {made.once(type_) for type_ in TAKES} == {Idempotency.KEY}
 
 
 def test_an_update_tells_what_became_of_its_task() -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from connectors.http.connector import HttpTarget, connect
 from hub.errors import HubError, RejectedError
 from hub.intake.intake import Intake, Refused
-from hub.kit.api_client import Answer, Outbound
-from hub.kit.connector import Delivery, Effect, Instance, Replies
+from hub.kit.api_client import ApiResponse, Outbound
+from hub.kit.connector import Delivery, Effect, Instance, WebhookReplies
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import FixedClock
 from schemas.envelope import Event
@@ -129,7 +129,7 @@ def test_a_push_is_an_event_or_parked_or_refused(receive: dict[str, Any], body: 
         return
     delivery = Delivery({"webhook-id": "m-1"}, body, NOON)
     receives: Any = connector.receives
-    assert isinstance(receives, Replies)
+    assert isinstance(receives, WebhookReplies)
     receives.reply(delivery)
     intake = Intake(None, Staff(), FixedClock(NOON))  # type: ignore[arg-type]  # nothing is written
     try:
@@ -185,7 +185,7 @@ def test_an_answer_is_an_effect_or_an_error_of_ours(send: dict[str, Any], body: 
         return
     target: HttpTarget = connector.sends
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Outbound, "call", lambda *_args, **_named: Answer(200, body))
+        patch.setattr(Outbound, "call", lambda *_args, **_named: ApiResponse(200, body))
         for ask in (target.send, target.find):
             try:
                 found = ask(command("message.send", to="7", text="hi"))

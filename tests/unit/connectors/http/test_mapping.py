@@ -10,7 +10,7 @@ import pytest
 
 from connectors.http.connector import connect
 from hub.errors import FatalError, RejectedError
-from hub.kit.connector import Delivery, Fact, Replies, Unmapped
+from hub.kit.connector import Delivery, Fact, Unmapped, WebhookReplies
 from tests.unit.hub.intake.instances import instance
 
 RECEIVED = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -331,7 +331,7 @@ REPLIES = SETTINGS.replace(
 
 def _reply(body: bytes, settings: str = REPLIES) -> bytes | None:
     receives: Any = connect(instance(settings, name="crm")).receives
-    assert isinstance(receives, Replies)
+    assert isinstance(receives, WebhookReplies)
     return receives.reply(Delivery({}, body, RECEIVED))
 
 

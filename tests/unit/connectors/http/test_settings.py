@@ -6,7 +6,7 @@ import pytest
 
 from connectors.http.connector import connect
 from hub.errors import FatalError
-from hub.kit.connector import Once
+from hub.kit.connector import Idempotency
 from tests.unit.hub.intake.instances import instance, target
 
 RECEIVE = """
@@ -104,9 +104,9 @@ def test_secrets_are_not_shown() -> None:
 def test_the_class_of_a_command_is_as_written() -> None:
     find = '    find: {get: "https://pm.example/?m=${command.id}", id: "${response.id}", absent: "false"}'
     written = {
-        Once.KEY: SEND,
-        Once.MARK: SEND.replace("    once: {header: Idempotency-Key}\n", "") + find,
-        Once.NEITHER: SEND.replace("    once: {header: Idempotency-Key}\n", ""),
+        Idempotency.KEY: SEND,
+        Idempotency.MARK: SEND.replace("    once: {header: Idempotency-Key}\n", "") + find,
+        Idempotency.NEITHER: SEND.replace("    once: {header: Idempotency-Key}\n", ""),
     }
     for once, text in written.items():
         assert target(connect(instance(text))).once("task.create") is once

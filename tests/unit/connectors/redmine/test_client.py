@@ -9,11 +9,11 @@ import pytest
 
 from connectors.redmine.client import RedmineClient
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
-from hub.kit.connector import Limits
+from hub.kit.connector import RateLimits
 from tests.unit.hub.intake.misbehaving import Behaviour, Misbehaving, answer, drip, hang, raw, reset
 
 KEY = "key-that-nobody-may-see"
-LIMITS = Limits(timeout=0.3)
+LIMITS = RateLimits(timeout=0.3)
 
 
 def client(url: str) -> RedmineClient:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from connectors.redmine.mapping import Stages, Teller, identifier, issue_values, note, noted, project_values, users_of
+from connectors.redmine.mapping import (
+    IssueHistory,
+    Stages,
+    identifier,
+    issue_values,
+    note,
+    noted,
+    project_values,
+    users_of,
+)
 from hub.kit.connector import Fact, Unmapped
 from schemas.envelope import Command
 
@@ -19,7 +28,7 @@ STATUSES = [
 ]
 STAGES = Stages.build(STATUSES, ["进行中"], ["已拒绝"])
 ACCOUNTS = {1: "admin", 5: "li.lei", 6: "lin.tao"}
-TELLER = Teller("pm", STAGES, 3, ACCOUNTS.__getitem__)
+TELLER = IssueHistory("pm", STAGES, 3, ACCOUNTS.__getitem__)
 
 
 def issue(*entries: dict[str, Any], status: int = 1, mark: str | None = None, **more: Any) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from connectors.redmine.client import RedmineClient, Row
-from connectors.redmine.people import People
+from connectors.redmine.people import RedmineUsers
 from connectors.redmine.settings import Names, RedmineSettings
 from hub.errors import FatalError, RejectedError
 from hub.kit import registry
-from hub.kit.connector import Instance, Limits
+from hub.kit.connector import Instance, RateLimits
 
 GIVEN = {"url": "https://redmine.example.com", "key": "secret-key"}
 FIELD = {
@@ -28,7 +28,7 @@ class Listing(RedmineClient):
     """A Redmine of lists, which counts how often it is asked."""
 
     def __init__(self, **lists: list[Row]) -> None:
-        super().__init__("http://127.0.0.1:1", "k", name="pm", limits=Limits())
+        super().__init__("http://127.0.0.1:1", "k", name="pm", limits=RateLimits())
         self.lists, self.asked = lists, 0
 
     def listed(self, path: str) -> list[Row]:
@@ -107,7 +107,7 @@ def test_no_tracker_is_asked_for_unless_one_is_named() -> None:
 
 def test_people_by_login_are_asked_for_once_each_way() -> None:
     client = Listing(users=[{"id": 5, "login": "li.lei"}, {"id": 6, "login": ""}])
-    people = People(client, "pm", "login")
+    people = RedmineUsers(client, "pm", "login")
     assert [people.user("li.lei"), people.user("li.lei"), client.asked] == [5, 5, 1]
     assert [people.account(5), people.account(5), client.asked] == ["li.lei", "li.lei", 2]
     assert [people.account(6), people.account(99)] == ["6", "99"]
@@ -117,7 +117,7 @@ def test_people_by_login_are_asked_for_once_each_way() -> None:
 
 def test_people_by_number_need_no_administrator() -> None:
     client = Listing()
-    people = People(client, "pm", "id")
+    people = RedmineUsers(client, "pm", "id")
     assert (people.user("5"), people.account(5), client.asked) == (5, "5", 0)
     with pytest.raises(RejectedError, match=r"HUB-E4304.*li\.lei"):
         people.user("li.lei")

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from connectors.redmine import source
 from connectors.redmine.client import RedmineClient, Row
-from connectors.redmine.people import People
+from connectors.redmine.people import RedmineUsers
 from connectors.redmine.settings import Names, RedmineSettings
-from connectors.redmine.source import Cursor, RedmineSource, written
+from connectors.redmine.source import IssueCursor, RedmineSource, written
 from hub.errors import RejectedError
-from hub.kit.connector import Fact, Instance, Limits, Unmapped
+from hub.kit.connector import Fact, Instance, RateLimits, Unmapped
 from hub.runtime.clock import FixedClock
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 
 SMALL = 3
 """Issues on a page."""
@@ -69,7 +69,7 @@ class Memory(RedmineClient):
     """A Redmine in memory. `now` is its clock; a change may be stamped now and committed later."""
 
     def __init__(self) -> None:
-        super().__init__("http://127.0.0.1:1", "k", name="pm", limits=Limits())
+        super().__init__("http://127.0.0.1:1", "k", name="pm", limits=RateLimits())
         self.now, self.journal = 1_767_603_600.0, 0
         self.issues: dict[int, Issue] = {}
         self.pending: dict[int, tuple[float, int, float]] = {}
@@ -131,7 +131,7 @@ class Memory(RedmineClient):
 
 
 def seconds(time: str) -> float:
-    return moment(time).timestamp()
+    return parse_time(time).timestamp()
 
 
 class Hub:
@@ -144,7 +144,7 @@ class Hub:
         instance = Instance("pm", "redmine", names)
         read = RedmineSettings.model_validate(names)
         self.source = RedmineSource(
-            redmine, "pm", read, Names(redmine, read, instance), People(redmine, "pm", "id"), self.clock
+            redmine, "pm", read, Names(redmine, read, instance), RedmineUsers(redmine, "pm", "id"), self.clock
         )
         self.cursor: str | None = None
         self.ahead: float | None = None
@@ -279,7 +279,7 @@ def test_a_cursor_that_an_older_hub_left_ahead_comes_back() -> None:
     redmine = Memory()
     hub = Hub(redmine, skew=0.0)
     hub.poll()
-    hub.cursor = Cursor.start(at(redmine.now + 3600)).text()
+    hub.cursor = IssueCursor.start(at(redmine.now + 3600)).text()
     hub.poll()
     redmine.tick(1.0)
     redmine.create()

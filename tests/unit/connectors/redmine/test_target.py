@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from connectors.redmine.client import RedmineClient, Row
-from connectors.redmine.people import People
+from connectors.redmine.people import RedmineUsers
 from connectors.redmine.settings import Names, RedmineSettings
 from connectors.redmine.target import RedmineTarget
 from hub.errors import FatalError, RejectedError, UncertainError
-from hub.kit.connector import Instance, Limits, Once
+from hub.kit.connector import Idempotency, Instance, RateLimits
 from tests.unit.connectors.redmine.test_mapping import command, entry, issue
 
 GIVEN = {"url": "http://127.0.0.1:1", "key": "k", "mark_field": 3, "accounts": "id", "role": ["Developer"]}
@@ -21,7 +21,7 @@ class Memory(RedmineClient):
     """Remembers its changing requests as `wrote`; refuses an issue whose assignee is no member or whose project is missing."""
 
     def __init__(self) -> None:
-        super().__init__("http://127.0.0.1:1", "k", name="pm", limits=Limits())
+        super().__init__("http://127.0.0.1:1", "k", name="pm", limits=RateLimits())
         self.wrote: list[str] = []
         self.projects = {"12"}
         self.members: set[tuple[str, int]] = set()
@@ -89,11 +89,11 @@ def redmine() -> Memory:
 def target(redmine: Memory) -> RedmineTarget:
     settings = RedmineSettings.model_validate(GIVEN)
     names = Names(redmine, settings, Instance("pm", "redmine", GIVEN))
-    return RedmineTarget(redmine, "pm", settings, names, People(redmine, "pm", "id"))
+    return RedmineTarget(redmine, "pm", settings, names, RedmineUsers(redmine, "pm", "id"))
 
 
 def test_every_command_can_be_looked_up(target: RedmineTarget) -> None:
-    assert {target.once(type_) for type_ in target.takes} == {Once.MARK}
+    assert {target.once(type_) for type_ in target.takes} == {Idempotency.MARK}
 
 
 def test_one_request_does_the_work(redmine: Memory, target: RedmineTarget) -> None:

@@ -3,13 +3,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.tryton.source import REMEMBERED, Cursor
+from connectors.tryton.source import REMEMBERED, StreamCursor
 
 WINDOW = 100
 NOW = 10**17
 STAMPS = st.integers(min_value=0, max_value=10**16)
 CURSORS = st.builds(
-    Cursor,
+    StreamCursor,
     start=STAMPS,
     floor=STAMPS,
     at=st.none() | st.tuples(STAMPS, st.integers(1, 10**6)),
@@ -19,9 +19,9 @@ CURSORS = st.builds(
 
 
 @given(CURSORS)
-def test_a_cursor_survives_the_ledger(cursor: Cursor) -> None:
-    assert Cursor.from_text(cursor.text()) == cursor
-    assert Cursor.from_text(cursor.text()).text() == cursor.text()
+def test_a_cursor_survives_the_ledger(cursor: StreamCursor) -> None:
+    assert StreamCursor.from_text(cursor.text()) == cursor
+    assert StreamCursor.from_text(cursor.text()).text() == cursor.text()
 
 
 def told(**revisions: list[int]) -> dict[int, frozenset[int]]:
@@ -29,13 +29,13 @@ def told(**revisions: list[int]) -> dict[int, frozenset[int]]:
 
 
 def test_what_was_before_the_connection_is_never_told() -> None:
-    cursor = Cursor(start=1000, floor=1000)
+    cursor = StreamCursor(start=1000, floor=1000)
     assert cursor.untold(1, [900, 1000, 1001], WINDOW) == [1001]
     assert cursor.after(WINDOW) == (1001, 0)
 
 
 def test_a_late_commit_within_the_window_is_told_and_what_was_told_is_not() -> None:
-    cursor = Cursor().advance((1000, 1), told(o1=[950, 1000]), more=False, window=WINDOW, now=NOW)
+    cursor = StreamCursor().advance((1000, 1), told(o1=[950, 1000]), more=False, window=WINDOW, now=NOW)
     assert cursor.after(WINDOW) == (900, 0)
     assert cursor.untold(1, [899, 950, 1000, 1050], WINDOW) == [1050]
     assert cursor.untold(2, [899, 950], WINDOW) == [950]
@@ -43,7 +43,7 @@ def test_a_late_commit_within_the_window_is_told_and_what_was_told_is_not() -> N
 
 def test_while_catching_up_older_revisions_of_later_records_are_still_told() -> None:
     """Records come by their last change: one that changed last has revisions older than all that was read before it."""
-    cursor = Cursor(floor=500)
+    cursor = StreamCursor(floor=500)
     cursor = cursor.advance((2000, 1), told(o1=[2000]), more=True, window=WINDOW, now=NOW)
     assert cursor.after(WINDOW) == (2000, 1)
     assert cursor.untold(2, [450, 600, 3000], WINDOW) == [450, 600, 3000]
@@ -52,27 +52,27 @@ def test_while_catching_up_older_revisions_of_later_records_are_still_told() -> 
 
 
 def test_an_idle_poll_leaves_the_cursor_as_it_is() -> None:
-    cursor = Cursor().advance((1000, 1), told(o1=[950, 1000]), more=False, window=WINDOW, now=NOW)
+    cursor = StreamCursor().advance((1000, 1), told(o1=[950, 1000]), more=False, window=WINDOW, now=NOW)
     assert cursor.advance(None, {}, more=False, window=WINDOW, now=NOW) == cursor
 
 
 def test_catching_up_ends_where_it_stood_when_nothing_more_is_there() -> None:
-    cursor = Cursor(floor=500, at=(2000, 1))
+    cursor = StreamCursor(floor=500, at=(2000, 1))
     ended = cursor.advance(None, {}, more=False, window=WINDOW, now=NOW)
     assert (ended.floor, ended.at) == (2000, None)
 
 
 def test_a_time_that_our_clock_has_not_reached_moves_nothing() -> None:
-    cursor = Cursor(floor=900).advance((9000, 1), told(o1=[9000], o2=[1000]), more=False, window=WINDOW, now=2000)
+    cursor = StreamCursor(floor=900).advance((9000, 1), told(o1=[9000], o2=[1000]), more=False, window=WINDOW, now=2000)
     assert (cursor.floor, cursor.told) == (1000, told(o1=[9000], o2=[1000]))
     assert cursor.untold(3, [1500], WINDOW) == [1500]
     assert cursor.untold(1, [9000], WINDOW) == []
-    alone = Cursor(floor=900).advance((9000, 1), told(o1=[9000]), more=False, window=WINDOW, now=2000)
+    alone = StreamCursor(floor=900).advance((9000, 1), told(o1=[9000]), more=False, window=WINDOW, now=2000)
     assert (alone.floor, alone.told) == (900, told(o1=[9000]))
 
 
 def test_catching_up_may_go_ahead_and_ends_by_our_clock() -> None:
-    cursor = Cursor(floor=500).advance((9000, 1), told(o1=[1000], o2=[9000]), more=True, window=WINDOW, now=2000)
+    cursor = StreamCursor(floor=500).advance((9000, 1), told(o1=[1000], o2=[9000]), more=True, window=WINDOW, now=2000)
     assert (cursor.after(WINDOW), cursor.floor) == ((9000, 1), 500)
     ended = cursor.advance((9500, 2), told(o3=[9500]), more=False, window=WINDOW, now=2000)
     assert (ended.at, ended.floor) == (None, 500)
@@ -80,19 +80,19 @@ def test_catching_up_may_go_ahead_and_ends_by_our_clock() -> None:
 
 
 def test_a_cursor_that_an_older_hub_left_ahead_comes_back() -> None:
-    assert Cursor(start=9000, floor=9000).bounded(2000) == Cursor(start=2000, floor=2000)
-    assert Cursor(start=10, floor=900).bounded(2000) == Cursor(start=10, floor=900)
+    assert StreamCursor(start=9000, floor=9000).bounded(2000) == StreamCursor(start=2000, floor=2000)
+    assert StreamCursor(start=10, floor=900).bounded(2000) == StreamCursor(start=10, floor=900)
 
 
 def test_only_the_window_is_remembered() -> None:
-    cursor = Cursor().advance((1000, 1), told(o1=[1000], o2=[899]), more=False, window=WINDOW, now=NOW)
+    cursor = StreamCursor().advance((1000, 1), told(o1=[1000], o2=[899]), more=False, window=WINDOW, now=NOW)
     assert cursor.told == told(o1=[1000])
     later = cursor.advance((5000, 3), told(o3=[5000]), more=False, window=WINDOW, now=NOW)
     assert later.told == told(o3=[5000])
 
 
 def test_a_record_that_is_late_does_not_move_the_floor_back() -> None:
-    cursor = Cursor().advance((1000, 1), told(o1=[1000]), more=False, window=WINDOW, now=NOW)
+    cursor = StreamCursor().advance((1000, 1), told(o1=[1000]), more=False, window=WINDOW, now=NOW)
     late = cursor.advance((950, 2), told(o2=[950]), more=False, window=WINDOW, now=NOW)
     assert late.floor == 1000
     assert late.untold(2, [950], WINDOW) == []
@@ -100,7 +100,7 @@ def test_a_record_that_is_late_does_not_move_the_floor_back() -> None:
 
 
 def test_the_latest_done_works_are_known() -> None:
-    cursor = Cursor().with_done(range(REMEMBERED + 10), ())
+    cursor = StreamCursor().with_done(range(REMEMBERED + 10), ())
     assert len(cursor.done) == REMEMBERED
     assert cursor.done[0] == 10
     again = cursor.with_done([10], [20, 21])

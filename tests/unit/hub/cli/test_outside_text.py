@@ -90,7 +90,7 @@ def test_no_command_lets_it_through(
 @pytest.mark.parametrize("text", [HOSTILE, LONG], ids=["hostile", "long"])
 @pytest.mark.parametrize("json", [False, True], ids=["people", "json"])
 def test_what_hub_up_says_of_it_is_harmless(text: str, json: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    teller = up.Teller(json)
+    teller = up.UpReporter(json)
     teller.fact(facts.line_of(won("O-1", data=data(text)), "en", {}) or "")
     done = event("hub.command.parked", "command/im/1", data={"type": text, "code": "HUB-E4220", "reason": text})
     teller.fact(facts.line_of(done, "zh-CN", {}) or "")

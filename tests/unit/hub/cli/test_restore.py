@@ -10,7 +10,7 @@ from hub.cli import backup
 from hub.cli.running_hub import RunningHub
 from hub.config.home import Home
 from hub.errors import FatalError
-from hub.ops.backups.manifest import Ledger, Manifest
+from hub.ops.backups.manifest import BackupManifest, LedgerSnapshot
 
 FULL = backup.InTheWay(events=9, since=2, log=True, ledger=True)
 POSTGRESQL = "postgresql://127.0.0.1:1/nowhere"
@@ -25,9 +25,9 @@ def hub_on(tmp_path: Path, ledger: str, monkeypatch: pytest.MonkeyPatch, *, kafk
     return hub
 
 
-def made(kind: str) -> Manifest:
+def made(kind: str) -> BackupManifest:
     """A backup with a ledger of this kind."""
-    return Manifest.model_construct(ledger=Ledger.model_construct(kind=kind, given={}))
+    return BackupManifest.model_construct(ledger=LedgerSnapshot.model_construct(kind=kind, given={}))
 
 
 def lies_there(hub: RunningHub) -> list[str]:

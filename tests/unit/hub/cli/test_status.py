@@ -12,14 +12,14 @@ from hub.cli.status import instance_states, lines
 from hub.cli.verdict import exit_of
 from hub.config.home import Home
 from hub.health import looking
-from hub.health.verdict import Facts, ProgramFact, State, Trouble, Verdict
+from hub.health.verdict import Facts, HealthState, HealthStatus, ProgramFact, Trouble
 from hub.ledger import commands, conflicts, cursors, outbox, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.refused import Reason, Refusal
 from hub.log.memory_log import MemoryLog
-from hub.projector.folding import Place
+from hub.projector.folding import FoldPosition
 from hub.projector.store import BoardStore, write_places
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 from tests.contract.test_recall import record, relayed
 from tests.events import AT, command, event, won
 from tests.trimming import note_backup, trim
@@ -72,24 +72,24 @@ def test_board_places_are_what_the_boards_store_writes(tmp_path: Path) -> None:
         for name in ("tasks", "tasks__shadow"):
             owner = "INSERT INTO board_owners VALUES (?, 1, 1, '', 0, ?, 0, 0)"
             conn.exec_driver_sql(owner, (name, AT))
-            write_places(conn, name, {0: Place(next_offset=5), 3: Place(next_offset=7)})
+            write_places(conn, name, {0: FoldPosition(next_offset=5), 3: FoldPosition(next_offset=7)})
     store.close()
     (found,) = looking.board_places(url).items()
     assert found == ("tasks", looking.BoardPlace({0: 5, 3: 7}, AT))
     assert found[1].behind({0: 5, 1: 2, 3: 8}) == 3
 
 
-def verdict(*troubles: Trouble, parked: int = 0, running: bool = True) -> Verdict:
-    facts = Facts(moment(AT), running=running, parked={"event": parked} if parked else {})
-    state = max((each.state for each in troubles if not each.outside), default=State.OK)
-    return Verdict(AT, state, troubles, (), facts)
+def verdict(*troubles: Trouble, parked: int = 0, running: bool = True) -> HealthStatus:
+    facts = Facts(parse_time(AT), running=running, parked={"event": parked} if parked else {})
+    state = max((each.state for each in troubles if not each.outside), default=HealthState.OK)
+    return HealthStatus(AT, state, troubles, (), facts)
 
 
 def test_exit_codes_tell_what_is_wrong() -> None:
-    late = Trouble("rules", State.STALLED, {})
-    away = Trouble("away", State.DOWN, {})
-    refused = Trouble("instance", State.DEGRADED, {}, outside=True)
-    broken = Trouble("files", State.DEGRADED, {}, outside=True)
+    late = Trouble("rules", HealthState.STALLED, {})
+    away = Trouble("away", HealthState.DOWN, {})
+    refused = Trouble("instance", HealthState.DEGRADED, {}, outside=True)
+    broken = Trouble("files", HealthState.DEGRADED, {}, outside=True)
     assert exit_of(verdict()) == 0
     assert exit_of(verdict(late)) == 1
     assert exit_of(verdict(refused)) == 4
@@ -104,7 +104,7 @@ def test_an_instance_is_never_well_without_a_program_that_works_for_it() -> None
     names = ("crm", "pm")
     assert instance_states(names, verdict()) == {"crm": "ok", "pm": "ok"}
     assert instance_states(names, verdict(running=False)) == {"crm": "down", "pm": "down"}
-    stale = Trouble("stream", State.DEGRADED, {"instance": "crm"}, outside=True)
+    stale = Trouble("stream", HealthState.DEGRADED, {"instance": "crm"}, outside=True)
     assert instance_states(names, verdict(stale)) == {"crm": "late", "pm": "ok"}
     for state in ("down", "frozen"):
         told = verdict()

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from hub.cli.up import Teller, running
+from hub.cli.up import UpReporter, running
 from hub.config.home import Home
 from hub.log.event_log import EventLog
 from hub.log.memory_log import MemoryLog
-from hub.ops.programs import Plan, Program
+from hub.ops.programs import ProgramPlan, SupervisedProgram
 from hub.ops.supervisor import Supervisor
 from tests.acceptance.running import until
 from tests.process_state import is_running
@@ -37,8 +37,10 @@ class Small(Supervisor):
 
     def start(self) -> None:
         for name in ("worker", "connectors", "projections"):
-            plan = Plan(name, [sys.executable, "-c", CHATTERS], Path.cwd(), dict(os.environ), Path(self._log_of(name)))
-            program = Program(plan, self._told, self._heard)
+            plan = ProgramPlan(
+                name, [sys.executable, "-c", CHATTERS], Path.cwd(), dict(os.environ), Path(self._log_of(name))
+            )
+            program = SupervisedProgram(plan, self._told, self._heard)
             self.programs.append(program)
             program.start()
         until(lambda: all(p.process is not None and p.process.tail for p in self.programs), 30, "all complain")
@@ -47,7 +49,7 @@ class Small(Supervisor):
         return MemoryLog()
 
 
-class Gone(Teller):
+class Gone(UpReporter):
     """Speaks into a pipe that nobody reads any more."""
 
     def __call__(self, what: str, facts: Mapping[str, Any]) -> None:

@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from hub.cli import terminal
-from hub.cli.terminal import INTERRUPTED, SAME, Stopping, ToldToStop
-from hub.cli.up import Teller, line_of, running, unheard
+from hub.cli.terminal import INTERRUPTED, SAME, Stopping, StopSignal
+from hub.cli.up import UpReporter, line_of, running, unheard
 from hub.log.event_log import Outgoing
 from hub.log.memory_log import MemoryLog
 from hub.ops.supervisor import Supervisor
@@ -24,7 +24,7 @@ NAMES = {"person/li.lei": "李雷"}
 
 
 def said(what: str, facts: Mapping[str, Any], capsys: pytest.CaptureFixture[str], json: bool = False) -> str:
-    Teller(json)(what, facts)
+    UpReporter(json)(what, facts)
     return capsys.readouterr().out
 
 
@@ -78,14 +78,14 @@ def test_a_signal_while_the_hub_starts_ends_it_in_order(capsys: pytest.CaptureFi
         def __init__(self) -> None: ...
 
         def start(self) -> None:
-            raise ToldToStop
+            raise StopSignal
 
         def stop(self) -> None:
             done.append("stopped")
 
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
-        with pytest.raises(typer.Exit) as raised, running(Starting(), Teller(json=True)):
+        with pytest.raises(typer.Exit) as raised, running(Starting(), UpReporter(json=True)):
             done.append("begun")
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
@@ -128,7 +128,7 @@ class Signals:
 
 def test_the_first_signal_stops_in_order_and_a_second_one_ends_everything() -> None:
     signals = Signals()
-    with pytest.raises(ToldToStop):
+    with pytest.raises(StopSignal):
         signals.come(10.0)
     signals.come(10.0 + SAME / 2)  # to the program and to its group
     assert (signals.killed, signals.left) == (0, [])
@@ -150,7 +150,7 @@ def test_the_tail_begins_before_the_first_fact() -> None:
     log, said_lines, both = MemoryLog(), list[str](), threading.Event()
     writer = log.writer()
 
-    class Hears(Teller):
+    class Hears(UpReporter):
         def fact(self, line: str) -> None:
             said_lines.append(line)
             if len(said_lines) == 2:

@@ -15,7 +15,7 @@ from hub.ledger.ledger import Ledger
 from hub.log.partitioner import partition_of
 from hub.processor.rules_in_force import in_force
 from hub.rules.book import Files, announcement
-from hub.rules.history import History
+from hub.rules.history import RuleTimeline
 from schemas.topics import PARTITIONS
 from tests.events import AT, DEAL, command, result, won
 from tests.unit.hub.cli.conftest import Hub
@@ -92,7 +92,7 @@ def test_the_rules_of_then_say_why_nothing_followed(home: Path, hub: Hub, ledger
     loaded = Home.load(home)
     store = loaded.rule_store()
     files = Files.of(store.current, store.texts)
-    events = announcement(files, History(), AT, {})
+    events = announcement(files, RuleTimeline(), AT, {})
     partition = partition_of(SMALL.case.encode(), PARTITIONS)
     events.append(in_force(partition, 0, files.sets, None, None, {}, AT))
     loaded.data.mkdir(parents=True, exist_ok=True)

@@ -16,13 +16,13 @@ from connectors.http.settings import HttpSettings
 from connectors.redmine.settings import RedmineSettings
 from connectors.tryton.connector import TrytonSettings
 from hub.config.expecting import PATTERNS
-from hub.config.home import Finding, Home, check_home, data_folder
+from hub.config.home import ConfigFinding, Home, check_home, data_folder
 from hub.config.settings import Config
 from hub.errors import FatalError, HubError
 from hub.kit.connector import Instance
 from hub.people import _File as PeopleFile
 from hub.rules.language import _Rule
-from hub.rules.reload import RuleChange, RuleStore
+from hub.rules.reload import RuleFileChange, RuleStore
 from hub.rules.trial import run_trials
 
 ACME = Path(__file__).parents[2] / "homes" / "acme"
@@ -43,7 +43,7 @@ def small(tmp_path: Path, config: str = "name: small\n", **files: str) -> Path:
     return tmp_path
 
 
-def told(findings: list[Finding]) -> list[tuple[str, str, bool]]:
+def told(findings: list[ConfigFinding]) -> list[tuple[str, str, bool]]:
     return [(found.error.code, str(found.error.place), found.is_error) for found in findings]
 
 
@@ -238,11 +238,11 @@ def test_rules_follow_their_files(tmp_path: Path) -> None:
     reloaded = running.reload_if_changed()
     now = running.rules.digests()
     assert reloaded is not None
-    assert reloaded.changes == (RuleChange("more", now["more"], None), RuleChange("won", now["won"], first))
+    assert reloaded.changes == (RuleFileChange("more", now["more"], None), RuleFileChange("won", now["won"], first))
     (home / "rules" / "more.yaml").unlink()
     removed = running.reload_if_changed()
     assert removed is not None
-    assert removed.changes == (RuleChange("more", None, now["more"]),)
+    assert removed.changes == (RuleFileChange("more", None, now["more"]),)
     assert running.reload_if_changed() is None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hub.engine.case import Case, from_json, to_json
 from hub.engine.parking import WAITS, Folded, fold, try_again
-from hub.engine.step import Ask, Parked, Settled, View
+from hub.engine.step import Ask, ParkedEvent, SettledEvent, View
 from hub.errors import RejectedError
 from hub.log.event_log import Record
 from schemas.decoding import AnyEvent
@@ -51,7 +51,7 @@ class Log:
 
 
 def parked(folded: Folded) -> list[tuple[str, str]]:
-    return [(output.ref, output.code) for output in folded.outputs if isinstance(output, Parked)]
+    return [(output.ref, output.code) for output in folded.outputs if isinstance(output, ParkedEvent)]
 
 
 def asked(folded: Folded) -> list[str]:
@@ -80,7 +80,7 @@ def test_after_the_fix_a_retry_finishes_them_in_order() -> None:
     log.rules = ProjectRules()
     folded = log.add(retry(parked=first.id))
     assert asked(folded) == ["project.create", "task.create", "task.create"]
-    assert [(o.ref, o.state) for o in folded.outputs if isinstance(o, Settled)] == [
+    assert [(o.ref, o.state) for o in folded.outputs if isinstance(o, SettledEvent)] == [
         (f"event/{first.id}", "done"),
         (f"event/{second.id}", "done"),
     ]
@@ -107,7 +107,7 @@ def test_an_entry_that_the_case_does_not_hold_is_closed(kind: str) -> None:
     log = Log(ProjectRules())
     log.add(won())
     folded = log.add(retry(parked=won().id, kind=kind))
-    assert [(o.ref, o.state) for o in folded.outputs if isinstance(o, Settled)] == [(f"event/{won().id}", "done")]
+    assert [(o.ref, o.state) for o in folded.outputs if isinstance(o, SettledEvent)] == [(f"event/{won().id}", "done")]
 
 
 def test_a_discarded_event_is_left_out_and_the_rest_goes_on() -> None:
@@ -115,7 +115,7 @@ def test_a_discarded_event_is_left_out_and_the_rest_goes_on() -> None:
     log.add(won())
     log.add(event("crm.opportunity.changed", "opportunity/crm/O-1", version="8"))
     folded = log.add(retry(parked=won().id, kind="discarded"))
-    assert [(o.ref.split("/")[0], o.state) for o in folded.outputs if isinstance(o, Settled)] == [
+    assert [(o.ref.split("/")[0], o.state) for o in folded.outputs if isinstance(o, SettledEvent)] == [
         ("event", "discarded"),
         ("event", "done"),
     ]
@@ -162,7 +162,7 @@ def test_a_parked_poison_record_can_be_discarded() -> None:
     log.add(won())
     folded = log.add(retry(parked="record/hub.events/0/0", kind="discarded"))
     assert asked(folded) == ["project.create", "task.create", "task.create"]
-    assert next((o.ref, o.state) for o in folded.outputs if isinstance(o, Settled)) == (
+    assert next((o.ref, o.state) for o in folded.outputs if isinstance(o, SettledEvent)) == (
         "record/hub.events/0/0",
         "discarded",
     )
@@ -233,7 +233,7 @@ def test_a_correction_without_an_event_and_one_of_something_else_change_nothing(
 def test_the_same_failure_told_twice_can_be_known() -> None:
     log = Log(ProjectRules(breaking_on_won))
     first, again = log.add(won()), log.add(retry(parked=won().id))
-    assert [o.mark for folded in (first, again) for o in folded.outputs if isinstance(o, Parked)] == [0, 1]
+    assert [o.mark for folded in (first, again) for o in folded.outputs if isinstance(o, ParkedEvent)] == [0, 1]
 
 
 def test_a_trial_tells_what_a_retry_would_do_and_changes_nothing() -> None:
@@ -244,11 +244,11 @@ def test_a_trial_tells_what_a_retry_would_do_and_changes_nothing() -> None:
     assert log.case is not None
     before = log.case
     (failing,) = try_again(log.case, log.rules, log.reread)
-    assert isinstance(failing.done, Parked)
+    assert isinstance(failing.done, ParkedEvent)
     assert (failing.ref, failing.done.code) == (f"event/{won().id}", "HUB-E6005")
     first, then = try_again(log.case, ProjectRules(), log.reread)
     assert [each.ref for each in (first, then)] == [f"event/{won().id}", f"event/{second.id}"]
-    assert not isinstance(first.done, Parked)
+    assert not isinstance(first.done, ParkedEvent)
     assert next(o.command.type for o in first.done.outputs if isinstance(o, Ask)) == "project.create"
     assert log.case == before
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hub.engine.case import from_json, to_json
 from hub.engine.parking import Folded, fold
-from hub.engine.step import Parked
+from hub.engine.step import ParkedEvent
 from hub.log.event_log import LARGEST, Record
 from schemas.envelope import MAX_BYTES, is_reference
 from tests.events import ProjectRules, won
@@ -35,7 +35,7 @@ def folded(value: bytes | None, key: bytes | None = KEY) -> Folded:
 def test_bytes_that_are_no_event_are_parked(value: bytes | None, key: bytes | None) -> None:
     done = folded(value, key)
     assert done.failed
-    assert [type(output) for output in done.outputs] == [Parked]
+    assert [type(output) for output in done.outputs] == [ParkedEvent]
     assert (done.case is None) == (key is None or not _names_a_case(key))
 
 
@@ -66,7 +66,7 @@ def test_a_number_of_any_size_is_folded_and_kept(number: int) -> None:
 def test_what_is_too_large_is_parked_by_its_beginning() -> None:
     done = folded(won().to_json() + b" " * (LARGEST - 1000))
     parked = done.outputs[0]
-    assert isinstance(parked, Parked)
+    assert isinstance(parked, ParkedEvent)
     assert parked.code == "HUB-E6003"
     assert len(parked.body) == 2 * MAX_BYTES
     record = parked.record()

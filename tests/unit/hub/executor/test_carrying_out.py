@@ -14,10 +14,10 @@ from hub.executor import command_consumer, executor, instances, retry_policy
 from hub.executor import executor as dispatcher
 from hub.executor.instances import IN_A_ROW
 from hub.executor.retry_policy import CRASHES
-from hub.kit.connector import Limits, Once
+from hub.kit.connector import Idempotency, RateLimits
 from hub.ledger import commands, parked, parked_work
 from hub.ledger.database import AnyRow
-from schemas.envelope import promise, stamp
+from schemas.envelope import format_time, promise
 from tests.executor_bench import Bench, command
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -66,7 +66,7 @@ def test_a_case_keeps_its_order_while_others_pass_it(bench: Bench) -> None:
 
 def test_cases_are_worked_on_side_by_side_up_to_the_limit(bench: Bench) -> None:
     together = threading.Barrier(4)
-    pm = bench.system("pm", limits=Limits(per_second=10_000, at_once=4, timeout=5))
+    pm = bench.system("pm", limits=RateLimits(per_second=10_000, at_once=4, timeout=5))
     pm.before = [lambda: together.wait(10) for _ in range(8)]
     asked = [command(0, case=f"opportunity/crm/{n}") for n in range(8)]
     with bench.running():
@@ -92,21 +92,21 @@ def test_a_system_that_hangs_holds_up_no_other(bench: Bench) -> None:
     assert len(im.effects) == 20
 
 
-@pytest.mark.parametrize("once", [Once.KEY, Once.MARK])
-def test_no_answer_after_the_work_was_done_does_it_once(bench: Bench, once: Once) -> None:
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+def test_no_answer_after_the_work_was_done_does_it_once(bench: Bench, once: Idempotency) -> None:
     pm = bench.system("pm", class_=once)
     pm.after = [doubt()]
     with bench.running():
         bench.ask(command())
         bench.until_states("DONE", [command()])
     assert dict(pm.effects) == {command().id: 1}
-    assert len(pm.sent) == (2 if once is Once.KEY else 1)
-    assert len(pm.looked) == (0 if once is Once.KEY else 1)
+    assert len(pm.sent) == (2 if once is Idempotency.KEY else 1)
+    assert len(pm.looked) == (0 if once is Idempotency.KEY else 1)
     assert len(bench.events("work.task.created")) == 1
 
 
-@pytest.mark.parametrize("once", [Once.KEY, Once.MARK])
-def test_no_answer_before_the_work_was_done_does_it_after_all(bench: Bench, once: Once) -> None:
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+def test_no_answer_before_the_work_was_done_does_it_after_all(bench: Bench, once: Idempotency) -> None:
     pm = bench.system("pm", class_=once)
     pm.before = [doubt()]
     with bench.running():
@@ -118,7 +118,7 @@ def test_no_answer_before_the_work_was_done_does_it_after_all(bench: Bench, once
 
 
 def test_a_look_that_fails_is_repeated_and_nothing_is_sent_in_between(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.MARK)
+    pm = bench.system("pm", class_=Idempotency.MARK)
     pm.after = [doubt()]
     pm.finding = [away(), doubt(), ZeroDivisionError()]
     with bench.running():
@@ -129,7 +129,7 @@ def test_a_look_that_fails_is_repeated_and_nothing_is_sent_in_between(bench: Ben
 
 
 def test_a_doubt_that_nobody_can_look_up_waits_for_a_person(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.NEITHER)
+    pm = bench.system("pm", class_=Idempotency.NEITHER)
     pm.after = [doubt()]
     with bench.running():
         bench.ask(command(0), command(1))
@@ -142,12 +142,12 @@ def test_a_doubt_that_nobody_can_look_up_waits_for_a_person(bench: Bench) -> Non
     assert [event.data["reason"] for event in bench.events("hub.command.failed")] == ["done over there"]
 
 
-@pytest.mark.parametrize("once", [Once.KEY, Once.MARK])
-def test_answers_that_tell_nothing_park_in_the_end_and_a_retry_does_it_once(bench: Bench, once: Once) -> None:
-    pm = bench.system("pm", class_=once, limits=Limits(10_000, 8, 5, 0.01, tries=3))
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+def test_answers_that_tell_nothing_park_in_the_end_and_a_retry_does_it_once(bench: Bench, once: Idempotency) -> None:
+    pm = bench.system("pm", class_=once, limits=RateLimits(10_000, 8, 5, 0.01, tries=3))
     unread = UnreadableError("HUB-E4205", instance="pm", setting="send.task.create.id", reason="{}")
-    (pm.after if once is Once.KEY else pm.finding).extend([unread] * 3)
-    if once is Once.MARK:
+    (pm.after if once is Idempotency.KEY else pm.finding).extend([unread] * 3)
+    if once is Idempotency.MARK:
         pm.after.append(doubt())
     asked, other = command(), command(case="opportunity/crm/other")
     with bench.running():
@@ -233,7 +233,7 @@ def test_an_instance_or_a_type_that_nobody_serves_parks_until_it_is_connected(be
 
 
 def test_retry_after_is_kept_by_the_whole_instance(bench: Bench) -> None:
-    pm = bench.system("pm", limits=Limits(per_second=10_000, at_once=1, timeout=5))
+    pm = bench.system("pm", limits=RateLimits(per_second=10_000, at_once=1, timeout=5))
     pm.before = [RetryableError("HUB-E4004", retry_after=0.7, instance="pm")]
     asked = [command(0, case=f"opportunity/crm/{n}") for n in range(5)]
     with bench.running():
@@ -245,7 +245,7 @@ def test_retry_after_is_kept_by_the_whole_instance(bench: Bench) -> None:
 
 
 def test_the_rate_of_an_instance_is_kept(bench: Bench) -> None:
-    pm = bench.system("pm", limits=Limits(per_second=50, at_once=2, timeout=5))
+    pm = bench.system("pm", limits=RateLimits(per_second=50, at_once=2, timeout=5))
     asked = [command(0, case=f"opportunity/crm/{n}") for n in range(40)]
     with bench.running():
         bench.ask(*asked)
@@ -291,7 +291,7 @@ def test_commands_that_always_fail_keep_no_good_one_from_its_turn(bench: Bench, 
 
 
 def test_refused_credentials_pause_the_instance_once_and_cost_no_attempt(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.MARK)
+    pm = bench.system("pm", class_=Idempotency.MARK)
     locked = {"now": True}
     pm.refuse = lambda _asked: FatalError("HUB-E4003", instance="pm", login="hub") if locked["now"] else None
     asked = [command(0, case=f"opportunity/crm/{n}") for n in range(10)]
@@ -311,7 +311,7 @@ def test_refused_credentials_pause_the_instance_once_and_cost_no_attempt(bench: 
 
 
 def test_a_connector_that_breaks_on_a_command_is_asked_again_and_parks_in_the_end(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.MARK, limits=Limits(10_000, 8, 5.0, 0.01))
+    pm = bench.system("pm", class_=Idempotency.MARK, limits=RateLimits(10_000, 8, 5.0, 0.01))
     pm.after = [ZeroDivisionError("secret")]
     pm.finding = [KeyError("secret") for _ in range(CRASHES)]
     with structlog.testing.capture_logs() as said, bench.running():
@@ -332,11 +332,11 @@ def test_a_connector_that_breaks_on_a_command_is_asked_again_and_parks_in_the_en
 
 def test_a_call_that_nobody_saw_end_is_not_repeated_where_nobody_can_be_asked(bench: Bench) -> None:
     """Its caller died between SENDING and the result: it may have been done."""
-    pm = bench.system("pm", class_=Once.NEITHER)
+    pm = bench.system("pm", class_=Idempotency.NEITHER)
     asked = command(0)
 
     def abandoned(conn: Connection) -> None:
-        commands.accept(conn, asked, asked.to_json(), stamp(NOW))
+        commands.accept(conn, asked, asked.to_json(), format_time(NOW))
         conn.execute(commands.commands.update().values(state="UNKNOWN", attempts=1))
 
     bench.ledger.writer.run(abandoned)
@@ -349,7 +349,7 @@ def test_a_call_that_nobody_saw_end_is_not_repeated_where_nobody_can_be_asked(be
 
 
 def test_two_executors_on_one_ledger_do_everything_once(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.NEITHER, seconds=0.005)
+    pm = bench.system("pm", class_=Idempotency.NEITHER, seconds=0.005)
     asked = [command(n % 3, case=f"opportunity/crm/{n // 3}") for n in range(90)]
     with bench.another() as other, bench.running(), bench.running(other):
         bench.ask(*asked)
@@ -379,7 +379,7 @@ def test_stopping_lets_calls_end_and_starts_no_more(bench: Bench) -> None:
         begun.set()
         may_end.wait(10)
 
-    pm = bench.system("pm", limits=Limits(10_000, 1, 5.0, 0.05))
+    pm = bench.system("pm", limits=RateLimits(10_000, 1, 5.0, 0.05))
     pm.before = [begin]
     only = bench.executor()
     only.start()
@@ -408,10 +408,10 @@ def test_an_odd_answer_does_not_undo_what_was_done(bench: Bench, answer: dict[st
     assert [event.causationid for event in told] == [task.id, after.id]
 
 
-@pytest.mark.parametrize("once", list(Once))
+@pytest.mark.parametrize("once", list(Idempotency))
 @pytest.mark.parametrize("error", [RejectedError("ACME-1"), UncertainError("ACME-2"), FatalError("ACME-3")])
 def test_a_connector_from_elsewhere_may_have_codes_that_we_have_no_words_for(
-    bench: Bench, once: Once, error: Exception
+    bench: Bench, once: Idempotency, error: Exception
 ) -> None:
     pm = bench.system("pm", class_=once)
     pm.before = [error]

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection
 
 from hub.engine.case import Entity
-from hub.engine.step import Ask, Derive, Output, Parked, Settled, View, derived
+from hub.engine.step import Ask, Derive, Output, ParkedEvent, SettledEvent, View, derived
 from hub.errors import RetryableError
-from hub.executor.command_consumer import CommandsIn
+from hub.executor.command_consumer import CommandConsumer
 from hub.ledger import commands, leases, parked, positions
 from hub.ledger.database import AnyRow
 from hub.runtime.clock import SystemClock
@@ -31,13 +31,13 @@ WON = Event(
     partitionkey=CASE,
     correlationid=CASE,
 )
-PARKED = Parked(
+PARKED = ParkedEvent(
     "event/event-1", CASE, CASE, "HUB-E6005", {"reason": "x"}, "rules/a.yaml:3:1", "won-deal", WON.to_json()
 )
 
 
-def intake(bench: Bench, owner: str = "me") -> CommandsIn:
-    return CommandsIn(bench.ledger, bench.log, SystemClock(), owner, lambda: None)
+def intake(bench: Bench, owner: str = "me") -> CommandConsumer:
+    return CommandConsumer(bench.ledger, bench.log, SystemClock(), owner, lambda: None)
 
 
 def put(bench: Bench, *outputs: Output) -> None:
@@ -65,7 +65,7 @@ def test_everything_that_a_step_says_for_the_ledger_is_understood(bench: Bench) 
     [row] = opened(bench)
     assert (row.ref, row.kind, row.code, row.place) == ("event/event-1", "event", "HUB-E6005", "rules/a.yaml:3:1")
     assert row.body == WON.to_json()
-    put(bench, Settled("event/event-1", CASE, "done"))
+    put(bench, SettledEvent("event/event-1", CASE, "done"))
     intake(bench, "me").turn()
     assert opened(bench) == []
 

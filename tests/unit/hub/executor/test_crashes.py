@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.kit.connector import Once
+from hub.kit.connector import Idempotency
 from hub.ledger.ledger import Ledger
 from tests.crashing_executor import asked
 from tests.executor_bench import Bench
@@ -35,7 +35,7 @@ POINTS = (
 CASES, EACH = 8, 4
 KILLED = 137
 pytestmark = pytest.mark.slow
-CLASSES = [Once.KEY, Once.MARK]
+CLASSES = [Idempotency.KEY, Idempotency.MARK]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def place(ledger: Ledger, tmp_path: Path) -> Place:
 
 
 @contextmanager
-def program(place: Place, once: Once, fail: str = "", cases: int = CASES) -> Iterator[subprocess.Popen[str]]:
+def program(place: Place, once: Idempotency, fail: str = "", cases: int = CASES) -> Iterator[subprocess.Popen[str]]:
     """The executor in a process of its own; gone when the block ends."""
     arguments = [
         sys.executable,
@@ -79,7 +79,7 @@ def program(place: Place, once: Once, fail: str = "", cases: int = CASES) -> Ite
         child.kill()
 
 
-def finish(place: Place, once: Once, fail: str = "", cases: int = CASES) -> int:
+def finish(place: Place, once: Idempotency, fail: str = "", cases: int = CASES) -> int:
     with program(place, once, fail, cases) as child:
         _, said = child.communicate(timeout=60)
         assert child.returncode in (0, KILLED), said
@@ -109,7 +109,7 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 @pytest.mark.parametrize("once", CLASSES)
-def test_dying_at_every_boundary_in_turn(place: Place, ledger: Ledger, once: Once) -> None:
+def test_dying_at_every_boundary_in_turn(place: Place, ledger: Ledger, once: Idempotency) -> None:
     for nth, point in enumerate(POINTS):
         assert finish(place, once, f"{point}:{1 + nth % 3 if nth else 1}:exit") == KILLED, point
     assert finish(place, once) == 0
@@ -117,7 +117,7 @@ def test_dying_at_every_boundary_in_turn(place: Place, ledger: Ledger, once: Onc
 
 
 @pytest.mark.parametrize("once", CLASSES)
-def test_dying_at_any_moment(place: Place, ledger: Ledger, once: Once) -> None:
+def test_dying_at_any_moment(place: Place, ledger: Ledger, once: Idempotency) -> None:
     moments = random.Random(once.name)
     for _ in range(4):
         with program(place, once) as child:
@@ -131,9 +131,9 @@ def test_dying_at_any_moment(place: Place, ledger: Ledger, once: Once) -> None:
 @pytest.mark.parametrize("point", ["executor.before-call", "executor.called"])
 def test_one_that_stood_still_and_wakes_late_does_nothing_twice(place: Place, ledger: Ledger, point: str) -> None:
     # One case, so that nothing else is under way: a request that is half written when the process stops, nobody can call back.
-    with program(place, Once.MARK, f"{point}:2:stop", cases=1) as sleeper:
+    with program(place, Idempotency.MARK, f"{point}:2:stop", cases=1) as sleeper:
         until(lambda: stands_still(sleeper.pid))
-        assert finish(place, Once.MARK, cases=1) == 0
+        assert finish(place, Idempotency.MARK, cases=1) == 0
         sleeper.send_signal(signal.SIGCONT)
         _, said = sleeper.communicate(timeout=60)
         assert sleeper.returncode == 0, said

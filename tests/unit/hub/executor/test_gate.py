@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from hub.executor.instances import IN_A_ROW, LONGEST, LONGEST_REFUSED, Gate
+from hub.executor.instances import IN_A_ROW, LONGEST, LONGEST_REFUSED, CircuitBreaker
 
 
-def broken(at: float = 100.0) -> Gate:
-    gate = Gate()
+def broken(at: float = 100.0) -> CircuitBreaker:
+    gate = CircuitBreaker()
     told = [gate.failed(f"c-{n}", at - 1, at) for n in range(IN_A_ROW)]
     assert told == [False] * (IN_A_ROW - 1) + [True]
     return gate
 
 
 def test_a_few_failures_change_nothing_and_a_success_forgets_them() -> None:
-    gate = Gate()
+    gate = CircuitBreaker()
     for n in range(3 * IN_A_ROW):
         gate.failed(f"c-{n}", 1.0, 2.0)
         assert gate.answered(1.0) is False
@@ -21,7 +21,7 @@ def test_a_few_failures_change_nothing_and_a_success_forgets_them() -> None:
 
 
 def test_one_command_that_always_fails_is_no_outage() -> None:
-    gate = Gate()
+    gate = CircuitBreaker()
     assert not any(gate.failed("poison", float(n), float(n)) for n in range(100))
     assert gate.room(100.0, 0, 8) == 8
 
@@ -61,7 +61,7 @@ def test_calls_that_began_before_the_outage_neither_lengthen_nor_end_it() -> Non
 
 
 def test_the_wait_that_a_system_asks_for_is_exact_and_no_outage() -> None:
-    gate = Gate()
+    gate = CircuitBreaker()
     gate.wait(100.0, 7.0)
     assert gate.room(106.999, 0, 8) == 0
     assert gate.room(107.0, 0, 8) == 8
@@ -69,7 +69,7 @@ def test_the_wait_that_a_system_asks_for_is_exact_and_no_outage() -> None:
 
 
 def test_a_refusal_is_news_once_until_it_ends() -> None:
-    gate, now = Gate(), 100.0
+    gate, now = CircuitBreaker(), 100.0
     news = []
     for _ in range(12):
         news.append(gate.refuse(now, now))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from hub.errors import RetryableError
-from hub.executor.instances import IN_A_ROW, Lane
+from hub.executor.instances import IN_A_ROW, InstanceState
 from hub.executor.retry_policy import Failure
-from hub.kit.connector import Connector, Limits
+from hub.kit.connector import Connector, RateLimits
 from hub.runtime.clock import SystemClock
 from tests.executor_bench import FakeSystem, connector
 
 
-def lane(at_once: int = 4) -> Lane:
-    system: Connector = connector("pm", FakeSystem(limits=Limits(10_000, at_once)))
-    return Lane("pm", SystemClock(), system)
+def lane(at_once: int = 4) -> InstanceState:
+    system: Connector = connector("pm", FakeSystem(limits=RateLimits(10_000, at_once)))
+    return InstanceState("pm", SystemClock(), system)
 
 
-def begun(at: Lane, *commands: str) -> Lane:
+def begun(at: InstanceState, *commands: str) -> InstanceState:
     for each in commands:
         at.begin(each)
     return at

@@ -9,12 +9,12 @@ import pytest
 
 from hub.config.yaml_places import parse_yaml
 from hub.errors import RejectedError
-from hub.executor.argument_resolution import Prepared, Target, prepare
+from hub.executor.argument_resolution import CommandTarget, Prepared, prepare
 from hub.people import read_people
 from schemas.envelope import promise
 from tests.executor_bench import FakePeople, command
 
-PM = Target("pm", FakePeople({"person/nobody"}), ("pm", "crm", "im"))
+PM = CommandTarget("pm", FakePeople({"person/nobody"}), ("pm", "crm", "im"))
 
 
 def resolve(promised: str) -> str:
@@ -97,7 +97,7 @@ def test_an_account_that_somebody_has_by_now_is_that_person() -> None:
     """The command was asked for when nobody had it; people.yaml was mended since, and the command is tried again."""
     mended = "people:\n  li.lei: {name: 李雷, accounts: {crm: U-99, pm: '7'}}\n"
     people, _ = read_people(parse_yaml(mended, "people.yaml", {}))
-    ready = prepare(command(assignee="account/crm/U-99"), resolve, Target("pm", people, ("pm", "crm")))
+    ready = prepare(command(assignee="account/crm/U-99"), resolve, CommandTarget("pm", people, ("pm", "crm")))
     assert ready.sent.arguments == {"assignee": "7"}
     assert ready.asked == {"assignee": "account/crm/U-99"}
 
@@ -106,7 +106,7 @@ def test_an_account_may_look_like_a_reference_when_somebody_has_it() -> None:
     mended = "people:\n  robot: {name: 群, accounts: {im: spaces/AAAA}}\n"
     people, _ = read_people(parse_yaml(mended, "people.yaml", {}))
     for to in ("person/robot", "spaces/AAAA"):
-        ready = prepare(command(type_="message.send", to=to), resolve, Target("im", people))
+        ready = prepare(command(type_="message.send", to=to), resolve, CommandTarget("im", people))
         assert ready.sent.arguments == {"to": "spaces/AAAA"}
 
 

@@ -10,17 +10,17 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection
 
 from hub.coordination import new_owner
-from hub.executor.housekeeper import Rounds
-from hub.executor.instances import Lanes
-from hub.kit.connector import Limits, Once
+from hub.executor.housekeeper import Housekeeper
+from hub.executor.instances import Instances
+from hub.kit.connector import Idempotency, RateLimits
 from hub.ledger import commands
 from hub.runtime.clock import FixedClock
-from schemas.envelope import Command, stamp
+from schemas.envelope import Command, format_time
 from tests.executor_bench import Bench, command
 
 START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 FUTURE, PAST = "2999-01-01T00:00:00.000000Z", "2000-01-01T00:00:00.000000Z"
-LIMITS = Limits(timeout=15.0, settle=2.0)
+LIMITS = RateLimits(timeout=15.0, settle=2.0)
 
 
 @pytest.fixture
@@ -30,17 +30,17 @@ def clock(bench: Bench) -> FixedClock:
     return bench.clock
 
 
-def rounds(bench: Bench) -> Rounds:
-    return Rounds(bench.ledger, Lanes(bench.connectors(), bench.people, bench.clock), bench.clock)
+def rounds(bench: Bench) -> Housekeeper:
+    return Housekeeper(bench.ledger, Instances(bench.connectors(), bench.people, bench.clock), bench.clock)
 
 
 def send(bench: Bench, asked: Command, owner: str, deadline: str) -> None:
     """Have a command be SENDING by somebody."""
 
     def work(conn: Connection) -> None:
-        commands.accept(conn, asked, asked.to_json(), stamp(START))
+        commands.accept(conn, asked, asked.to_json(), format_time(START))
         row = commands.get(conn, asked.id)
-        assert row is not None and commands.take(conn, [(row, deadline)], owner, stamp(START))
+        assert row is not None and commands.take(conn, [(row, deadline)], owner, format_time(START))
 
     bench.ledger.writer.run(work)
 
@@ -50,16 +50,18 @@ def dead_owner() -> str:
     return f"{machine}/{pid}/1/{token}"
 
 
-@pytest.mark.parametrize(("once", "seconds"), [(Once.KEY, 2.0), (Once.MARK, 40.0 + 17.0), (Once.NEITHER, 2.0)])
+@pytest.mark.parametrize(
+    ("once", "seconds"), [(Idempotency.KEY, 2.0), (Idempotency.MARK, 40.0 + 17.0), (Idempotency.NEITHER, 2.0)]
+)
 def test_the_calls_of_a_dead_program_are_doubtful_at_once_and_looked_into_when_they_have_surely_ended(
-    bench: Bench, clock: FixedClock, once: Once, seconds: float
+    bench: Bench, clock: FixedClock, once: Idempotency, seconds: float
 ) -> None:
     bench.system("pm", class_=once, limits=LIMITS)
     send(bench, command(), dead_owner(), FUTURE)
     clock.at = START + timedelta(seconds=40)  # it may have begun only now, after a wait for its turn
     assert rounds(bench).recover() == 1
     row = bench.row(command())
-    assert (row.state, row.due_at) == ("UNKNOWN", stamp(START + timedelta(seconds=seconds)))
+    assert (row.state, row.due_at) == ("UNKNOWN", format_time(START + timedelta(seconds=seconds)))
 
 
 def test_a_living_program_keeps_its_calls_until_their_deadline(bench: Bench, clock: FixedClock) -> None:

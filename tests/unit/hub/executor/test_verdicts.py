@@ -9,8 +9,8 @@ import pytest
 
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError, UnreadableError
 from hub.executor.argument_resolution import Prepared
-from hub.executor.retry_policy import CRASHES, LONGEST, Call, Failure, judge
-from hub.kit.connector import Effect, Limits, Once
+from hub.executor.retry_policy import CRASHES, LONGEST, CommandAttempt, Failure, decide
+from hub.kit.connector import Effect, Idempotency, RateLimits
 from tests.executor_bench import command
 
 NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
@@ -21,10 +21,10 @@ NEVER = RejectedError("HUB-E4006", instance="pm", reason="no such project")
 REFUSED = FatalError("HUB-E4003", instance="pm", login="hub")
 
 
-def call(once: Once = Once.KEY, attempts: int = 1) -> Call:
+def call(once: Idempotency = Idempotency.KEY, attempts: int = 1) -> CommandAttempt:
     asked = command()
     prepared = Prepared(asked, asked, asked.arguments)
-    return Call(prepared, asked.to_json(), "me", attempts, False, once, Limits(settle=2.0), 0.0)
+    return CommandAttempt(prepared, asked.to_json(), "me", attempts, False, once, RateLimits(settle=2.0), 0.0)
 
 
 def seconds(due: datetime | None) -> float:
@@ -33,14 +33,14 @@ def seconds(due: datetime | None) -> float:
 
 
 def test_an_effect_is_done() -> None:
-    assert judge(call(), Effect("7"), NOW).state == "DONE"
+    assert decide(call(), Effect("7"), NOW).state == "DONE"
 
 
-@pytest.mark.parametrize("once", list(Once))
-def test_what_surely_was_not_done_is_tried_again_for_ever_and_ever_later(once: Once) -> None:
+@pytest.mark.parametrize("once", list(Idempotency))
+def test_what_surely_was_not_done_is_tried_again_for_ever_and_ever_later(once: Idempotency) -> None:
     waits = []
     for attempts in range(1, 200):
-        verdict = judge(call(once, attempts), Failure(AWAY), NOW)
+        verdict = decide(call(once, attempts), Failure(AWAY), NOW)
         assert (verdict.state, verdict.counts) == ("RETRY", True)
         waits.append(seconds(verdict.due))
     assert 0.25 <= waits[0] <= 0.5
@@ -51,20 +51,20 @@ def test_what_surely_was_not_done_is_tried_again_for_ever_and_ever_later(once: O
 
 def test_retry_after_is_kept_exactly() -> None:
     asked_to_wait = RetryableError("HUB-E4004", retry_after=37.0, instance="pm")
-    assert seconds(judge(call(attempts=9), Failure(asked_to_wait), NOW).due) == 37.0
+    assert seconds(decide(call(attempts=9), Failure(asked_to_wait), NOW).due) == 37.0
     doubtful = UncertainError("HUB-E4002", retry_after=37.0, instance="pm", reason="500")
-    assert seconds(judge(call(), Failure(doubtful), NOW).due) == 37.0
+    assert seconds(decide(call(), Failure(doubtful), NOW).due) == 37.0
 
 
-@pytest.mark.parametrize("once", [Once.KEY, Once.MARK])
-def test_a_doubtful_call_is_looked_into_after_the_system_has_settled(once: Once) -> None:
-    verdict = judge(call(once), Failure(DOUBT), NOW)
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+def test_a_doubtful_call_is_looked_into_after_the_system_has_settled(once: Idempotency) -> None:
+    verdict = decide(call(once), Failure(DOUBT), NOW)
     assert (verdict.state, seconds(verdict.due)) == ("UNKNOWN", 2.0)
-    assert seconds(judge(call(once, attempts=30), Failure(DOUBT), NOW).due) > 2.0
+    assert seconds(decide(call(once, attempts=30), Failure(DOUBT), NOW).due) > 2.0
 
 
 def test_a_doubtful_call_that_cannot_be_looked_up_asks_a_person() -> None:
-    verdict = judge(call(Once.NEITHER), Failure(DOUBT), NOW)
+    verdict = decide(call(Idempotency.NEITHER), Failure(DOUBT), NOW)
     assert verdict.state == "PARKED"
     assert verdict.error is not None and verdict.error.code == "HUB-E4065"
     assert verdict.error.seen["cause"] == "HUB-E4002"
@@ -72,12 +72,12 @@ def test_a_doubtful_call_that_cannot_be_looked_up_asks_a_person() -> None:
 
 
 @pytest.mark.parametrize("looking", [False, True])
-@pytest.mark.parametrize("once", [Once.KEY, Once.MARK])
-def test_answers_that_tell_nothing_have_an_end_and_the_doubt_stays(once: Once, looking: bool) -> None:
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+def test_answers_that_tell_nothing_have_an_end_and_the_doubt_stays(once: Idempotency, looking: bool) -> None:
     asked = call(once, attempts=40)
     for times in range(1, asked.limits.tries):
-        assert judge(asked, Failure(UNREAD, looking, unread=times), NOW).state == "UNKNOWN"
-    verdict = judge(asked, Failure(UNREAD, looking, unread=asked.limits.tries), NOW)
+        assert decide(asked, Failure(UNREAD, looking, unread=times), NOW).state == "UNKNOWN"
+    verdict = decide(asked, Failure(UNREAD, looking, unread=asked.limits.tries), NOW)
     assert (verdict.state, verdict.doubtful) == ("PARKED", True)
     assert verdict.error is not None and verdict.error.code == "HUB-E4071"
     assert "<html>" in verdict.error.message()
@@ -85,30 +85,30 @@ def test_answers_that_tell_nothing_have_an_end_and_the_doubt_stays(once: Once, l
 
 @pytest.mark.parametrize("error", [AWAY, DOUBT])
 def test_a_look_that_fails_leaves_the_doubt(error: RetryableError) -> None:
-    assert judge(call(Once.MARK), Failure(error, looking=True), NOW).state == "UNKNOWN"
+    assert decide(call(Idempotency.MARK), Failure(error, looking=True), NOW).state == "UNKNOWN"
 
 
 def test_a_refused_command_parks() -> None:
-    verdict = judge(call(), Failure(NEVER), NOW)
+    verdict = decide(call(), Failure(NEVER), NOW)
     assert (verdict.state, verdict.error, verdict.doubtful) == ("PARKED", NEVER, False)
 
 
 def test_a_refused_look_parks_with_its_doubt() -> None:
-    verdict = judge(call(Once.MARK), Failure(NEVER, looking=True), NOW)
+    verdict = decide(call(Idempotency.MARK), Failure(NEVER, looking=True), NOW)
     assert (verdict.state, verdict.doubtful) == ("PARKED", True)
 
 
 def test_refused_credentials_are_no_attempt() -> None:
-    verdict = judge(call(Once.NEITHER), Failure(REFUSED), NOW)
+    verdict = decide(call(Idempotency.NEITHER), Failure(REFUSED), NOW)
     assert (verdict.state, verdict.counts, verdict.due) == ("RETRY", False, NOW)
-    assert judge(call(Once.MARK), Failure(REFUSED, looking=True), NOW).state == "UNKNOWN"
+    assert decide(call(Idempotency.MARK), Failure(REFUSED, looking=True), NOW).state == "UNKNOWN"
 
 
 def test_code_that_breaks_is_a_doubt_and_too_often_a_bug() -> None:
     broke = Failure(ZeroDivisionError("secret"), crashes=1)
-    assert judge(call(Once.MARK), broke, NOW).state == "UNKNOWN"
-    assert judge(call(Once.NEITHER), broke, NOW).state == "PARKED"
-    verdict = judge(call(Once.MARK), replace(broke, crashes=CRASHES), NOW)
+    assert decide(call(Idempotency.MARK), broke, NOW).state == "UNKNOWN"
+    assert decide(call(Idempotency.NEITHER), broke, NOW).state == "PARKED"
+    verdict = decide(call(Idempotency.MARK), replace(broke, crashes=CRASHES), NOW)
     assert (verdict.state, verdict.doubtful) == ("PARKED", True)
     assert verdict.error is not None and verdict.error.code == "HUB-E4066"
     assert "secret" not in verdict.error.message("en")

@@ -8,12 +8,24 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hub.errors import LANGUAGES
-from hub.health.verdict import STAGES, Away, Facts, Headway, Limits, ProgramFact, Queue, Stage, State, StreamFact, judge
+from hub.health.verdict import (
+    STAGES,
+    Away,
+    Facts,
+    Headway,
+    HealthLimits,
+    HealthState,
+    ProgramFact,
+    Queue,
+    Stage,
+    StreamFact,
+    judge,
+)
 from hub.health.words import WON, as_value, duration, sentence, texts
 from hub.rules.reload import BrokenFile
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
-LIMITS = Limits()
+LIMITS = HealthLimits()
 
 
 def ago(seconds: float) -> datetime:
@@ -26,19 +38,19 @@ def queue(stage: Stage = "rules", seconds: float = 100.0, where: str = "3", **mo
 
 def test_a_worker_that_stands_still_is_told_with_what_waits_for_it() -> None:
     found = judge(Facts(NOW, queues=(queue(types={WON: 1}),)), LIMITS, {("rules", "3"): 30.0})
-    assert found.state is State.STALLED
+    assert found.state is HealthState.STALLED
     assert sentence(found, "zh-CN") == "规则处理停滞 1 分 40 秒，1 笔赢单在等"
     assert sentence(found, "en") == "The rules have stood still for 1 min 40 s; 1 won deal is waiting"
     stage = next(stage for stage in found.stages if stage.stage == "rules")
-    assert (stage.waiting, stage.oldest, stage.state) == (1, 100.0, State.STALLED)
+    assert (stage.waiting, stage.oldest, stage.state) == (1, 100.0, HealthState.STALLED)
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "calls"])
 def test_each_stage_is_judged_by_its_oldest(stage: Stage) -> None:
-    assert judge(Facts(NOW, queues=(queue(stage, LIMITS.oldest),)), LIMITS, {}).state is State.OK
+    assert judge(Facts(NOW, queues=(queue(stage, LIMITS.oldest),)), LIMITS, {}).state is HealthState.OK
     late = Facts(NOW, queues=(queue(stage, LIMITS.oldest + 1),))
-    assert judge(late, LIMITS, {(stage, "3"): 60.0}).state is State.STALLED
-    moving = State.OK if stage == "held" else State.DEGRADED
+    assert judge(late, LIMITS, {(stage, "3"): 60.0}).state is HealthState.STALLED
+    moving = HealthState.OK if stage == "held" else HealthState.DEGRADED
     assert judge(late, LIMITS, {(stage, "3"): 0.5}).state is moving
     for still in (60.0, 0.5):
         for language in LANGUAGES:
@@ -50,18 +62,18 @@ def test_programs_that_live_and_wait_for_nothing_are_well_and_dead_ones_never_ar
     assert judge(Facts(NOW, programs=(ready,)), LIMITS, {}).ok
     for state in ("frozen", "down"):
         found = judge(Facts(NOW, programs=(ready, ProgramFact("projections", 2, state))), LIMITS, {})
-        assert found.state is State.STALLED
+        assert found.state is HealthState.STALLED
         assert "看板程序" in sentence(found, "zh-CN")
     assert judge(Facts(NOW, programs=(ProgramFact("worker", 1, "starting"),)), LIMITS, {}).ok
 
 
 def test_a_hub_that_does_not_run_and_stores_that_are_away_are_down() -> None:
     down = judge(Facts(NOW, running=False, streams=(StreamFact("crm", "deals", ago(900), 2.0),)), LIMITS, {})
-    assert (down.state, sentence(down, "en")) == (State.DOWN, "It is not running")
+    assert (down.state, sentence(down, "en")) == (HealthState.DOWN, "It is not running")
     assert [trouble.kind for trouble in down.troubles] == ["stopped"]
     gone = Away("broker", "HUB-E2104", {"zh-CN": "没有回答", "en": "no answer"})
     found = judge(Facts(NOW, away=(gone,), queues=(queue("boards", 60.0),)), LIMITS, {})
-    assert (found.state, sentence(found, "en")) == (State.DOWN, "Kafka does not answer (HUB-E2104)")
+    assert (found.state, sentence(found, "en")) == (HealthState.DOWN, "Kafka does not answer (HUB-E2104)")
 
 
 def test_a_system_that_fails_needs_a_person_and_does_not_make_the_hub_unwell() -> None:
@@ -75,7 +87,7 @@ def test_a_system_that_fails_needs_a_person_and_does_not_make_the_hub_unwell() -
 
 def test_calls_that_nobody_begins_are_the_hubs_own_trouble() -> None:
     found = judge(Facts(NOW, queues=(queue("calls", 20, "pm"),)), LIMITS, {("calls", "pm"): 20.0})
-    assert found.state is State.STALLED
+    assert found.state is HealthState.STALLED
     assert "pm" in sentence(found, "zh-CN")
 
 
@@ -92,12 +104,12 @@ def test_a_halted_partition_is_told_once_and_not_as_a_slow_one() -> None:
     halt = {"partition": 3, "offset": 9, "code": "HUB-E6017"}
     found = judge(Facts(NOW, halted=(halt,), queues=(queue(),)), LIMITS, {})
     assert [trouble.kind for trouble in found.troubles] == ["halted"]
-    assert found.state is State.STALLED
+    assert found.state is HealthState.STALLED
 
 
 def test_parked_work_is_told_and_leaves_the_hub_well() -> None:
     found = judge(Facts(NOW, parked={"event": 2, "command": 1}), LIMITS, {})
-    assert (found.state, found.parked, sentence(found, "zh-CN")) == (State.OK, 3, "都在流转，停放 3 项")
+    assert (found.state, found.parked, sentence(found, "zh-CN")) == (HealthState.OK, 3, "都在流转，停放 3 项")
 
 
 def test_files_that_are_broken_are_told_and_leave_the_hub_well() -> None:

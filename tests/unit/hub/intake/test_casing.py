@@ -14,7 +14,7 @@ from hub.kit.connector import Fact
 from hub.ledger import commands, links, outbox
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import FixedClock
-from schemas.envelope import Command, stamp
+from schemas.envelope import Command, format_time
 from tests.background import background
 from tests.pushing import NOON, Staff, Telling, delivery, events, fact
 
@@ -42,22 +42,22 @@ def task(type_: str = "completed", subject: str = TASK, version: str = "1", belo
 def calling(ledger: Ledger, clock: FixedClock, id_: str = "c-1", instance: str = "pm") -> None:
     """A command's call is under way."""
     command = Command(
-        id=id_, type="task.create", instance=instance, case=DEAL, time=stamp(NOON), causationid="e-1", subject=DEAL,
+        id=id_, type="task.create", instance=instance, case=DEAL, time=format_time(NOON), causationid="e-1", subject=DEAL,
         rule="r", digest="d", position=0,
     )  # fmt: skip
-    at = stamp(clock.now())
+    at = format_time(clock.now())
     ledger.writer.run(lambda conn: commands.accept(conn, command, command.to_json(), at))
     with ledger.reading() as conn:
         row = commands.get(conn, id_)
     assert row is not None
-    assert ledger.writer.run(lambda conn: commands.take(conn, [(row, stamp(NOON))], "me", at))
+    assert ledger.writer.run(lambda conn: commands.take(conn, [(row, format_time(NOON))], "me", at))
 
 
 def ended(ledger: Ledger, made: str | None = TASK, id_: str = "c-1", state: str = "DONE") -> None:
     """The call is over: what it made is linked in the same transaction."""
 
     def work(conn: Connection) -> None:
-        commands.end(conn, id_, "me", state, stamp(NOON))
+        commands.end(conn, id_, "me", state, format_time(NOON))
         if made:
             links.link(conn, made, DEAL, id_)
 

@@ -14,7 +14,7 @@ from hub.ledger.ledger import Ledger
 from hub.runtime.clock import SystemClock
 from hub.web.bodies import Bodies
 from hub.web.refusals import Refusals
-from hub.web.webhooks import Address, FrontDoor, Pushes
+from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
 from tests.pushing import Staff, crm, deal, signed
 from tests.unit.hub.web.test_front_door import _rest
 
@@ -29,7 +29,7 @@ def door_on(listening: int, ledger: Ledger) -> FrontDoor:
         SystemClock(),
         Refusals(ledger, SystemClock()),
     )
-    return FrontDoor(Address(listening=listening), pushes, _rest)
+    return FrontDoor(ListenAddress(listening=listening), pushes, _rest)
 
 
 async def push(client: aiohttp.ClientSession, port: int, number: int) -> tuple[int, str | None, str | None]:

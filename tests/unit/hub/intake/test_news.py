@@ -17,7 +17,7 @@ from hub.kit.connector import Fact, Unmapped
 from hub.ledger import commands, conflicts, links, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import FixedClock
-from schemas.envelope import Command, stamp
+from schemas.envelope import Command, format_time
 from tests.pushing import NOON, Staff, fact
 
 OURS = {"pm": frozenset({"task", "project"})}
@@ -109,7 +109,7 @@ def play(intake: Intake, steps: Sequence[Call | End | Page], take: Callable[[Int
 
 
 def _called(conn: Connection, id_: str) -> None:
-    at = stamp(NOON)
+    at = format_time(NOON)
     command = Command(
         id=id_, type="task.create", instance="pm", case=DEAL, time=at, causationid="e-1", subject=DEAL,
         rule="r", digest="d", position=0,
@@ -121,7 +121,7 @@ def _called(conn: Connection, id_: str) -> None:
 
 
 def _ended(conn: Connection, id_: str, made: str) -> None:
-    if commands.end(conn, id_, "me", "DONE", stamp(NOON)):
+    if commands.end(conn, id_, "me", "DONE", format_time(NOON)):
         links.link(conn, made, DEAL, id_)
 
 

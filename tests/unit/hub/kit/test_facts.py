@@ -13,7 +13,7 @@ from hub.errors import RejectedError
 from hub.kit.connector import Fact
 from hub.kit.facts import Door, event_of, person_fields
 from schemas.domains import crm, work
-from schemas.envelope import MAX_BYTES, Event, derived_id, stamp
+from schemas.envelope import MAX_BYTES, Event, derived_id, format_time
 from schemas.registry import EVENTS, event_spec
 from tests.pushing import NOON, Staff, fact
 
@@ -30,7 +30,7 @@ def test_an_event_says_what_happened_under_an_id_that_derives_from_the_source() 
     assert told.source == "/connectors/crm"
     assert told.dataschema == "urn:hub:crm.opportunity.changed:1"
     assert told.subjectversion == "7"
-    assert told.time == told.recordedtime == stamp(NOON)
+    assert told.time == told.recordedtime == format_time(NOON)
 
 
 def test_the_id_stands_still_when_everything_but_the_source_changes() -> None:
@@ -126,10 +126,10 @@ def test_an_event_may_be_so_large_and_no_larger() -> None:
 
 def test_a_clock_that_is_far_ahead_is_not_believed_but_remembered() -> None:
     told = event(time=NOON + timedelta(hours=20))
-    assert told.time == stamp(NOON + timedelta(minutes=5))
-    assert told.claimedtime == stamp(NOON + timedelta(hours=20))
+    assert told.time == format_time(NOON + timedelta(minutes=5))
+    assert told.claimedtime == format_time(NOON + timedelta(hours=20))
     near = event(time=NOON + timedelta(minutes=5))
-    assert (near.time, near.claimedtime) == (stamp(NOON + timedelta(minutes=5)), None)
+    assert (near.time, near.claimedtime) == (format_time(NOON + timedelta(minutes=5)), None)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.kit.last_writer_wins import Registers, is_newer, order_of
+from hub.kit.last_writer_wins import LastWriterWins, is_newer, order_of
 from tests.board_events import event
 
 EMPTY: dict[str, Any] = {"title": None, "times": {}, "marks": {}}
@@ -17,7 +17,7 @@ def test_any_order_of_events_leaves_the_same_row() -> None:
     told = [("2", "b"), ("1", "a"), ("3", "c")]
     rows = []
     for order in permutations(told):
-        row = Registers(None, EMPTY)
+        row = LastWriterWins(None, EMPTY)
         for mark, value in order:
             row.tell(mark, {"title": value})
             row.step(mark, "seen", value)
@@ -27,7 +27,7 @@ def test_any_order_of_events_leaves_the_same_row() -> None:
 
 
 def test_none_tells_nothing() -> None:
-    row = Registers(None, EMPTY)
+    row = LastWriterWins(None, EMPTY)
     row.tell("1", {"title": "a"})
     row.tell("2", {"title": None})
     assert row.row()["title"] == "a"
@@ -35,7 +35,7 @@ def test_none_tells_nothing() -> None:
 
 def test_the_row_it_starts_from_stays_as_it_was() -> None:
     before: dict[str, Any] = {"title": None, "times": {}, "marks": {}}
-    row = Registers(before, EMPTY)
+    row = LastWriterWins(before, EMPTY)
     row.tell("1", {"title": "a"})
     row.step("1", "seen", "t")
     assert before == {"title": None, "times": {}, "marks": {}}

@@ -12,7 +12,7 @@ from sqlalchemy import insert, text
 from hub.ledger import parked
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
-from hub.ledger.parked_search import Wanted, behind, by_name, count, groups, page
+from hub.ledger.parked_search import ParkedFilter, behind, by_name, count, groups, page
 from tests.events import AT
 
 DEAL = "opportunity/crm/O-1"
@@ -88,7 +88,7 @@ def test_entries_of_one_cause_are_one_group(ledger: Ledger) -> None:
     park(ledger, "event/other", place="rules/lost.yaml:1:1")
     park(ledger, "delivery/crm/1", kind="delivery", rule=None, place=None, instance="crm")
     with ledger.reading() as conn:
-        found = groups(conn, Wanted())
+        found = groups(conn, ParkedFilter())
         names = [[cause.name for cause in by_name(conn, group.cause.name[:6])] for group in found]
         of_code = by_name(conn, "HUB-E3140")
     assert [(group.cause.place, group.count) for group in found] == [
@@ -102,19 +102,19 @@ def test_entries_of_one_cause_are_one_group(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(), ["a", "b", "c"]),
-        (Wanted(kind="command"), ["b"]),
-        (Wanted(code="HUB-E4012"), ["b"]),
-        (Wanted(rule="won"), ["a", "c"]),
-        (Wanted(instance="pm"), ["b"]),
-        (Wanted(case="case/x/1"), ["c"]),
-        (Wanted(since=LATER), ["b", "c"]),
-        (Wanted(since=LATER, rule="won"), ["c"]),
-        (Wanted(state="done"), ["d"]),
-        (Wanted(state=None, rule="won"), ["a", "c", "d"]),
+        (ParkedFilter(), ["a", "b", "c"]),
+        (ParkedFilter(kind="command"), ["b"]),
+        (ParkedFilter(code="HUB-E4012"), ["b"]),
+        (ParkedFilter(rule="won"), ["a", "c"]),
+        (ParkedFilter(instance="pm"), ["b"]),
+        (ParkedFilter(case="case/x/1"), ["c"]),
+        (ParkedFilter(since=LATER), ["b", "c"]),
+        (ParkedFilter(since=LATER, rule="won"), ["c"]),
+        (ParkedFilter(state="done"), ["d"]),
+        (ParkedFilter(state=None, rule="won"), ["a", "c", "d"]),
     ],
 )
-def test_entries_are_found_by_any_of_their_marks(ledger: Ledger, wanted: Wanted, expected: list[str]) -> None:
+def test_entries_are_found_by_any_of_their_marks(ledger: Ledger, wanted: ParkedFilter, expected: list[str]) -> None:
     park(ledger, "a")
     park(ledger, "b", kind="command", code="HUB-E4012", rule="r2", instance="pm", place=None, parked_at=LATER)
     park(ledger, "c", case_id="case/x/1", parked_at=LATER)
@@ -145,11 +145,11 @@ def test_pages_and_groups_of_very_many_touch_no_row(ledger: Ledger) -> None:
     ]
     ledger.writer.run(lambda conn: conn.execute(insert(parked.parked), [{**each, "state": "open"} for each in rows]))
     with ledger.reading() as conn:
-        assert sum(group.count for group in groups(conn, Wanted())) == MANY
+        assert sum(group.count for group in groups(conn, ParkedFilter())) == MANY
         seen, after = 0, 0
-        while found := page(conn, Wanted(code="HUB-E6103"), after, limit=5000):
+        while found := page(conn, ParkedFilter(code="HUB-E6103"), after, limit=5000):
             seen, after = seen + len(found), found[-1].id
-        assert seen == count(conn, Wanted(code="HUB-E6103")) == sum(n % 7 == 3 for n in range(MANY))
+        assert seen == count(conn, ParkedFilter(code="HUB-E6103")) == sum(n % 7 == 3 for n in range(MANY))
         if conn.dialect.name == "sqlite":
             plan = "EXPLAIN QUERY PLAN SELECT kind, code, rule, place, instance, count(*), min(parked_at), min(id) FROM parked"
             told = conn.execute(text(f"{plan} WHERE state = 'open' GROUP BY kind, code, rule, place, instance")).all()

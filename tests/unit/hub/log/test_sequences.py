@@ -13,8 +13,8 @@ from hub.log.event_log import Outgoing, Record
 from hub.log.memory_log import MemoryLog
 from hub.log.outbox_in_log import since, tails, tails_at_least
 from hub.log.partitioner import partition_of
-from hub.log.sequence_gaps import Settled, case_of, halted, repaired, settled_by
-from hub.log.sequences import MOST, Followed, Loss, Place, follow, history, numbered, own_bytes, passed_over
+from hub.log.sequence_gaps import SettledGaps, case_of, halted, repaired, settled_by
+from hub.log.sequences import MOST, Followed, Loss, ReadPosition, follow, history, numbered, own_bytes, passed_over
 from schemas.registry import EVENTS
 from schemas.topics import PARTITIONS
 from tests.events import won
@@ -52,51 +52,51 @@ def test_a_record_tells_its_number_however_it_is_written(value: bytes | None, to
 
 
 def test_what_follows_is_followed_and_repeats_change_nothing() -> None:
-    found = follow(Place(), records(1, 2, 1, 2, None, 3))
-    assert found == Followed(6, Place(6, {"o1": 3}))
-    assert follow(found.place, records(2, None, 3, start=3)) == Followed(3, Place(6, {"o1": 3}))
+    found = follow(ReadPosition(), records(1, 2, 1, 2, None, 3))
+    assert found == Followed(6, ReadPosition(6, {"o1": 3}))
+    assert follow(found.place, records(2, None, 3, start=3)) == Followed(3, ReadPosition(6, {"o1": 3}))
 
 
 def test_before_a_gap_it_stops_and_says_what_is_missing() -> None:
-    found = follow(Place(4, {"o1": 9}), records(10, 12, 13, start=4))
+    found = follow(ReadPosition(4, {"o1": 9}), records(10, 12, 13, start=4))
     assert found.whole == 1
-    assert found.place == Place(5, {"o1": 10})
+    assert found.place == ReadPosition(5, {"o1": 10})
     assert found.loss == Loss("gap", 3, 5, "o1", 10, 12)
     assert found.loss.error().code == "HUB-E2110"
 
 
 def test_each_outbox_counts_for_itself() -> None:
     told = [Record("hub.events", 3, n, b"k", raw(s, o)) for n, (s, o) in enumerate([(1, "a"), (1, "b"), (2, "a")])]
-    assert follow(Place(), told).place.sequences == {"a": 2, "b": 1}
+    assert follow(ReadPosition(), told).place.sequences == {"a": 2, "b": 1}
 
 
 def test_a_number_that_only_ends_like_the_next_one_is_not_taken_for_it() -> None:
-    found = follow(Place(), records(1, 2, 13))
+    found = follow(ReadPosition(), records(1, 2, 13))
     assert found.loss == Loss("gap", 3, 2, "o1", 2, 13)
 
 
 @pytest.mark.parametrize("outbox", ['a"b', "a\\b", "库", "x" * 120])
 def test_an_outbox_may_be_called_as_it_likes(outbox: str) -> None:
     bodies = [b'%s,"sequence":"%d","outbox":%s}' % (won().to_json()[:-1], n, orjson.dumps(outbox)) for n in (1, 2, 4)]
-    found = follow(Place(), [Record("hub.events", 3, n, b"k", body) for n, body in enumerate(bodies)])
+    found = follow(ReadPosition(), [Record("hub.events", 3, n, b"k", body) for n, body in enumerate(bodies)])
     assert found.loss == Loss("gap", 3, 2, outbox, 2, 4)
 
 
 def test_a_gap_that_was_dealt_with_is_passed_and_only_that_one() -> None:
     told = records(1, 5, 6, 9)
-    found = follow(Place(), told, {1: False})
+    found = follow(ReadPosition(), told, {1: False})
     assert found.loss == Loss("gap", 3, 3, "o1", 6, 9)
 
 
 def test_the_number_of_a_foreign_record_that_was_dealt_with_counts_for_nothing() -> None:
     told = records(1, 2, 10**18, 3, 4, 9)
-    assert follow(Place(), told).loss == Loss("gap", 3, 2, "o1", 2, 10**18)
-    assert follow(Place(), told, {2: True}).loss == Loss("gap", 3, 5, "o1", 4, 9)
-    assert follow(Place(), told[:5], {2: True}) == Followed(5, Place(5, {"o1": 4}))
+    assert follow(ReadPosition(), told).loss == Loss("gap", 3, 2, "o1", 2, 10**18)
+    assert follow(ReadPosition(), told, {2: True}).loss == Loss("gap", 3, 5, "o1", 4, 9)
+    assert follow(ReadPosition(), told[:5], {2: True}) == Followed(5, ReadPosition(5, {"o1": 4}))
 
 
 def test_new_numbers_at_offsets_that_were_read_are_another_log() -> None:
-    found = follow(Place(100, {"o1": 100}), records(101, start=0))
+    found = follow(ReadPosition(100, {"o1": 100}), records(101, start=0))
     assert found.loss is not None
     assert found.loss.kind == "replaced"
 
@@ -105,16 +105,16 @@ def test_new_numbers_at_offsets_that_were_read_are_another_log() -> None:
     ("start", "end", "kind"), [(0, 50, None), (40, 50, None), (41, 50, "gone"), (0, 39, "replaced"), (60, 60, "gone")]
 )
 def test_offsets_that_the_log_no_longer_has(start: int, end: int, kind: str | None) -> None:
-    found = passed_over(3, Place(40), start, end)
+    found = passed_over(3, ReadPosition(40), start, end)
     assert (found.kind if found else None) == kind
-    assert passed_over(3, Place(40), 41, 50, {41}) is None
+    assert passed_over(3, ReadPosition(40), 41, 50, {41}) is None
 
 
 @given(sequences=st.lists(st.integers(1, 6), max_size=12), cut=st.integers(0, 12))
 def test_chunks_do_not_matter(sequences: list[int], cut: int) -> None:
     told = records(*sequences)
-    whole = follow(Place(), told)
-    first = follow(Place(), told[:cut])
+    whole = follow(ReadPosition(), told)
+    first = follow(ReadPosition(), told[:cut])
     if first.loss is not None:
         assert first == whole
     else:
@@ -133,7 +133,7 @@ def test_no_loss_before_the_last_record_goes_unseen(lost: set[int], again: list[
     for n in sent:
         stream.append(n)
         stream += [a for a in again if a in stream and a % 3 == n % 3]
-    found = follow(Place(), records(*stream))
+    found = follow(ReadPosition(), records(*stream))
     missing = [n for n in lost if sent and n < max(sent)]
     assert (found.loss is not None) == bool(missing)
     if found.loss is not None:
@@ -142,7 +142,7 @@ def test_no_loss_before_the_last_record_goes_unseen(lost: set[int], again: list[
 
 def test_the_news_of_a_repair_lies_in_the_partition_that_waits_for_it() -> None:
     log, loss = MemoryLog(), Loss("gap", 7, 41, "o1", 3, 5)
-    known = Settled(log, 7, 0)
+    known = SettledGaps(log, 7, 0)
     assert known.look() == {}
     news = repaired(loss, NOW, published=0, accepted=1, reason="told", by="me")
     log.writer().append([Outgoing("hub.events", news.case.encode(), news.to_json())])
@@ -175,8 +175,8 @@ def test_its_events_are_as_the_catalogue_says(make: object) -> None:
 def test_a_reader_that_kept_no_place_starts_from_what_it_has_read() -> None:
     log = MemoryLog()
     log.writer().append([Outgoing("hub.events", b"k", raw(n), 3) for n in (1, 2, 5, 6)])
-    assert history(log, 3, 3) == (Place(3, {"o1": 5}), True)
-    assert history(log, 4, 0) == (Place(), False)
+    assert history(log, 3, 3) == (ReadPosition(3, {"o1": 5}), True)
+    assert history(log, 4, 0) == (ReadPosition(), False)
 
 
 def long_log(mine: int) -> MemoryLog:
@@ -221,7 +221,7 @@ def test_a_log_that_begins_with_a_high_number_is_believed() -> None:
 def test_strangers_names_without_number_do_not_swell_a_place_and_ours_is_not_forgotten() -> None:
     ours, names = records(1, 2), (f"stranger-{n}" for n in range(5000))
     flood = [Record("hub.events", 3, 2 + n, b"k", raw(1, name)) for n, name in enumerate(names)]
-    place = follow(Place(), ours).place
+    place = follow(ReadPosition(), ours).place
     for start in range(0, len(flood), 100):
         followed = follow(place, flood[start : start + 100])
         assert followed.loss is None

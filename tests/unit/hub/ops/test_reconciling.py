@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from hub.errors import RetryableError
-from hub.executor.instances import Lanes
-from hub.kit.connector import Effect, Limits, Once
+from hub.executor.instances import Instances
+from hub.kit.connector import Effect, Idempotency, RateLimits
 from hub.ledger.ledger import Ledger
-from hub.ops.reconciling import IN_A_ROW, Told, reconcile
+from hub.ops.reconciling import IN_A_ROW, InstanceReport, reconcile
 from hub.runtime.clock import FixedClock, SystemClock
-from schemas.envelope import Command, promise, stamp
+from schemas.envelope import Command, format_time, promise
 from tests.executor_bench import Bench, FakeSystem, command
 
 LONG_AGO = "2020-01-01T00:00:00Z"
-QUICK = Limits(10_000, 8, timeout=5, settle=0.05)
+QUICK = RateLimits(10_000, 8, timeout=5, settle=0.05)
 
 
 @dataclass
@@ -50,9 +50,9 @@ def tasks(many: int, first: int = 0) -> list[Command]:
     return [command(0, f"opportunity/crm/O-{number}") for number in range(first, first + many)]
 
 
-def ask(bench: Bench, *, hours: float = 1.0, since: str = LONG_AGO) -> dict[str, Told]:
+def ask(bench: Bench, *, hours: float = 1.0, since: str = LONG_AGO) -> dict[str, InstanceReport]:
     clock = FixedClock(SystemClock().now() + timedelta(hours=hours))
-    lanes = Lanes(bench.connectors(), bench.people, clock)
+    lanes = Instances(bench.connectors(), bench.people, clock)
     return {told.instance: told for told in reconcile(bench.ledger, lanes, since, clock)}
 
 
@@ -62,7 +62,7 @@ def lose(system: FakeSystem, *lost: Command) -> None:
 
 
 def test_what_a_system_has_lost_is_told_with_its_case_and_its_name_there(bench: Bench) -> None:
-    pm, asked = bench.system("pm", class_=Once.MARK, limits=QUICK), tasks(5)
+    pm, asked = bench.system("pm", class_=Idempotency.MARK, limits=QUICK), tasks(5)
     done(bench, *asked)
     lose(pm, asked[1], asked[3])
     told = ask(bench)["pm"]
@@ -73,7 +73,7 @@ def test_what_a_system_has_lost_is_told_with_its_case_and_its_name_there(bench: 
 
 
 def test_a_command_is_looked_up_with_its_promises_kept_and_its_persons_as_accounts(bench: Bench) -> None:
-    pm = bench.systems["pm"] = Noting(class_=Once.MARK, limits=QUICK)
+    pm = bench.systems["pm"] = Noting(class_=Idempotency.MARK, limits=QUICK)
     project = command(0, type_="project.create", name="x")
     task = command(1, title="t", project=promise(project.id), assignee="person/wang.fang")
     done(bench, project, task)
@@ -83,20 +83,20 @@ def test_a_command_is_looked_up_with_its_promises_kept_and_its_persons_as_accoun
 
 
 def test_a_system_that_cannot_be_asked_is_not_asked(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.KEY, limits=QUICK)
+    pm = bench.system("pm", class_=Idempotency.KEY, limits=QUICK)
     done(bench, *tasks(2))
     assert ask(bench)["pm"].unasked == 2
     assert pm.looked == []
 
 
 def test_what_was_done_a_moment_ago_may_not_be_found_yet(bench: Bench) -> None:
-    bench.system("pm", class_=Once.MARK, limits=Limits(10_000, 8, settle=60.0))
+    bench.system("pm", class_=Idempotency.MARK, limits=RateLimits(10_000, 8, settle=60.0))
     done(bench, *tasks(2))
     assert ask(bench, hours=0.0)["pm"].young == 2
 
 
 def test_a_system_that_is_away_is_left_alone_soon(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.MARK, limits=QUICK)
+    pm = bench.system("pm", class_=Idempotency.MARK, limits=QUICK)
     done(bench, *tasks(10))
     pm.finding = [RetryableError("HUB-E4001", instance="pm", url="http://pm", reason="refused")] * 10
     told = ask(bench)["pm"]
@@ -106,7 +106,7 @@ def test_a_system_that_is_away_is_left_alone_soon(bench: Bench) -> None:
 
 
 def test_a_connector_that_breaks_on_a_look_costs_that_answer_only(bench: Bench) -> None:
-    pm, asked = bench.system("pm", class_=Once.MARK, limits=QUICK), tasks(2 * IN_A_ROW)
+    pm, asked = bench.system("pm", class_=Idempotency.MARK, limits=QUICK), tasks(2 * IN_A_ROW)
     done(bench, *asked)
     pm.finding = [ValueError("secret")] * (IN_A_ROW + 1)
     told = ask(bench)["pm"]
@@ -117,14 +117,14 @@ def test_a_connector_that_breaks_on_a_look_costs_that_answer_only(bench: Bench) 
 
 
 def test_only_what_was_done_since_is_asked_for(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Once.MARK, limits=QUICK)
+    pm = bench.system("pm", class_=Idempotency.MARK, limits=QUICK)
     done(bench, *tasks(3))
-    since = stamp(SystemClock().now())
+    since = format_time(SystemClock().now())
     done(bench, *tasks(2, first=10))
     assert ask(bench, since=since)["pm"].found == 2
     assert len(pm.looked) == 2
 
 
 def test_nothing_done_is_nothing_to_ask(bench: Bench) -> None:
-    bench.system("pm", class_=Once.MARK)
+    bench.system("pm", class_=Idempotency.MARK)
     assert ask(bench) == {}

@@ -18,7 +18,7 @@ from hub.log.event_log import Outgoing
 from hub.log.memory_log import MemoryLog
 from hub.log.partitioner import partition_of
 from hub.log.sequence_gaps import halted, settled_by
-from hub.log.sequences import Place, follow
+from hub.log.sequences import ReadPosition, follow
 from hub.ops.repair import Findings, Mended, find, mend
 from schemas.envelope import Event
 from schemas.topics import PARTITIONS
@@ -64,7 +64,7 @@ class Stage:
         """The deals that a reader comes to see, in order; it stops at a gap that was not dealt with."""
         seen: list[str] = []
         for records in self.log.records.values():
-            found = follow(Place(), records, settled_by(records))
+            found = follow(ReadPosition(), records, settled_by(records))
             seen += [Event.from_json(record.value or b"").id for record in records[: found.whole]]
         return seen
 

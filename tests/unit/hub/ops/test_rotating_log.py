@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.ops.programs import Bounds, RotatingLog
+from hub.ops.programs import LogSizeLimits, RotatingLog
 
-SMALL = Bounds(file=1000, line=100)
+SMALL = LogSizeLimits(file=1000, line=100)
 
 
 Made = Callable[[Path], RotatingLog]

@@ -14,21 +14,23 @@ import pytest
 
 from hub.config.home import Home
 from hub.errors import FatalError
-from hub.ops.programs import FIRST, MOST, STEADY, BackOff, Plan, Program
+from hub.ops.programs import FIRST, MOST, STEADY, BackOff, ProgramPlan, SupervisedProgram
 from hub.ops.supervisor import Supervisor
 from hub.runtime.process import stands_still
 from hub.runtime.program import is_ready, say_ready
 from hub.runtime.run_folder import RunFolder
-from hub.runtime.watchdog import VARIABLE, Heart, Pulse
+from hub.runtime.watchdog import VARIABLE, Heart, HeartbeatMonitor
 from tests.acceptance.running import until
 
 
-def program(folder: Path, code: str, said: list[tuple[str, int | None]]) -> Program:
+def program(folder: Path, code: str, said: list[tuple[str, int | None]]) -> SupervisedProgram:
     def told(_name: str, what: str, number: int | None, _last: Sequence[str]) -> None:
         said.append((what, number))
 
-    plan = Plan("sleeper", [sys.executable, "-c", code], folder, dict(os.environ), folder / "logs" / "sleeper.log")
-    return Program(plan, told)
+    plan = ProgramPlan(
+        "sleeper", [sys.executable, "-c", code], folder, dict(os.environ), folder / "logs" / "sleeper.log"
+    )
+    return SupervisedProgram(plan, told)
 
 
 def test_pauses_grow_while_a_program_keeps_ending_and_are_forgotten_once_it_ran_well() -> None:
@@ -91,7 +93,7 @@ def test_a_program_that_stands_still_is_killed_and_started_again(tmp_path: Path)
 
 
 def test_a_heart_beats_only_into_the_pipe_that_it_was_given(tmp_path: Path) -> None:
-    pulse = Pulse.new()
+    pulse = HeartbeatMonitor.new()
     assert not pulse.beaten()
     heart = Heart.of_environment(pulse.environment)
     heart.beat()

@@ -20,7 +20,7 @@ from hub.processor.rules_in_force import Always
 from hub.processor.source import Chunk
 from hub.processor.state import APART, PLACE, PartitionState, catch_up
 from schemas.decoding import AnyEvent
-from schemas.envelope import Command, Event, derived_id, promise, stamp
+from schemas.envelope import Command, Event, derived_id, format_time, promise
 from schemas.topics import COMMANDS, EVENTS, STATE
 from tests.events import Decisions, command, event, result
 from tests.unit.hub.processor.rule_stage import Inline, done
@@ -186,7 +186,7 @@ class Teller:
         self.count += 1
         event_ = self._event(DEALS[deal], kind, deal)
         if event_ is not None:
-            at = stamp(BEGAN + timedelta(days=self.days))
+            at = format_time(BEGAN + timedelta(days=self.days))
             event_ = event_ if kind == "again" else event_.model_copy(update={"recordedtime": at})
             self.told.append(event_)
             self.partition.append(event_)

@@ -19,10 +19,10 @@ from hub.processor.app import Processor
 from hub.processor.rule_announcements import RuleNews
 from hub.processor.rule_history import RuleHistory
 from hub.processor.rules_in_force import InForceRules
-from hub.processor.source import Chunk, Lanes
+from hub.processor.source import Chunk, PartitionThreads
 from hub.processor.state import PartitionState
 from hub.rules.book import RuleBook
-from hub.rules.history import KEY, History
+from hub.rules.history import KEY, RuleTimeline
 from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS, STATE
 
@@ -32,7 +32,7 @@ RULE = "rule: %s\ntitle: {zh: 赢, en: Won}\nowner: x\nwhen: crm.opportunity.won
 TASK = "do:\n  - task.create: {in: pm, title: '%s', assignee: \"${role('lead')}\"}\n"
 
 
-class Inline(Lanes):
+class Inline(PartitionThreads):
     """Lanes without threads."""
 
     async def run(self, lane: int | None, work: Any, *args: Any, **kwargs: Any) -> Any:
@@ -102,7 +102,7 @@ class Stage:
         ]
         return [each for each in told if each.get("record") == kind]
 
-    def history(self) -> History:
+    def history(self) -> RuleTimeline:
         """As a reader from outside sees it."""
         read = RuleHistory(self.log)
         read.refresh()

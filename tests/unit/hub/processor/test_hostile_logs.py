@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.kit.projection import Lying
+from hub.kit.projection import EventRecord
 from hub.kit.records import read_event, read_plain
 from hub.log.event_log import LARGEST, Outgoing, Record
 from hub.processor.folding import fold_chunk
@@ -19,7 +19,7 @@ from hub.processor.halting import MOST_FAILURES, FailureRun
 from hub.processor.source import Chunk
 from hub.processor.state import APART, PLACE, PartitionState
 from hub.projector import registry
-from hub.projector.folding import Place, fold, take, to_fold
+from hub.projector.folding import FoldPosition, fold, take, to_fold
 from hub.projector.trail_index import INDEX
 from hub.rules.rule_set import RuleSet
 from schemas.envelope import MAX_BYTES
@@ -176,10 +176,10 @@ def test_the_worker_folds_or_parks_whatever_lies_in_the_log(
 @settings(max_examples=100, deadline=None)
 @given(told=records)
 def test_the_boards_fold_or_pass_over_whatever_lies_in_the_log(told: list[tuple[bytes | str | None, bytes]]) -> None:
-    taken = take(log_of(told), {0: Place()}, "tasks", read_event)
+    taken = take(log_of(told), {0: FoldPosition()}, "tasks", read_event)
     for projection in registry.projections().values():
         fold(projection, to_fold(taken.found), {})
-    lying = [Lying(*each) for each in take(log_of(told), {0: Place()}, "trail", read_plain).found]
+    lying = [EventRecord(*each) for each in take(log_of(told), {0: FoldPosition()}, "trail", read_plain).found]
     assert len(INDEX.rows(lying)[0]) == len(lying)
 
 

@@ -14,9 +14,9 @@ from hub.engine.step import Derive
 from hub.errors import FatalError
 from hub.log.event_log import Outgoing, Record
 from hub.log.partitioner import partition_of
-from hub.processor.rules_in_force import InForceRules, Target, _Partition, in_force
+from hub.processor.rules_in_force import InForceRules, RulesTarget, _Partition, in_force
 from hub.rules.book import RuleBook
-from hub.rules.history import KEY, History, Sets, Span
+from hub.rules.history import KEY, RuleTimeline, Sets, Span
 from hub.rules.reload import broken_files
 from hub.runtime import failpoints
 from schemas.envelope import Event, derived_id
@@ -178,7 +178,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, place: str) -> AbstractContextMana
     def arranged() -> Iterator[None]:
         with monkeypatch.context() as patched:
             patched.setattr("hub.processor.app.reach", reach)
-            patched.setattr("hub.processor.halting.leave", lambda code: None)
+            patched.setattr("hub.processor.halting.exit_now", lambda code: None)
             patched.setattr("hub.processor.app.guard", lambda chunk: unguarded())
             yield
 
@@ -581,6 +581,6 @@ def _beside() -> list[str]:
 )
 def test_who_judged_what_lies_in_doubt_is_not_sure(first: int, last: int, sure: bool) -> None:
     old, new = Sets("1", "2"), Sets("3", "4")
-    rules = InForceRules(RuleBook(History(), {}), Target(new, ProjectRules()))
+    rules = InForceRules(RuleBook(RuleTimeline(), {}), RulesTarget(new, ProjectRules()))
     rules._partitions[3] = _Partition([Span(0, old), Span(50, new, doubt_to=60)], 100, new, "word", 100)
     assert rules.are_sure(3, first, last) is sure

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hub.engine.case import Case, to_json
 from hub.engine.parking import RETRIES, fold
-from hub.engine.step import Ask, Derive, Parked, Rules, Settled
+from hub.engine.step import Ask, Derive, ParkedEvent, SettledEvent, StepRules
 from hub.log.event_log import Outgoing, Record
 from hub.processor.folding import fold_chunk
 from hub.processor.source import Chunk
@@ -34,7 +34,7 @@ BIG, CHUNK = "project/pm/P1", 800
 class Worker:
     """What a worker keeps of one partition, and the log that it reads and writes."""
 
-    rules: Rules = field(default_factory=ProjectRules)
+    rules: StepRules = field(default_factory=ProjectRules)
     log: list[Record] = field(default_factory=list)
     state: PartitionState = field(default_factory=lambda: PartitionState(0))
     topic: list[Record] = field(default_factory=list)
@@ -376,9 +376,9 @@ def test_what_is_told_of_as_parked_is_what_the_case_holds(told: list[tuple[str, 
             )
             case, ends = folded.case, list[str]()
             for output in folded.outputs:
-                if isinstance(output, Parked):
+                if isinstance(output, ParkedEvent):
                     open_.add(output.ref)
-                elif isinstance(output, Settled):
+                elif isinstance(output, SettledEvent):
                     open_.discard(output.ref)
                     ends.append(output.ref)
             assert open_ == {f"event/{entry.event}" for entry in (case.waiting() if case else ())}, at

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hub.engine.case import Case, Entity, to_json
 from hub.log.event_log import Outgoing, read_to_end
 from hub.log.memory_log import MemoryLog
-from hub.log.sequences import Place
-from hub.processor.stale_writes import LateWords
+from hub.log.sequences import ReadPosition
+from hub.processor.stale_writes import StaleWrites
 from hub.processor.state import PLACE, PartitionState, catch_up, said_of
 from schemas.topics import STATE, VIEWS
 
@@ -35,7 +35,7 @@ class Owner:
 
     log: MemoryLog = field(default_factory=MemoryLog)
     state: PartitionState = field(default_factory=lambda: PartitionState(PARTITION))
-    words: LateWords = field(init=False)
+    words: StaleWrites = field(init=False)
     sent: list[Outgoing] = field(default_factory=list)
     """Folded, and not in the topic yet."""
     folded: int = 0
@@ -43,13 +43,13 @@ class Owner:
     """Case → the offsets of its events, the last one first."""
 
     def __post_init__(self) -> None:
-        self.words = LateWords(self.state, 0, {})
+        self.words = StaleWrites(self.state, 0, {})
 
     def fold(self, number: int) -> None:
         self.folded += 1
         self.past.setdefault(number, []).insert(0, self.folded)
         self.sent += self.state.keep(key(number), case(number, self.folded), self.folded)
-        self.sent += self.state.keep_place(Place(self.folded + 1, {"o1": self.folded}))
+        self.sent += self.state.keep_place(ReadPosition(self.folded + 1, {"o1": self.folded}))
 
     def deliver(self) -> None:
         self.log.writer().append(self.sent)
@@ -126,7 +126,7 @@ def test_a_restore_that_met_a_late_word_has_the_right_one_said_again() -> None:
     catch_up(owner.log, restored)
     state = restored[PARTITION]
     assert state.late == {key(0), PLACE}
-    again = LateWords(state, state.read_to, {}).overruled()
+    again = StaleWrites(state, state.read_to, {}).overruled()
     assert [record.key for record in again] == [key(0), PLACE, key(0)]
     assert again[0].topic == VIEWS["opportunity"].name
     assert orjson.loads(again[0].value or b"")["data"] == {"name": "after 3"}

@@ -20,7 +20,7 @@ from hub.projector.runner import SILENT, Runner, next_size
 from hub.projector.store import BoardStore, FencedError, Owner
 from hub.runtime.clock import FixedClock
 from projections.tasks.fold import PROJECTION
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from tests.board_events import START, Deal, Relay, eventually
 
 
@@ -67,7 +67,7 @@ def test_a_source_whose_clock_is_ahead_does_not_make_a_board_look_newer_than_it_
     relay: Relay, store: BoardStore
 ) -> None:
     told = Deal(1).won()
-    relay.send([told.model_copy(update={"time": stamp(START + timedelta(days=9))})])
+    relay.send([told.model_copy(update={"time": format_time(START + timedelta(days=9))})])
     runner(relay, store).catch_up()
     assert max(place.as_of for place in store.places("tasks").values()) == told.recordedtime
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hub.engine.step import step
-from hub.rules.explaining import Verdict, explain, parts
+from hub.rules.explaining import RuleOutcome, explain, parts
 from tests.unit.hub.rules.homes import DEAL, HEAD, TASK, event, rules
 
 
-def verdict(text: str) -> Verdict:
+def verdict(text: str) -> RuleOutcome:
     (found,) = explain(rules(text), None, event())
     return found
 

@@ -194,7 +194,7 @@ def test_what_nobody_foresaw_in_a_function_is_an_error_of_the_event(call: str, m
     def broken(*_: object) -> str:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("hub.people.People.role", broken)
+    monkeypatch.setattr("hub.people.PeopleDirectory.role", broken)
     found = rules(HEAD + TASK.replace("event.data.name", call))
     with pytest.raises(RejectedError) as caught:
         step(None, event(), found)

@@ -15,7 +15,7 @@ from hub.runtime.watchdog import EXIT_STALLED, ThreadWatch, at_work
 
 def looked(watch: ThreadWatch, start: float, seconds: int) -> set[str]:
     """Who hangs after so many looks, one a second, with a patience of ten."""
-    hung: dict[int, watchdog.Piece] = {}
+    hung: dict[int, watchdog.ThreadWork] = {}
     for second in range(seconds + 1):
         hung = watch.look(start + second, 10.0)
     return {piece.name for piece in hung.values()}

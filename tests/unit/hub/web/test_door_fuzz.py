@@ -31,7 +31,7 @@ from hub.web import webhooks
 from hub.web.bodies import Bodies, Caps
 from hub.web.passage import Passage
 from hub.web.refusals import Refusals
-from hub.web.webhooks import Address, FrontDoor, Pushes
+from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
 from tests.fuzzing import inputs
 from tests.pushing import SECRET, Staff, crm, deal
 
@@ -85,7 +85,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
         }
         refusals = Refusals(ledger, SystemClock())
         intake = Intake(ledger, Staff(), SystemClock())
-        opened = FrontDoor(Address(port=0), Pushes(intake, receivers, bodies, SystemClock(), refusals), passage.answer)  # type: ignore[arg-type]
+        pushes = Pushes(intake, receivers, bodies, SystemClock(), refusals)  # type: ignore[arg-type]
+        opened = FrontDoor(ListenAddress(port=0), pushes, passage.answer)
         await passage.open()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: lines.append({"event": "loop", "exc_info": str(context)}))

@@ -33,7 +33,7 @@ from hub.runtime.clock import SystemClock
 from hub.web import webhooks
 from hub.web.bodies import MAX_BODY, Bodies, Caps
 from hub.web.refusals import Refusals
-from hub.web.webhooks import Address, FrontDoor, Pushes
+from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
 from tests.pushing import SECRET, Staff, crm, deal, open_entries, signed
 
 Story = Callable[["World"], Coroutine[Any, Any, None]]
@@ -106,7 +106,7 @@ async def opened(ledger: Ledger, caps: Caps | None = None, most: int | None = No
     refusals = Refusals(ledger, SystemClock())
     receivers = {"crm": receiver, "hub-like": github}
     pushes = Pushes(Intake(ledger, Staff(), SystemClock()), receivers, Bodies(caps), SystemClock(), refusals)
-    door = FrontDoor(Address(port=0), pushes, _rest, most)
+    door = FrontDoor(ListenAddress(port=0), pushes, _rest, most)
     port = await door.open()
     async with aiohttp.ClientSession() as client:
         yield World(ledger, client, pushes, port, refusals, door)
@@ -658,14 +658,14 @@ def test_one_senders_odd_json_makes_nobody_wait(tell: Tell) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "hub.example.com", ""])
 def test_the_door_opens_to_this_machine_only(host: str) -> None:
     with pytest.raises(FatalError) as refused:
-        Address(host).checked()
+        ListenAddress(host).checked()
     assert refused.value.code == "HUB-E7001"
 
 
 def test_a_port_that_is_taken_is_named(tell: Tell) -> None:
     async def story(world: World) -> None:
         with pytest.raises(FatalError) as refused:
-            await FrontDoor(Address(port=world.port), world.pushes, _rest).open()
+            await FrontDoor(ListenAddress(port=world.port), world.pushes, _rest).open()
         assert (refused.value.code, refused.value.seen["port"]) == ("HUB-E7010", world.port)
 
     tell(story)

@@ -13,14 +13,14 @@ import orjson
 import pytest
 from aiohttp import web
 
-from hub.health.verdict import Facts, Limits, Queue, Verdict, judge
+from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, judge
 from hub.health.words import WON
 from hub.intake.poller import Poller
 from hub.intake.relay import Relay
 from hub.web.bodies import Bodies
-from hub.web.health import Health
+from hub.web.health import ProgramHealth
 from hub.web.passage import Passage
-from schemas.envelope import moment
+from schemas.envelope import parse_time
 from tests.events import AT
 
 
@@ -52,11 +52,11 @@ def health(
     working: bool = True,
     stream: str = "ok",
     passage: Passage | None = None,
-    verdict: Verdict | None = None,
-) -> Health:
+    verdict: HealthStatus | None = None,
+) -> ProgramHealth:
     pollers = [cast(Poller, Reading(stream))]
     way = passage or Passage(Path("none"), Bodies())
-    return Health(cast(Relay, Carrying(away)), pollers, lambda: working, way, lambda: verdict)
+    return ProgramHealth(cast(Relay, Carrying(away)), pollers, lambda: working, way, lambda: verdict)
 
 
 def test_all_is_well() -> None:
@@ -99,11 +99,11 @@ def test_the_whole_hubs_health_holds_the_boards_too(tmp_path: Path, boards: int 
     asyncio.run(story())
 
 
-NOW = moment(AT)
+NOW = parse_time(AT)
 STALLED = judge(
-    Facts(NOW, queues=(Queue("rules", "3", 1, NOW - timedelta(seconds=100), "17", {WON: 1}),)), Limits(), {}
+    Facts(NOW, queues=(Queue("rules", "3", 1, NOW - timedelta(seconds=100), "17", {WON: 1}),)), HealthLimits(), {}
 )
-AWAY = judge(Facts(NOW, instances={"pm": "paused"}), Limits(), {})
+AWAY = judge(Facts(NOW, instances={"pm": "paused"}), HealthLimits(), {})
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ AWAY = judge(Facts(NOW, instances={"pm": "paused"}), Limits(), {})
     ],
 )
 def test_the_verdict_decides_and_says_why(
-    tmp_path: Path, verdict: Verdict | None, status: int, state: str, said: str | None
+    tmp_path: Path, verdict: HealthStatus | None, status: int, state: str, said: str | None
 ) -> None:
     async def story() -> None:
         passage = Passage(tmp_path / "boards.sock", Bodies())
@@ -134,7 +134,7 @@ def test_the_verdict_decides_and_says_why(
     asyncio.run(story())
 
 
-async def _serve(tested: Health) -> web.ServerRunner:
+async def _serve(tested: ProgramHealth) -> web.ServerRunner:
     runner = web.ServerRunner(web.Server(tested.answer))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -12,11 +12,11 @@ import requests
 from sqlalchemy import Connection
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import ORDER, Facts, Limits, Queue, State, StreamFact, Trouble, Verdict, judge
+from hub.health.verdict import ORDER, Facts, HealthLimits, HealthState, HealthStatus, Queue, StreamFact, Trouble, judge
 from hub.health.words import WON
 from hub.ledger import outbox, parked, refused
 from hub.web.home import link_of
-from schemas.envelope import stamp
+from schemas.envelope import format_time
 from tests.board_events import Deal, event
 from tests.board_site import Site, serve
 
@@ -29,7 +29,7 @@ ROW: dict[str, Any] = {
     "seen": {"role": "chief", "near": "lead"},
     "place": "rules/won.yaml:5:9",
     "body": b"{}",
-    "parked_at": stamp(NOW),
+    "parked_at": format_time(NOW),
 }
 
 
@@ -45,10 +45,10 @@ def late(stage: str = "rules", where: str = "3", **more: Any) -> Queue:
 class Told:
     """How the hub is, as a test says."""
 
-    verdict: Verdict | None = None
+    verdict: HealthStatus | None = None
 
     def say(self, *queues: Queue, **more: Any) -> None:
-        self.verdict = judge(facts(*queues, **more), Limits(), {})
+        self.verdict = judge(facts(*queues, **more), HealthLimits(), {})
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_each_trouble_leads_to_a_place_that_is_there(site: Site, told: Told, kin
     told.say()
     ours = {"instance": "crm"} if kind in ("calls", "system", "busy", "stream", "instance") else {}
     for where in ("worker", "projections", "connectors", "broker", "ledger", "boards", "3"):
-        link = link_of(Trouble(kind, State.STALLED, ours, where=where))
+        link = link_of(Trouble(kind, HealthState.STALLED, ours, where=where))
         assert link.startswith("/boards/") or f'id="{link[1:]}"' in page(site), (where, link)
 
 
@@ -151,7 +151,7 @@ def test_a_change_of_the_verdict_is_told_to_open_pages_at_once(site: Site, told:
 def test_the_rhythm_counts_what_is_taken_and_what_is_done_by_instance_and_minute(site: Site) -> None:
     rhythm = Rhythm()
     done = event("hub.command.done", "command/pm/m1", {"type": "task.create"}, case=WINS.won().case)
-    recent = stamp(NOW - timedelta(minutes=2))
+    recent = format_time(NOW - timedelta(minutes=2))
 
     def work(conn: Connection) -> None:
         outbox.record(conn, [WINS.won().model_copy(update={"recordedtime": recent})], "crm")

@@ -13,13 +13,13 @@ import pytest
 import projections
 from hub import web
 from hub.errors import LANGUAGES
-from hub.web.language import Words, chosen, of_language, texts
+from hub.web.language import Localizer, chosen, of_language, texts
 from hub.web.settings import PersonName
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)
 PEOPLE = {"person/li.lei": PersonName("李雷", {"zh": "交付部", "en": "Delivery"})}
-ZH = Words("zh-CN", ZoneInfo("Asia/Shanghai"), PEOPLE, NOW)
-EN = Words("en", ZoneInfo("Asia/Shanghai"), PEOPLE, NOW)
+ZH = Localizer("zh-CN", ZoneInfo("Asia/Shanghai"), PEOPLE, NOW)
+EN = Localizer("en", ZoneInfo("Asia/Shanghai"), PEOPLE, NOW)
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_facts() -> None:

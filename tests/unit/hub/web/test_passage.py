@@ -20,7 +20,7 @@ from hub.runtime.clock import SystemClock
 from hub.web.bodies import MAX_BODY, Bodies
 from hub.web.passage import Passage
 from hub.web.refusals import Refusals
-from hub.web.webhooks import Address, FrontDoor, Pushes
+from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
 from tests.pushing import Staff
 
 
@@ -98,7 +98,7 @@ def tell(ledger: Ledger, tmp_path: Path) -> Tell:
         pushes = Pushes(
             Intake(ledger, Staff(), SystemClock()), {}, bodies, SystemClock(), Refusals(ledger, SystemClock())
         )
-        door = FrontDoor(Address(port=0), pushes, passage.answer)
+        door = FrontDoor(ListenAddress(port=0), pushes, passage.answer)
         async with contextlib.AsyncExitStack() as stack:
             if there:
                 await stack.enter_async_context(boards.open())

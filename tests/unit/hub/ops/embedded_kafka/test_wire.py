@@ -46,11 +46,11 @@ def program_that_says(*replies: bytes) -> Iterator[int]:
 
 
 def test_reads_the_cluster_and_its_brokers() -> None:
-    assert wire.parse(answer(b"abc", 9092, 9093)) == wire.Answer("abc", (9092, 9093))
+    assert wire.parse(answer(b"abc", 9092, 9093)) == wire.ClusterInfo("abc", (9092, 9093))
 
 
 def test_a_cluster_without_brokers_in_service() -> None:
-    assert wire.parse(answer(b"abc")) == wire.Answer("abc", ())
+    assert wire.parse(answer(b"abc")) == wire.ClusterInfo("abc", ())
 
 
 def test_a_cut_answer_is_an_error() -> None:
@@ -60,7 +60,7 @@ def test_a_cut_answer_is_an_error() -> None:
 
 def test_signs_in_and_asks_over_a_socket() -> None:
     with program_that_says(*LETS_IN, framed(answer(b"abc", 9092))) as port:
-        assert wire.ask(port, "broker", "word") == wire.Answer("abc", (9092,))
+        assert wire.ask(port, "broker", "word") == wire.ClusterInfo("abc", (9092,))
 
 
 def test_who_is_not_let_in_learns_nothing() -> None:

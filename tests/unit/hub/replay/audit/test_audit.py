@@ -25,13 +25,13 @@ from hub.processor.state import PartitionState
 from hub.replay.audit.audit import audit
 from hub.replay.audit.report import Report
 from schemas.decoding import AnyEvent
-from schemas.envelope import Event, derived_id, moment
+from schemas.envelope import Event, derived_id, parse_time
 from schemas.topics import PARTITIONS
 from tests.contract.test_recall import relayed
 from tests.events import AT, Decisions, command, event, won
 from tests.trimming import trim
 
-NOW: datetime = moment(AT) + timedelta(hours=1)
+NOW: datetime = parse_time(AT) + timedelta(hours=1)
 
 
 class NoRules:
@@ -129,7 +129,7 @@ def test_all_holds(stage: Stage) -> None:
 
 def test_what_is_on_its_way_is_no_finding_until_it_takes_too_long(stage: Stage) -> None:
     stage.accept(won())
-    assert found(stage.audit(moment(AT))) == []
+    assert found(stage.audit(parse_time(AT))) == []
     assert found(stage.audit()) == ["not in the log after too long"]
 
 
@@ -148,7 +148,7 @@ def test_a_sequence_given_while_the_audit_reads_is_no_finding(stage: Stage) -> N
         assert outbox.counts(conn)["accepted"] == 1
         stage.relay()
         stage.fold()
-        assert found(audit(stage.log, conn, stage.ledger.outbox_id, moment(AT), stage.given)) == []
+        assert found(audit(stage.log, conn, stage.ledger.outbox_id, parse_time(AT), stage.given)) == []
 
 
 def test_a_sequence_that_was_never_given(stage: Stage) -> None:

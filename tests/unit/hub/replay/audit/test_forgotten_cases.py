@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.replay.audit.cases import Case
-from hub.replay.audit.reading import State, partition, states
+from hub.replay.audit.cases import AuditedCase
+from hub.replay.audit.reading import ProcessorState, partition, states
 from tests.events import event
 from tests.unit.hub.processor.forgetting_stage import DEALS, Partition
 from tests.unit.hub.processor.test_forgetting import finished
@@ -18,10 +18,10 @@ def forgotten() -> Partition:
     return made
 
 
-def case_of(made: Partition, state: State | None = None) -> Case:
+def case_of(made: Partition, state: ProcessorState | None = None) -> AuditedCase:
     key = DEALS[0].encode()
     known = states(made.log, 0).cases[key] if state is None else state
-    return Case(DEALS[0], partition(made.log, 0).cases[key], known, frozenset())
+    return AuditedCase(DEALS[0], partition(made.log, 0).cases[key], known, frozenset())
 
 
 def test_a_case_that_was_over_may_be_forgotten() -> None:
@@ -33,8 +33,8 @@ def test_a_case_that_was_over_may_be_forgotten() -> None:
 def test_one_that_was_not_over_and_records_that_would_not_come_back_are_found() -> None:
     made = finished()
     made.append(event("crm.opportunity.reopened", DEALS[0], version="99", id="open"))
-    assert not case_of(made, State(99, None, spans=((0, 99),))).is_over()
-    case = case_of(made, State(99, None, spans=((0, 3), (5, 99))))
+    assert not case_of(made, ProcessorState(99, None, spans=((0, 99),))).is_over()
+    case = case_of(made, ProcessorState(99, None, spans=((0, 3), (5, 99))))
     assert case.unreached() == [f"{DEALS[0]}: 4"]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PACKAGES, JARS = ROOT / "requirements.lock", ROOT / "hub" / "embedded_kafka" / "jars.lock"
+PACKAGES, JARS = ROOT / "requirements.lock", ROOT / "hub" / "ops" / "embedded_kafka" / "jars.lock"
 _PACKAGE = re.compile(
     r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)(.*?)(?=^[A-Za-z0-9]|\Z)", re.MULTILINE | re.DOTALL
 )

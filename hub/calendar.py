@@ -1,4 +1,4 @@
-"""Working days: the calendar of a country, China's moved weekends (调休) included, and what the home says otherwise."""
+"""Working days: a country's calendar, with China's moved weekends (调休), and the exceptions in the home's `calendar.yaml`."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from zoneinfo import ZoneInfo, available_timezones
 if TYPE_CHECKING:
     from holidays import HolidayBase
 
-from hub.config.expecting import Expected, of_choices, of_kind, wanted_day
+from hub.config.expecting import Expected, expected_day, of_choices, of_kind
 from hub.config.yaml_places import Located
 from hub.errors import FatalError, RejectedError
 from schemas.envelope import parse_time
 
-MOST_DAYS = 2000
-"""Working days that may be asked for at once: nearly eight years."""
+MAX_WORKDAYS = 2000
+"""Upper limit of one `workdays` call: nearly eight years."""
 OFF, WORK = "off", "work"
 
 
 @dataclass(frozen=True)
 class WorkingTime:
-    """The working days of one country, in one time zone. `days` are the home's own: they win over the country's."""
+    """The working days of one country, in one time zone. `days` are the home's exceptions: they win over the country's."""
 
     country: str
     timezone: str
     days: Mapping[date, bool] = field(default_factory=dict)
     written: range = range(0)
-    """Years that `days` tell whole, but for days that are what their weekday says: as a log has kept them."""
+    """Years for which `days` is complete, apart from days that follow their weekday: as recorded in a log."""
 
     def workdays(self, start: str | datetime, n: int) -> str:
-        """The day, as `YYYY-MM-DD`, that is `n` working days after the day of `start` in the time zone; before it if negative.
+        """The day, as `YYYY-MM-DD`, `n` working days after the day of `start` in the time zone; before it if negative.
 
-        0 is that day itself, or the next working day. Raises RejectedError for a start that is no time or too large an n.
+        0 is that day itself, or the next working day. Raises RejectedError for an invalid start or too large an n.
         """
-        if abs(n) > MOST_DAYS:
-            raise RejectedError("HUB-E3151", days=n, most=MOST_DAYS)
+        if abs(n) > MAX_WORKDAYS:
+            raise RejectedError("HUB-E3151", days=n, most=MAX_WORKDAYS)
         try:
             return self._counted(self.day(start), n)
         except OverflowError as error:
@@ -46,7 +46,7 @@ class WorkingTime:
 
     @functools.cached_property
     def _counted(self) -> Callable[[date, int], str]:
-        """Most events of a day ask for the same few days."""
+        """`_count`, cached: most events of a day need the same few days."""
         return functools.lru_cache(4096)(self._count)
 
     def _count(self, day: date, n: int) -> str:
@@ -58,7 +58,7 @@ class WorkingTime:
         return day.isoformat()
 
     def day(self, start: str | datetime) -> date:
-        """The calendar day of a moment in the time zone; raises RejectedError for a text that is no RFC 3339 time."""
+        """The calendar day of a time in the time zone; raises RejectedError for a text that is no RFC 3339 time."""
         try:
             at = start if isinstance(start, datetime) else parse_time(start)
             return at.astimezone(self._zone).date()
@@ -82,7 +82,7 @@ class WorkingTime:
 
 
 def working_time(country: str, timezone: str, calendar: Located | None, places: Located) -> WorkingTime:
-    """Check the settings and join the home's `calendar.yaml` to them; raises FatalError with the place in either file."""
+    """Validate the settings and combine them with the home's `calendar.yaml`; raises FatalError with the place in either file."""
     if not _is_known(country):
         raise FatalError("HUB-E3152", place=places.place(("calendar",)), country=country)
     if timezone not in available_timezones():
@@ -91,11 +91,11 @@ def working_time(country: str, timezone: str, calendar: Located | None, places: 
 
 
 def _own_days(calendar: Located) -> dict[date, bool]:
-    told = calendar.sound().value or {}
-    days = told.get("days", {}) if isinstance(told, dict) else None
-    if not isinstance(days, dict) or set(told) - {"days"}:
+    content = calendar.sound().value or {}
+    days = content.get("days", {}) if isinstance(content, dict) else None
+    if not isinstance(days, dict) or set(content) - {"days"}:
         raise _wrong(
-            "calendar.yaml", told, (), calendar, of_kind("映射 days", "a map of days", "days: {2027-02-14: work}")
+            "calendar.yaml", content, (), calendar, of_kind("映射 days", "a map of days", "days: {2027-02-14: work}")
         )
     return {_date(key, calendar): _is_work(value, key, calendar) for key, value in days.items()}
 
@@ -105,7 +105,7 @@ def _date(text: str, calendar: Located) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         place = calendar.key_place(("days", text))
-        seen = {"setting": "days", "got": text[:60], **wanted_day(text)._asdict()}
+        seen = {"setting": "days", "got": text[:60], **expected_day(text)._asdict()}
         raise FatalError("HUB-E3001", place=place, **seen) from error
 
 
@@ -145,5 +145,5 @@ def _moves_weekends(country: str) -> bool:
 @functools.cache
 def _published(country: str, year: int) -> bool:
     calendar = _calendar(country)
-    calendar.is_working_day(date(year, 6, 1))  # makes it fill in that year
+    calendar.is_working_day(date(year, 6, 1))  # makes the library fill in that year
     return any(day.year == year for day in calendar.weekend_workdays)

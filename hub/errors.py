@@ -1,7 +1,7 @@
-"""All errors of the product: what they are called, and what happens next.
+"""The error hierarchy: each class decides what happens next, each code (`HUB-E4003`) names one cause.
 
-A code (`HUB-E4003`) names one cause. Its message and its fix stand in `texts.yaml`, in both languages; the error itself
-carries only the code and the facts (`seen`), so that a log line, a page and a terminal can each say it in their reader's language.
+A code's message and fix are in `texts.yaml`, in both languages. The error carries only the code and the facts (`seen`), so that a
+log line, a page and a terminal each render it in their reader's language.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LANGUAGES = ("zh-CN", "en")
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a file of the user's an error stands. `line` and `column` count from 1; 0 means the whole file."""
+    """The place of an error in a user's file. `line` and `column` count from 1; 0 means the whole file."""
 
     file: str
     line: int = 0
@@ -30,7 +30,7 @@ class Place:
 
 
 class HubError(Exception):
-    """One cause, by code, with the facts needed to say it. Raise a subclass: it decides what happens next."""
+    """An error by its code, with the facts for its message. Raise a subclass: it decides what happens next."""
 
     def __init__(self, code: str, /, *, place: Place | None = None, **seen: Any) -> None:
         super().__init__(code)
@@ -39,15 +39,15 @@ class HubError(Exception):
         self.seen = seen
 
     def message(self, language: str | None = None) -> str:
-        """Say what was seen, in one line."""
+        """The message, in one line."""
         return _fill(text_of(self.code, language)["say"], self.seen, language)
 
     def fix(self, language: str | None = None) -> str:
-        """Say what to do about it, in one line."""
+        """The advice on what to do, in one line."""
         return _fill(text_of(self.code, language)["fix"], self.seen, language)
 
     def fields(self) -> dict[str, str]:
-        """What a log line tells of it, in the log's language: `code`, `reason`, `fix`, and `place` where it has one."""
+        """Fields for a log line, in the log's language: `code`, `reason`, `fix`, and `place` if there is one."""
         where = {"place": str(self.place)} if self.place else {}
         return {"code": self.code, **where, "reason": self.message(), "fix": self.fix()}
 
@@ -57,7 +57,7 @@ class HubError(Exception):
 
 
 class RetryableError(HubError):
-    """Wait and try again: time-out, 429, 5xx, broker or database away. `retry_after` is in seconds, None if not told."""
+    """Wait and try again: time-out, 429, 5xx, broker or database away. `retry_after` is in seconds, None if unknown."""
 
     def __init__(
         self, code: str, /, *, place: Place | None = None, retry_after: float | None = None, **seen: Any
@@ -67,15 +67,15 @@ class RetryableError(HubError):
 
 
 class UncertainError(RetryableError):
-    """The request may have been carried out: never repeat it blindly, look its effect up first."""
+    """The request may have been executed: never repeat it blindly, look its effect up first."""
 
 
 class UnreadableError(UncertainError):
-    """It was answered, and the answer tells nothing of use: that will hardly change by itself, so patience ends."""
+    """A response that cannot be interpreted: it is unlikely to change, so the number of retries is limited."""
 
 
 class RejectedError(HubError):
-    """This one can never succeed as it is: park it with its reason, and go on to the next."""
+    """This one can never succeed unchanged: park it with its reason, and continue with the next."""
 
 
 class FatalError(HubError):
@@ -83,14 +83,14 @@ class FatalError(HubError):
 
 
 def preferred_language() -> str:
-    """The language of messages: that of the person, else Chinese."""
+    """The language of messages: the user's choice, else Chinese."""
     return chosen_language() or "zh-CN"
 
 
 def chosen_language() -> str | None:
-    """The language of the person: `HUB_LANG`, else the locale's; None where neither names one of ours, as `C.UTF-8` does."""
-    told = (os.environ.get(name) for name in ("HUB_LANG", "LC_ALL", "LC_MESSAGES", "LANG"))
-    wanted = next(filter(None, told), "").lower()
+    """The user's language: `HUB_LANG`, else the locale's; None if neither is a supported one, as for `C.UTF-8`."""
+    values = (os.environ.get(name) for name in ("HUB_LANG", "LC_ALL", "LC_MESSAGES", "LANG"))
+    wanted = next(filter(None, values), "").lower()
     return next((language for language in LANGUAGES if wanted.startswith(language[:2])), None)
 
 
@@ -102,7 +102,7 @@ def texts() -> dict[str, dict[str, dict[str, str]]]:
 
 
 def read_texts(folder: Path) -> Any:
-    """A part's own `texts.yaml`. By libyaml, as all wheels of PyYAML have it: a tenth of the time of a program's first message."""
+    """The `texts.yaml` of a folder. Parsed by libyaml, which all PyYAML wheels have: ten times faster for the first message."""
     return yaml.load((folder / "texts.yaml").read_bytes(), _LOADER)  # noqa: S506  # both are safe
 
 
@@ -117,43 +117,43 @@ def text_of(code: str, language: str | None = None) -> dict[str, str]:
 
 
 def _fill(template: str, seen: dict[str, Any], language: str | None) -> str:
-    """Facts stay in their line; only CEL's caret has one of its own, under the row that it points at."""
-    facts = {key: _in_line(_of_language(value, language)) for key, value in seen.items()}
+    """Fill in the facts, line breaks escaped; except CEL's caret, which has a line of its own below the row it points at."""
+    facts = {key: _escaped(_localized(value, language)) for key, value in seen.items()}
     if "near" in seen:
-        facts["near"] = _meant(str(facts["near"]), language or preferred_language())
+        facts["near"] = _suggestion(str(facts["near"]), language or preferred_language())
     if "pointed" in seen:
         facts["pointed"] = str(seen["pointed"]).replace("\n", "\n  ")
-    return template.format_map(_Seen(facts))
+    return template.format_map(_Facts(facts))
 
 
-NONE = "—"
-"""The fact `near` where there is no name at all."""
+NO_NAMES = "—"
+"""The fact `near` when no names exist."""
 
 
-def _meant(near: str, language: str) -> str:
-    """What is said of the fact `near`: one name that was probably meant, or the names there are."""
-    kind = "none" if near == NONE else "some" if ", " in near else "one"
-    return _MEANT[kind][language].format(near)
+def _suggestion(near: str, language: str) -> str:
+    """The sentence for the fact `near`: one name that was probably meant, or the existing names."""
+    kind = "none" if near == NO_NAMES else "some" if ", " in near else "one"
+    return _SUGGESTIONS[kind][language].format(near)
 
 
-_MEANT = {
+_SUGGESTIONS = {
     "one": {"zh-CN": "是否指 {}？", "en": "did you mean {}?"},
     "some": {"zh-CN": "现有：{}。", "en": "there are: {}."},
     "none": {"zh-CN": "目前一个也没有。", "en": "there is none yet."},
 }
 
 
-def _of_language(fact: Any, language: str | None) -> Any:
-    """A fact that is given in every language is said in the reader's."""
+def _localized(fact: Any, language: str | None) -> Any:
+    """A localized fact in the reader's language; any other fact unchanged."""
     return fact[language or preferred_language()] if isinstance(fact, dict) and fact.keys() == set(LANGUAGES) else fact
 
 
-def _in_line(value: Any) -> Any:
+def _escaped(value: Any) -> Any:
     return value.replace("\r\n", "\\n").replace("\n", "\\n") if isinstance(value, str) else value
 
 
-class _Seen(dict[str, Any]):
-    """A fact that was not given shows as its name: a message must never fail on the way to its reader."""
+class _Facts(dict[str, Any]):
+    """A missing fact is shown as its name: rendering a message must never fail."""
 
     def __missing__(self, key: str) -> str:
         return "{" + key + "}"

@@ -1,1 +1,1 @@
-"""The vocabulary: what happened, what is asked for, and the topics it travels on. Imports nothing of ours."""
+"""The message schemas: events, commands, and the topics they travel on. Imports no other package of the hub."""

@@ -1,6 +1,6 @@
-"""Events as the log has them, read at less than half of the cost: what is plain to see is checked here, all else by `Event`.
+"""Fast path for decoding events of the log: msgspec at less than half of the cost, with pydantic (`Event`) as fallback.
 
-Whatever is read here `Event.from_json` would read as well, and say the same of it; whatever it would refuse is left to it.
+The fast path accepts only what `Event.from_json` accepts, with the same result; every other input falls back to it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from schemas.envelope import REFERENCE, STAMP, TYPE, Event, EventParts
+from schemas.envelope import REFERENCE, TIMESTAMP, TYPE, Event, EventParts
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=400)]
 _Short = Annotated[str, msgspec.Meta(max_length=400)]
 
 
 class RecordedEvent(EventParts, msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """An `Event` as it was read; its attributes are described there.
+    """A decoded `Event`; its attributes are described there.
 
-    What is not one of them is not looked at in the short way, so an event that has more goes the long one.
+    An event with any further attribute takes the fallback.
     """
 
     specversion: Literal["1.0"] = "1.0"
@@ -46,44 +46,45 @@ class RecordedEvent(EventParts, msgspec.Struct, frozen=True, gc=False, kw_only=T
     data: dict[str, Any] = {}
 
     def as_event(self) -> Event:
-        """The same, for readers that want more of it than its attributes."""
+        """The pydantic model of the same event, for callers that need more than its attributes."""
         return Event.trusted(msgspec.structs.asdict(self))
 
 
 AnyEvent = Event | RecordedEvent
-"""One that was made here, or one that was read."""
+"""An event made in this process, or one decoded from the log."""
 
 
 def read(raw: bytes) -> RecordedEvent:
     """Read and check CloudEvents JSON; raises pydantic.ValidationError, also for bytes that are no JSON."""
     try:
-        told = _decode(raw)
+        event = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _checked(raw)
-    return told if _is_plain(told) and _is_shallow(told.data, raw) else _checked(raw)
+        return _validated(raw)
+    return event if _is_plain(event) and _is_shallow(event.data, raw) else _validated(raw)
 
 
-def _checked(raw: bytes) -> RecordedEvent:
+def _validated(raw: bytes) -> RecordedEvent:
     return RecordedEvent(**Event.from_json(raw).__dict__)
 
 
 _decode = msgspec.json.Decoder(RecordedEvent).decode
-_MAY_BE_DEEP = {dict, list}
-_MOST_NESTED = 100
-"""Lists and maps, from which on they might be nested deeper than the other reader goes."""
-_STAMPS = re.compile(STAMP * 2)
+_CONTAINERS = {dict, list}
+_MAX_CONTAINERS = 100
+"""Lists and maps; with more, they may be nested deeper than pydantic accepts."""
+_TIMESTAMPS = re.compile(TIMESTAMP * 2)
 _TYPE = re.compile(TYPE)
 _REFERENCE = re.compile(REFERENCE)
 
 
-def _is_plain(told: RecordedEvent) -> bool:
-    case, subject, sequence, actor = told.partitionkey, told.subject, told.sequence, told.actor
+def _is_plain(event: RecordedEvent) -> bool:
+    case, subject, sequence, actor = event.partitionkey, event.subject, event.sequence, event.actor
     return (
-        told.correlationid == case
-        and told.claimedtime is None
-        and _is_type(told.type)
-        and len(told.time) == len(told.recordedtime)  # or one might make good what the other lacks
-        and _STAMPS.fullmatch(told.time + told.recordedtime) is not None
+        event.correlationid == case
+        and event.claimedtime is None
+        and _is_type(event.type)
+        and len(event.time)
+        == len(event.recordedtime)  # else a longer one could complete a shorter one in the match below
+        and _TIMESTAMPS.fullmatch(event.time + event.recordedtime) is not None
         and _is_reference(case)
         and (subject == case or _is_reference(subject))
         and (sequence is None or (sequence.isascii() and sequence.isdigit() and len(sequence) < 20))
@@ -92,12 +93,12 @@ def _is_plain(told: RecordedEvent) -> bool:
 
 
 def _is_shallow(data: dict[str, Any], raw: bytes) -> bool:
-    return _MAY_BE_DEEP.isdisjoint(map(type, data.values())) or raw.count(b"[") + raw.count(b"{") < _MOST_NESTED
+    return _CONTAINERS.isdisjoint(map(type, data.values())) or raw.count(b"[") + raw.count(b"{") < _MAX_CONTAINERS
 
 
 @functools.lru_cache(50_000)
 def _is_reference(text: str) -> bool:
-    """Most events are of a case that had some before."""
+    """Cached: most events belong to a case that was seen before."""
     return _REFERENCE.fullmatch(text) is not None
 
 

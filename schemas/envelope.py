@@ -1,7 +1,7 @@
 """Events and commands: the two kinds of message, their envelopes and their ids.
 
-An event is a fact in the CloudEvents 1.0 structured mode; a command is a request that a rule made of one. Ids derive from
-what a message is about and never contain time, attempt or code version: an old log gives the same ids under new code.
+An event is a fact in the CloudEvents 1.0 structured mode; a command is a request that a rule derived from an event. Ids derive
+from the content of a message, never from time, attempt or code version: an old log gives the same ids under new code.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 NAMESPACE = uuid.UUID("6b7f2f0a-2c64-5d0e-9a6e-0b2f6c1d8e11")
 _VARIANT = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}
 MAX_BYTES = 256 * 1024
-"""The largest event or command, in bytes of JSON; more is refused at the door."""
+"""The largest event or command, in bytes of JSON; larger ones are refused at intake."""
 
-# Without their ends: `^…$` of pydantic's own engine means the whole text, and others have other words for that.
+# Without anchors: `^…$` matches the whole text in pydantic's regex engine, but not in Python's.
 TYPE = r"[a-z][a-z0-9]*(\.[a-z][a-z0-9_]*){2,4}"
 REFERENCE = r"[a-z][a-z0-9_-]*/[^\s/]+(/\S.*)?"
-STAMP = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+TIMESTAMP = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 
 _LEAP = re.compile(r"(.{10}[Tt ][0-9]{2}:[0-9]{2}):60(.*)")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=400)]
@@ -34,25 +34,25 @@ CommandType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*\.[a-z][
 Reference = Annotated[str, StringConstraints(pattern=f"^{REFERENCE}$", max_length=400)]
 """`kind/instance/id` of a business object, or `person/<id>`."""
 _REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
-Stamp = Annotated[str, StringConstraints(pattern=f"^{STAMP}$")]
+Timestamp = Annotated[str, StringConstraints(pattern=f"^{TIMESTAMP}$")]
 """RFC 3339 in UTC with six digits after the second, so that text order is time order."""
 
 
 def format_time(time: datetime) -> str:
-    """Write a time as a `Stamp`; raises ValueError for one without a time zone."""
+    """Format a time as a `Timestamp`; raises ValueError for one without a time zone."""
     if time.tzinfo is None:
-        raise ValueError("a time without a zone says nothing")
+        raise ValueError("a time needs a time zone")
     here = time if time.tzinfo is UTC else time.astimezone(UTC)
     return here.isoformat(timespec="microseconds")[:26] + "Z"  # without its +00:00
 
 
 def parse_time(text: str) -> datetime:
-    """Read any RFC 3339 time, `Stamp` or not; raises ValueError for other text and for a time without a zone."""
+    """Parse any RFC 3339 time, `Timestamp` or not; raises ValueError for other text and for a time without a zone."""
     return read_time(text, None)
 
 
 def read_time(text: str, zone: tzinfo | None) -> datetime:
-    """As `parse_time`, for a time that may leave its zone to `zone`. A leap second is the moment that follows it."""
+    """As `parse_time`, with `zone` as the default time zone. A leap second (:60) is read as the second after it."""
     try:
         return _in_utc(datetime.fromisoformat(text), zone)
     except OverflowError as error:
@@ -72,23 +72,23 @@ def read_time(text: str, zone: tzinfo | None) -> datetime:
 def _in_utc(read: datetime, zone: tzinfo | None) -> datetime:
     here = read if read.tzinfo else read.replace(tzinfo=zone)
     if here.tzinfo is None:
-        raise ValueError("a time without a zone says nothing")
+        raise ValueError("a time needs a time zone")
     return here.astimezone(UTC)
 
 
-OUTSIDE = "/connectors/"
-"""What the source of an event that an instance told begins with; the rest is the instance."""
-HUB = "hub"
-"""The instance of events that are the hub's own."""
+CONNECTOR_SOURCE = "/connectors/"
+"""Prefix of `source` for events of a connector instance; the rest is the instance's name."""
+HUB_INSTANCE = "hub"
+"""The instance name of the hub's own events."""
 
 
 def instance_of(source: str) -> str:
-    """Whose event it is, by its source: an instance's, or the hub's own."""
-    return source.removeprefix(OUTSIDE) if source.startswith(OUTSIDE) else HUB
+    """The instance that an event comes from, by its `source`; `hub` for the hub's own events."""
+    return source.removeprefix(CONNECTOR_SOURCE) if source.startswith(CONNECTOR_SOURCE) else HUB_INSTANCE
 
 
 def is_reference(text: str) -> bool:
-    """Whether it is a `Reference`: only then can it be a case."""
+    """Whether the text is a `Reference`; every case id is one."""
     try:
         _REFERENCE.validate_python(text)
     except ValidationError:
@@ -97,21 +97,21 @@ def is_reference(text: str) -> bool:
 
 
 def derived_id(*parts: str) -> str:
-    """The uuid5 of these parts in order: the same parts give the same id on every machine and in every replay."""
+    """The uuid5 of these parts, in order: the same parts give the same id on every machine and in every replay."""
     return derived_ids()(*parts)
 
 
 def derived_ids(*first: str) -> Callable[..., str]:
-    """As `derived_id`, for several ids whose first parts are the same."""
-    begun = hashlib.sha1(
+    """As `derived_id`, for several ids that share their first parts."""
+    prefix = hashlib.sha1(
         NAMESPACE.bytes + "".join([f"{_escaped(part)}|" for part in first]).encode(), usedforsecurity=False
     )
 
     def derived(*rest: str) -> str:
-        made = begun.copy()
-        made.update("|".join(map(_escaped, rest)).encode())
-        # As uuid.uuid5 has it, at a fifth of the cost: version 5 and the variant of RFC 4122 in their places.
-        digits = made.hexdigest()
+        digest = prefix.copy()
+        digest.update("|".join(map(_escaped, rest)).encode())
+        # As uuid.uuid5, at a fifth of the cost: version 5 and the variant of RFC 4122 are set in the text.
+        digits = digest.hexdigest()
         return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
 
     return derived
@@ -125,29 +125,29 @@ _set = object.__setattr__
 
 
 @functools.cache
-def _names(model: type[BaseModel]) -> set[str]:
-    """One set for all that have every field; pydantic copies it before it changes it."""
+def _field_names(model: type[BaseModel]) -> set[str]:
+    """One set shared by all instances that set every field; pydantic copies it before changing it."""
     return set(model.model_fields)
 
 
 class Frozen(BaseModel):
-    """The base of every message: immutable; what a later version may add is passed over, not refused."""
+    """The base of every message: immutable; unknown fields, as of a later version, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     @classmethod
     def trusted(cls, fields: dict[str, Any]) -> Self:
-        """One of fields that were checked where they come from, at a fifth of the cost. Every field has to be there; it is kept."""
-        made = cls.__new__(cls)
-        _set(made, "__dict__", fields)
-        _set(made, "__pydantic_fields_set__", _names(cls))
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
-        return made
+        """Build a message from validated fields, at a fifth of the cost. All fields must be present; the dict is not copied."""
+        message = cls.__new__(cls)
+        _set(message, "__dict__", fields)
+        _set(message, "__pydantic_fields_set__", _field_names(cls))
+        _set(message, "__pydantic_extra__", None)
+        _set(message, "__pydantic_private__", None)
+        return message
 
 
 class EventParts:
-    """What the attributes of an event tell besides."""
+    """Properties derived from an event's attributes, shared by `Event` and `RecordedEvent`."""
 
     __slots__ = ()
     if TYPE_CHECKING:
@@ -157,12 +157,12 @@ class EventParts:
 
     @property
     def case(self) -> str:
-        """The chain of work it belongs to."""
+        """The case it belongs to."""
         return self.partitionkey
 
     @property
     def kind(self) -> str:
-        """What kind of object it is about: the first part of the subject."""
+        """The kind of its entity: the first part of the subject."""
         return self.subject.partition("/")[0]
 
     @property
@@ -179,11 +179,11 @@ class Event(EventParts, Frozen):
     source: Name = Field(description="/connectors/<instance>, or /hub/<part>")
     type: EventType
     subject: Reference = Field(description="the entity that this is about")
-    time: Stamp = Field(description="when it happened, by the source's clock")
-    claimedtime: Stamp | None = Field(
-        default=None, description="what the source said, where its clock was too far ahead to be believed"
+    time: Timestamp = Field(description="when it happened, by the source's clock")
+    claimedtime: Timestamp | None = Field(
+        default=None, description="the source's own time, where its clock was too far ahead to be accepted"
     )
-    recordedtime: Stamp = Field(description="when the hub recorded it, by the hub's clock")
+    recordedtime: Timestamp = Field(description="when the hub recorded it, by the hub's clock")
     dataschema: Name = Field(description="urn:hub:<type>:<version>")
     datacontenttype: Literal["application/json"] = "application/json"
     partitionkey: Reference = Field(description="the case; also the record's key in Kafka")
@@ -202,32 +202,32 @@ class Event(EventParts, Frozen):
 
     def to_json(self) -> bytes:
         """Its CloudEvents JSON, without attributes that are not set."""
-        # Every field is plain JSON already; model_dump would look at each once more.
+        # Every field is plain JSON already; model_dump would visit each again.
         return orjson.dumps({name: value for name, value in self.__dict__.items() if value is not None})
 
     @classmethod
     def from_json(cls, raw: bytes) -> Self:
-        """Read and check CloudEvents JSON; raises pydantic.ValidationError, also for bytes that are no JSON."""
-        read: Self = cls.__pydantic_validator__.validate_json(raw)  # as model_validate_json, an eighth cheaper
-        return read
+        """Decode and validate CloudEvents JSON; raises pydantic.ValidationError, also for bytes that are no JSON."""
+        event: Self = cls.__pydantic_validator__.validate_json(raw)  # as model_validate_json, an eighth cheaper
+        return event
 
 
 class Command(Frozen):
-    """A request to change an outside system, as a rule made it.
+    """A rule's request to change an outside system.
 
-    `arguments` may hold promises: `{"$promise": "<command id>"}` stands for that command's result and is resolved by the
-    executor once the earlier command is done.
+    `arguments` may hold promises: the executor replaces `{"$promise": "<command id>"}` with that command's result once that
+    command is done.
     """
 
     id: Name
     type: CommandType
-    instance: Name = Field(description="the connector instance that is asked")
+    instance: Name = Field(description="the connector instance that executes it")
     case: Reference
-    time: Stamp = Field(description="the time of the event that asked, never of the evaluation")
-    causationid: Name = Field(description="the event that asked")
-    subject: Reference = Field(description="the entity of the event that asked")
+    time: Timestamp = Field(description="the time of the causing event, never of the evaluation")
+    causationid: Name = Field(description="the id of the causing event")
+    subject: Reference = Field(description="the entity of the causing event")
     rule: Name
-    digest: Name = Field(description="of the rule's text, when it asked")
+    digest: Name = Field(description="of the rule's text when it fired")
     title: dict[str, str] = Field(default_factory=dict, description="the rule's title by language")
     matched: dict[str, Any] = Field(default_factory=dict, description="what the rule's condition read, and its values")
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -239,18 +239,18 @@ class Command(Frozen):
 
     @classmethod
     def from_json(cls, raw: bytes) -> Self:
-        """Read and check; raises pydantic.ValidationError."""
+        """Decode and validate; raises pydantic.ValidationError."""
         return cls.model_validate_json(raw)
 
 
 def promise(command_id: str) -> dict[str, str]:
-    """Stand in for the result of a command that is yet to be carried out."""
+    """A placeholder for the result of a command that is still to be executed."""
     return {"$promise": command_id}
 
 
 def promised(value: object) -> str | None:
-    """The command whose result this value stands for, None when it is a plain value."""
+    """The id of the command that a promise refers to; None for any other value."""
     if isinstance(value, dict) and len(value) == 1:
-        found = value.get("$promise")
-        return found if isinstance(found, str) else None
+        command_id = value.get("$promise")
+        return command_id if isinstance(command_id, str) else None
     return None

@@ -1,4 +1,4 @@
-"""What the data of events is made of: the base model and the types that many of them share."""
+"""The base model of event data, and the field types that events and commands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 
 class Data(BaseModel):
-    """The base of an event's data: immutable. Fields of the user's own are kept; a changed meaning is a new version."""
+    """The base of an event's data: immutable. Additional fields are preserved; a changed meaning needs a new version."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -30,15 +30,15 @@ Person = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200),
     "person",
-    Field(description="person/<id>, or account/<instance>/<account> of nobody known"),
+    Field(description="person/<id>, or account/<instance>/<account> for an unknown person"),
 ]
-"""A connector's mapping gives the system's account; intake turns it by people.yaml, and an account that
-nobody has stays `account/<instance>/<account>`."""
+"""A connector's mapping gives the system's account; intake resolves it by people.yaml. An account that people.yaml does not list
+becomes `account/<instance>/<account>`."""
 Object = Annotated[str, "object"]
-"""An object of the system that is asked: its id over there, or its reference, of which the executor sends the id."""
+"""An object of the target system: its id there, or its reference, which the executor replaces with the id."""
 
 
 class Deleted(Data):
-    """The subject is gone from its system. What was known of it stays known."""
+    """The subject was deleted in its source system. Its last known data remains on the entity."""
 
     by: Person | None = Field(default=None, description="who deleted it")

@@ -1,4 +1,4 @@
-"""Every type of event and command: its model, its version, what it means for its entity, and how old versions are lifted."""
+"""The registry of event and command types: model, version, upcasters, and the stage that an event gives its entity."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from schemas.fields import Data, Deleted
 
 Model = type[Data]
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-"""Lifts the data of one version to the next. Total: it may fill in and rename, it may not fail on what the old version allowed."""
+"""Converts data of one version to the next. Total: it may add and rename fields, but must accept all data of the old version."""
 
 
 @dataclass(frozen=True)
 class EventSpec:
     """One type of event.
 
-    `stage` is the state that the entity enters by it: coming again without leaving in between is no new transition. A type
-    without a stage is an occurrence: each event counts. `opens` says that the stage is the entity's first: it takes back no
-    later one, in whatever order news arrive. `upcasters[n]` lifts version n to n + 1.
+    `stage` is the state that the entity enters: a further event of the same stage, without another stage in between, is no new
+    transition. A type without a stage is an occurrence: each event counts. `opens` marks the entity's first stage: it never
+    replaces a later one, whatever the order of arrival. `upcasters[n]` converts version n to n + 1.
     """
 
     type: str
@@ -30,8 +30,8 @@ class EventSpec:
     opens: bool = False
     version: int = 1
     upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
-    untold: frozenset[str] = frozenset({"why"})
-    """Fields of the data that tell nothing of the entity, and are kept in the log alone."""
+    log_only: frozenset[str] = frozenset({"why"})
+    """Fields of the data that do not belong to the entity's state and remain in the log only."""
 
     @functools.cached_property
     def dataschema(self) -> str:
@@ -39,7 +39,7 @@ class EventSpec:
         return f"urn:hub:{self.type}:{self.version}"
 
     def lift(self, data: dict[str, Any], version: int) -> dict[str, Any]:
-        """Bring data of an older version to the current one; newer data than we know is passed on as it is."""
+        """Upcast data of an older version to the current one; data of an unknown newer version is returned unchanged."""
         for step in range(version, self.version):
             data = self.upcasters[step](data)
         return data
@@ -47,7 +47,7 @@ class EventSpec:
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """One type of command: its arguments, and the event that tells of its effect (`creates` names the new object's kind)."""
+    """One type of command: its arguments, the event that reports its effect, and the kind of object that it `creates`."""
 
     type: str
     model: Model
@@ -72,7 +72,7 @@ _DELETED = (
     *("im.message", "im.card", "work.project", "work.task"),
     *("desk.demand", "desk.change", "desk.approval"),
 )
-"""Every kind of object that its system can delete."""
+"""Event prefixes of the kinds of object that can be deleted in their system."""
 
 _ALL = [
     *_events("crm.opportunity", crm.Opportunity, "changed", created="open", won="won", lost="lost", reopened="open"),
@@ -96,13 +96,13 @@ _ALL = [
     *_events("desk.feedback", desk.Feedback, "given"),
     *(EventSpec(f"{prefix}.deleted", Deleted, "deleted") for prefix in _DELETED),
     *_events("hub.timer", hub.TimerFired, "fired"),
-    EventSpec("hub.rule.changed", hub.RuleChange, version=2, upcasters={1: dict}, untold=_TEXTS),
+    EventSpec("hub.rule.changed", hub.RuleChange, version=2, upcasters={1: dict}, log_only=_TEXTS),
     *_events("hub.rule", hub.RuleChange, "suspended"),
-    EventSpec("hub.world.changed", hub.WorldChange, untold=_TEXTS),
+    EventSpec("hub.world.changed", hub.WorldChange, log_only=_TEXTS),
     *_events("hub.rules", hub.RulesAnnounced, "announced"),
     *_events("hub.rules", hub.RulesInForce, "in_force"),
     *_events("hub.rule", hub.Shadowed, "shadowed"),
-    *_events("hub.kit.connector", hub.ConnectorState, "paused", "resumed", "silent"),
+    *_events("hub.connector", hub.ConnectorState, "paused", "resumed", "silent"),
     *_events("hub.command", hub.CommandResult, "done", "failed", "parked"),
     *_events("hub.delivery", hub.IgnoredDelivery, "ignored"),
     *_events("hub.partition", hub.PartitionNews, "halted", "repaired"),
@@ -122,8 +122,7 @@ ENDS: Mapping[str, frozenset[str]] = {
     "change": frozenset({"done", "declined"}),
     "approval": frozenset({"granted", "rejected"}),
 }
-"""Kind of object → the stages in which nothing more is expected of it. Kinds that no event ends are not among them. Whatever was
-deleted has ended, too."""
+"""Kind of object → its final stages. Kinds without a final stage are absent. A deleted object of any kind has ended, too."""
 
 COMMANDS: Mapping[str, CommandSpec] = {
     spec.type: spec
@@ -142,7 +141,7 @@ COMMANDS: Mapping[str, CommandSpec] = {
 
 
 def event_spec(type_: str) -> EventSpec:
-    """The type's entry; a type of the user's own is an occurrence with free data."""
+    """The type's entry; an unregistered type is an occurrence with free data."""
     return EVENTS.get(type_) or EventSpec(type_, Data)
 
 

@@ -1,21 +1,21 @@
-"""Every topic: what travels on it, by which key, and how long it is kept."""
+"""Every topic: what it carries, its key, and its retention."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 PARTITIONS = 12
-"""Of every topic, fixed when a hub is made: a case keeps its partition, and the processor's state lies beside its events."""
+"""Partitions of every topic, fixed when a hub is created: a case keeps its partition, co-partitioned with the processor's state."""
 
 VIEW_KINDS = (
     "opportunity", "account", "complaint", "order", "item", "invoice", "expense", "message", "project", "task",
 )  # fmt: skip
-"""Kinds of entity that have a view of their own."""
+"""Kinds of entity that have a view topic."""
 
 
 @dataclass(frozen=True)
 class Topic:
-    """`retention_days` None: for ever. A compacted topic keeps the last record of each key."""
+    """A topic. `retention_days` None: indefinitely. A compacted topic retains the last record of each key."""
 
     name: str
     key: str
@@ -38,11 +38,12 @@ ALL = (EVENTS, COMMANDS, STATE, *VIEWS.values())
 
 def settings_of(topic: Topic) -> dict[str, str]:
     """The broker's settings for a topic."""
-    # By the broker's clock: it refuses records of a program whose clock is an hour ahead, and deletes old ones by their time.
+    # Timestamps by the broker's clock: with CreateTime it refuses records of a producer whose clock is an hour ahead, and expires
+    # records by the producer's clock.
     clock = {"message.timestamp.type": "LogAppendTime"}
-    kept = "-1" if topic.retention_days is None else str(topic.retention_days * 86_400_000)
+    retention_ms = "-1" if topic.retention_days is None else str(topic.retention_days * 86_400_000)
     if topic.compacted:
-        # Within an hour the owner of a partition writes again what a stale writer has overwritten (`hub.processor.stale_writes`).
-        # A segment is compacted once it is closed: a restore reads the records of the last 75 minutes, and one of each key before.
+        # Within an hour the owner of a partition rewrites state that a zombie has overwritten (`hub.processor.stale_writes`).
+        # Only closed segments are compacted: a restore reads all records of the last 75 minutes, and one per key before that.
         return {"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000", "segment.ms": "900000", **clock}
-    return {"cleanup.policy": "delete", "retention.ms": kept, "retention.bytes": "-1", **clock}
+    return {"cleanup.policy": "delete", "retention.ms": retention_ms, "retention.bytes": "-1", **clock}

@@ -14,7 +14,7 @@ import uvicorn
 from hub.health.rhythm import Rhythm
 from hub.health.verdict import HealthStatus
 from hub.ledger.ledger import Ledger
-from hub.log.event_log import PlaceReader
+from hub.log.event_log import OffsetReader
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
 from hub.projector.crew import BoardRunners
@@ -52,7 +52,7 @@ def serve(
     relay: Relay | None = None,
     *,
     runners: bool = True,
-    places: PlaceReader | None = None,
+    places: OffsetReader | None = None,
     verdict: Callable[[], HealthStatus | None] = lambda: None,
     rhythm: Rhythm | None = None,
 ) -> Iterator[Site]:
@@ -60,7 +60,7 @@ def serve(
     store, live = BoardStore(f"sqlite:///{folder}/boards.sqlite"), Live(registry.boards())
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
     sender = relay or Relay(MemoryLog())
-    crew = BoardRunners(sender.log, store, registry.all_projections().values(), live.told)
+    crew = BoardRunners(sender.log, store, registry.all_projections().values(), live.on_commit)
     if runners:
         crew.start()
     else:

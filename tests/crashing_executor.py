@@ -33,10 +33,10 @@ class SystemInAFile:
 
     file: Path
     class_: Idempotency
-    takes: frozenset[str] = TYPES
+    command_types: frozenset[str] = TYPES
     limits: RateLimits = LIMITS
 
-    def once(self, type_: str) -> Idempotency:
+    def idempotency(self, type_: str) -> Idempotency:
         return self.class_
 
     def send(self, command: Command) -> Effect:
@@ -64,7 +64,12 @@ def asked(cases: int, each: int) -> list[Command]:
 
 def main(folder: Path, url: str, class_: Idempotency, cases: int, each: int) -> None:
     """Work until all is done."""
-    dispatcher.MARGIN, retry_policy.FIRST, command_consumer.LEASE, command_consumer.RENEW = MARGIN, 0.02, 0.5, 0.1
+    (
+        dispatcher.DEADLINE_MARGIN_S,
+        retry_policy.FIRST_DELAY_S,
+        command_consumer.LEASE_S,
+        command_consumer.RENEW_INTERVAL_S,
+    ) = MARGIN, 0.02, 0.5, 0.1
     log = MemoryLog()
     wanted = asked(cases, each)
     log.writer().append([Outgoing(COMMANDS.name, one.case.encode(), one.to_json()) for one in wanted])

@@ -33,7 +33,7 @@ class FakeSystem:
 
     class_: Idempotency = Idempotency.KEY
     limits: RateLimits = field(default_factory=lambda: RateLimits(per_second=10_000, at_once=8, timeout=5, settle=0.05))
-    takes: frozenset[str] = TYPES
+    command_types: frozenset[str] = TYPES
     effects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sent: list[Command] = field(default_factory=list)
     sent_at: list[float] = field(default_factory=list)
@@ -51,7 +51,7 @@ class FakeSystem:
     lock: threading.Lock = field(default_factory=threading.Lock)
     _now: int = 0
 
-    def once(self, type_: str) -> Idempotency:
+    def idempotency(self, type_: str) -> Idempotency:
         return self.class_
 
     def send(self, command: Command) -> Effect:

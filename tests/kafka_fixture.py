@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka, sign_in
+from hub.log.embedded_client import client
+from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka
 
 SECRET = "what-all-brokers-of-the-tests-let-in"
 
@@ -22,7 +23,7 @@ def embedded(data: Path, port: int = 0) -> EmbeddedKafka:
 
 def client_of(bootstrap: str) -> dict[str, Any]:
     """librdkafka's settings for a broker that `embedded` made."""
-    return sign_in.client(bootstrap, SECRET)
+    return client(bootstrap, SECRET)
 
 
 def let_in(data: Path, bootstrap: str) -> None:

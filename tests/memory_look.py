@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from hub.health.log_look import MANY, At, Front, front_of
+from hub.health.log_look import MAX_RECORDS, Front, LogPosition, front_of
 from hub.log.memory_log import MemoryLog
 from schemas.topics import EVENTS
 
@@ -23,10 +23,10 @@ class MemoryLook:
     def folded(self) -> dict[int, int]:
         return dict.fromkeys(self.log.ends(EVENTS.name), 0) | self.committed
 
-    def fronts(self, wanted: Iterable[At]) -> dict[At, Front]:
+    def fronts(self, wanted: Iterable[LogPosition]) -> dict[LogPosition, Front]:
         found = {}
         for topic, partition, offset in wanted:
-            records = self.log.records[topic, partition][offset : offset + MANY]
+            records = self.log.records[topic, partition][offset : offset + MAX_RECORDS]
             found[topic, partition, offset] = front_of([(r.time, r.value or b"") for r in records])
         return found
 

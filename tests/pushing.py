@@ -117,4 +117,4 @@ def events(ledger: Ledger) -> list[Event]:
 def open_entries(ledger: Ledger) -> list[AnyRow]:
     """What is parked, oldest first."""
     with ledger.reading() as conn:
-        return list(parked.opened(conn))
+        return list(parked.open_entries(conn))

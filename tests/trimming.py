@@ -9,7 +9,7 @@ from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.intake.trimmer import Trimmer, TrimmingPace
 from hub.ledger import identity, outbox, retention, trimmed
 from hub.ledger.ledger import Ledger
-from hub.ledger.retention import BackedUp
+from hub.ledger.retention import BackupRecord
 from hub.log.event_log import EventLog
 from hub.log.memory_log import MemoryLog
 from hub.runtime.clock import Clock, SystemClock
@@ -44,8 +44,8 @@ def note_backup(ledger: Ledger, log: EventLog, next_offsets: dict[int, int]) -> 
     """As `hub backup` does at its end."""
 
     def work(conn: Any) -> None:
-        backup = BackedUp("/backups", AT, log.identity(EVENTS.name), identity.last_cut(conn), next_offsets)
-        retention.note(conn, backup)
+        backup = BackupRecord("/backups", AT, log.identity(EVENTS.name), identity.last_cut(conn), next_offsets)
+        retention.record_backup(conn, backup)
 
     ledger.writer.run(work)
 

@@ -1,4 +1,4 @@
-"""What a command makes of a task of the hub's own. Pure: the command says it all."""
+"""Maps a command to its effect on a task of the hub's own. Pure: the command holds all that is needed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hub.kit.connector import Effect, Fact
 from schemas.domains.work import TaskUpdate
 from schemas.envelope import Command, parse_time
 
-TOLD = ("title", "assignee", "due")
+UPDATABLE_FIELDS = ("title", "assignee", "due")
 
 
 def effect(command: Command) -> Effect:
-    """The object that a command makes is named after the command, so that doing it again makes nothing new.
+    """The effect of a command. A new object takes the command's id, so that a repeat creates nothing new.
 
-    An update makes no object: it tells what became of its task.
+    An update creates no object: its effect carries facts about the task.
     """
     if command.type != "task.update":
         return Effect(command.id)
@@ -24,14 +24,14 @@ def effect(command: Command) -> Effect:
 
 
 def task_id(task: str) -> str:
-    """A task may be named by its id or, as events do, by `task/<instance>/<id>`."""
+    """The id of a task that is named by its id or, as in events, by `task/<instance>/<id>`."""
     return task.rpartition("/")[2]
 
 
 def _facts(command: Command, update: TaskUpdate) -> Iterator[Fact]:
-    told = {name: value for name in TOLD if (value := getattr(update, name)) is not None}
-    if told:
-        yield _fact(command, update, "assigned" if update.assignee else "changed", told)
+    changes = {name: value for name in UPDATABLE_FIELDS if (value := getattr(update, name)) is not None}
+    if changes:
+        yield _fact(command, update, "assigned" if update.assignee else "changed", changes)
     if update.done is not None:
         yield _fact(command, update, "completed" if update.done else "reopened", {})
 

@@ -1,4 +1,4 @@
-"""What an answer says by its body: many systems say no with HTTP 200. Pure."""
+"""Decides an answer's outcome by its body: many systems report an error with HTTP 200. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hub.kit.settings import dotted
 Path = tuple[str | int, ...]
 
 
-class Said(enum.Enum):
-    """What an answer says of the request. Without settings that tell, it says nothing."""
+class ResponseOutcome(enum.Enum):
+    """The outcome that an answer reports. Without conditions in the settings it is NOTHING."""
 
     DONE = "done"
     CREDENTIALS = "credentials"
@@ -29,56 +29,67 @@ class Said(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The conditions of a `send` or a `find`, compiled. `setting` is where they stand."""
+class ResponseConditions:
+    """The conditions of a `send` or a `find`, compiled. `setting` is their path in the settings."""
 
     setting: str
     done: Condition | None
-    others: Mapping[Said, Condition]
+    others: Mapping[ResponseOutcome, Condition]
 
-    def said(self, scope: Scope) -> Said:
-        """What the answer says. A condition that cannot be evaluated does not hold; `done` is then unclear."""
+    def outcome(self, scope: Scope) -> ResponseOutcome:
+        """The answer's outcome. A condition that cannot be evaluated does not hold; for `done` the outcome is then unclear."""
         done = None if self.done is None else _holds(self.done, scope)
         if done:
-            return Said.DONE
-        for said, condition in self.others.items():
+            return ResponseOutcome.DONE
+        for outcome, condition in self.others.items():
             if _holds(condition, scope):
-                return said
+                return outcome
         if self.done is None:
-            return Said.NOTHING
-        return Said.UNCLEAR if done is None or Said.REFUSED in self.others else Said.REFUSED
+            return ResponseOutcome.NOTHING
+        return (
+            ResponseOutcome.UNCLEAR
+            if done is None or ResponseOutcome.REFUSED in self.others
+            else ResponseOutcome.REFUSED
+        )
 
 
-def reading(told: settings.Answers, path: Path, instance: Instance, engine: Engine) -> Reading:
+def compile_conditions(answers: settings.Answers, path: Path, instance: Instance, engine: Engine) -> ResponseConditions:
     """Compile; raises FatalError with the exact place for a condition that cannot be read."""
 
     def condition(name: str) -> Condition | None:
-        text = getattr(told, name)
+        text = getattr(answers, name)
         place = instance.place((*path, name))
         return None if text is None else engine.condition(text, ("command", "response"), place)
 
-    others = {said: condition(said.value) for said in (Said.CREDENTIALS, Said.RETRY, Said.REFUSED)}
-    given = {said: one for said, one in others.items() if one is not None}
-    return Reading(dotted(path), condition("done"), given)
+    others = {
+        outcome: condition(outcome.value)
+        for outcome in (ResponseOutcome.CREDENTIALS, ResponseOutcome.RETRY, ResponseOutcome.REFUSED)
+    }
+    configured = {outcome: each for outcome, each in others.items() if each is not None}
+    return ResponseConditions(dotted(path), condition("done"), configured)
 
 
-def field_that_says_no(answer: Json) -> str | None:
-    """The field by which an answer says no in the words that most systems have for it, None where it does not say so."""
-    return next(_denials(answer), None) if isinstance(answer, dict) else None
+def error_field(answer: Json) -> str | None:
+    """The field by which an answer reports an error, by the names that most systems use; None where it reports none."""
+    return next(_error_fields(answer), None) if isinstance(answer, dict) else None
 
 
-_CODES = ("errcode", "errCode", "error_code", "errorCode", "err_code", "errno")
-_FINE = ("", "0", "ok", "none", "null", "success", "false")
-_WORDS = ("msg", "message", "errmsg", "error_message")
-_WELL = (*_FINE, "200", "201", "20000", "succeeded", "成功", "操作成功", "请求成功", "发送成功")
+_CODE_FIELDS = ("errcode", "errCode", "error_code", "errorCode", "err_code", "errno")
+_SUCCESS_VALUES = ("", "0", "ok", "none", "null", "success", "false")
+_TEXT_FIELDS = ("msg", "message", "errmsg", "error_message")
+_SUCCESS_TEXTS = (*_SUCCESS_VALUES, "200", "201", "20000", "succeeded", "成功", "操作成功", "请求成功", "发送成功")
 
 
-def _denials(answer: Mapping[str, Json]) -> Iterator[str]:
-    yield from (name for name in _CODES if not _is_among(_FINE, answer.get(name)))
+def _error_fields(answer: Mapping[str, Json]) -> Iterator[str]:
+    yield from (name for name in _CODE_FIELDS if not _is_among(_SUCCESS_VALUES, answer.get(name)))
     yield from (name for name in ("ok", "success") if answer.get(name) is False)
-    yield from (name for name in ("error", "errors") if answer.get(name) and not _is_among(_FINE, answer[name]))
-    has_words = any(isinstance(answer.get(name), str) and not _is_among(_WELL, answer[name]) for name in _WORDS)
-    if has_words and "code" in answer and not _is_among(_WELL, answer["code"]):
+    yield from (
+        name for name in ("error", "errors") if answer.get(name) and not _is_among(_SUCCESS_VALUES, answer[name])
+    )
+    has_words = any(
+        isinstance(answer.get(name), str) and not _is_among(_SUCCESS_TEXTS, answer[name]) for name in _TEXT_FIELDS
+    )
+    if has_words and "code" in answer and not _is_among(_SUCCESS_TEXTS, answer["code"]):
         yield "code"
 
 
@@ -87,7 +98,7 @@ def _is_among(words: tuple[str, ...], value: Json) -> bool:
 
 
 def _holds(condition: Condition, scope: Scope) -> bool | None:
-    """None where it cannot be said."""
+    """Whether the condition holds; None where it cannot be evaluated."""
     try:
         return condition.test(scope)
     except RejectedError:

@@ -1,4 +1,4 @@
-"""The requests of an `http` instance: how a command becomes one, and how its answer is read."""
+"""The requests of an `http` instance: compiles the settings, and turns a command into a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from connectors.http.answers import Reading, reading
+from connectors.http.answers import ResponseConditions, compile_conditions
 from connectors.http.settings import Auth, Find, HttpSettings, Send
 from hub.config.strict_json import Json
 from hub.config.yaml_places import Filled
@@ -32,28 +32,28 @@ _HOST = re.compile(r"https?://[^/?#\s\\]+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class UrlTemplate:
-    """A URL with expressions in it. Their values are encoded, what stands around them is not; the host is fixed."""
+    """A URL with expressions in it. Their values are percent-encoded, the text around them is not; the host is fixed."""
 
     pieces: tuple[str | Expression, ...]
 
     def render(self, scope: Scope) -> str:
-        """Fill it in; raises RejectedError for a value that would leave the path: empty, `.` or `..`."""
+        """Render the URL; raises RejectedError for a value that would leave the path: empty, `.` or `..`."""
         return "".join(piece if isinstance(piece, str) else _encoded(piece, scope) for piece in self.pieces)
 
     @property
     def host(self) -> str:
         """Scheme, host and port."""
-        return _HOST.match(str(self.pieces[0])).group()  # type: ignore[union-attr]  # `address` made sure of it
+        return _HOST.match(str(self.pieces[0])).group()  # type: ignore[union-attr]  # `compile_url` has checked it
 
 
 @dataclass(frozen=True)
 class LookUp:
-    """How the system is asked whether a command was done."""
+    """The compiled request that looks up whether a command was done."""
 
-    address: UrlTemplate
+    url: UrlTemplate
     id: Template
     absent: Condition
-    reading: Reading
+    conditions: ResponseConditions
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class CompiledRequest:
 
     type: str
     method: str
-    address: UrlTemplate
+    url: UrlTemplate
     headers: Mapping[str, Template]
     body: Template | None
     key_header: str | None
     look_up: LookUp | None
     id: Template | None
-    reading: Reading
+    conditions: ResponseConditions
 
     @property
-    def once(self) -> Idempotency:
-        """The idempotency class, as the settings say it."""
-        return Idempotency.KEY if self.key_header else Idempotency.MARK if self.look_up else Idempotency.NEITHER
+    def idempotency(self) -> Idempotency:
+        """The idempotency class that the settings imply."""
+        return Idempotency.KEY if self.key_header else Idempotency.LOOKUP if self.look_up else Idempotency.NONE
 
     def request(self, command: Command, scope: Scope, credentials: Mapping[str, str]) -> ApiRequest:
-        """Fill it in; raises RejectedError as the expressions do."""
+        """Render the request of a command; raises RejectedError as the expressions do."""
         headers = {**credentials, **{name: _header(each, scope) for name, each in self.headers.items()}}
         if self.key_header:
             headers[self.key_header] = command.id
@@ -84,11 +84,11 @@ class CompiledRequest:
         if self.body is not None:
             headers = {"Content-Type": "application/json"} | headers
             body = json.dumps(self.body.render(scope), ensure_ascii=False).encode()
-        return ApiRequest(self.method.upper(), self.address.render(scope), headers, body)
+        return ApiRequest(self.method.upper(), self.url.render(scope), headers, body)
 
 
-def call(type_: str, send: Send, instance: Instance, engine: Engine) -> CompiledRequest:
-    """Compile; raises FatalError with the exact place for an expression or an address that cannot be used."""
+def compile_request(type_: str, send: Send, instance: Instance, engine: Engine) -> CompiledRequest:
+    """Compile a `send`; raises FatalError with the exact place for an unusable expression or URL."""
     path: Path = ("send", type_)
     names = ("command",)
 
@@ -100,17 +100,17 @@ def call(type_: str, send: Send, instance: Instance, engine: Engine) -> Compiled
     return CompiledRequest(
         type=type_,
         method=send.method,
-        address=address(send.url, (*path, send.method), instance, engine),
+        url=compile_url(send.url, (*path, send.method), instance, engine),
         headers=headers,
         body=body,
         key_header=send.once.header if send.once else None,
-        look_up=_look_up(send.find, (*path, "find"), instance, engine) if send.find else None,
-        id=answer_template(send.id, (*path, "id"), instance, engine) if send.id is not None else None,
-        reading=reading(send, path, instance, engine),
+        look_up=_compile_look_up(send.find, (*path, "find"), instance, engine) if send.find else None,
+        id=compile_response_template(send.id, (*path, "id"), instance, engine) if send.id is not None else None,
+        conditions=compile_conditions(send, path, instance, engine),
     )
 
 
-def address(
+def compile_url(
     text: str, path: Path, instance: Instance, engine: Engine, names: tuple[str, ...] = ("command",)
 ) -> UrlTemplate:
     """Compile a URL; raises FatalError unless its scheme and host are written out: no value may choose whom we call."""
@@ -126,22 +126,22 @@ def address(
     return UrlTemplate(tuple(pieces))
 
 
-def answer_template(text: str, path: Path, instance: Instance, engine: Engine) -> Template:
-    """Compile what is read out of an answer."""
+def compile_response_template(text: str, path: Path, instance: Instance, engine: Engine) -> Template:
+    """Compile a template over the command and its answer."""
     return engine.template(text, ("command", "response"), lambda inner: instance.place((*path, *inner)))
 
 
-def _look_up(find: Find, path: Path, instance: Instance, engine: Engine) -> LookUp:
+def _compile_look_up(find: Find, path: Path, instance: Instance, engine: Engine) -> LookUp:
     return LookUp(
-        address=address(find.get, (*path, "get"), instance, engine),
-        id=answer_template(find.id, (*path, "id"), instance, engine),
+        url=compile_url(find.get, (*path, "get"), instance, engine),
+        id=compile_response_template(find.id, (*path, "id"), instance, engine),
         absent=engine.condition(find.absent, ("command", "response"), instance.place((*path, "absent"))),
-        reading=reading(find, path, instance, engine),
+        conditions=compile_conditions(find, path, instance, engine),
     )
 
 
-def told(command: Command) -> dict[str, Json]:
-    """What expressions see as `command`: its arguments, optional ones as null, and of the envelope what has a meaning outside.
+def command_values(command: Command) -> dict[str, Json]:
+    """The value of `command` in expressions: its arguments, missing optional ones as null, and the envelope's public fields.
 
     The envelope's names win over arguments of the same name: `command.id` is always the mark.
     """
@@ -156,7 +156,7 @@ def told(command: Command) -> dict[str, Json]:
 
 
 def credentials(auth: Auth | None) -> dict[str, str]:
-    """The headers that show who we are."""
+    """The authentication headers."""
     if auth is None:
         return {}
     if auth.bearer:
@@ -168,14 +168,14 @@ def credentials(auth: Auth | None) -> dict[str, str]:
 
 
 def login(auth: Auth | None) -> str:
-    """Whom the other side takes us for, as errors may show it."""
+    """The login that errors may show."""
     if auth is None:
         return "-"
     return auth.basic.user if auth.basic else " ".join(auth.header) if auth.header else "bearer"
 
 
 def secrets(settings: HttpSettings, instance: Instance) -> set[str]:
-    """What must never be shown: credentials, and all that came from the environment but addresses."""
+    """The texts that must never be shown: credentials, and every value from the environment except URLs."""
     shown = credentials(settings.auth).values()
     words = {value.rpartition(" ")[2] for value in shown}
     if settings.auth and settings.auth.basic:

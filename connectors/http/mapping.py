@@ -1,4 +1,4 @@
-"""What a push says, in the words of the catalogue. Pure: the same push gives the same facts, now and in every replay."""
+"""Maps a push to facts of the catalogue. Pure: the same push gives the same facts, now and in every replay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hub.kit.settings import expected, short
 from schemas.envelope import Name, Reference, read_time
 from schemas.registry import event_spec
 
-NAMES = ("body", "headers")
+EXPRESSION_NAMES = ("body", "headers")
 _REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
@@ -33,7 +33,7 @@ PlaceOf = Callable[[Path], Place]
 
 @dataclass(frozen=True)
 class EventMapping:
-    """One entry of `receive.events`, compiled. `place` tells where the setting at a path below it stands."""
+    """One entry of `receive.events`, compiled. `place` gives the place in hub.yaml of the setting at a path below it."""
 
     type: str
     condition: Condition
@@ -44,7 +44,7 @@ class EventMapping:
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        """All that it evaluates."""
+        """All expressions that it evaluates."""
         templates = (*self.fields.values(), self.data)
         return (self.condition.expression, *(each for template in templates for each in template.expressions))
 
@@ -66,20 +66,22 @@ class EventMapping:
             raise self.wrong(field, "opportunity/crm/1024", value) from None
 
     def wrong(self, field: str, wanted: str | Words, got: object, *path: str | int) -> RejectedError:
-        """A value that no event may have."""
+        """The error for a value that no event may have."""
         shown = ".".join(map(str, (field, *path)))
         place = self.place((field, *path))
         return RejectedError("HUB-E4222", place=place, field=shown, expected=wanted, got=short(got))
 
 
-def compiled(event: EventMap, place: PlaceOf, engine: Engine) -> EventMapping:
+def compile_event(event: EventMap, place: PlaceOf, engine: Engine) -> EventMapping:
     """Compile one entry; raises FatalError with the exact place for an expression that cannot be read."""
     given = {name: getattr(event, name) for name in ("subject", "version", "time", "actor", "belongs_to", "origin")}
     fields = {
-        name: engine.template(value, NAMES, _under(place, name)) for name, value in given.items() if value is not None
+        name: engine.template(value, EXPRESSION_NAMES, _under(place, name))
+        for name, value in given.items()
+        if value is not None
     }
-    condition = engine.condition(event.condition, NAMES, place(("if",)))
-    data = engine.template(event.data, NAMES, _under(place, "data"))
+    condition = engine.condition(event.condition, EXPRESSION_NAMES, place(("if",)))
+    data = engine.template(event.data, EXPRESSION_NAMES, _under(place, "data"))
     return EventMapping(event.type, condition, fields, data, event.clears, place)
 
 
@@ -89,21 +91,23 @@ def _under(place: PlaceOf, name: str) -> PlaceOf:
 
 @dataclass(frozen=True)
 class WebhookReply:
-    """What a push is answered with, and which push."""
+    """The answer to a push, and the condition that selects the push."""
 
     condition: Condition
     body: Template
 
 
-def answer(reply: Reply, instance: Instance, engine: Engine) -> WebhookReply:
+def compile_reply(reply: Reply, instance: Instance, engine: Engine) -> WebhookReply:
     """Compile; raises FatalError with the exact place for an expression that cannot be read."""
-    condition = engine.condition(reply.condition, NAMES, instance.place(("receive", "answer", "if")))
-    body = engine.template(reply.body, NAMES, lambda path: instance.place(("receive", "answer", "json", *path)))
+    condition = engine.condition(reply.condition, EXPRESSION_NAMES, instance.place(("receive", "answer", "if")))
+    body = engine.template(
+        reply.body, EXPRESSION_NAMES, lambda path: instance.place(("receive", "answer", "json", *path))
+    )
     return WebhookReply(condition, body)
 
 
 def scope_of(delivery: Delivery, document: Document, engine: Engine) -> Scope:
-    """What expressions see of a delivery."""
+    """The scope in which expressions read a delivery."""
     return engine.scope({"body": document, "headers": dict(delivery.headers)})
 
 
@@ -116,7 +120,7 @@ def holds(condition: Condition, scope: Scope) -> bool:
 
 
 def is_ping(body: Any) -> bool:
-    """Whether a push only tries the address: `{}`, GitHub's ping, or one whose kind is `ping`."""
+    """Whether a push only tests the URL: `{}`, GitHub's ping, or one whose kind is `ping`."""
     if not isinstance(body, dict):
         return False
     if not body or {"zen", "hook_id"} <= body.keys():
@@ -130,36 +134,36 @@ def facts(
     engine: Engine,
     instance: str,
     zone: ZoneInfo,
-    passed_over: Sequence[Condition] = (),
+    ignored: Sequence[Condition] = (),
 ) -> tuple[Fact | Unmapped, ...]:
-    """What a delivery says: a fact for each entry whose `if` is true, Unmapped where one cannot be told.
+    """Map a delivery: a fact for each entry whose `if` is true, Unmapped where the mapping fails.
 
-    An `if` that fails tells nothing of its entry; all that fail are told as one, unless the push only tries the address. Raises
-    RejectedError for no JSON. A push on which one of `passed_over` holds tells nothing.
+    An `if` that raises gives no fact; all that raise give one Unmapped together, unless the push only tests the URL. A push on
+    which one of `ignored` holds gives nothing. Raises RejectedError when the body is not JSON.
     """
     document = read_json(delivery.body)
     scope = scope_of(delivery, document, engine)
-    if any(holds(condition, scope) for condition in passed_over):
+    if any(holds(condition, scope) for condition in ignored):
         return ()
-    told: list[Fact | Unmapped] = []
+    mapped: list[Fact | Unmapped] = []
     unclear: list[Unmapped] = []
     for entry in entries:
         try:
             if entry.condition.test(scope):
-                told.append(_told(entry, delivery, scope, instance, zone, document.broken))
+                mapped.append(_fact_or_unmapped(entry, delivery, scope, instance, zone, document.broken))
         except HubError as error:
             unclear.append(_unmapped(entry, delivery, instance, None, error))
-    if unclear and not told and is_ping(document.value):
+    if unclear and not mapped and is_ping(document.value):
         return ()
-    return (*told, *unclear[:1])
+    return (*mapped, *unclear[:1])
 
 
-def _told(
+def _fact_or_unmapped(
     entry: EventMapping, delivery: Delivery, scope: Scope, instance: str, zone: ZoneInfo, broken: bool
 ) -> Fact | Unmapped:
-    """The subject comes first: when the rest cannot be told, later facts of that subject must wait.
+    """Map the subject first: if the rest fails, later facts of that subject must wait.
 
-    A `broken` character keeps a fact from being told only where the fact would hold it.
+    `broken`: the body has broken characters; they fail the mapping only where the fact would hold one.
     """
     subject = None
     try:
@@ -173,7 +177,7 @@ def _told(
 
 
 def _unmapped(entry: EventMapping, delivery: Delivery, instance: str, subject: str | None, error: HubError) -> Unmapped:
-    seen = {"type": entry.type, "instance": instance, **error.seen}  # what the error itself saw stands
+    seen = {"type": entry.type, "instance": instance, **error.seen}  # the error's own facts win
     return Unmapped(delivery.body, error.code, seen, subject, error.place)
 
 
@@ -195,7 +199,7 @@ def _fact(entry: EventMapping, subject: str | None, delivery: Delivery, scope: S
 
 
 def _check_whole(entry: EventMapping, fact: Fact) -> None:
-    """Refuse a fact that holds a character which stands for one that was lost."""
+    """Refuse a fact that holds a replacement character, which marks a lost one."""
     named = ("subject", "version", "belongs_to", "actor", "origin")
     outer: list[tuple[tuple[str, ...], Any]] = [((name,), getattr(fact, name)) for name in named]
     for path, value in outer + [(("data", key), value) for key, value in fact.data.items()]:
@@ -204,7 +208,7 @@ def _check_whole(entry: EventMapping, fact: Fact) -> None:
 
 
 def _version(entry: EventMapping, scope: Scope) -> str:
-    """The source's own; empty where the settings name none: intake takes the delivery's id then."""
+    """The source's own version; empty where the settings map none: intake then uses the delivery's id."""
     if "version" not in entry.fields:
         return ""
     version = entry.text("version", scope)
@@ -215,7 +219,7 @@ def _version(entry: EventMapping, scope: Scope) -> str:
 
 
 def _time(entry: EventMapping, delivery: Delivery, scope: Scope, zone: ZoneInfo) -> datetime:
-    """RFC 3339; many systems write `2026-11-20 10:00:00` and mean their own clock, which is in `zone`."""
+    """The fact's time: RFC 3339, or `2026-11-20 10:00:00` in the system's own `zone`, as many systems write it."""
     if "time" not in entry.fields:
         return delivery.received
     value = entry.fields["time"].render(scope)
@@ -226,7 +230,7 @@ def _time(entry: EventMapping, delivery: Delivery, scope: Scope, zone: ZoneInfo)
 
 
 def _data(entry: EventMapping, scope: Scope) -> Mapping[str, Any]:
-    """The event's data, checked by the catalogue here, where the place of each field is known."""
+    """The event's data, validated against the catalogue here, where the place of each field is known."""
     model = event_spec(entry.type).model
     data: dict[str, Any] = entry.data.render(scope)
     for name in person_fields(model) & data.keys():

@@ -1,4 +1,4 @@
-"""An `http` instance in hub.yaml: the model of its settings, and what no model can say."""
+"""The settings of an `http` instance in hub.yaml: their model, and the checks that a model cannot express."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
-from hub.config.expecting import form
+from hub.config.expecting import text_form
 from hub.config.settings import Quota
 from hub.errors import FatalError
 from hub.kit.connector import Instance
@@ -20,7 +20,7 @@ SECRETS = ("receive.verify.secret", "auth")
 
 
 def _as_it_is(value: object) -> str:
-    # Pydantic would make a plain str of it, and lose what the reader of hub.yaml knows of it: which part is a secret.
+    # Pydantic would convert it to a plain str, and lose the marks of the hub.yaml reader: which part is a secret.
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "must be text")
     return value
@@ -34,13 +34,13 @@ def _zone(value: object) -> str:
 
 
 Text = Annotated[str, PlainValidator(_as_it_is)]
-"""Text with `${…}` in it, perhaps."""
+"""Text that may hold `${…}`."""
 Secrets = Annotated[
     tuple[SecretStr, ...],
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     Field(min_length=1),
 ]
-"""One secret, or several while a new one takes over."""
+"""One secret, or several during a rotation."""
 
 
 class Verify(Settings):
@@ -51,7 +51,7 @@ class Verify(Settings):
 
 
 class EventMap(Settings):
-    """One kind of fact that a push may tell. Without `version` it is the delivery's id, without `time` its arrival."""
+    """One kind of fact in a push. Without `version` it takes the delivery's id, without `time` the delivery's arrival."""
 
     condition: Text = Field(default="true", alias="if")
     type: EventType
@@ -62,33 +62,33 @@ class EventMap(Settings):
     actor: Text | None = None
     belongs_to: Text | None = None
     origin: Text | None = None
-    clears: tuple[Annotated[str, form(r"^\S+$", "字段名", "the name of a field", "amount")], ...] = ()
-    """Fields of `data` that are empty over there when they are null or missing here."""
+    clears: tuple[Annotated[str, text_form(r"^\S+$", "字段名", "the name of a field", "amount")], ...] = ()
+    """Fields of `data` that are empty in the source when they are null or missing in the push."""
 
 
 class QuotaSettings(Settings):
-    """What of its pushes may be parked at once, with the defaults of `hub.config.settings`."""
+    """How many of its pushes may be parked at once, with the defaults of `hub.config.settings`."""
 
     entries: int = Field(default=Quota.entries, ge=1, le=10_000_000)
     bytes: int = Field(default=Quota.bytes, ge=1024)
 
     @property
     def quota(self) -> Quota:
-        """As intake wants it."""
+        """The quota in intake's type."""
         return Quota(self.entries, self.bytes)
 
 
 class Reply(Settings):
-    """The answer to a push by which a platform tries the address: JSON with expressions in it."""
+    """The answer to a push by which a platform tests the URL: JSON with expressions in it."""
 
     condition: Text = Field(alias="if")
     body: Any = Field(alias="json")
 
 
 class Receive(Settings):
-    """What is pushed to the hub. `timezone` is that of times that name none; else the hub's own.
+    """The pushes to the hub. `timezone` applies to times without a zone; by default it is the hub's own.
 
-    A push on which `ignore` holds, or that is answered by `answer`, tells nothing.
+    A push on which `ignore` holds, or that `answer` answers, gives no facts.
     """
 
     verify: Verify
@@ -100,16 +100,18 @@ class Receive(Settings):
 
 
 class Key(Settings):
-    """The header by which the system knows a command again."""
+    """The header by which the system recognizes a repeated command."""
 
-    header: Annotated[str, form(r"^[A-Za-z0-9-]+$", "HTTP 头的名称", "the name of an HTTP header", "Idempotency-Key")]
+    header: Annotated[
+        str, text_form(r"^[A-Za-z0-9-]+$", "HTTP 头的名称", "the name of an HTTP header", "Idempotency-Key")
+    ]
 
 
 class Answers(Settings):
-    """What an answer with a 2xx says, each a condition on `response`; for systems that say no in the body.
+    """The outcome of an answer with a 2xx, each a condition on `response`; for systems that report errors in the body.
 
-    Where `done` holds it is done. Else the first of `credentials` (we are refused), `retry` (surely not done, later perhaps)
-    and `refused` (never) that holds. Else it is refused, or, where `refused` is written, nobody knows.
+    Where `done` holds it is done. Else the first of `credentials` (they are refused), `retry` (certainly not done, try later)
+    and `refused` (permanently) that holds. Else it is refused, or, where `refused` is set, the outcome is unknown.
     """
 
     done: Text | None = None
@@ -119,7 +121,7 @@ class Answers(Settings):
 
 
 class Find(Answers):
-    """How the system is asked whether a command was done."""
+    """The request that looks up whether a command was done."""
 
     get: Text
     id: Text
@@ -141,14 +143,14 @@ class Send(Answers):
 
     @property
     def method(self) -> str:
-        """The one that is named."""
+        """The HTTP method that is set."""
         return next(name for name in METHODS if getattr(self, name) is not None)
 
     @property
     def url(self) -> str:
-        """Where it goes."""
-        found: str = getattr(self, self.method)
-        return found
+        """The URL template of that method."""
+        url: str = getattr(self, self.method)
+        return url
 
 
 class Basic(Settings):
@@ -159,7 +161,7 @@ class Basic(Settings):
 
 
 class Auth(Settings):
-    """How we show who we are; exactly one of these."""
+    """How the hub authenticates; exactly one of these."""
 
     bearer: SecretStr | None = None
     basic: Basic | None = None
@@ -167,7 +169,7 @@ class Auth(Settings):
 
 
 class CheckRequest(Settings):
-    """What `hub connectors check` asks."""
+    """The request of `hub connectors check`."""
 
     get: Text
 
@@ -189,7 +191,7 @@ class HttpSettings(Settings):
 
 
 def settings_of(instance: Instance) -> HttpSettings:
-    """Read and check; raises FatalError with its place for the first mistake."""
+    """Read and validate the settings; raises FatalError with its place for the first mistake."""
     receive = instance.settings.get("receive")
     if isinstance(receive, dict) and not receive.get("verify"):
         raise FatalError("HUB-E4013", place=instance.place(("receive",)), instance=instance.name)
@@ -197,7 +199,7 @@ def settings_of(instance: Instance) -> HttpSettings:
     if settings.receive is None and not settings.send:
         raise _exactly_one(instance, (), ("receive", "send"))
     for at, event in enumerate(settings.receive.events if settings.receive else ()):
-        if event.type.startswith("hub."):  # the hub alone says what it did itself
+        if event.type.startswith("hub."):  # only the hub itself emits its own events
             raise wrong(instance, ("receive", "events", at, "type"), "crm.… | erp.… | work.…", event.type)
     for type_, send in settings.send.items():
         if len([name for name in METHODS if getattr(send, name) is not None]) != 1:
@@ -211,7 +213,7 @@ def settings_of(instance: Instance) -> HttpSettings:
 
 
 def certificates(settings: HttpSettings, instance: Instance) -> str | None:
-    """The file of `ca`, None for the authorities that everybody trusts; raises FatalError when it is not there."""
+    """The file of `ca`, None for the public authorities; raises FatalError when the file does not exist."""
     if settings.ca is None:
         return None
     file = instance.home / settings.ca

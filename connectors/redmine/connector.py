@@ -1,4 +1,4 @@
-"""Joins Redmine's client, source and target behind the hub's interface."""
+"""The Redmine connector: joins client, source and target behind `hub.kit.connector`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def connect(instance: Instance) -> Connector:
 
 
 def _check(client: RedmineClient, names: Names) -> str:
-    """Try the key, and find everything that the settings name."""
+    """Test the key, and find everything that the settings name."""
     login = client.me()["login"]
     client.latest()
     tracker = f" · tracker {names.tracker}" if names.tracker else ""

@@ -1,4 +1,4 @@
-"""What an instance of Redmine has in hub.yaml, and the things over there that it names."""
+"""The settings of a Redmine instance in hub.yaml, and the Redmine objects that they name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from connectors.redmine.client import RedmineClient, Row
-from hub.config.expecting import form
+from hub.config.expecting import text_form
 from hub.errors import FatalError
 from hub.kit.connector import Instance
 from hub.kit.settings import LimitSettings, Settings, wrong
@@ -17,7 +17,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class RedmineThrottle(LimitSettings):
-    """How hard this Redmine may be driven: a small one makes some ten issues a second, and may take its time."""
+    """Rate limits of this Redmine: a small one creates some ten issues a second, and may answer slowly."""
 
     per_second: float = Field(default=10.0, gt=0)
     at_once: int = Field(default=4, ge=1, le=256)
@@ -26,14 +26,16 @@ class RedmineThrottle(LimitSettings):
 
 
 class RedmineSettings(Settings):
-    """Names are as people read them in Redmine; the defaults are those of its English and its Chinese set-up."""
+    """Names are as people read them in Redmine; the defaults are those of its English and its Chinese default data."""
 
-    url: Annotated[str, form(r"^https?://[^/\s@?#]+(/[^\s@?#]*)?$", "网址", "an address", "https://redmine.example")]
+    url: Annotated[
+        str, text_form(r"^https?://[^/\s@?#]+(/[^\s@?#]*)?$", "网址", "an address", "https://redmine.example")
+    ]
     key: Text
     mark_field: Text | Annotated[int, Field(gt=0)] = "Baton"
     project: Annotated[
         str,
-        form(
+        text_form(
             r"^[a-z0-9_-]*[a-z_-][a-z0-9_-]*$",
             "Redmine 项目标识（小写字母、数字、- 和 _）",
             "a Redmine project's identifier (small letters, digits, - and _)",
@@ -54,7 +56,7 @@ class RedmineSettings(Settings):
 
 
 class Names:
-    """Finds what the settings name. Each is asked for once and kept; raises FatalError, with its place, for what is not there."""
+    """Finds the objects that the settings name, and caches them. Raises FatalError, with its place, for a missing one."""
 
     def __init__(self, client: RedmineClient, settings: RedmineSettings, instance: Instance) -> None:
         self._client, self._settings, self._instance = client, settings, instance
@@ -84,15 +86,15 @@ class Names:
     def _named(self, setting: str, path: str, wanted: Collection[str]) -> int:
         if setting not in self._found:
             rows = self._client.listed(path)
-            found = [row for row in rows if row["name"] in wanted]
-            if not found:
+            matches = [row for row in rows if row["name"] in wanted]
+            if not matches:
                 known = " | ".join(row["name"] for row in rows)
                 raise wrong(self._instance, (setting,), known, ", ".join(wanted))
-            self._found[setting] = int(found[0]["id"])
+            self._found[setting] = int(matches[0]["id"])
         return self._found[setting]
 
     def _usable_field(self, name: str) -> int:
-        """A field that can be searched by: Redmine passes over a filter that it does not know, and then gives every issue."""
+        """A field that can be filtered by: Redmine ignores a filter that it does not know, and then returns every issue."""
         fields = [row for row in self._client.listed("custom_fields") if row["customized_type"] == "issue"]
         for row in fields:
             if row["name"] == name and _is_usable(row):

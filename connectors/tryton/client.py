@@ -1,6 +1,6 @@
-"""Tryton's JSON-RPC over HTTP: sessions, calls, reading by page and through history. Knows no events.
+"""A client for Tryton's JSON-RPC over HTTP: sessions, calls, paged reads and history. Knows no events.
 
-Tryton's typed JSON: what plain JSON cannot say travels as an object with a `__class__`.
+Tryton's JSON is typed: values that plain JSON cannot hold travel as objects with a `__class__`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def loads(raw: bytes) -> Any:
-    """Read typed JSON. Times are naive and in UTC, as Tryton keeps them. Raises ValueError for no JSON or a broken type."""
+    """Parse typed JSON. Times are naive and in UTC, as Tryton stores them. Raises ValueError for no JSON or a broken type."""
     try:
         return json.loads(raw, object_hook=_read)
     except (KeyError, TypeError, ArithmeticError) as broken:
@@ -40,13 +40,13 @@ def loads(raw: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Write typed JSON; raises TypeError for a value that Tryton has no type for, and for a time with a zone."""
+    """Write typed JSON. Raises TypeError for a value that Tryton has no type for, and for a time with a zone."""
     return json.dumps(value, default=_write, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _read(found: dict[str, Any]) -> Any:
-    reader = _READERS.get(found.get("__class__", ""))
-    return reader(found) if reader else found
+def _read(value: dict[str, Any]) -> Any:
+    reader = _READERS.get(value.get("__class__", ""))
+    return reader(value) if reader else value
 
 
 def _write(value: object) -> dict[str, Any]:
@@ -83,17 +83,17 @@ def _clock(value: datetime | time) -> dict[str, int]:
 
 Row = dict[str, Any]
 Domain = list[Any]
-CONNECT_SECONDS = 5.0
-PAGE = 200
-AT_ONCE = 8
+CONNECT_TIMEOUT_S = 5.0
+PAGE_SIZE = 200
+MAX_CONNECTIONS = 8
 
 
 class TrytonClient:
     """One user of one Tryton database. Safe to share between threads; opens no connection before its first call.
 
-    Calls raise RetryableError when they surely changed nothing and may be repeated, UncertainError when a writing call may
-    have been carried out, RejectedError when Tryton refuses it, FatalError when it refuses the credentials. A session that
-    ran out is renewed once per call, by one thread for all.
+    Calls raise RetryableError when they certainly changed nothing and may be repeated, UncertainError when a writing call may
+    have been carried out, RejectedError when Tryton refuses it, FatalError when it refuses the credentials. An expired session
+    is renewed once per call, by one thread for all.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class TrytonClient:
     ) -> None:
         self.url, self.database, self.login, self.name = url.rstrip("/"), database, login, name
         self._password, self._timeout = password, timeout
-        self._http = transport.session(AT_ONCE)
+        self._http = transport.session(MAX_CONNECTIONS)
         self._session: str | None = None
         self._context: Row | None = None
-        self._turn = threading.Lock()
+        self._login_lock = threading.Lock()
 
     def close(self) -> None:
-        """Let go of the connections; a later call opens new ones."""
+        """Close the connections; a later call opens new ones."""
         self._http.close()
 
     def version(self) -> str:
@@ -117,14 +117,14 @@ class TrytonClient:
     def context(self) -> Row:
         """The user's company and employee, as every call needs them. Raises FatalError when the user has no company."""
         if self._context is None:
-            found = self.bare("model.res.user.get_preferences", True, {})
-            if not found.get("company"):
+            preferences = self.bare("model.res.user.get_preferences", True, {})
+            if not preferences.get("company"):
                 raise FatalError("HUB-E4102", instance=self.name, login=self.login)
-            self._context = {key: found[key] for key in ("company", "employee") if found.get(key)}
+            self._context = {key: preferences[key] for key in ("company", "employee") if preferences.get(key)}
         return self._context
 
     def read(self, model: str, ids: Sequence[int], fields: Sequence[str], at: datetime | None = None) -> list[Row]:
-        """Read records, for a model with history as they stood `at` a moment; what did not exist then is left out."""
+        """Read records, for a model with history in their state `at` a time; records that did not exist then are left out."""
         context = {"_datetime": at} if at else {}
         rows = self.call(f"model.{model}.read", list(ids), list(fields), context=context)
         return [row for row in rows if row]
@@ -136,40 +136,40 @@ class TrytonClient:
         fields: Sequence[str],
         *,
         order: Sequence[tuple[str, str]] = (("id", "ASC"),),
-        limit: int = PAGE,
+        limit: int = PAGE_SIZE,
     ) -> list[Row]:
-        """The first `limit` records that answer the domain, in order."""
+        """The first `limit` records that match the domain, in order."""
         by = [list(key) for key in order]
-        found: list[Row] = self.call(f"model.{model}.search_read", domain, 0, limit, by, list(fields))
-        return found
+        rows: list[Row] = self.call(f"model.{model}.search_read", domain, 0, limit, by, list(fields))
+        return rows
 
     def by_time(
-        self, model: str, stamp: str, domain: Domain, after: tuple[datetime, int] | None, fields: Sequence[str]
+        self, model: str, time_field: str, domain: Domain, after: tuple[datetime, int] | None, fields: Sequence[str]
     ) -> Iterator[Row]:
-        """Records by their time field `stamp` and their id, those after that place (None: all), as they are asked for.
+        """Records ordered by their `time_field` and id, those after that position (None: all); pages are read lazily.
 
-        Pages continue after the last record, not at an offset: one that changes meanwhile makes none be skipped.
+        A page continues after the last record, not at an offset: a record that changes in between causes no other to be skipped.
         """
-        order = ((stamp, "ASC"), ("id", "ASC"))
+        order = ((time_field, "ASC"), ("id", "ASC"))
         while True:
-            later = _later(stamp, *after) if after else []
-            rows = self.search(model, [[stamp, "!=", None], domain, later], fields, order=order)
+            later = _later(time_field, *after) if after else []
+            rows = self.search(model, [[time_field, "!=", None], domain, later], fields, order=order)
             yield from rows
-            if len(rows) < PAGE:
+            if len(rows) < PAGE_SIZE:
                 return
-            after = (rows[-1][stamp], rows[-1]["id"])
+            after = (rows[-1][time_field], rows[-1]["id"])
 
     def revisions(self, model: str, ids: Sequence[int]) -> dict[int, list[datetime]]:
-        """When each of these records was changed, oldest first; only for models that keep history."""
-        found: dict[int, list[datetime]] = {id_: [] for id_ in ids}
-        for moment, id_, _user in self.call(f"model.{model}.history_revisions", list(ids)):
-            found[id_].append(moment)
-        return {id_: sorted(moments) for id_, moments in found.items()}
+        """Record id → the times of its changes, oldest first; only for models with history."""
+        times: dict[int, list[datetime]] = {id_: [] for id_ in ids}
+        for changed, id_, _user in self.call(f"model.{model}.history_revisions", list(ids)):
+            times[id_].append(changed)
+        return {id_: sorted(each) for id_, each in times.items()}
 
     def create(self, model: str, values: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> int:
-        """Make one record and give its id. Tryton knows no key of ours: after an UncertainError look before repeating it."""
-        made = self.call(f"model.{model}.create", [dict(values)], writes=True, context=context)
-        return int(made[0])
+        """Create one record and return its id. Tryton takes no idempotency key: after an UncertainError, look it up first."""
+        ids = self.call(f"model.{model}.create", [dict(values)], writes=True, context=context)
+        return int(ids[0])
 
     def write(self, model: str, ids: Sequence[int], values: Mapping[str, Any]) -> None:
         """Change records."""
@@ -188,21 +188,21 @@ class TrytonClient:
         session = self._session or self._log_in(None)
         try:
             return self._post(f"/{self.database}/rpc/", method, list(params), session=session, writes=writes)
-        except _SessionOverError:
+        except _SessionExpiredError:
             session = self._log_in(session)
         try:
             return self._post(f"/{self.database}/rpc/", method, list(params), session=session, writes=writes)
-        except _SessionOverError as refused:
+        except _SessionExpiredError as refused:
             raise FatalError("HUB-E4003", instance=self.name, login=self.login) from refused
 
-    def _log_in(self, over: str | None) -> str:
-        """A session that is not the one that is `over`; threads that come meanwhile wait and share it."""
-        with self._turn:
-            if self._session is None or self._session == over:
+    def _log_in(self, expired: str | None) -> str:
+        """A session other than the `expired` one; concurrent callers wait for it and share it."""
+        with self._login_lock:
+            if self._session is None or self._session == expired:
                 params = [self.login, {"password": self._password}]
                 try:
                     answer = self._post(f"/{self.database}/rpc/", "common.db.login", params, session=None, writes=False)
-                except _SessionOverError as refused:
+                except _SessionExpiredError as refused:
                     raise FatalError("HUB-E4003", instance=self.name, login=self.login) from refused
                 self._session = base64.b64encode(f"{self.login}:{answer[0]}:{answer[1]}".encode()).decode()
             return self._session
@@ -211,13 +211,13 @@ class TrytonClient:
         headers = {"Content-Type": "application/json"}
         if session:
             headers["Authorization"] = f"Session {session}"
-        transport.start()
+        transport.reset_written()
         try:
             response = self._http.post(
                 self.url + path,
                 dumps({"id": 1, "method": method, "params": params}),
                 headers=headers,
-                timeout=(CONNECT_SECONDS, self._timeout),
+                timeout=(CONNECT_TIMEOUT_S, self._timeout),
                 allow_redirects=False,
             )
             answer = loads(response.content) if response.status_code == HTTPStatus.OK else None
@@ -230,17 +230,17 @@ class TrytonClient:
         return answer.get("result")
 
     def _broken(self, error: Exception, *, writes: bool) -> RetryableError:
-        """No answer, half an answer, or one that is no JSON."""
+        """The error for no answer, half an answer, or one that is no JSON."""
         if writes and transport.written():
             return UncertainError("HUB-E4002", instance=self.name, reason=_plain(error))
         return RetryableError("HUB-E4001", instance=self.name, url=self.url, reason=_plain(error))
 
     def _refused(self, response: requests.Response, *, writes: bool) -> HubError:
-        """Any status that is no plain answer."""
+        """The error for a status other than 200."""
         reason = f"HTTP {response.status_code}"
         match response.status_code:
             case HTTPStatus.UNAUTHORIZED:
-                return _SessionOverError()
+                return _SessionExpiredError()
             case HTTPStatus.NOT_FOUND:
                 return RetryableError("HUB-E4101", instance=self.name, database=self.database)
             case HTTPStatus.TOO_MANY_REQUESTS:
@@ -252,9 +252,9 @@ class TrytonClient:
         return RetryableError("HUB-E4005", instance=self.name, reason=reason, retry_after=_seconds(response))
 
     def _failed(self, error: Sequence[Any], *, writes: bool) -> HubError:
-        """An error inside a 200: Tryton's own kinds were rolled back; any other may have come after the commit."""
-        kind, said = str(error[0]), error[1] if len(error) > 1 else ""
-        parts = [str(part) for part in said if part] if isinstance(said, list) else [str(said)]
+        """The error for one inside a 200: Tryton's own kinds were rolled back; any other may have come after the commit."""
+        kind, detail = str(error[0]), error[1] if len(error) > 1 else ""
+        parts = [str(part) for part in detail if part] if isinstance(detail, list) else [str(detail)]
         match kind:
             case "UserError" | "UserWarning":
                 return RejectedError("HUB-E4006", instance=self.name, reason=" ".join(parts))
@@ -267,22 +267,22 @@ class TrytonClient:
         return RetryableError("HUB-E4005", instance=self.name, reason=kind)
 
 
-class _SessionOverError(HubError):
-    """Tryton no longer knows the session, or never took the password. Never leaves this module."""
+class _SessionExpiredError(HubError):
+    """Tryton no longer accepts the session, or refused the password. Internal to this module."""
 
     def __init__(self) -> None:
         super().__init__("HUB-E4003")
 
 
-def _later(stamp: str, moment: datetime, id_: int) -> Domain:
-    return ["OR", [[stamp, ">", moment]], [[stamp, "=", moment], ["id", ">", id_]]]
+def _later(time_field: str, after: datetime, id_: int) -> Domain:
+    return ["OR", [[time_field, ">", after]], [[time_field, "=", after], ["id", ">", id_]]]
 
 
 def _seconds(response: requests.Response) -> float | None:
-    told = response.headers.get("Retry-After", "")
-    return float(told) if told.isdigit() else None
+    header = response.headers.get("Retry-After", "")
+    return float(header) if header.isdigit() else None
 
 
 def _plain(error: Exception) -> str:
-    """An error's kind and its last words: the whole text of some holds addresses and object ids."""
+    """An error's type and the end of its text: the whole text of some holds addresses and object ids."""
     return f"{type(error).__name__}: {str(error).rsplit(': ', 1)[-1][:200]}"

@@ -1,4 +1,4 @@
-"""Joins Tryton's client, source and target behind the hub's interface."""
+"""The Tryton connector: joins client, source and target behind `hub.kit.connector`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from connectors.tryton.client import TrytonClient
 from connectors.tryton.source import MODELS, TrytonSource
 from connectors.tryton.target import TrytonTarget
-from hub.config.expecting import form
+from hub.config.expecting import text_form
 from hub.kit.connector import Connector, Instance, RateLimits
 from hub.kit.settings import Settings, read
 from hub.runtime.clock import SystemClock
@@ -18,7 +18,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 class TrytonThrottle(Settings):
-    """How hard this Tryton may be driven. One at a time: on SQLite two works made together can get the same number."""
+    """Rate limits of this Tryton. One call at a time: on SQLite two works created at once can get the same number."""
 
     per_second: float = Field(default=15.0, gt=0)
     at_once: int = Field(default=1, gt=0)
@@ -29,7 +29,7 @@ class TrytonThrottle(Settings):
 class TrytonSettings(Settings):
     """An instance's settings in hub.yaml."""
 
-    url: Annotated[str, form(r"^https?://[^/\s]+", "网址", "an address", "https://tryton.example")]
+    url: Annotated[str, text_form(r"^https?://[^/\s]+", "网址", "an address", "https://tryton.example")]
     database: Text
     login: Text
     password: Text

@@ -1,4 +1,4 @@
-"""Tryton's records → facts. Pure: rows in, facts out."""
+"""Maps Tryton's records to facts. Pure: rows in, facts out."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ WORK_FIELDS = (
     "create_uid.login",
 )
 STAGES = {"won": "won", "lost": "lost", "cancelled": "lost"}
-"""Tryton's states of a closed opportunity; every other one is open. A cancelled one is lost: no order will come of it."""
-TOLD = ("description", "party", "amount", "currency.", "employee", "state")
+"""Tryton's states of a closed opportunity → ours; every other state is open. A cancelled one is lost: no order follows."""
+REPORTED_FIELDS = ("description", "party", "amount", "currency.", "employee", "state")
 
 
 def changed_at(row: Row) -> datetime:
@@ -51,35 +51,35 @@ def changed_at(row: Row) -> datetime:
     return moment
 
 
-def micros(moment: datetime) -> int:
+def to_micros(moment: datetime) -> int:
     """A naive UTC time as microseconds since 1970: exact, and the version of the revision that began then."""
     return (moment.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 
 
-def moment(micros_: int) -> datetime:
+def from_micros(micros_: int) -> datetime:
     """The naive UTC time of so many microseconds since 1970."""
     return (EPOCH + timedelta(microseconds=micros_)).replace(tzinfo=None)
 
 
 def history_facts(
-    instance: str, states: Sequence[Row], untold: Collection[int], logins: Mapping[int, str]
+    instance: str, states: Sequence[Row], pending: Collection[int], logins: Mapping[int, str]
 ) -> Iterator[Fact]:
-    """What successive revisions of one opportunity say, those in `untold` (microseconds) only.
+    """The facts of successive revisions of one opportunity, for the revisions in `pending` (microseconds) only.
 
-    `states` are without a gap, and begin with the one before the first untold one, if there is one. `logins` names the
-    employees' users. A revision that changed nothing we tell (a comment, a probability) says nothing.
+    `states` have no gap, and begin with the one before the first pending revision, if there is one. `logins` maps employees to
+    their users' logins. A revision that changed no reported field (only a comment, a probability) gives no fact.
     """
     for before, row in zip([None, *states], states, strict=False):
-        if micros(changed_at(row)) in untold:
+        if to_micros(changed_at(row)) in pending:
             yield from _revision_facts(instance, before, row, logins)
 
 
 def _revision_facts(instance: str, before: Row | None, row: Row, logins: Mapping[int, str]) -> Iterator[Fact]:
-    for name in _happenings(before, row):
+    for name in _transitions(before, row):
         yield Fact(
             type=f"crm.opportunity.{name}",
             subject=f"opportunity/{instance}/{row['id']}",
-            version=str(micros(changed_at(row))),
+            version=str(to_micros(changed_at(row))),
             time=changed_at(row).replace(tzinfo=UTC),
             data=_opportunity(row, logins),
             actor=_author(row),
@@ -87,13 +87,13 @@ def _revision_facts(instance: str, before: Row | None, row: Row, logins: Mapping
         )
 
 
-def _happenings(before: Row | None, row: Row) -> Iterator[str]:
+def _transitions(before: Row | None, row: Row) -> Iterator[str]:
     if before is None:
         yield "created"
     was, now = STAGES.get(before["state"]) if before else None, STAGES.get(row["state"])
     if was != now:
         yield now or "reopened"
-    elif before and any(before[field] != row[field] for field in TOLD):
+    elif before and any(before[field] != row[field] for field in REPORTED_FIELDS):
         yield "changed"
 
 
@@ -120,19 +120,19 @@ def is_done(row: Row) -> bool:
     return bool(row["status."] and row["status."]["progress"] == 1.0)
 
 
-def work_facts(instance: str, rows: Iterable[Row], done: Collection[int], born: Collection[int]) -> Iterator[Fact]:
-    """What successive changes of projects and tasks say.
+def work_facts(instance: str, rows: Iterable[Row], done: Collection[int], created: Collection[int]) -> Iterator[Fact]:
+    """The facts of successive changes of projects and tasks.
 
-    `done` are those that were done before, `born` those whose making was not told. Works of ours are told as made by the
-    command that made them, and a project has no word for being reopened.
+    `done`: ids of works that were done before. `created`: ids of works whose creation was not yet emitted. A work that a command
+    of ours created gives no `created` fact, because the command's effect does; and a project has no `reopened` event.
     """
     known = set(done)
-    told = set()
+    emitted = set()
     for row in rows:
         kind, id_, now = row["type"], row["id"], is_done(row)
-        if id_ in born and id_ not in told and not mark_in(row["comment"]):
+        if id_ in created and id_ not in emitted and not mark_in(row["comment"]):
             yield _work_fact(instance, "created", row, row["create_date"], row["create_uid."])
-        told.add(id_)
+        emitted.add(id_)
         if now and id_ not in known:
             yield _work_fact(instance, "completed", row, changed_at(row), row["write_uid."] or row["create_uid."])
         elif not now and id_ in known and kind == "task":
@@ -147,7 +147,7 @@ def _work_fact(instance: str, name: str, row: Row, at: datetime, user: Row | Non
     return Fact(
         type=f"work.{kind}.{name}",
         subject=f"{kind}/{instance}/{row['id']}",
-        version=str(micros(at)),
+        version=str(to_micros(at)),
         time=at.replace(tzinfo=UTC),
         data=_project(row) if kind == "project" else _task(row, by),
         belongs_to=None if mark_in(row["comment"]) else follows,
@@ -168,28 +168,28 @@ def _task(row: Row, by: str | None) -> dict[str, Any]:
 
 
 def mark(command: str) -> str:
-    """The comment line that says which command made a work."""
+    """The comment line that names the command which created a work."""
     return f"baton:{command}"
 
 
 def mark_in(comment: str | None) -> str | None:
-    """The command that made the work with this comment, None when a person did."""
-    found = [line for line in (comment or "").splitlines() if line.startswith(mark(""))]
-    return found[-1].removeprefix(mark("")) if found else None
+    """The id of the command that created the work with this comment, None when a person created it."""
+    marks = [line for line in (comment or "").splitlines() if line.startswith(mark(""))]
+    return marks[-1].removeprefix(mark("")) if marks else None
 
 
 def replay(sample: bytes, instance: str) -> tuple[Fact, ...]:
-    """What a recorded sample says: all revisions of an opportunity, or changes of works, as Tryton answered them."""
+    """The facts of a recorded sample: all revisions of an opportunity, or changes of works, as Tryton answered them."""
     recorded = client.loads(sample)
     if "works" in recorded:
         works = recorded["works"]
-        return tuple(work_facts(instance, works, done=(), born=[row["id"] for row in works]))
+        return tuple(work_facts(instance, works, done=(), created=[row["id"] for row in works]))
     states = recorded["revisions"]
     logins = {int(employee): login for employee, login in recorded["logins"].items()}
-    return tuple(history_facts(instance, states, [micros(changed_at(row)) for row in states], logins))
+    return tuple(history_facts(instance, states, [to_micros(changed_at(row)) for row in states], logins))
 
 
 def _author(row: Row) -> str | None:
-    """The login of who made this revision."""
+    """The login of the user who made this revision."""
     user = row["write_uid."] or row["create_uid."]
     return user["login"] if user else None

@@ -1,11 +1,9 @@
-"""What is new in Tryton: opportunities by every revision of theirs, projects and tasks by their latest state.
+"""Polls Tryton for changes: every revision of an opportunity, the latest state of a project or task; and the streams' cursors.
 
-How far a stream of Tryton's records was read, as text in the ledger. Pure.
-
-Tryton stamps a change when its transaction starts, so a late commit appears in the past. Each poll therefore reads again a
-window before the newest change it has seen, and the cursor remembers the revisions in that window that were told. A time
-that our clock has not reached moves no cursor, as the server's may have been wrong for one change only: such a record is
-told, and looked at again until its time has come.
+A cursor is pure and is stored in the ledger as text. Tryton stamps a change when its transaction starts, so a late commit
+appears in the past. Each poll therefore reads again a window before the newest change it has read, and the cursor remembers
+the revisions in that window that were emitted. A time ahead of our clock moves no cursor, because the server's clock may have
+been wrong for one change only: the record is emitted, and read again until our clock reaches its time.
 """
 
 from __future__ import annotations
@@ -23,118 +21,121 @@ from connectors.tryton.mapping import (
     OPPORTUNITY_FIELDS,
     WORK_FIELDS,
     changed_at,
+    from_micros,
     history_facts,
     is_done,
-    micros,
-    moment,
+    to_micros,
     work_facts,
 )
 from hub.errors import FatalError, RejectedError
 from hub.kit.connector import Fact, Page
 from hub.runtime.clock import Clock
 
-REMEMBERED = 5000
-"""How many finished works a cursor knows. One that is reopened after so many later ones is not told as reopened."""
+MAX_DONE_WORKS = 5000
+"""How many finished works a cursor remembers. Reopening one that has dropped out of the list emits no `reopened` event."""
 
-Told = Mapping[int, frozenset[int]]
-"""Record id → the revisions of it that were told, each by its microseconds since 1970."""
+EmittedRevisions = Mapping[int, frozenset[int]]
+"""Record id → its revisions that were emitted, each as microseconds since 1970."""
 
 
 @dataclass(frozen=True)
 class StreamCursor:
-    """All times are microseconds since 1970, UTC, by the server's clock."""
+    """How far one stream was read. All times are microseconds since 1970, UTC, by the server's clock."""
 
     start: int = 0
-    """Revisions up to here are of before we were connected, and never told."""
+    """Revisions up to this time precede the connection and are never emitted."""
     floor: int = 0
-    """Every change up to here was told, save for late commits in the window before it."""
+    """Every change up to this time was emitted, except late commits in the window before it."""
     at: tuple[int, int] | None = None
-    """While catching up: time and id of the last record looked at; the floor stands still meanwhile."""
-    told: Told = field(default_factory=dict)
+    """While catching up: time and id of the last record read; the floor does not move until the stream has caught up."""
+    emitted: EmittedRevisions = field(default_factory=dict)
     done: tuple[int, ...] = ()
-    """Works that were done when last seen, the latest last."""
+    """Works that were done when last read, the latest last."""
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read what `text` wrote."""
-        kept = orjson.loads(text)
+        """Parse what `text` wrote."""
+        stored = orjson.loads(text)
         return cls(
-            start=kept["start"],
-            floor=kept["floor"],
-            at=tuple(kept["at"]) if kept["at"] else None,
-            told={int(id_): frozenset(stamps) for id_, stamps in kept["told"].items()},
-            done=tuple(kept["done"]),
+            start=stored["start"],
+            floor=stored["floor"],
+            at=tuple(stored["at"]) if stored["at"] else None,
+            emitted={int(id_): frozenset(revisions) for id_, revisions in stored["told"].items()},
+            done=tuple(stored["done"]),
         )
 
     def text(self) -> str:
-        """The same cursor always writes the same text."""
-        kept = {
+        """The cursor as text; equal cursors give equal text."""
+        stored = {
             "start": self.start,
             "floor": self.floor,
             "at": self.at,
-            "told": {str(id_): sorted(stamps) for id_, stamps in sorted(self.told.items())},
+            "told": {str(id_): sorted(revisions) for id_, revisions in sorted(self.emitted.items())},
             "done": self.done,
         }
-        return orjson.dumps(kept).decode()
+        return orjson.dumps(stored).decode()
 
     def after(self, window: int) -> tuple[int, int]:
-        """The time and id that reading goes on after."""
+        """The time and id after which the next page begins."""
         return self.at or (self.since(window), 0)
 
     def since(self, window: int) -> int:
-        """The earliest revision that may not have been told."""
+        """The earliest revision that may still have to be emitted."""
         return max(self.start + 1, self.floor - window, 0)
 
-    def has_told(self, id_: int, revision: int) -> bool:
-        """Whether this revision of this record was told."""
-        return revision in self.told.get(id_, frozenset())
+    def has_emitted(self, id_: int, revision: int) -> bool:
+        """Whether this revision of this record was emitted."""
+        return revision in self.emitted.get(id_, frozenset())
 
-    def untold(self, id_: int, revisions: Iterable[int], window: int) -> list[int]:
-        """Those of a record's revisions that are still to be told, in the order given."""
+    def pending(self, id_: int, revisions: Iterable[int], window: int) -> list[int]:
+        """Those of a record's revisions that are still to be emitted, in the order given."""
         since = self.since(window)
-        return [revision for revision in revisions if revision >= since and not self.has_told(id_, revision)]
+        return [revision for revision in revisions if revision >= since and not self.has_emitted(id_, revision)]
 
     def bounded(self, now: int) -> Self:
-        """The cursor for reading on: one whose floor is ahead of our clock comes back."""
+        """The cursor to continue with: a floor ahead of our clock is moved back to `now`."""
         return self if self.floor <= now else replace(self, floor=now, start=min(self.start, now))
 
-    def advance(self, at: tuple[int, int] | None, told: Told, *, more: bool, window: int, now: int) -> Self:
-        """The cursor after a page that looked at records up to `at` (None: there was none) and told these revisions.
+    def advance(
+        self, at: tuple[int, int] | None, emitted: EmittedRevisions, *, more: bool, window: int, now: int
+    ) -> Self:
+        """The cursor after a page that read records up to `at` (None: there was none) and emitted these revisions.
 
-        `more` says that records after `at` are waiting. Only changes up to `now`, by our clock, say how far it may go.
+        `more`: records after `at` are waiting. Only changes up to `now`, by our clock, move the floor.
         """
-        position = max((time for time in self._seen(at, told) if time <= now), default=self.floor)
-        both = {id_: self.told.get(id_, frozenset()) | told.get(id_, frozenset()) for id_ in {*self.told, *told}}
+        position = max((time for time in self._change_times(at, emitted) if time <= now), default=self.floor)
+        ids = {*self.emitted, *emitted}
+        merged = {id_: self.emitted.get(id_, frozenset()) | emitted.get(id_, frozenset()) for id_ in ids}
         oldest = position - window
-        kept = {id_: frozenset(one for one in stamps if one >= oldest) for id_, stamps in both.items()}
-        kept = {id_: stamps for id_, stamps in kept.items() if stamps}
+        recent = {id_: frozenset(each for each in revisions if each >= oldest) for id_, revisions in merged.items()}
+        recent = {id_: revisions for id_, revisions in recent.items() if revisions}
         if more:
-            return replace(self, at=at, told=kept)
-        return replace(self, at=None, floor=max(self.floor, position), told=kept)
+            return replace(self, at=at, emitted=recent)
+        return replace(self, at=None, floor=max(self.floor, position), emitted=recent)
 
-    def _seen(self, at: tuple[int, int] | None, told: Told) -> Iterator[int]:
-        """The times of changes that were looked at, here and on the page before."""
-        yield from (place[0] for place in (at, self.at) if place is not None)
-        yield from (stamp for stamps in told.values() for stamp in stamps)
+    def _change_times(self, at: tuple[int, int] | None, emitted: EmittedRevisions) -> Iterator[int]:
+        """The times of the changes that this page and the page before read."""
+        yield from (position[0] for position in (at, self.at) if position is not None)
+        yield from (revision for revisions in emitted.values() for revision in revisions)
 
     def with_done(self, finished: Iterable[int], reopened: Iterable[int]) -> Self:
-        """The cursor that knows these works as done, and those as open."""
+        """The cursor that records these works as done, and those as open."""
         newly, open_ = dict.fromkeys(finished), set(reopened)
-        kept = [id_ for id_ in self.done if id_ not in newly and id_ not in open_]
-        return replace(self, done=tuple([*kept, *newly][-REMEMBERED:]))
+        unchanged = [id_ for id_ in self.done if id_ not in newly and id_ not in open_]
+        return replace(self, done=tuple([*unchanged, *newly][-MAX_DONE_WORKS:]))
 
 
-RECORDS = 25
-"""How many changed records one page looks into."""
-STAMPS = ("create_date", "write_date")
+RECORDS_PER_PAGE = 25
+"""How many changed records one page covers."""
+TIME_FIELDS = ("create_date", "write_date")
 MODELS = {"opportunities": "sale.opportunity", "works": "project.work"}
-DONE: Domain = ["status.progress", "=", 1.0]
+DONE_FILTER: Domain = ["status.progress", "=", 1.0]
 
 
 class TrytonSource:
     """Polls one Tryton. Two streams, `opportunities` and `works`, each oldest first.
 
-    Without a cursor an opportunity or a work is told from its next change on, or with `from_beginning` from its first.
+    Without a cursor a stream starts at the next change of each record, or with `from_beginning` at its first.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class TrytonSource:
         return self._interval
 
     def poll(self, stream: str, cursor: str | None) -> Page:
-        """As `Polls.poll`; a user who may not read the model is refused credentials."""
+        """As `PollingSource.poll`. Raises FatalError HUB-E4103 when the user may not read the model."""
         try:
             at = StreamCursor.from_text(cursor).bounded(self._now()) if cursor else self._begin(stream)
             return self._opportunities(at) if stream == "opportunities" else self._works(at)
@@ -174,115 +175,118 @@ class TrytonSource:
             ) from refused
 
     def _begin(self, stream: str) -> StreamCursor:
-        """The cursor of one who was just connected: from the server's newest change on, unless our clock has not reached it."""
+        """The first cursor: it starts at the server's newest change, or at our clock's time if that is earlier."""
         if self._from_beginning:
             return StreamCursor()
         model = MODELS[stream]
         newest = [
-            self._client.search(model, [[stamp, "!=", None]], STAMPS, order=((stamp, "DESC"),), limit=1)
-            for stamp in STAMPS
+            self._client.search(model, [[stamp, "!=", None]], TIME_FIELDS, order=((stamp, "DESC"),), limit=1)
+            for stamp in TIME_FIELDS
         ]
-        start = min(max((micros(changed_at(row)) for rows in newest for row in rows), default=0), self._now())
-        cursor = StreamCursor(start=start, floor=start, told=self._there(model, start))
+        start = min(max((to_micros(changed_at(row)) for rows in newest for row in rows), default=0), self._now())
+        cursor = StreamCursor(start=start, floor=start, emitted=self._existing(model, start))
         if stream == "opportunities":
             return cursor
-        before = ["OR", [["write_date", "<=", moment(start)]], [["write_date", "=", None]]]
+        before = ["OR", [["write_date", "<=", from_micros(start)]], [["write_date", "=", None]]]
         order = (("write_date", "DESC NULLS LAST"), ("id", "DESC"))
-        done = self._client.search(model, [DONE, before], ["id"], order=order, limit=REMEMBERED)
+        done = self._client.search(model, [DONE_FILTER, before], ["id"], order=order, limit=MAX_DONE_WORKS)
         return cursor.with_done((row["id"] for row in reversed(done)), ())
 
-    def _there(self, model: str, start: int) -> dict[int, frozenset[int]]:
-        """The revisions that are there already with a time after the start: as little told as those before it."""
-        after = (moment(start + 1), 0)
-        rows = [row for stamp in STAMPS for row in self._client.by_time(model, stamp, [], after, STAMPS)]
+    def _existing(self, model: str, start: int) -> dict[int, frozenset[int]]:
+        """Existing revisions whose time is after the start: like those before it, they are not emitted."""
+        after = (from_micros(start + 1), 0)
+        rows = [row for stamp in TIME_FIELDS for row in self._client.by_time(model, stamp, [], after, TIME_FIELDS)]
         ids = sorted({row["id"] for row in rows})
         if model != "sale.opportunity":
-            return {row["id"]: frozenset({micros(row["create_date"]), micros(changed_at(row))}) for row in rows}
-        found = self._client.revisions(model, ids) if ids else {}
-        return {id_: frozenset(map(micros, moments)) for id_, moments in found.items()}
+            return {row["id"]: frozenset({to_micros(row["create_date"]), to_micros(changed_at(row))}) for row in rows}
+        histories = self._client.revisions(model, ids) if ids else {}
+        return {id_: frozenset(map(to_micros, times)) for id_, times in histories.items()}
 
     def _now(self) -> int:
-        return micros(self._clock.now().astimezone(UTC).replace(tzinfo=None))
+        return to_micros(self._clock.now().astimezone(UTC).replace(tzinfo=None))
 
     def _opportunities(self, cursor: StreamCursor) -> Page:
-        changed, more = self._changed("sale.opportunity", cursor, STAMPS)
+        changed, more = self._changed("sale.opportunity", cursor, TIME_FIELDS)
         if not changed:
             return self._page([], cursor, changed, {}, more=more)
         histories = self._histories(changed)
-        untold = {
-            id_: frozenset(cursor.untold(id_, map(micros, moments), self._window)) for id_, moments in histories.items()
+        pending = {
+            id_: frozenset(cursor.pending(id_, map(to_micros, times), self._window)) for id_, times in histories.items()
         }
-        rows = self._states({id_: _with_previous(moments, untold[id_]) for id_, moments in histories.items()})
+        rows = self._states({id_: _with_previous(times, pending[id_]) for id_, times in histories.items()})
         logins = self._logins({row["employee"] for states in rows.values() for row in states if row["employee"]})
         facts = [
-            fact for id_, states in rows.items() for fact in history_facts(self._instance, states, untold[id_], logins)
+            fact for id_, states in rows.items() for fact in history_facts(self._instance, states, pending[id_], logins)
         ]
-        return self._page(facts, cursor, changed, untold, more=more)
+        return self._page(facts, cursor, changed, pending, more=more)
 
     def _histories(self, changed: list[Row]) -> dict[int, list[datetime]]:
-        """The revisions of these records up to the one that was listed: what came since, even a deletion, comes next time."""
+        """The revisions of these records up to the listed one; the next poll reads later ones, and deletions too."""
         listed = {row["id"]: changed_at(row) for row in changed}
-        found = self._client.revisions("sale.opportunity", list(listed))
-        return {id_: [one for one in moments if one <= listed[id_]] for id_, moments in found.items()}
+        histories = self._client.revisions("sale.opportunity", list(listed))
+        return {id_: [time for time in times if time <= listed[id_]] for id_, times in histories.items()}
 
     def _works(self, cursor: StreamCursor) -> Page:
         changed, more = self._changed("project.work", cursor, WORK_FIELDS)
-        told = {row["id"]: frozenset({micros(row["create_date"]), micros(changed_at(row))}) for row in changed}
-        born = [row["id"] for row in changed if cursor.untold(row["id"], [micros(row["create_date"])], self._window)]
-        facts = list(work_facts(self._instance, changed, cursor.done, born))
+        emitted = {row["id"]: frozenset({to_micros(row["create_date"]), to_micros(changed_at(row))}) for row in changed}
+        created = [
+            row["id"] for row in changed if cursor.pending(row["id"], [to_micros(row["create_date"])], self._window)
+        ]
+        facts = list(work_facts(self._instance, changed, cursor.done, created))
         finished = [row["id"] for row in changed if is_done(row)]
         cursor = cursor.with_done(finished, (row["id"] for row in changed if not is_done(row)))
-        return self._page(facts, cursor, changed, told, more=more)
+        return self._page(facts, cursor, changed, emitted, more=more)
 
     def _page(
         self,
         facts: list[Fact],
         cursor: StreamCursor,
         changed: list[Row],
-        told: Mapping[int, frozenset[int]],
+        emitted: EmittedRevisions,
         *,
         more: bool,
     ) -> Page:
-        at = _place(changed[-1]) if changed else None
+        at = _sort_key(changed[-1]) if changed else None
         facts.sort(key=lambda fact: fact.time)
         now = self._now()
-        after = cursor.advance(at, told, more=more, window=self._window, now=now)
-        ahead = max(0, max((time for stamps in after.told.values() for time in stamps), default=0) - now)
+        after = cursor.advance(at, emitted, more=more, window=self._window, now=now)
+        ahead = max(0, max((time for revisions in after.emitted.values() for time in revisions), default=0) - now)
         return Page(tuple(facts), after.text(), more, None if more else ahead / 1_000_000)
 
     def _changed(self, model: str, cursor: StreamCursor, fields: Sequence[str]) -> tuple[list[Row], bool]:
-        """Records with a change that was not told, by the time of their last one; whether there are more.
+        """Records with a change that was not emitted, ordered by the time of their last change; and whether there are more.
 
-        One that was never written has no write_date, so two orders are merged; one that is written meanwhile counts twice.
+        A record that was never written has no write_date, so two orders are merged; one that is written between the two
+        queries appears in both, and the later row replaces the earlier.
         """
-        micros_, id_ = cursor.after(self._window)
-        after = (moment(micros_), id_)
+        micros, id_ = cursor.after(self._window)
+        after = (from_micros(micros), id_)
         created = self._client.by_time(model, "create_date", [["write_date", "=", None]], after, fields)
         written = self._client.by_time(model, "write_date", [], after, fields)
         found: dict[int, Row] = {}
-        for row in heapq.merge(created, written, key=_place):
-            if cursor.has_told(row["id"], micros(changed_at(row))):
+        for row in heapq.merge(created, written, key=_sort_key):
+            if cursor.has_emitted(row["id"], to_micros(changed_at(row))):
                 continue
-            if len(found) == RECORDS:
+            if len(found) == RECORDS_PER_PAGE:
                 return list(found.values()), True
             found.pop(row["id"], None)
             found[row["id"]] = row
         return list(found.values()), False
 
     def _states(self, wanted: Mapping[int, Iterable[datetime]]) -> dict[int, list[Row]]:
-        """Each record as it stood at these moments, oldest first. One that was deleted by then has no state."""
-        at: dict[datetime, list[int]] = {}
-        for id_, moments in wanted.items():
-            for one in moments:
-                at.setdefault(one, []).append(id_)
-        found: dict[int, list[Row]] = {id_: [] for id_ in wanted}
-        for one in sorted(at):
-            for row in self._client.read("sale.opportunity", at[one], OPPORTUNITY_FIELDS, one):
-                found[row["id"]].append(row)
-        return found
+        """Each record's state at these times, oldest first. A record that was deleted by then has no state."""
+        ids_at: dict[datetime, list[int]] = {}
+        for id_, times in wanted.items():
+            for time in times:
+                ids_at.setdefault(time, []).append(id_)
+        states: dict[int, list[Row]] = {id_: [] for id_ in wanted}
+        for time in sorted(ids_at):
+            for row in self._client.read("sale.opportunity", ids_at[time], OPPORTUNITY_FIELDS, time):
+                states[row["id"]].append(row)
+        return states
 
     def _logins(self, employees: set[int]) -> dict[int, str]:
-        """The user of each employee; the first where one has several, none where one has no login."""
+        """Employee id → login: the first user of an employee with several; an employee without a user is left out."""
         if not employees:
             return {}
         domain = [["employees", "in", sorted(employees)], ["active", "in", [True, False]]]
@@ -290,11 +294,11 @@ class TrytonSource:
         return {employee: user["login"] for user in reversed(users) for employee in user["employees"]}
 
 
-def _place(row: Row) -> tuple[int, int]:
-    return micros(changed_at(row)), row["id"]
+def _sort_key(row: Row) -> tuple[int, int]:
+    return to_micros(changed_at(row)), row["id"]
 
 
-def _with_previous(moments: list[datetime], untold: frozenset[int]) -> list[datetime]:
-    """The moments of the untold revisions, and of the one before each: a transition needs both sides."""
-    pairs = zip([None, *moments], moments, strict=False)
-    return sorted({one for before, now in pairs if micros(now) in untold for one in (before, now) if one})
+def _with_previous(times: list[datetime], pending: frozenset[int]) -> list[datetime]:
+    """The times of the pending revisions, and of the one before each: a transition needs both sides."""
+    pairs = zip([None, *times], times, strict=False)
+    return sorted({time for before, now in pairs if to_micros(now) in pending for time in (before, now) if time})

@@ -1,4 +1,4 @@
-"""Projects and tasks in Tryton: made once, and found again by our mark."""
+"""Creates projects and tasks in Tryton, and finds them again by our mark."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class TrytonTarget:
     """Carries out `project.create` and `task.create` as records of `project.work`.
 
     The mark is a line of its own in the comment, so each command is one request: the record and its mark come together.
-    With Tryton's module project_plan a task is allocated to its assignee and finishes by its due day; without it both
-    stand in the comment.
+    With Tryton's module project_plan a task is allocated to its assignee and finishes by its due day; without it the comment
+    names both.
     """
 
     def __init__(self, client: TrytonClient, instance: str, limits: RateLimits) -> None:
         self._client, self._instance, self._limits = client, instance, limits
 
     @property
-    def takes(self) -> frozenset[str]:
+    def command_types(self) -> frozenset[str]:
         return frozenset(KINDS)
 
     @property
     def limits(self) -> RateLimits:
         return self._limits
 
-    def once(self, type_: str) -> Idempotency:
-        return Idempotency.MARK
+    def idempotency(self, type_: str) -> Idempotency:
+        return Idempotency.LOOKUP
 
     def send(self, command: Command) -> Effect:
-        """As `Sends.send`. Two works made at the same moment can get the same number on SQLite: then one is tried again."""
+        """As `CommandSink.send`. On SQLite two works created at once can get the same number: RetryableError for one of them."""
         values = self._project(command) if command.type == "project.create" else self._task(command)
         company = self._client.context()["company"]
         values |= {"type": KINDS[command.type], "company": company}
@@ -53,10 +53,10 @@ class TrytonTarget:
         return Effect(id=str(made))
 
     def find(self, command: Command) -> Effect | None:
-        """As `Sends.find`. A record that a person copied carries the mark too: ours is the first."""
+        """As `CommandSink.find`. A record that a person copied carries the mark too: ours is the first."""
         domain = [["comment", "like", f"%{mark(command.id)}%"], ["type", "=", KINDS[command.type]]]
-        found = self._client.search("project.work", domain, ["comment"])
-        marked = [row for row in found if mark_in(row["comment"]) == command.id]
+        candidates = self._client.search("project.work", domain, ["comment"])
+        marked = [row for row in candidates if mark_in(row["comment"]) == command.id]
         return Effect(id=str(marked[0]["id"])) if marked else None
 
     def _project(self, command: Command) -> Row:
@@ -64,50 +64,49 @@ class TrytonTarget:
         customer = command.arguments.get("customer")
         values: Row = {"name": command.arguments["name"], "comment": comment([], command)}
         if customer:
-            found = self._client.search("party.party", [["name", "=", customer]], ["id"], limit=2)
-            if len(found) == 1:
-                values["party"] = found[0]["id"]
+            parties = self._client.search("party.party", [["name", "=", customer]], ["id"], limit=2)
+            if len(parties) == 1:
+                values["party"] = parties[0]["id"]
             else:
                 values["comment"] = comment([f"客户 Customer: {customer}"], command)
         return values
 
     def _task(self, command: Command) -> Row:
-        given = command.arguments
-        values: Row = {"name": given["title"]}
-        if given.get("project"):
-            values["parent"] = self._id(given["project"])
-        planned, lines = self._plan(given.get("assignee"), given.get("due"))
+        arguments = command.arguments
+        values: Row = {"name": arguments["title"]}
+        if arguments.get("project"):
+            values["parent"] = self._id(arguments["project"])
+        planned, lines = self._plan(arguments.get("assignee"), arguments.get("due"))
         return {**values, **planned, "comment": comment(lines, command)}
 
     def _plan(self, assignee: str | None, due: str | None) -> tuple[Row, list[str]]:
-        """Fields for who and when, and comment lines for what Tryton has no field for."""
+        """Fields for assignee and due day, and comment lines for what Tryton has no field for."""
         fields: Row = {}
         lines = []
-        if assignee and self._plans:
+        if assignee and self._has_project_plan:
             fields["allocations"] = [["create", [{"employee": self._employee(assignee)}]]]
         elif assignee:
             lines.append(f"负责人 Assignee: {assignee}")
-        if due and self._plans:
+        if due and self._has_project_plan:
             fields["constraint_finish_date"] = date.fromisoformat(due)
         elif due:
             lines.append(f"截止 Due: {due}")
         return fields, lines
 
     @functools.cached_property
-    def _plans(self) -> bool:
+    def _has_project_plan(self) -> bool:
         """Whether Tryton has its module project_plan."""
-        found = self._client.search("ir.model", [["name", "=", "project.allocation"]], ["id"], limit=1)
-        return bool(found)
+        return bool(self._client.search("ir.model", [["name", "=", "project.allocation"]], ["id"], limit=1))
 
     def _employee(self, login: str) -> int:
         """The employee of a login, in our company."""
         users = self._client.search("res.user", [["login", "=", login]], ["employees"], limit=1)
         company = self._client.context()["company"]
         domain = [["id", "in", users[0]["employees"] if users else []], ["company", "=", company]]
-        found = self._client.search("company.employee", domain, ["id"], limit=1)
-        if not found:
+        employees = self._client.search("company.employee", domain, ["id"], limit=1)
+        if not employees:
             raise RejectedError("HUB-E4104", instance=self._instance, login=login)
-        return int(found[0]["id"])
+        return int(employees[0]["id"])
 
     def _id(self, text: Any) -> int:
         if not str(text).isdigit():
@@ -116,5 +115,5 @@ class TrytonTarget:
 
 
 def comment(lines: Iterable[str], command: Command) -> str:
-    """A record's comment: what people should know, and the mark as its last line."""
+    """A record's comment: these lines for people, and the mark as its last line."""
     return "\n".join([*lines, mark(command.id)])

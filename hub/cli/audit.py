@@ -1,6 +1,6 @@
-"""`hub audit`: proof, from the log, the ledger and the boards, that nothing was lost or done twice.
+"""`hub audit`: proves from the log, the ledger and the boards that nothing was lost or done twice.
 
-Every finding of the audit in words: what it is in Chinese, and what to do about it.
+Also holds the texts of every finding: its title in Chinese (the English is its name) and its fix in both languages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typer
 
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, runnable, say, speech, text
 from hub.errors import FatalError
-from hub.replay.audit.report import MOST, Report
+from hub.replay.audit.report import MAX_EXAMPLES, Report
 
 
 class FindingTexts(NamedTuple):
@@ -28,7 +28,7 @@ _REPAIR = ("hub repair 补齐或说明缺口", "close the gap: hub repair")
 _BOARD = ("重建看板：hub rebuild", "build the board again: hub rebuild")
 _STATE = (
     "停掉 hub，运行 hub repair state，再 hub up：从日志重算；请附上本次核对结果报告此事",
-    "stop the hub, run hub repair state, then hub up, to fold the log anew; and please report it with the audit's output",
+    "stop the hub, run hub repair state, then hub up, to fold the log again; and please report it with the audit's output",
 )
 _RUNNING = ("确认 hub 在运行：hub status，hub doctor", "see that the hub runs: hub status, hub doctor")
 _PARKED = ("hub parked list 对照，再 hub parked retry", "compare with hub parked list, then hub parked retry")
@@ -37,12 +37,12 @@ _LEDGER = (
     "the ledger lacks rows: restore it from its backup, then hub audit",
 )
 
-GONE, UNANSWERED = "done, but not found in its system", "done, and its system gave no answer"
+NOT_FOUND_OUTSIDE, UNANSWERED = "done, but not found in its system", "done, and its system gave no answer"
 FINDINGS = {
-    GONE: FindingTexts(
+    NOT_FOUND_OUTSIDE: FindingTexts(
         "已办，对方系统里却找不到",
         "在对方系统查看是否有人删除；若从未有过，请人工补做（hub why 看它从何而来）",
-        "see in that system whether somebody deleted it; if it never was there, do it by hand (hub why tells where it came from)",
+        "see in that system whether somebody deleted it; if it never was there, do it by hand (hub why shows where it came from)",
     ),
     UNANSWERED: FindingTexts(
         "已办，但对方系统没有应答",
@@ -67,7 +67,7 @@ FINDINGS = {
     "events that came twice, under two sequences": FindingTexts(
         "同一事件以两个序号写入了日志",
         "台账可能从备份恢复过：对照 hub why，必要时放弃多出的任务",
-        "the ledger may have been restored from a backup: look at hub why, and give up what was asked for twice",
+        "the ledger may have been restored from a backup: look at hub why, and give up what was requested twice",
     ),
     "cases whose last event the processor has not folded": FindingTexts("最后的事件迟迟没有处理的链条", *_RUNNING),
     "objects of cases that are not the fold of the log": FindingTexts("处理状态与日志不一致的对象", *_STATE),
@@ -104,7 +104,7 @@ FINDINGS = {
     ),
     "effects that no event tells of": FindingTexts("办成了却没有事件记载的命令", *_LEDGER),
 }
-"""By its English name, or how that begins."""
+"""Keyed by the finding's English name, or by the start of a name that ends in a variable part."""
 
 
 def _known(finding: str) -> str | None:
@@ -112,13 +112,13 @@ def _known(finding: str) -> str | None:
 
 
 def what(finding: str) -> str:
-    """What was found, in the reader's language."""
+    """The finding's title, in the reader's language."""
     start = _known(finding)
     return finding if start is None else text(FINDINGS[start].zh, start) + finding.removeprefix(start)
 
 
 def fix(finding: str) -> str:
-    """What to do about it, in the reader's language."""
+    """The finding's fix, in the reader's language; empty for an unknown finding."""
     start = _known(finding)
     return "" if start is None else text(FINDINGS[start].fix_zh, FINDINGS[start].fix_en)
 
@@ -126,7 +126,7 @@ def fix(finding: str) -> str:
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.log.event_log import EventLog
 
 
@@ -154,63 +154,64 @@ def audit(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compare what was accepted, what lies in the log, what was folded and done, and what the boards show.
+    """Compare what the ledger accepted, what the log holds, what was folded and executed, and what the boards show.
 
-    Exit 0: all holds, and nothing stands still. Exit 6: so it does, with work that is parked.
+    Exit 0: no finding, and the hub is not stalled. Exit 6: the same, with parked work. Exit 1: a finding, or a stalled hub.
     """
     from hub.cli.render import time_of
     from hub.cli.running_hub import RunningHub
-    from hub.cli.verdict import verdict_of
+    from hub.cli.verdict import health_of
     from hub.health.verdict import HealthState
-    from hub.health.words import as_value
+    from hub.health.words import status_value
 
     hub = RunningHub.of(home)
     report = full_audit(hub.home, hub.bootstrap, time_of(since) if outside else None, decisions=decisions)
-    verdict = verdict_of(hub)
-    report["health"] = as_value(verdict, speech.language)
+    status = health_of(hub)
+    report["health"] = status_value(status, speech.language)
     if json:
         answer(report)
     else:
         for line in lines(report):
             say(line)
-    if not report["ok"] or verdict.state >= HealthState.STALLED:
+    if not report["ok"] or status.state >= HealthState.STALLED:
         raise typer.Exit(Exit.FAILED)
-    if verdict.parked:
+    if status.parked:
         raise typer.Exit(Exit.PARKED)
 
 
 def full_audit(
     home: Home, bootstrap: str, outside_since: str | None = None, *, decisions: bool = False
 ) -> dict[str, Any]:
-    """The whole balance: `ok`, `counts`, `boards`, and `findings`, each with its place and its fix. May run while the hub does.
+    """The whole report: `ok`, `counts`, `boards`, and `findings`, each with its place and its fix. May run while the hub does.
 
-    With a time, `outside` too: what each system says of what was done there since. With `decisions`, what the log's own rules give.
+    With `outside_since` (a time), also `outside`: each system's answers about the effects done there since then. With
+    `decisions`, the log is also folded under the rules of its time and compared with the recorded commands.
 
-    Raises RetryableError while the broker or a database is away, FatalError for a home that has never run.
+    Raises RetryableError while the broker or a database is unavailable, FatalError for a home that has never run.
     """
     report = _of_log_and_ledger(home, bootstrap, decisions=decisions)
     boards = list(_boards(home, bootstrap))
-    wrong = [found for found in boards if not found["equal"]]
-    if wrong:
-        names = sorted(str(found["board"]) for found in wrong)
+    differing = [board for board in boards if not board["equal"]]
+    if differing:
+        names = sorted(str(board["board"]) for board in differing)
         report["findings"].append(
             {
                 "what": "boards that are not the fold of the log",
-                "count": len(wrong),
+                "count": len(differing),
                 "examples": names,
                 "place": "boards",
             }
         )
-    asked = {} if outside_since is None else {"outside": list(_outside(home, bootstrap, outside_since))}
-    report["findings"] += [finding for told in asked.get("outside", ()) for finding in _missing(told)]
+    outside = {} if outside_since is None else {"outside": list(_outside(home, bootstrap, outside_since))}
+    report["findings"] += [finding for answers in outside.get("outside", ()) for finding in _missing(answers)]
     for finding in report["findings"]:
         finding["fix"] = fix(finding["what"])
-    return {**report, "ok": not report["findings"], "boards": boards, **asked}
+    return {**report, "ok": not report["findings"], "boards": boards, **outside}
 
 
 def _of_log_and_ledger(home: Home, bootstrap: str, *, decisions: bool) -> dict[str, Any]:
-    from hub.cli.running_hub import look_at
     from hub.ledger import conflicts, outbox, parked
+    from hub.ledger.ledger import read_snapshot
     from hub.log.kafka_log import KafkaLog
     from hub.replay.audit.audit import audit as compare
     from hub.replay.audit.boards import POSITIONS
@@ -218,29 +219,32 @@ def _of_log_and_ledger(home: Home, bootstrap: str, *, decisions: bool) -> dict[s
     log = KafkaLog(home.kafka_client(bootstrap))
 
     def given() -> Mapping[int, int]:
-        with look_at(home.ledger_url, "outbox") as later:
+        with read_snapshot(home.ledger_url, "outbox") as later:
             return outbox.sequence_ends(later) if later is not None else {}
 
-    with look_at(home.ledger_url, "outbox") as conn:
+    with read_snapshot(home.ledger_url, "outbox") as conn:
         if conn is None:
             raise FatalError("HUB-E5006", home=home.path)
-        with look_at(home.boards_url, POSITIONS) as boards:
-            report = compare(log, conn, _outbox_id(conn), datetime.now(UTC), given, boards).as_value()
+        with read_snapshot(home.boards_url, POSITIONS) as boards:
+            found = compare(log, conn, _outbox_id(conn), datetime.now(UTC), given, boards)
+        if decisions:
+            _compare_decisions(found, home, log, conn)
         kinds, differing = parked.count(conn), sum(conflicts.counts(conn).values())
+    report = found.as_value()
     report["counts"] |= {"deliveries_parked": kinds.get("delivery", 0), "conflicts": differing}
     return report
 
 
-def _decide(found: Report, home: Home, log: EventLog, conn: Connection) -> None:
-    """Fold the log under its own rules, and compare with what was asked for."""
-    from hub.config.home import RULES_HISTORY
+def _compare_decisions(report: Report, home: Home, log: EventLog, conn: Connection) -> None:
+    """Fold the log under the rules of its time, and compare the resulting commands with the recorded ones."""
+    from hub.home import RULES_HISTORY
     from hub.processor.rule_history import RuleHistory
     from hub.replay.audit import decisions
     from hub.rules.book import RuleBook
 
-    read = RuleHistory(log, home.data / RULES_HISTORY)
-    read.refresh()
-    decisions.compare(found, log, conn, RuleBook(read.history, home.environ))
+    rules = RuleHistory(log, home.data / RULES_HISTORY)
+    rules.refresh()
+    decisions.compare(report, log, conn, RuleBook(rules.history, home.environ))
 
 
 def _outbox_id(conn: Connection) -> str:
@@ -248,67 +252,68 @@ def _outbox_id(conn: Connection) -> str:
 
     from hub.ledger.identity import identity
 
-    found = select(identity.c.value).where(identity.c.name == "outbox")
-    return str(conn.execute(found).scalar_one_or_none() or "")
+    query = select(identity.c.value).where(identity.c.name == "outbox")
+    return str(conn.execute(query).scalar_one_or_none() or "")
 
 
 def _boards(home: Home, bootstrap: str) -> Iterator[dict[str, Any]]:
-    """Each board beside the fold of the log; one that could not be compared is not equal, and says why."""
+    """Each board compared with the fold of the log; a board that could not be compared is not equal, and carries the error."""
     from hub.cli.other_programs import ask_of, error_of
 
-    for told in ask_of(home, bootstrap, "hub.projector.rebuilding", "--all", "--verify"):
-        if "board" in told:
-            yield told["board"]
-        elif "error" in told:
-            error = error_of(told["error"])
-            board = told["error"].get("board", "?")
+    for line in ask_of(home, bootstrap, "hub.projector.rebuilding", "--all", "--verify"):
+        if "board" in line:
+            yield line["board"]
+        elif "error" in line:
+            error = error_of(line["error"])
+            board = line["error"].get("board", "?")
             yield {"board": board, "equal": False, "error": {"code": error.code, "message": error.message()}}
 
 
 def _outside(home: Home, bootstrap: str, since: str) -> Iterator[dict[str, Any]]:
-    """What each system says of what was done there."""
+    """Each system's answers about the effects done there since `since`; raises the program's error."""
     from hub.cli.other_programs import ask_of, error_of
 
-    for told in ask_of(home, bootstrap, "hub.ops.reconciling", "--since", since):
-        if "error" in told:
-            raise error_of(told["error"])
-        yield told["outside"]
+    for line in ask_of(home, bootstrap, "hub.ops.reconciling", "--since", since):
+        if "error" in line:
+            raise error_of(line["error"])
+        yield line["outside"]
 
 
-def _missing(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    place = str(told["instance"])
-    if told["missing"]:
-        names = [f"{gone['case']} {gone['type']} {gone['id']}" for gone in told["missing"]]
-        yield {"what": GONE, "count": len(names), "examples": names[:MOST], "place": place}
-    if told["unanswered"]:
-        why = str(told["error"]["code"]) if told["error"] else ""
-        yield {"what": UNANSWERED, "count": told["unanswered"], "examples": [why], "place": place}
+def _missing(answers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The findings in one system's answers: effects that it does not have, and effects that it could not confirm."""
+    place = str(answers["instance"])
+    if answers["missing"]:
+        names = [f"{effect['case']} {effect['type']} {effect['id']}" for effect in answers["missing"]]
+        yield {"what": NOT_FOUND_OUTSIDE, "count": len(names), "examples": names[:MAX_EXAMPLES], "place": place}
+    if answers["unanswered"]:
+        why = str(answers["error"]["code"]) if answers["error"] else ""
+        yield {"what": UNANSWERED, "count": answers["unanswered"], "examples": [why], "place": place}
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report for people."""
     counts = report["counts"]
-    for zh, en, names in (*SHOWN, *(DECISIONS if "requests_given" in counts else ())):
-        told = "  ".join(f"{text(*NAMES[name])} {counts.get(name, 0)}" for name in names)
-        yield f"  {text(zh, en)}: {told}"
+    for zh, en, names in (*COUNT_LINES, *(DECISION_LINES if "requests_given" in counts else ())):
+        listed = "  ".join(f"{text(*COUNT_NAMES[name])} {counts.get(name, 0)}" for name in names)
+        yield f"  {text(zh, en)}: {listed}"
     for board in report["boards"]:
         yield f"  {text('看板', 'board')} {board['board']}: {_equality(board)}"
-    for told in report.get("outside", ()):
-        yield f"  {text('对方系统', 'outside')} {told['instance']}: {_answers(told)}"
+    for answers in report.get("outside", ()):
+        yield f"  {text('对方系统', 'outside')} {answers['instance']}: {_answer_counts(answers)}"
     for finding in report["findings"]:
         yield f"  ✘ {what(finding['what'])}: {finding['count']}  {_few(finding['examples'])}"
         yield f"    {finding.get('place', '')} → {runnable(fix(finding['what']))}"
-    if counts.get("conflicts"):  # no loss and nothing twice: what was told first is what counts
-        told = text("同一版本又来了别的内容，以先到的为准", "told again with other content, the first stands")
-        yield f"  ! {told}: {counts['conflicts']}  → {runnable('hub events conflicts')}"
+    if counts.get("conflicts"):  # no loss and no duplicate: the first delivered content is the one in effect
+        note = text("同一版本又来了别的内容，以先到的为准", "delivered again with other content, the first counts")
+        yield f"  ! {note}: {counts['conflicts']}  → {runnable('hub events conflicts')}"
     if report["ok"]:
         yield from _holds(report)
 
 
 def _holds(report: Mapping[str, Any]) -> Iterator[str]:
-    """The last line of a balance that holds: what it does not cover yet, if anything still waits."""
+    """The last line of a report without findings: what is not processed yet, if anything still waits."""
     waiting = "  ".join(
-        f"{text(*NAMES[name])} {report['counts'][name]}" for name in PENDING if report["counts"].get(name)
+        f"{text(*COUNT_NAMES[name])} {report['counts'][name]}" for name in PENDING if report["counts"].get(name)
     )
     health = report.get("health", {"status": "ok"})
     if not waiting and health["status"] == "ok":
@@ -317,20 +322,20 @@ def _holds(report: Mapping[str, Any]) -> Iterator[str]:
             "  ✔ all holds: nothing lost, nothing twice, boards equal the log",
         )
         return
-    told = text("至此无误，但尚未处理完", "all holds so far, and not all is processed yet")
+    result = text("至此无误，但尚未处理完", "all holds so far, and not all is processed yet")
     why = "" if health["status"] == "ok" else f"  {health['sentence']}"
-    yield f"  {'!' if health['status'] in ('ok', 'degraded') else '✘'} {told}: {waiting or '–'}{why}"
+    yield f"  {'!' if health['status'] in ('ok', 'degraded') else '✘'} {result}: {waiting or '–'}{why}"
 
 
 PENDING = ("on_their_way", "cases_behind", "commands_on_their_way")
-"""What of the balance is under way."""
+"""Counts of work in progress."""
 
 
-def _answers(told: Mapping[str, Any]) -> str:
-    counted = {**told, "missing": len(told["missing"])}
+def _answer_counts(answers: Mapping[str, Any]) -> str:
+    counted = {**answers, "missing": len(answers["missing"])}
     return text(
         "找到 {found}  找不到 {missing}  无应答 {unanswered}  无法查询 {unasked}  刚办完 {young}",
-        "found {found}  missing {missing}  unanswered {unanswered}  cannot be asked for {unasked}  just done {young}",
+        "found {found}  missing {missing}  unanswered {unanswered}  cannot be looked up {unasked}  just done {young}",
     ).format_map(counted)
 
 
@@ -351,7 +356,7 @@ def _few(examples: Iterable[str]) -> str:
     return ", ".join(list(examples)[:3])
 
 
-SHOWN = (
+COUNT_LINES = (
     ("接入", "intake", ("accepted", "on_their_way", "deliveries_parked")),
     ("日志", "log", ("in_the_log", "repeats", "ignored", "unreadable")),
     (
@@ -365,17 +370,17 @@ SHOWN = (
         ("commands", "commands_done", "commands_on_their_way", "commands_parked", "commands_discarded"),
     ),
 )
-DECISIONS = (
+DECISION_LINES = (
     (
         "按当时的规则重算",
         "folded under its own rules",
         ("requests_given", "requests_recorded", "requests_of_unknown_rules"),
     ),
 )
-NAMES = {
+COUNT_NAMES = {
     "requests_given": ("给出请求", "requests given"),
     "requests_recorded": ("台账记录", "recorded"),
-    "requests_of_unknown_rules": ("其中规则不可考", "of rules nobody knows any more"),
+    "requests_of_unknown_rules": ("其中规则不可考", "of rules that are no longer known"),
     "accepted": ("已收下", "accepted"),
     "on_their_way": ("在途", "on their way"),
     "deliveries_parked": ("推送停放", "deliveries parked"),

@@ -1,4 +1,4 @@
-"""`hub backup` and `hub restore`: all that cannot be made anew, kept in a folder, and brought back from it."""
+"""`hub backup` and `hub restore`: copy to a folder everything that cannot be rebuilt (log, ledger, home), and restore it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, bar, say, text
+from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, progress_bars, say, text
 from hub.errors import FatalError
 
 if TYPE_CHECKING:
@@ -32,35 +32,36 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(folder: FolderArgument, home: HomeOption = HERE, json: JsonOption = False) -> None:
-    """Bring a folder up to what the hub has now: the first time all of it, then what has come since."""
+    """Write an incremental backup: the first one copies everything, later ones what was added since."""
     from hub.cli.running_hub import RunningHub, opened_log
     from hub.ops.backups.making import back_up
 
     hub, began = RunningHub.of(home), time.monotonic()
     before = _records(folder)
-    with opened_log(hub) as log, bar(json) as shown:
+    with opened_log(hub) as log, progress_bars(json) as shown:
         label = text("备份", "backup")
         made = back_up(hub.home, log, folder, datetime.now(UTC), lambda done, total: shown.show(label, done, total))
-    told = _told(made, before, folder, time.monotonic() - began)
+    report = _report(made, before, folder, time.monotonic() - began)
     if json:
-        answer(told)
+        answer(report)
         return
-    said = text(
+    line = text(
         "  ✔ {folder}：事件 {events} 条（新增 {new}），{mb} MB，{seconds} 秒",
         "  ✔ {folder}: {events} events ({new} new), {mb} MB, {seconds} s",
     )
-    say(said.format_map(told))
+    say(line.format_map(report))
     say(text("    其中有 .env 中的密钥：请像它一样保管", "    it holds the secrets of .env: keep it as carefully"))
 
 
 def _records(folder: Path) -> int:
+    """The number of events in the backup so far; 0 in a new folder."""
     from hub.ops.backups.manifest import read
 
-    found = read(folder)
-    return found.records if found is not None else 0
+    manifest = read(folder)
+    return manifest.records if manifest is not None else 0
 
 
-def _told(made: BackupManifest, before: int, folder: Path, seconds: float) -> dict[str, Any]:
+def _report(made: BackupManifest, before: int, folder: Path, seconds: float) -> dict[str, Any]:
     return {
         "ok": True,
         "folder": str(folder),
@@ -74,8 +75,8 @@ def _told(made: BackupManifest, before: int, folder: Path, seconds: float) -> di
 
 
 @dataclass(frozen=True)
-class InTheWay:
-    """What a home has already: events, how many of them the backup lacks, and whether they lie in the log and in the ledger."""
+class ExistingData:
+    """Existing data of a home: the number of events, how many of them the backup lacks (`since`), and which store has them."""
 
     events: int
     since: int
@@ -91,51 +92,51 @@ def restore(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check every file, then fill log and ledger of a hub that is stopped; its boards and its state follow from the log."""
+    """Verify every file, then fill the log and ledger of a stopped hub; boards and state are rebuilt from the log."""
     from hub.cli.repair_losses import empty_boards
     from hub.cli.running_hub import RunningHub, opened_log
-    from hub.config.home import RULES_TOLD
+    from hub.home import RULES_ANNOUNCED
     from hub.ops.backups import restoring
 
     began = time.monotonic()
-    with bar(json) as shown:
-        found = restoring.verified(folder, shown.show)
-        differing = restoring.put_home_back(found, folder, home)
+    with progress_bars(json) as shown:
+        manifest = restoring.verify(folder, shown.show)
+        differing = restoring.restore_home(manifest, folder, home)
         hub = RunningHub.of(home)
         if hub.runs:
             raise FatalError("HUB-E2118")
-        aside = _make_room(hub, found, replace=replace)
+        aside = _make_room(hub, manifest, replace=replace)
         with opened_log(hub) as log:
-            events = restoring.restore(found, folder, log, hub.home.ledger_url, datetime.now(UTC), shown.show)
-            (hub.home.data / RULES_TOLD).unlink(missing_ok=True)
+            events = restoring.restore(manifest, folder, log, hub.home.ledger_url, datetime.now(UTC), shown.show)
+            (hub.home.data / RULES_ANNOUNCED).unlink(missing_ok=True)
             _forget_folds(hub, log)
             empty_boards(hub, log)
-    told = {
-        "ok": True, "events": events, "of": found.finished, "seconds": round(time.monotonic() - began, 1),
+    report = {
+        "ok": True, "events": events, "of": manifest.finished, "seconds": round(time.monotonic() - began, 1),
         "set_aside": aside, "home_differs": differing,
     }  # fmt: skip
     if json:
-        answer(told)
+        answer(report)
         return
-    for line in _lines(told):
+    for line in _lines(report):
         say(line)
 
 
-def _lines(told: dict[str, Any]) -> Iterator[str]:
-    for name in told["set_aside"]:
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    for name in report["set_aside"]:
         yield text("  ✔ 已搁到一边：{}", "  ✔ set aside: {}").format(name)
-    for name in told["home_differs"]:
+    for name in report["home_differs"]:
         yield text("  ! {} 与备份中的不同，未改动", "  ! {} differs from the backup, and was left as it is").format(
             name
         )
     yield text(
         "  ✔ 已恢复到 {of}：事件 {events} 条，{seconds} 秒；启动：hub up",
         "  ✔ restored to {of}: {events} events, {seconds} s; start it: hub up",
-    ).format_map(told)
+    ).format_map(report)
 
 
 def _forget_folds(hub: RunningHub, log: EventLog) -> None:
-    """On a cluster, what the processor knew may have outlived the log."""
+    """Delete the processor's state: on a cluster it may have outlived the log that it was folded from."""
     from hub.cli.repair_losses import client_of
     from hub.ops.repair import folded_places
     from hub.processor.state_reset import forget
@@ -144,50 +145,50 @@ def _forget_folds(hub: RunningHub, log: EventLog) -> None:
         forget(client_of(log), hub.home.config.kafka.replication)
 
 
-def _make_room(hub: RunningHub, found: BackupManifest, *, replace: bool) -> list[str]:
-    """Set log and ledger aside that hold anything; raises FatalError HUB-E5204 without leave to."""
+def _make_room(hub: RunningHub, manifest: BackupManifest, *, replace: bool) -> list[str]:
+    """Set aside the log and the ledger if they hold data; raises FatalError HUB-E5204 when they do and `replace` is False."""
     from hub.cli.running_hub import set_log_aside
     from hub.ledger.database import set_aside_whole
 
-    there = _in_the_way(hub, found)
-    if not there.log and not there.ledger:
+    existing = _existing_data(hub, manifest)
+    if not existing.log and not existing.ledger:
         return []
     if not replace:
-        raise FatalError("HUB-E5204", events=there.events, since=there.since)
-    _refuse_what_stays(hub, found, there)
-    aside = [str(set_log_aside(hub, "replaced"))] if there.log else []
-    return [*aside, str(set_aside_whole(hub.home.ledger_url, "replaced"))] if there.ledger else aside
+        raise FatalError("HUB-E5204", events=existing.events, since=existing.since)
+    _refuse_immovable(hub, manifest, existing)
+    aside = [str(set_log_aside(hub, "replaced"))] if existing.log else []
+    return [*aside, str(set_aside_whole(hub.home.ledger_url, "replaced"))] if existing.ledger else aside
 
 
-def _refuse_what_stays(hub: RunningHub, found: BackupManifest, there: InTheWay) -> None:
-    """Raise FatalError for what can't be set aside or can't be filled: before the first of them is moved."""
+def _refuse_immovable(hub: RunningHub, manifest: BackupManifest, existing: ExistingData) -> None:
+    """Raise FatalError for a store that can't be set aside or filled: before anything is moved."""
     from hub.ledger.database import is_a_file, shown_url
     from hub.ops.backups.ledger_copy import refuse_other_kind
 
-    if found.ledger is not None:
-        refuse_other_kind(found.ledger, hub.home.ledger_url)
-    if there.log and not hub.home.config.kafka.embedded:
+    if manifest.ledger is not None:
+        refuse_other_kind(manifest.ledger, hub.home.ledger_url)
+    if existing.log and not hub.home.config.kafka.embedded:
         raise FatalError("HUB-E5207", what=hub.bootstrap)
-    if there.ledger and not is_a_file(hub.home.ledger_url):
+    if existing.ledger and not is_a_file(hub.home.ledger_url):
         raise FatalError("HUB-E5207", what=shown_url(hub.home.ledger_url))
 
 
-def _in_the_way(hub: RunningHub, found: BackupManifest) -> InTheWay:
+def _existing_data(hub: RunningHub, manifest: BackupManifest) -> ExistingData:
     from hub.cli.running_hub import opened_log
     from hub.ledger import outbox
-    from hub.ledger.ledger import look_at
+    from hub.ledger.ledger import read_snapshot
     from hub.log.outbox_in_log import latest_outbox, tails
     from schemas.topics import EVENTS
 
-    with look_at(hub.home.ledger_url, "outbox") as conn:
+    with read_snapshot(hub.home.ledger_url, "outbox") as conn:
         accepted = outbox.counts(conn)["accepted"] if conn is not None else 0
-        given = outbox.sequence_ends(conn) if conn is not None else {}
-    records, there = 0, dict[int, int]()
+        in_ledger = outbox.sequence_ends(conn) if conn is not None else {}
+    records, in_log = 0, dict[int, int]()
     if not hub.home.config.kafka.embedded or (hub.home.data / "kafka" / "log").is_dir():
         with opened_log(hub) as log:
             records = sum(log.ends(EVENTS.name).values())
-            there = tails(log, latest_outbox(log) or "", given) if records else {}
-    kept = found.ledger.given if found.ledger is not None else {}
-    newest = {p: max(there.get(p, 0), given.get(p, 0)) for p in there.keys() | given.keys()}
-    since = sum(max(0, last - kept.get(p, 0)) for p, last in newest.items())
-    return InTheWay(max(records, accepted), since, records > 0, accepted > 0)
+            in_log = tails(log, latest_outbox(log) or "", in_ledger) if records else {}
+    in_backup = manifest.ledger.given if manifest.ledger is not None else {}
+    newest = {p: max(in_log.get(p, 0), in_ledger.get(p, 0)) for p in in_log.keys() | in_ledger.keys()}
+    since = sum(max(0, last - in_backup.get(p, 0)) for p, last in newest.items())
+    return ExistingData(max(records, accepted), since, records > 0, accepted > 0)

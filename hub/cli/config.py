@@ -1,4 +1,4 @@
-"""`hub config show` and `hub explain`: what is set and where, and what a code means."""
+"""`hub config show` and `hub explain`: each setting with its origin, and the meaning of an error code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, speech, 
 from hub.errors import text_of, texts
 
 if TYPE_CHECKING:
-    from hub.config.home import Home
+    from hub.home import Home
 
 MASK = "***"
-FROM_ENVIRONMENT: Mapping[tuple[str | int, ...], str] = {
+ENVIRONMENT_VARIABLES: Mapping[tuple[str | int, ...], str] = {
     ("kafka", "bootstrap"): "HUB_KAFKA",
     ("ledger",): "HUB_LEDGER",
     ("boards",): "HUB_BOARDS",
@@ -38,23 +38,23 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """现在起作用的设置，密码不显示 · the settings that count, secrets hidden."""
-    from hub.config.home import Home
+    from hub.home import Home
 
-    found = list(settings(Home.load(home)))
+    rows = list(settings(Home.load(home)))
     if json:
-        answer([{"setting": name, "value": value, "origin": where} for name, value, where in found])
+        answer([{"setting": name, "value": value, "origin": where} for name, value, where in rows])
         return
-    for name, value, where in found:
+    for name, value, where in rows:
         say(f"  {name} = {value}" + (f"    # {where}" if origin else ""))
 
 
 def settings(home: Home) -> Iterator[tuple[str, Any, str]]:
     """Each setting with its value and its origin: a place in hub.yaml, a variable, or the default."""
     yield "data", str(home.data), "HUB_DATA" if home.environ.get("HUB_DATA") else text("默认", "default")
-    told = home.config.model_dump(by_alias=True, exclude={"connectors"})
-    told["connectors"] = (home.located.value or {}).get("connectors") or {}
-    for path, value in _leaves((), told):
-        variable = FROM_ENVIRONMENT.get(path, "")
+    values = home.config.model_dump(by_alias=True, exclude={"connectors"})
+    values["connectors"] = (home.located.value or {}).get("connectors") or {}
+    for path, value in _leaves((), values):
+        variable = ENVIRONMENT_VARIABLES.get(path, "")
         if home.environ.get(variable):
             yield _dotted(path), _hidden(home, home.environ[variable]), variable
         elif path in home.located.places:
@@ -74,7 +74,7 @@ def _leaves(path: tuple[str | int, ...], value: Any) -> Iterator[tuple[tuple[str
 
 
 def _hidden(home: Home, value: Any) -> Any:
-    """The value without anything secret in it: not what came from a secret variable, nor a password in an address."""
+    """The value with secrets masked: the values of secret variables, and a password in a URL."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -101,13 +101,13 @@ def explain(
     code: Annotated[str, typer.Argument(help="HUB-E4003")],
     json: JsonOption = False,
 ) -> None:
-    """Say what a code means and what to do about it."""
+    """Print what a code means and what to do about it."""
     name = code.upper() if code.upper() in texts() else f"HUB-{code.upper()}"
     if name not in texts():
         raise typer.BadParameter(text("没有代码 {}", "there is no code {}").format(code))
-    told = text_of(name, speech.language)
+    texts_of_code = text_of(name, speech.language)
     if json:
-        answer({"code": name, **told})
+        answer({"code": name, **texts_of_code})
         return
-    said = told["say"].replace("{{", "{").replace("}}", "}")
-    say(*f"{name}  {said}".split("\n"), f"  → {told['fix'].replace('{{', '{').replace('}}', '}')}")
+    meaning, fix = (texts_of_code[part].replace("{{", "{").replace("}}", "}") for part in ("say", "fix"))
+    say(*f"{name}  {meaning}".split("\n"), f"  → {fix}")

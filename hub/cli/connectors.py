@@ -1,4 +1,4 @@
-"""`hub connectors`: which there are, which are connected, and whether the systems let us in."""
+"""`hub connectors`: lists the connectors and the configured instances, and checks that each system accepts our account."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ def register(app: typer.Typer) -> None:
 @connectors.command("list")
 def list_(home: HomeOption = HERE, json: JsonOption = False) -> None:
     """已有的连接器，和这里接了哪些 · the connectors there are, and what is connected here."""
-    told = list(_asked("list", home, ()))
-    catalogue = [line["connector"] for line in told if "connector" in line]
+    answers = list(_answers("list", home, ()))
+    catalogue = [line["connector"] for line in answers if "connector" in line]
     states = _states(home)
     instances = [
-        {**line["instance"], "state": states.get(line["instance"]["name"], "ok")} for line in told if "instance" in line
+        {**line["instance"], "state": states.get(line["instance"]["name"], "ok")}
+        for line in answers
+        if "instance" in line
     ]
     for instance in instances:
         if "error" in instance:
@@ -46,7 +48,7 @@ def list_(home: HomeOption = HERE, json: JsonOption = False) -> None:
     if json:
         answer({"connectors": catalogue, "instances": instances})
         return
-    for line in listed(catalogue, instances):
+    for line in list_lines(catalogue, instances):
         say(line)
 
 
@@ -57,11 +59,11 @@ def describe(
     json: JsonOption = False,
 ) -> None:
     """一个连接器的全部说明：设置、事件、命令、保证 · all about one: settings, events, commands, guarantee."""
-    told = next(_asked("describe", home, [name]))["connector"]
+    manifest = next(_answers("describe", home, [name]))["connector"]
     if json:
-        answer(told)
+        answer(manifest)
         return
-    for line in described(told):
+    for line in description_lines(manifest):
         say(line)
 
 
@@ -72,49 +74,51 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """问每个系统：我们是谁 · ask each system who we are; nothing is changed there. Exit 4 when one refuses."""
-    found = []
-    for line in _asked("check", home, names or ()):
-        told = dict(line["instance"])
-        error = _error(told) if not told["ok"] else None
-        found.append({**told, "error": error} if error else told)
+    results = []
+    for line in _answers("check", home, names or ()):
+        result = dict(line["instance"])
+        error = _error(result) if not result["ok"] else None
+        results.append({**result, "error": error} if error else result)
         if not json:
-            (warn if error else say)(*_checked(told, line["instance"]))
-    ok = all(each["ok"] for each in found)
+            (warn if error else say)(*_result_lines(result))
+    ok = all(each["ok"] for each in results)
     if json:
-        answer({"ok": ok, "instances": found})
+        answer({"ok": ok, "instances": results})
     if not ok:
         raise typer.Exit(Exit.CONNECTOR)
 
 
-def _checked(told: Mapping[str, Any], line: Mapping[str, Any]) -> list[str]:
+def _result_lines(result: Mapping[str, Any]) -> list[str]:
+    """The result of one check, for people; `result` is as the checking program wrote it."""
     from hub.cli.other_programs import error_of
 
-    if not told["ok"]:
-        first, *more = explain(error_of(line["error"]))
-        return [f"  ✘ {told['name']} ({told['use']})  {first}", *more]
-    said = told["said"] or text("没有可询问的", "nothing to ask")
-    return [f"  ✔ {told['name']} ({told['use']})  {said}  {told['ms']} ms"]
+    if not result["ok"]:
+        first, *more = explain(error_of(result["error"]))
+        return [f"  ✘ {result['name']} ({result['use']})  {first}", *more]
+    account = result["said"] or text("没有可询问的", "nothing to ask")
+    return [f"  ✔ {result['name']} ({result['use']})  {account}  {result['ms']} ms"]
 
 
-def _asked(what: str, home: Path, names: Any) -> Iterator[dict[str, Any]]:
-    """What the connectors' own program answers; raises its error."""
+def _answers(what: str, home: Path, names: Any) -> Iterator[dict[str, Any]]:
+    """The JSON lines that the connectors' own program writes; raises the error that it reports."""
     from hub.cli.other_programs import ask, error_of
 
-    for told in ask("hub.ops.connector_checks", [what, *names, "--home", str(home)]):
-        if "error" in told:
-            raise error_of(told["error"])
-        yield told
+    for line in ask("hub.ops.connector_checks", [what, *names, "--home", str(home)]):
+        if "error" in line:
+            raise error_of(line["error"])
+        yield line
 
 
-def _error(told: Mapping[str, Any]) -> dict[str, Any]:
+def _error(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result's error as `--json` shows it."""
     from hub.cli.other_programs import error_of
 
-    error = error_of(told["error"])
+    error = error_of(result["error"])
     return {**as_json(error), "exit": int(exit_code(error))}
 
 
 def _states(home: Path) -> dict[str, str]:
-    """What the ledger knows of each instance."""
+    """Instance → its state in the ledger; empty before the first start."""
     from hub.cli.running_hub import RunningHub
     from hub.health.ledger_look import instance_state
 
@@ -125,45 +129,54 @@ def _states(home: Path) -> dict[str, str]:
         return {name: instance_state(conn, name) for name in hub.home.config.connectors}
 
 
-FACES = {"receives": ("接收推送", "receives"), "polls": ("定时读取", "polls"), "sends": ("执行命令", "sends")}
-STATES = {"ok": ("正常", "ok"), "paused": ("已暂停", "paused"), "silent": ("长时间无消息", "silent for too long")}
+CAPABILITIES = {"receives": ("接收推送", "receives"), "polls": ("定时读取", "polls"), "sends": ("执行命令", "sends")}
+INSTANCE_STATES = {
+    "ok": ("正常", "ok"),
+    "paused": ("已暂停", "paused"),
+    "silent": ("长时间无消息", "silent for too long"),
+}
 
 
-def listed(catalogue: list[dict[str, Any]], instances: list[dict[str, Any]]) -> Iterator[str]:
+def list_lines(catalogue: list[dict[str, Any]], instances: list[dict[str, Any]]) -> Iterator[str]:
     """The list for people."""
     quality = {each["name"]: each["quality"] for each in catalogue}
     yield text("这里接入的：", "connected here:")
     for instance in instances:
-        faces = ", ".join(text(*FACES[face]) for face in instance["faces"])
-        state = instance["error"]["code"] if "error" in instance else text(*STATES.get(instance["state"], STATES["ok"]))
+        name, connector = instance["name"], instance["use"]
+        capabilities = ", ".join(text(*CAPABILITIES[each]) for each in instance["faces"])
+        state = (
+            instance["error"]["code"]
+            if "error" in instance
+            else text(*INSTANCE_STATES.get(instance["state"], INSTANCE_STATES["ok"]))
+        )
         mark = "✔" if "error" not in instance and instance["state"] == "ok" else "✘"
-        yield f"  {mark} {instance['name']:<12} {instance['use']:<10} {quality.get(instance['use'], '?'):<7} {faces}  {state}"
+        yield f"  {mark} {name:<12} {connector:<10} {quality.get(connector, '?'):<7} {capabilities}  {state}"
     yield text("可用的连接器：", "connectors there are:")
     for each in catalogue:
         yield f"    {each['name']:<12} {each['quality']:<7} {_of(each['title'])}: {_of(each['summary'])}"
 
 
-def described(told: Mapping[str, Any]) -> Iterator[str]:
+def description_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     """One connector for people."""
-    yield f"{told['name']}  {_of(told['title'])}  ({told['kind']}, {told['quality']})"
-    yield f"  {_of(told['summary'])}"
-    yield f"  {text('保证', 'guarantee')}: {_of(told['guarantee'])}"
-    yield f"  {text('得知变化的方式', 'learns of changes by')}: {told['learns']}"
-    yield f"  {text('事件', 'events')}: {', '.join(told['emits']) or '—'}"
-    taken = ", ".join(f"{each['type']} ({each['once']})" for each in told["takes"])
-    yield f"  {text('命令（幂等类）', 'commands (idempotency class)')}: {taken or '—'}"
-    for setting in told["settings"]:
+    yield f"{manifest['name']}  {_of(manifest['title'])}  ({manifest['kind']}, {manifest['quality']})"
+    yield f"  {_of(manifest['summary'])}"
+    yield f"  {text('保证', 'guarantee')}: {_of(manifest['guarantee'])}"
+    yield f"  {text('得知变化的方式', 'learns of changes by')}: {manifest['learns']}"
+    yield f"  {text('事件', 'events')}: {', '.join(manifest['emits']) or '—'}"
+    commands = ", ".join(f"{each['type']} ({each['once']})" for each in manifest["takes"])
+    yield f"  {text('命令（幂等类）', 'commands (idempotency class)')}: {commands or '—'}"
+    for setting in manifest["settings"]:
         marks = [text("必填", "required")] * setting["required"] + [text("保密", "secret")] * setting["secret"]
         yield f"    {setting['name']}{' (' + ', '.join(marks) + ')' if marks else ''}: {_of(setting['about'])}"
-    for item in told["items"]:
+    for item in manifest["items"]:
         reason = f": {_of(item['reason'])}" if item["reason"] else ""
-        yield f"  {ITEMS[item['state']]} {_of(item['about'])}{reason}"
-    yield f"  {told['readme']}"
+        yield f"  {ITEM_MARKS[item['state']]} {_of(item['about'])}{reason}"
+    yield f"  {manifest['readme']}"
 
 
-ITEMS = {"done": "✔", "todo": "…", "exempt": "—"}
+ITEM_MARKS = {"done": "✔", "todo": "…", "exempt": "—"}
 
 
-def _of(told: Mapping[str, str]) -> str:
-    """A manifest's text in this run's language."""
-    return told["en" if speech.language == "en" else "zh"]
+def _of(texts: Mapping[str, str]) -> str:
+    """A manifest's text in the language of this run."""
+    return texts["en" if speech.language == "en" else "zh"]

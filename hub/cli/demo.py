@@ -1,6 +1,6 @@
-"""`hub demo`: the whole chain on real parts. A salesperson wins deals in a real Tryton, and the work follows by itself.
+"""`hub demo`: the whole flow on real systems. A salesperson wins deals in a real Tryton, and projects and tasks follow.
 
-What happens in `hub demo`: the deals that are won, and the one task that fails on purpose, with the way to mend it.
+Also holds the demo's deals, and the one task that fails on purpose, with instructions for fixing it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from hub.cli.terminal import Exit, JsonOption, answer, choose_language, command_
 from hub.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from hub.config.home import Home
+    from hub.home import Home
+    from hub.ops.supervisor import Supervisor
 
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-PARKED_WITHIN = 60.0
-LOOK = 0.2
-FAILS_AFTER = 4
-"""So many deals come before the one whose task fails: it ends the first minute."""
-FAILS = "HUB-E3143"
-"""Its assignee has no account at the system that shall do it."""
+PARKED_TIMEOUT_S = 60.0
+POLL_INTERVAL_S = 0.2
+DEALS_BEFORE_FAILURE = 4
+"""The deal whose task fails comes after this many others: about a minute after the start."""
+FAILURE_CODE = "HUB-E3143"
+"""The error of the failing task: its assignee has no account in the target system."""
 
 
 class Deal(NamedTuple):
-    """One that a salesperson wins in Tryton."""
+    """A deal that a salesperson wins in Tryton."""
 
     name: str
     customer: str
@@ -61,12 +62,12 @@ DEALS: Mapping[str, tuple[Deal, ...]] = {
         Deal("Connected line", "Acme", "430000"),
     ),
 }
-LARGE: Mapping[str, Deal] = {
+LARGE_DEAL: Mapping[str, Deal] = {
     "zh-CN": Deal("智慧园区", "万科", "2600000"),
     "en": Deal("Smart campus", "Stark", "2600000"),
 }
-"""Large enough for the rule that names the key account manager, whose account the demo's people.yaml leaves out."""
-LESSON = {
+"""Large enough for the rule that assigns the key account manager, whose account the demo's people.yaml leaves out."""
+FAILURE_HELP = {
     "zh-CN": """
   ✘ 这一次失败是演示特意安排的：大单“{deal}”要请张伟回访，而 people.yaml 里没有他在 Tryton 的账号。
     只有这一个任务停放了，什么都没有丢，别的照常。另开一个终端把它修好：
@@ -87,72 +88,72 @@ LESSON = {
 
 
 def deals() -> Iterator[Deal]:
-    """The deals, without end, in the language of this terminal; a name that comes again is numbered."""
-    mine = DEALS[speech.language]
-    for number, deal in enumerate(itertools.cycle(mine)):
-        if number == FAILS_AFTER:
-            yield LARGE[speech.language]
-        again = number // len(mine) + 1
-        yield deal if again == 1 else deal._replace(name=f"{deal.name} {again}")
+    """An endless sequence of deals, in the language of this terminal; repeated names are numbered."""
+    localized = DEALS[speech.language]
+    for number, deal in enumerate(itertools.cycle(localized)):
+        if number == DEALS_BEFORE_FAILURE:
+            yield LARGE_DEAL[speech.language]
+        cycle = number // len(localized) + 1
+        yield deal if cycle == 1 else deal._replace(name=f"{deal.name} {cycle}")
 
 
 def play(home: Home, ask: Ask, pause: float) -> None:
-    """Win a deal every few seconds, until a signal ends it."""
+    """Win a deal every `pause` seconds, until a signal ends the process."""
     for deal in deals():
         ask({"win": deal._asdict()})
-        if deal == LARGE[speech.language]:
-            tell_of_failure(home, deal)
+        if deal == LARGE_DEAL[speech.language]:
+            announce_failure(home, deal)
         threading.Event().wait(pause)
 
 
-def tell_of_failure(home: Home, deal: Deal) -> None:
-    """Once its task is parked, say what happened and how to mend it, with commands that work as they stand."""
+def announce_failure(home: Home, deal: Deal) -> None:
+    """Once the deal's task is parked, print what happened and how to fix it, with commands ready to be pasted."""
     number = parked_number(home)
     if number is not None:
-        say(*lesson(number, deal, home.path))
+        say(*failure_help(number, deal, home.path))
 
 
 def parked_number(home: Home) -> int | None:
-    """The number of the parked task; None when it does not come in time."""
+    """The number of the parked task; None if it is not parked within PARKED_TIMEOUT_S."""
     from hub.cli import parked_settle
     from hub.ledger import parked_search
-    from hub.ledger.ledger import look_at
+    from hub.ledger.ledger import read_snapshot
 
-    deadline = time.monotonic() + PARKED_WITHIN
+    deadline = time.monotonic() + PARKED_TIMEOUT_S
     while time.monotonic() < deadline:
-        with look_at(home.ledger_url, "outbox") as conn:
-            rows = parked_search.page(conn, parked_settle.wanted(code=FAILS), 0, 1) if conn is not None else []
+        with read_snapshot(home.ledger_url, "outbox") as conn:
+            rows = (
+                parked_search.page(conn, parked_settle.parked_filter(code=FAILURE_CODE), 0, 1)
+                if conn is not None
+                else []
+            )
         if rows:
             return int(rows[0].id)
-        time.sleep(LOOK)
+        time.sleep(POLL_INTERVAL_S)
     return None
 
 
-def lesson(number: int, deal: Deal, home: Path) -> list[str]:
-    """What is said of the failure."""
-    told = LESSON[speech.language].format(
+def failure_help(number: int, deal: Deal, home: Path) -> list[str]:
+    """The lines that explain the failure."""
+    content = FAILURE_HELP[speech.language].format(
         deal=deal.name,
         look=command_line("parked"),
         edit=command_line("parked", "edit", str(number), "--set", "arguments.assignee=person/lin.tao"),
         retry=command_line("parked", "retry", str(number)),
         people=home / "people.yaml",
     )
-    return told.split("\n")[:-1]
+    return content.split("\n")[:-1]
 
-
-if TYPE_CHECKING:
-    from hub.config.home import Home
-    from hub.ops.supervisor import Supervisor
 
 HOME = Path(".hub/demo")
-ONCE = 3
-"""Deals of `--once`: two that become projects, one that must not."""
+ONCE_DEALS = 3
+"""Deals of `--once`: two that become projects, and one below the rule's limit that must not."""
 WEB_PORT = 8600
-PATIENCE = 120.0
-GRACE = 10.0
-"""Seconds that Tryton gets to end."""
-TASKS = 3
-"""Tasks that one won deal becomes."""
+BOARD_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 10.0
+"""Time for Tryton to exit before it is killed."""
+TASKS_PER_DEAL = 3
+"""Tasks that one won deal creates."""
 
 
 def register(app: typer.Typer) -> None:
@@ -174,7 +175,7 @@ def demo(
 ) -> None:
     """Start everything in ./.hub/demo, win deals as a salesperson would, and show what follows."""
     from hub.cli.up import UpReporter, running
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.ops.supervisor import Supervisor
 
     root = HOME.absolute()
@@ -208,7 +209,7 @@ def demo(
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """What the demo's hub.yaml reads from the environment, and where the demo is, whatever else the environment says."""
+    """The variables that the demo's hub.yaml reads; they override the addresses of another hub in the environment."""
     from hub.ops.embedded_kafka import ports
 
     wanted = int(os.environ.get("HUB_WEB_PORT", WEB_PORT))
@@ -219,17 +220,17 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
         )
         say(taken.format(wanted, ports.occupant(wanted), port))
     web = {"HUB_WEB_PORT": str(port), "HUB_DATA": str((HOME / ".hub").absolute())}
-    none = dict.fromkeys(("HUB_KAFKA", "HUB_LEDGER", "HUB_BOARDS"), "")  # those of a hub that is no demo
+    none = dict.fromkeys(("HUB_KAFKA", "HUB_LEDGER", "HUB_BOARDS"), "")  # may be set for another hub
     return {**account(settings), **web, **none}
 
 
 def account(settings: Mapping[str, str]) -> dict[str, str]:
-    """How to get into that Tryton."""
+    """The address and credentials of that Tryton, as environment variables."""
     return {f"TRYTON_{name.upper()}": settings[name] for name in ("url", "database", "login", "password")}
 
 
 def _refuse_a_second(root: Path) -> None:
-    """A demo that runs here has its data where ours would go."""
+    """Raise FatalError while another demo runs here: its data are in the same folder."""
     from hub.runtime.run_folder import RunFolder
 
     run = RunFolder(root / ".hub" / "run")
@@ -238,59 +239,63 @@ def _refuse_a_second(root: Path) -> None:
 
 
 def _make_home(root: Path, settings: Mapping[str, str]) -> None:
-    """With an `.env`, so that every other command works on this home too, while the demo runs."""
-    if not (root / "hub.yaml").exists():  # what was mended in a home that is kept stays mended
+    """Create the home, with an `.env` so that every other command works on it while the demo runs."""
+    if not (root / "hub.yaml").exists():  # with --keep the user's fixes stay
         copy("demo", root)
     write_env(root, account(settings))
 
 
 @contextlib.contextmanager
 def tryton(root: Path) -> Iterator[tuple[dict[str, str], Ask, Callable[[], None]]]:
-    """A real Tryton in a process of its own: its settings, a way to have its people do something, and one to kill it."""
+    """A real Tryton in its own process: yields its settings, a function that sends it a request, and one that kills it."""
     command = [sys.executable, "-m", "connectors.tryton.demo.__main__", str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
-            settings = _heard(process, "settings")
-            yield settings["settings"], lambda asked: _ask(process, asked), process.kill
+            answer = _answer(process, "settings")
+            yield answer["settings"], lambda request: _ask(process, request), process.kill
         finally:
             with contextlib.suppress(OSError):
                 if process.stdin:
                     process.stdin.close()
             process.terminate()
             try:
-                process.wait(GRACE)
+                process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
-def _ask(process: subprocess.Popen[str], asked: Mapping[str, Any]) -> dict[str, Any]:
+def _ask(process: subprocess.Popen[str], request: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a request (one JSON line) and wait for its answer."""
     import orjson
 
     assert process.stdin is not None
-    process.stdin.write(orjson.dumps(asked).decode() + "\n")
+    process.stdin.write(orjson.dumps(request).decode() + "\n")
     process.stdin.flush()
-    return _heard(process, "won", "finished", "error")
+    return _answer(process, "won", "finished", "error")
 
 
-def _heard(process: subprocess.Popen[str], *wanted: str) -> dict[str, Any]:
-    """Its next answer; what it says of its progress goes to the terminal."""
+def _answer(process: subprocess.Popen[str], *wanted: str) -> dict[str, Any]:
+    """The next JSON line that has one of the `wanted` keys; progress lines before it go to the terminal.
+
+    Raises RetryableError when the process ends first.
+    """
     import orjson
 
-    from hub.cli.up import unheard
+    from hub.cli.up import ignore_output_errors
 
     assert process.stdout is not None
     for line in process.stdout:
-        heard: dict[str, Any] = orjson.loads(line)
-        if "progress" in heard:
-            with unheard():
-                say(f"  · {heard['progress']}")
-        if any(name in heard for name in wanted):
-            return heard
+        message: dict[str, Any] = orjson.loads(line)
+        if "progress" in message:
+            with ignore_output_errors():
+                say(f"  · {message['progress']}")
+        if any(name in message for name in wanted):
+            return message
     raise RetryableError("HUB-E1014")
 
 
 def _play(home: Home, ask: Ask, pause: float) -> None:
-    """Say what there is to be tried, and win deals until a signal ends it."""
+    """Print what to try next, and win deals until a signal ends the process."""
     say(
         text(
             "  下一步：打开看板，点“为什么？”；在 Tryton 里赢单的是销售王芳。另开一个终端可试：",
@@ -303,21 +308,21 @@ def _play(home: Home, ask: Ask, pause: float) -> None:
 
 
 def _once(home: Home, supervisor: Supervisor, ask: Ask, began: float) -> dict[str, Any]:
-    """The whole chain once: deals won, tasks made, one project finished and invoiced, the audit."""
+    """The whole flow once: deals won, tasks created, one project finished and invoiced, the audit. Returns the summary."""
     from hub.cli.audit import full_audit
 
-    for deal in islice(deals(), ONCE):
+    for deal in islice(deals(), ONCE_DEALS):
         ask({"win": deal._asdict()})
     board = BoardReader(supervisor.url)
-    expected = TASKS * (ONCE - 1)
+    expected = TASKS_PER_DEAL * (ONCE_DEALS - 1)
     tasks = board.wait(lambda rows: sum(row["state"] != "requested" for row in rows) >= expected)
     first = time.monotonic() - began
     for task in [row for row in tasks if row["instance"] == "tryton"]:
         ask({"finish": int(task["ref"].rpartition("/")[2])})
-    tasks = board.wait(lambda rows: len(rows) >= expected + ONCE - 1)
+    tasks = board.wait(lambda rows: len(rows) >= expected + ONCE_DEALS - 1)
     report = full_audit(home, supervisor.bootstrap)
     return {
-        "ok": report["ok"] and len(tasks) == expected + ONCE - 1,
+        "ok": report["ok"] and len(tasks) == expected + ONCE_DEALS - 1,
         "events": report["counts"]["in_the_log"],
         "commands": report["counts"]["commands"],
         "tasks": len(tasks),
@@ -338,14 +343,16 @@ def won_to_task(supervisor: Supervisor) -> int | None:
 
     log = supervisor.log()
     won: dict[str, Event] = {}
-    took: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for batch in read_to_end(log, EVENTS.name, log.starts(EVENTS.name)):
         for event in (Event.from_json(record.value or b"") for record in batch):
             if event.type == "crm.opportunity.won":
                 won[event.case] = event
-            if event.type == "work.task.created" and event.case in won and event.case not in took:
-                took[event.case] = (parse_time(event.recordedtime) - parse_time(won[event.case].time)).total_seconds()
-    return round(median(took.values()) * 1000) if took else None
+            if event.type == "work.task.created" and event.case in won and event.case not in seconds:
+                seconds[event.case] = (
+                    parse_time(event.recordedtime) - parse_time(won[event.case].time)
+                ).total_seconds()
+    return round(median(seconds.values()) * 1000) if seconds else None
 
 
 class BoardReader:
@@ -355,19 +362,19 @@ class BoardReader:
         self.url = f"{url}/api/tasks?limit=500"
 
     def wait(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-        """The board's cards, once they are as wanted; raises RetryableError when that takes too long."""
-        deadline = time.monotonic() + PATIENCE
+        """The board's cards, once they are `enough`; raises RetryableError after BOARD_TIMEOUT_S."""
+        deadline = time.monotonic() + BOARD_TIMEOUT_S
         while True:
             rows = self.rows()
             if enough(rows):
                 return rows
             if time.monotonic() > deadline:
-                raise RetryableError("HUB-E1015", seconds=int(PATIENCE), seen=len(rows))
+                raise RetryableError("HUB-E1015", seconds=int(BOARD_TIMEOUT_S), seen=len(rows))
             time.sleep(0.05)
 
     def rows(self) -> list[dict[str, Any]]:
         """The cards now."""
         import requests
 
-        found: list[dict[str, Any]] = requests.get(self.url, timeout=10).json()["items"]
-        return found
+        items: list[dict[str, Any]] = requests.get(self.url, timeout=10).json()["items"]
+        return items

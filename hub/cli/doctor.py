@@ -1,4 +1,4 @@
-"""`hub doctor`: is everything there that the hub needs, and what to do about what is not."""
+"""`hub doctor`: checks everything that the hub needs, and names the fix for each failure."""
 
 from __future__ import annotations
 
@@ -28,52 +28,52 @@ def doctor(
         bool, typer.Option("--fix", help="能安全修好的先修好 · mend first what can be mended safely")
     ] = False,
 ) -> None:
-    """Check the machine and the home; a line to mend each thing that is wrong. Exit 1 when something fails, 5 for a store."""
-    fixed = mend(home) if fix else []
+    """Check the machine and the home; print a fix for each failure. Exit 1 when a check fails, 5 when only stores do."""
+    fixed = apply_fixes(home) if fix else []
     for done in () if json else fixed:
         say(f"  ✔ {done}")
     checks = []
-    for check in examined(home):
+    for check in run_checks(home):
         checks.append(check)
         if not json:
-            say(f"  {MARKS[check.level]} {check.level}  {check.check:<12} {check.said}")
+            say(f"  {LEVEL_MARKS[check.level]} {check.level}  {check.check:<12} {check.said}")
             if check.fix:
                 say(f"          → {runnable(check.fix)}")
     failed = {check.check for check in checks if check.level == "FAIL"}
     if json:
         answer({"ok": not failed, "fixed": fixed, "checks": [asdict(check) for check in checks]})
     if failed:
-        raise typer.Exit(Exit.STORE if failed & STORES and failed <= {*STORES, "health"} else Exit.FAILED)
+        raise typer.Exit(Exit.STORE if failed & STORE_CHECKS and failed <= {*STORE_CHECKS, "health"} else Exit.FAILED)
 
 
-def mend(path: Path) -> list[str]:
-    """Mend what can be mended safely; what that was. Nothing in a folder that is no home."""
-    from hub.cli.doctor_fixes import mended
+def apply_fixes(path: Path) -> list[str]:
+    """Apply the safe fixes and describe them; nothing in a folder that is not a home."""
+    from hub.cli.doctor_fixes import apply_safe_fixes
     from hub.cli.running_hub import RunningHub
 
     try:
-        return list(mended(RunningHub.of(path)))
+        return list(apply_safe_fixes(RunningHub.of(path)))
     except HubError:
         return []
 
 
-STORES = {"broker", "topics", "ledger", "boards"}
-"""Checks that fail when a store is away; the hub's health fails with it."""
-MARKS = {"PASS": "✔", "WARN": "!", "FAIL": "✘"}
+STORE_CHECKS = {"broker", "topics", "ledger", "boards"}
+"""Checks that fail while a store is unavailable; the health check then fails too."""
+LEVEL_MARKS = {"PASS": "✔", "WARN": "!", "FAIL": "✘"}
 
 
-def examined(path: Path) -> Iterator[Check]:
-    """Every check, one after the other; those of the home only where there is one."""
+def run_checks(path: Path) -> Iterator[Check]:
+    """Run every check in turn; those of the home only if there is one."""
     from hub.cli import doctor_checks
     from hub.cli.running_hub import RunningHub
 
     yield doctor_checks.python()
     yield doctor_checks.system()
     try:
-        hub = RunningHub.of(path)  # from here on the clock is the home's
+        hub = RunningHub.of(path)  # from here on times are shown in the home's zone
     except HubError as error:
         yield doctor_checks.clock()
-        yield doctor_checks.of_error("home", error)
+        yield doctor_checks.failed_check("home", error)
         return
     yield doctor_checks.clock()
     if hub.home.config.kafka.embedded:

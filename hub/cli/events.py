@@ -1,4 +1,4 @@
-"""`hub events`: what lies in the log."""
+"""`hub events`: shows the events of the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.log_reading import not_found
+from hub.cli.gaps import not_found
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text, warn
 from hub.errors import HubError, RejectedError
 
@@ -42,18 +42,18 @@ def tail(
     json: JsonOption = False,
 ) -> None:
     """最近的事件，按进入日志的先后 · the last events, as they entered the log. With -f and --json, one line each."""
-    from hub.cli.log_reading import following, last, last_of, matching
+    from hub.cli.log_reading import following, matching, search_latest, search_latest_of
     from hub.cli.running_hub import RunningHub
-    from hub.projector.trail import look_at_trail
+    from hub.projector.trail import open_trail
 
     hub, wanted = RunningHub.of(home), matching(type_, case)
     try:
         log = hub.log()
         if type_ is None and case is None:
-            search = last(log, wanted, limit, everything=False)
+            search = search_latest(log, wanted, limit, everything=False)
         else:
-            with look_at_trail(hub.home.boards_url) as trail:
-                search = last_of(log, trail, type_, case, limit)
+            with open_trail(hub.home.boards_url) as trail:
+                search = search_latest_of(log, trail, type_, case, limit)
     except HubError as error:
         if follow:
             raise
@@ -66,41 +66,41 @@ def tail(
         _show(at, json)
     if not json:
         warn(_covered(search.coverage))
-    for at in following(log, wanted, search.goes_on) if follow else ():
+    for at in following(log, wanted, search.next_offsets) if follow else ():
         _show(at, json)
 
 
 def _tail_of_ledger(
-    hub: RunningHub, type_: str | None, case: str | None, limit: int, away: HubError, json: bool
+    hub: RunningHub, type_: str | None, case: str | None, limit: int, outage: HubError, json: bool
 ) -> None:
-    """The last events that the ledger took in and still has, while the log cannot be read. Raises `away` without a ledger."""
+    """Show the last events that the ledger still has, while the log is unavailable. Raises `outage` without a ledger."""
     with hub.look() as conn:
         if conn is None:
-            raise away
+            raise outage
         found = last_of_ledger(conn, type_, case, limit)
     if json:
-        told = [{"partition": None, "offset": None, "event": each.model_dump(exclude_none=True)} for each in found]
-        answer({"read": 0, "total": None, "events": told, "code": away.code})
+        values = [{"partition": None, "offset": None, "event": each.model_dump(exclude_none=True)} for each in found]
+        answer({"read": 0, "total": None, "events": values, "code": outage.code})
         return
     say(*map(event_line, found))
-    said = text("（读不到日志：{}；以上出自台账）", "(the log could not be read: {}; these are from the ledger)")
-    warn(said.format(away.message()))
+    note = text("（读不到日志：{}；以上出自台账）", "(the log could not be read: {}; these are from the ledger)")
+    warn(note.format(outage.message()))
 
 
 def last_of_ledger(conn: Connection, type_: str | None, case: str | None, limit: int) -> list[Event]:
-    """The last events that the ledger took in, the oldest first."""
+    """The last events that the ledger recorded, oldest first."""
     from sqlalchemy import select
 
     from hub.ledger.outbox import outbox
     from schemas.envelope import Event
 
-    found = select(outbox.c.body).order_by(outbox.c.id.desc()).limit(limit)
+    query = select(outbox.c.body).order_by(outbox.c.id.desc()).limit(limit)
     if case is not None:
-        found = found.where(outbox.c.case_id == case)
+        query = query.where(outbox.c.case_id == case)
     if type_ is not None:
         below = outbox.c.type.startswith(type_.removesuffix("*"), autoescape=True)
-        found = found.where(below if type_.endswith("*") else outbox.c.type == type_)
-    return [Event.from_json(row.body) for row in reversed(conn.execute(found).all())]
+        query = query.where(below if type_.endswith("*") else outbox.c.type == type_)
+    return [Event.from_json(row.body) for row in reversed(conn.execute(query).all())]
 
 
 def _show(at: LocatedEvent, json: bool) -> None:
@@ -128,10 +128,10 @@ def line(at: LocatedEvent) -> str:
 
 def event_line(event: Event) -> str:
     """An event on one line."""
-    from hub.cli.parked_entries import local
+    from hub.cli.parked_entries import local_time
 
     who = event.actor or event.data.get("by") or event.source.rpartition("/")[2]
-    return f"  {local(event.recordedtime)}  {event.type:<26} {event.subject}  {who}  [{event.id}]"
+    return f"  {local_time(event.recordedtime)}  {event.type:<26} {event.subject}  {who}  [{event.id}]"
 
 
 @events.command("show")
@@ -140,25 +140,25 @@ def show(
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """一个事件的全文，和它在日志中的位置 · one event in full, and where it lies in the log."""
+    """一个事件的全文，和它在日志中的位置 · one event in full, and its place in the log."""
     import orjson
 
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
     with hub.history() as history:
-        event_id = whole_id(history, event_id)
+        event_id = resolve_event_id(history, event_id)
         found = history.event(event_id)
         places, coverage = _of_log(hub, event_id, history.trail)
     event = found.event if found is not None else next((at.event for at in places if at.event is not None), None)
     if event is None:
         raise not_found(event_id, history.gaps)
-    told = event.model_dump(exclude_none=True)
+    value = event.model_dump(exclude_none=True)
     where = [{"partition": at.record.partition, "offset": at.record.offset} for at in places]
     if json:
-        answer({"event": told, "places": where, "coverage": coverage})
+        answer({"event": value, "places": where, "coverage": coverage})
         return
-    say(*orjson.dumps(told, option=orjson.OPT_INDENT_2).decode().split("\n"))
+    say(*orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().split("\n"))
     for place in where:
         say(
             text(
@@ -166,7 +166,7 @@ def show(
             ).format_map(place)
         )
     if coverage is None:
-        say(text("  （接力没有在运行，没有查看日志）", "  (the hub is not running: the log was not looked at)"))
+        say(text("  （接力没有在运行，没有查看日志）", "  (the hub is not running: the log was not read)"))
     else:
         say(f"  {_covered(coverage)}")
 
@@ -175,25 +175,25 @@ def _covered(coverage: dict[str, int]) -> str:
     return text("（查了 {read} 条，共 {total} 条）", "(looked through {read} of {total} events)").format_map(coverage)
 
 
-def whole_id(history: History, start: str) -> str:
-    """The id of the event that a person means by it or by its start, as `hub why` prints it; raises RejectedError for several."""
-    from hub.replay.story import SHORTEST
+def resolve_event_id(history: History, start: str) -> str:
+    """The full event id for an id or its prefix, as `hub why` prints it; raises RejectedError for an ambiguous prefix."""
+    from hub.replay.story import MIN_ID_PREFIX
 
     start = start.strip("[]")
-    if len(start) < SHORTEST or history.event(start) is not None:
+    if len(start) < MIN_ID_PREFIX or history.event(start) is not None:
         return start
-    found = [each.event.id for each in history.starting(start)]
-    if len(found) > 1:
-        raise RejectedError("HUB-E6207", ref=start, candidates=", ".join(found))
-    return found[0] if found else start
+    ids = [each.event.id for each in history.starting(start)]
+    if len(ids) > 1:
+        raise RejectedError("HUB-E6207", ref=start, candidates=", ".join(ids))
+    return ids[0] if ids else start
 
 
 def _of_log(hub: RunningHub, event_id: str, trail: Trail | None) -> tuple[list[LocatedEvent], dict[str, int] | None]:
-    """Where it lies, and how much was read to find out; None while the log is away."""
-    from hub.cli.log_reading import one
+    """The event's places in the log, and how much was read to find them; None while the log is unavailable."""
+    from hub.cli.log_reading import search_event
 
     try:
-        search = one(hub.log(), event_id, trail)
+        search = search_event(hub.log(), event_id, trail)
     except HubError:
         return [], None
     return search.found, search.coverage

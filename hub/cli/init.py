@@ -1,4 +1,4 @@
-"""`hub init`: a home made from a template, ready to run: fresh secrets in `.env`, nothing secret in git."""
+"""`hub init`: creates a home from a template, ready to run: fresh secrets in `.env`, nothing secret in git."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hub.errors import FatalError
 from hub.runtime.program import users_umask
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-KEPT_OUT = ".env\n.hub/\n"
-SECRET = "_SECRET"  # noqa: S105  # how such variables are named
+GITIGNORE = ".env\n.hub/\n"
+SECRET_SUFFIX = "_SECRET"  # noqa: S105  # the suffix of such variables' names
 SECRET_BYTES = 32
-UNKNOWN = "http://127.0.0.1:9"
-"""Stands for an address that only the user knows: nothing answers there."""
+PLACEHOLDER_URL = "http://127.0.0.1:9"
+"""Placeholder for an address that only the user knows: nothing answers there."""
 _VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
@@ -47,7 +47,7 @@ def init(
         raise FatalError("HUB-E1021", home=folder)
     with users_umask():
         values = make(folder, template)
-    missing = [name for name in values if not name.endswith(SECRET)]
+    missing = [name for name in values if not name.endswith(SECRET_SUFFIX)]
     if json:
         answer({"home": str(folder.resolve()), "template": template, "to_be_set": missing})
         return
@@ -64,15 +64,15 @@ def templates() -> list[str]:
 
 
 def make(folder: Path, template: str) -> dict[str, str]:
-    """Fill a folder from a template; the environment variables that it needs, with what `.env` has for them now."""
+    """Fill a folder from a template. Returns the environment variables that it needs, with their values in the new `.env`."""
     copy(template, folder)
     (folder / "rules").mkdir(exist_ok=True)
-    _name(folder / "hub.yaml", folder.resolve().name)
+    _set_name(folder / "hub.yaml", folder.resolve().name)
     named = dict.fromkeys(_VARIABLE.findall((folder / "hub.yaml").read_text("utf-8")))
-    values = {name: _first(name) for name in named}
+    values = {name: _initial_value(name) for name in named}
     (folder / ".env.example").write_text(_lines(dict.fromkeys(values, "")), "utf-8")
     write_env(folder, values)
-    (folder / ".gitignore").write_text(KEPT_OUT, "utf-8")
+    (folder / ".gitignore").write_text(GITIGNORE, "utf-8")
     if not (folder / "README.md").exists():
         steps = (TEMPLATES / f"next_steps.{speech.language}.md").read_text("utf-8")
         (folder / "README.md").write_text(steps.replace("@NAME@", folder.resolve().name), "utf-8")
@@ -80,34 +80,34 @@ def make(folder: Path, template: str) -> dict[str, str]:
 
 
 def copy(template: str, folder: Path) -> None:
-    """Copy a template, in the language of this terminal: what differs in it lies in a folder of that language."""
+    """Copy a template in the language of this terminal: a folder per language holds the files that differ."""
     for source in (TEMPLATES / template, TEMPLATES / speech.language / template):
         if source.is_dir():
             shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
-def _name(file: Path, name: str) -> None:
-    """Call the hub after its folder."""
+def _set_name(file: Path, name: str) -> None:
+    """Name the hub after its folder, if the folder's name is a valid one."""
     content = file.read_text("utf-8")
     if _NAME.fullmatch(name):
         file.write_text(re.sub(r"(?m)^name: hub$", f"name: {name}", content), "utf-8")
 
 
-def _first(name: str) -> str:
-    """What a variable begins with: a secret of its own, an address where nothing answers, or a mark to be replaced."""
-    if name.endswith(SECRET):
+def _initial_value(name: str) -> str:
+    """A variable's first value: a fresh secret, a placeholder address, or `?` to be replaced."""
+    if name.endswith(SECRET_SUFFIX):
         return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-    return UNKNOWN if name.endswith("_URL") else "?"
+    return PLACEHOLDER_URL if name.endswith("_URL") else "?"
 
 
 def _lines(values: Mapping[str, str]) -> str:
-    """A file of variables."""
-    told = "".join(f"# {_about(name)}\n{name}={value}\n" for name, value in values.items())
-    return f"# {text('密码和地址，不进 git', 'secrets and addresses; never in git')}\n{told}"
+    """The content of an `.env` file."""
+    entries = "".join(f"# {_about(name)}\n{name}={value}\n" for name, value in values.items())
+    return f"# {text('密码和地址，不进 git', 'secrets and addresses; never in git')}\n{entries}"
 
 
 def _about(name: str) -> str:
-    if name.endswith(SECRET):
+    if name.endswith(SECRET_SUFFIX):
         return text("推送的签名密钥，同样填到对方系统", "signs pushes; the pushing system needs the same")
     if name.endswith("_URL"):
         return text("对方系统的地址", "the address of that system")
@@ -115,13 +115,13 @@ def _about(name: str) -> str:
 
 
 def write_env(folder: Path, values: Mapping[str, str]) -> None:
-    """Write a home's `.env`, in the place of one that is there."""
+    """Write a home's `.env`; replaces an existing one."""
     (folder / ".env").unlink(missing_ok=True)
     _write_private(folder / ".env", _lines(values))
 
 
 def _write_private(file: Path, content: str) -> None:
-    """Write a file that only its owner may read, from its first byte on."""
+    """Write a file that only its owner can read, from its first byte on."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.write(content)

@@ -1,4 +1,4 @@
-"""In which language the command line speaks: `--lang` before or after the command, and help in that language alone."""
+"""The language of the command line: accepts `--lang` before or after the command, and shows help in that language only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typer.core import TyperGroup
 
 from hub.cli.terminal import choose_language, speech
 
-BETWEEN = " · "
-"""Stands between a help text's Chinese and its English."""
+LANGUAGE_SEPARATOR = " · "
+"""Separates a help text's Chinese from its English."""
 
 
-class AnyPlace(TyperGroup):
-    """Takes `--lang` wherever it stands: people write it where they think of it."""
+class LangAnywhereGroup(TyperGroup):
+    """A command group that accepts `--lang` at any position."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments with `--lang` brought to the front."""
@@ -23,31 +23,31 @@ class AnyPlace(TyperGroup):
 
 
 def lang_first(args: list[str]) -> list[str]:
-    """The arguments with `--lang` and its value in front; what stands behind `--` stays as it is."""
+    """The arguments with `--lang` and its value moved to the front; arguments after `--` keep their place."""
     end = args.index("--") if "--" in args else len(args)
-    found, others = list[str](), list[str]()
+    language, others = list[str](), list[str]()
     at = 0
     while at < end:
         taken = 2 if args[at] == "--lang" and at + 1 < end else 1
-        (found if args[at].partition("=")[0] == "--lang" else others).extend(args[at : at + taken])
+        (language if args[at].partition("=")[0] == "--lang" else others).extend(args[at : at + taken])
         at += taken
-    return [*found, *others, *args[end:]]
+    return [*language, *others, *args[end:]]
 
 
 def in_language(command: Any) -> Any:
-    """The command tree with its help in the language of this call only."""
+    """The command tree with its help texts in the language of this call only."""
     first = lang_first(sys.argv[1:])
     if first and first[0].startswith("--lang"):
         wanted = first[0].partition("=")[2] or next(iter(first[1:]), "")
         try:
             choose_language(wanted)
-        except typer.BadParameter:  # it is told when the option is read
+        except typer.BadParameter:  # reported when typer reads the option
             return command
-    _say_once(command)
+    _keep_one_language(command)
     return command
 
 
-def _say_once(command: Any) -> None:
+def _keep_one_language(command: Any) -> None:
     for name in ("help", "short_help"):
         setattr(command, name, _one(getattr(command, name, None)))
     for parameter in command.params:
@@ -55,12 +55,12 @@ def _say_once(command: Any) -> None:
             if isinstance(getattr(parameter, name, None), str):
                 setattr(parameter, name, _one(getattr(parameter, name)))
     for below in getattr(command, "commands", {}).values():
-        _say_once(below)
+        _keep_one_language(below)
 
 
 def _one(text: str | None) -> str | None:
-    """The half of a text that is in this language; a text in one language only stays whole."""
-    if not text or BETWEEN not in text:
+    """The half of a text that is in this language; a text in one language is returned whole."""
+    if not text or LANGUAGE_SEPARATOR not in text:
         return text
-    zh, _, en = text.partition(BETWEEN)
+    zh, _, en = text.partition(LANGUAGE_SEPARATOR)
     return zh if speech.language == "zh-CN" else en

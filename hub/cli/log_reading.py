@@ -1,84 +1,41 @@
-"""Reading `hub.events` for people: what was asked for, and how much of the log was looked at to find it.
-
-What an answer about the past lacks, for people.
-"""
+"""Searches `hub.events` for a person: the events that match, and how much of the log was read to find them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from hub.cli.terminal import text, warn
-from hub.errors import RejectedError
 from hub.log.event_log import EventLog, Record, read_to_end
 from hub.projector.trail import Trail, TrailPlace, by_partition
 from schemas.envelope import Event
 from schemas.topics import EVENTS
 
-if TYPE_CHECKING:
-    from hub.replay.history import Gaps
-
-NAMED = 5
-"""Places that are named."""
-
-
-def not_found(ref: str, gaps: Gaps) -> RejectedError:
-    """The error for a name that nothing was found by. What could not be read is said before."""
-    warn(*gap_lines(gaps))
-    return RejectedError("HUB-E6216" if gaps else "HUB-E6206", ref=ref)
-
-
-def gap_lines(gaps: Gaps) -> Iterator[str]:
-    """Plain words for what could not be read; nothing where the answer is whole."""
-    if gaps.no_ledger:
-        yield text(
-            "（没有台账可读：命令和它们的结果不在其中，事件来自日志）",
-            "(no ledger could be read: commands and their results are missing, events are from the log)",
-        )
-    if gaps.no_trail:
-        yield text(
-            "（没有日志的索引：台账已放掉的事件不在其中 → hub up，或 hub rebuild trail）",
-            "(no index of the log: events that the ledger has let go of are missing → hub up, or hub rebuild trail)",
-        )
-    if gaps.unread:
-        places = ", ".join(f"{partition}:{offset}" for partition, offset in [*gaps.unread][:NAMED])
-        more = "…" if len(gaps.unread) > NAMED else ""
-        why = gaps.away.message() if gaps.away is not None else text("那里没有事件了", "no event lies there any more")
-        said = text("（日志里的 {} 条事件没能读到：{}；{}{}）", "({} events of the log could not be read: {}; {}{})")
-        yield said.format(len(gaps.unread), why, places, more)
-    if gaps.behind:
-        yield text(
-            "（日志的索引还在追赶：只按编号找了最近的一部分）",
-            "(the index of the log is catching up: bare ids were looked for among the newest only)",
-        )
-
 
 @dataclass(frozen=True)
 class LocatedEvent:
-    """An event and where it lies; None for a record that holds none."""
+    """A record of the log and its event; None for a record that cannot be decoded."""
 
     event: Event | None
     record: Record
 
 
-Wanted = Callable[[LocatedEvent], bool]
+EventFilter = Callable[[LocatedEvent], bool]
 Indexed = tuple[Sequence[TrailPlace], Mapping[int, int]]
-"""The places that a trail names, and the offsets up to which it answers, by partition."""
+"""The places from the log's index (the trail), and by partition the offset up to which it has indexed the log."""
 
 
 @dataclass
 class Search:
-    """What was found, and its coverage: so many of so many records were looked through."""
+    """The matching records, and the coverage: how many of all records were searched."""
 
     found: list[LocatedEvent] = field(default_factory=list)
     read: int = 0
     indexed: int = 0
-    """For which the trail answered: of these only what was found is read."""
+    """Records that the trail covers: only the matching ones of these are read."""
     total: int = 0
-    goes_on: dict[int, int] = field(default_factory=dict)
+    next_offsets: dict[int, int] = field(default_factory=dict)
     """Partition → the next offset to read."""
 
     @property
@@ -87,16 +44,16 @@ class Search:
         return {"read": self.read + self.indexed, "total": self.total}
 
 
-def lying(record: Record) -> LocatedEvent:
-    """A record, read if it can be."""
+def locate(record: Record) -> LocatedEvent:
+    """The record with its event, if it can be decoded."""
     try:
         return LocatedEvent(Event.from_json(record.value or b""), record)
     except ValidationError:
         return LocatedEvent(None, record)
 
 
-def matching(type_: str | None, case: str | None) -> Wanted:
-    """By type (`crm.opportunity.*` means all below) and by case."""
+def matching(type_: str | None, case: str | None) -> EventFilter:
+    """A filter by type (`crm.opportunity.*` matches every type with that prefix) and by case; None matches any."""
 
     def wanted(at: LocatedEvent) -> bool:
         event = at.event
@@ -108,24 +65,26 @@ def matching(type_: str | None, case: str | None) -> Wanted:
     return wanted
 
 
-def last(log: EventLog, wanted: Wanted, limit: int, *, everything: bool, indexed: Indexed | None = None) -> Search:
-    """The last events of the log that are wanted, oldest first, by when they were appended.
+def search_latest(
+    log: EventLog, wanted: EventFilter, limit: int, *, everything: bool, indexed: Indexed | None = None
+) -> Search:
+    """The last matching events of the log, oldest first, in the order of their append times.
 
-    Reads all of it when `everything`; else no more than can hold the last `limit`, for those that want any event. With a trail
-    only what that names, and what it has not taken in yet.
+    Reads the whole log when `everything`; else only the last `limit` records of each partition, for a filter that matches any
+    event. With `indexed`, reads only the places that the trail names and the records that it has not indexed yet.
     """
     starts, ends = log.starts(EVENTS.name), log.ends(EVENTS.name)
     positions = dict(starts) if everything else {p: max(starts[p], end - limit) for p, end in ends.items()}
-    search = Search(total=sum(ends[p] - starts[p] for p in ends), goes_on=dict(ends))
+    search = Search(total=sum(ends[p] - starts[p] for p in ends), next_offsets=dict(ends))
     if indexed is not None:
-        places, taken = indexed
-        positions = {p: max(start, min(taken.get(p, 0), ends[p])) for p, start in positions.items()}
+        places, covered = indexed
+        positions = {p: max(start, min(covered.get(p, 0), ends[p])) for p, start in positions.items()}
         search.indexed = sum(positions[p] - start for p, start in starts.items())
         _read_indexed(log, search, places, wanted)
     for batch in read_to_end(log, EVENTS.name, positions):
         search.read += len(batch)
-        search.goes_on |= {record.partition: record.offset + 1 for record in batch}
-        search.found += [at for at in map(lying, batch) if wanted(at)]
+        search.next_offsets |= {record.partition: record.offset + 1 for record in batch}
+        search.found += [at for at in map(locate, batch) if wanted(at)]
         if len(search.found) > 20 * limit + 1000:
             search.found = _newest(search.found, limit)
     search.found = _newest(search.found, limit)
@@ -137,33 +96,35 @@ def _newest(found: list[LocatedEvent], limit: int) -> list[LocatedEvent]:
     return ordered[max(0, len(ordered) - limit) :]
 
 
-def _read_indexed(log: EventLog, search: Search, places: Sequence[TrailPlace], wanted: Wanted) -> None:
-    """Read the records at these places."""
+def _read_indexed(log: EventLog, search: Search, places: Sequence[TrailPlace], wanted: EventFilter) -> None:
+    """Read the records at these places, and add the matching ones to the search."""
     reader = log.places(EVENTS.name)
     try:
-        for partition, there in by_partition(places).items():
-            search.found += [at for at in map(lying, reader.at(partition, there).values()) if wanted(at)]
+        for partition, offsets in by_partition(places).items():
+            search.found += [at for at in map(locate, reader.at(partition, offsets).values()) if wanted(at)]
     finally:
         reader.close()
 
 
-def last_of(log: EventLog, trail: Trail | None, type_: str | None, case: str | None, limit: int) -> Search:
-    """The last events of a type and of a case, as `last`."""
+def search_latest_of(log: EventLog, trail: Trail | None, type_: str | None, case: str | None, limit: int) -> Search:
+    """The last events of a type and of a case, as `search_latest`."""
     indexed = (trail.last(type_, case, limit), trail.next_offsets()) if trail is not None else None
-    return last(log, matching(type_, case), limit, everything=True, indexed=indexed)
+    return search_latest(log, matching(type_, case), limit, everything=True, indexed=indexed)
 
 
-def one(log: EventLog, event_id: str, trail: Trail | None = None) -> Search:
-    """Every record that holds this event: more than one when it was relayed again."""
+def search_event(log: EventLog, event_id: str, trail: Trail | None = None) -> Search:
+    """Every record of this event: more than one if the relay published it again."""
     indexed = (trail.of_id(event_id), trail.next_offsets()) if trail is not None else None
-    return last(log, lambda at: at.event is not None and at.event.id == event_id, 100, everything=True, indexed=indexed)
+    return search_latest(
+        log, lambda at: at.event is not None and at.event.id == event_id, 100, everything=True, indexed=indexed
+    )
 
 
-def following(log: EventLog, wanted: Wanted, positions: Mapping[int, int]) -> Iterator[LocatedEvent]:
-    """What comes from there on, for ever; raises RetryableError when the broker goes away."""
+def following(log: EventLog, wanted: EventFilter, positions: Mapping[int, int]) -> Iterator[LocatedEvent]:
+    """Matching events from `positions` on, endlessly; raises RetryableError when the broker becomes unavailable."""
     reader = log.reader(EVENTS.name, positions)
     try:
         while True:
-            yield from filter(wanted, map(lying, reader.read(500, 0.5)))
+            yield from filter(wanted, map(locate, reader.read(500, 0.5)))
     finally:
         reader.close()

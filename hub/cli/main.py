@@ -1,4 +1,4 @@
-"""The command `hub` and its groups."""
+"""The command `hub`: all its command groups, and its entry point."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ from hub.cli import (
     validate,
     why,
 )
-from hub.cli.language import AnyPlace, in_language
+from hub.cli import (
+    run as run_program,
+)
+from hub.cli.language import LangAnywhereGroup, in_language
 from hub.cli.terminal import (
     Exit,
     OutputError,
-    any_encoding,
     choose_language,
+    discard_output,
     fail,
+    internal_error,
+    replace_unencodable,
     say,
-    say_no_more,
     speech,
     text,
-    unforeseen,
     warn,
 )
 from hub.errors import FatalError, HubError
@@ -45,7 +48,7 @@ from hub.runtime.program import begin
 
 app = typer.Typer(
     name="hub",
-    cls=AnyPlace,
+    cls=LangAnywhereGroup,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -56,6 +59,7 @@ for group in (
     init,
     demo,
     up,
+    run_program,
     status,
     doctor,
     validate,
@@ -83,19 +87,19 @@ def _version(wanted: bool) -> None:
 def options(
     lang: Annotated[str | None, typer.Option("--lang", help="zh-CN | en")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="连同调用栈 · with tracebacks")] = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback does it all
         bool, typer.Option("--version", callback=_version, is_eager=True, help="版本 · version")
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """The options before the command."""
     choose_language(lang)
     speech.verbose, speech.home = verbose, None
 
 
 def run() -> None:
-    """The entry point: a command's error becomes words and an exit code, never a bare traceback."""
+    """The entry point: turns a command's error into a message and an exit code, never a bare traceback."""
     begin()
-    any_encoding()
+    replace_unencodable()
     try:
         in_language(typer.main.get_command(app))(prog_name="hub")
     except HubError as error:
@@ -104,14 +108,14 @@ def run() -> None:
         warn(text("已中断", "interrupted"))
         sys.exit(130)
     except BrokenPipeError:
-        say_no_more()
+        discard_output()
         sys.exit(Exit.OK)
     except OutputError as error:
-        say_no_more()
+        discard_output()
         fail(FatalError("HUB-E1023", reason=error.strerror))
         sys.exit(Exit.FAILED)
     except Exception as error:
-        sys.exit(fail(unforeseen(error), json="--json" in sys.argv))
+        sys.exit(fail(internal_error(error), json="--json" in sys.argv))
 
 
 if __name__ == "__main__":

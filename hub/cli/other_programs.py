@@ -1,4 +1,4 @@
-"""Asking the packages that the hub may not import: each runs as a program of its own and answers in JSON lines."""
+"""Runs the packages that the CLI may not import, each as a program of its own that answers in JSON lines."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hub.cli.terminal import speech
 from hub.errors import FatalError, HubError, Place
 
 if TYPE_CHECKING:
-    from hub.config.home import Home
+    from hub.home import Home
 
 
 def ask(
     module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """What `python -m module arguments` says, line by line, as it says it.
+    """Run `python -m module arguments` and yield each JSON line as it is written.
 
-    Such a program ends with 0 once it has said all, errors of the user's included. Raises FatalError when it does not.
+    The program exits with 0 once it has written everything, user errors included. Raises FatalError for any other exit code.
     """
     import orjson
 
-    seen = {**os.environ, "HUB_LANG": speech.language, **(environment or {})}
+    variables = {**os.environ, "HUB_LANG": speech.language, **(environment or {})}
     command = [sys.executable, "-m", module, *arguments]
     with (
-        tempfile.TemporaryFile() as words,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, env=seen) as process,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=variables) as process,
     ):
         assert process.stdout is not None
         try:
@@ -40,18 +40,18 @@ def ask(
             if process.poll() is None and sys.exc_info()[0] is not None:
                 process.terminate()
         if process.wait() != 0:
-            words.seek(0)
-            last = words.read().decode(errors="replace").strip().splitlines()[-1:] or [f"exit {process.returncode}"]
+            errors.seek(0)
+            last = errors.read().decode(errors="replace").strip().splitlines()[-1:] or [f"exit {process.returncode}"]
             raise FatalError("HUB-E1020", program=module, last=last[0])
 
 
 def ask_of(home: Home, bootstrap: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
-    """`ask` about the log at `bootstrap` and the data of this home."""
-    known = {"HUB_KAFKA": bootstrap, "HUB_DATA": str(home.data)}
-    return ask(module, ["--home", str(home.path), *arguments], known)
+    """`ask`, with the log at `bootstrap` and the data of this home."""
+    variables = {"HUB_KAFKA": bootstrap, "HUB_DATA": str(home.data)}
+    return ask(module, ["--home", str(home.path), *arguments], variables)
 
 
-def error_of(told: Mapping[str, Any]) -> HubError:
-    """An error that a program told as `code`, `seen` and `place`."""
-    place = Place(**told["place"]) if told.get("place") else None
-    return FatalError(told["code"], place=place, **told.get("seen", {}))
+def error_of(value: Mapping[str, Any]) -> HubError:
+    """The error that a program wrote as `code`, `seen` and `place`."""
+    place = Place(**value["place"]) if value.get("place") else None
+    return FatalError(value["code"], place=place, **value.get("seen", {}))

@@ -1,4 +1,4 @@
-"""`hub parked`: what cannot go on, why, and what a person does about it."""
+"""`hub parked`: parked work (dead letters), its causes, and what a person does about it: edit, preview, retry, discard."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.log_reading import gap_lines
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, agreed, answer, say, text, warn
+from hub.cli.gaps import gap_lines
+from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, confirmed, say, text, warn
 from hub.errors import RejectedError
 
 if TYPE_CHECKING:
-    from hub.cli.parked_settle import Settling
+    from hub.cli.parked_settle import ParkedRequests
     from hub.ledger.database import AnyRow
     from hub.ledger.ledger import Ledger
     from hub.ledger.parked_search import ParkedFilter
@@ -27,13 +27,13 @@ parked = typer.Typer(
 Which = Annotated[str, typer.Argument(help="编号，或事件、命令的 id · its number, or the id of the event or command")]
 Several = Annotated[list[str] | None, typer.Argument(help="编号或 id · numbers or ids")]
 By = Annotated[str, typer.Option("--by", help="谁 · who does it", show_default="系统用户 · the system's user")]
-Reason = Annotated[str | None, typer.Option("--reason", help="为什么 · why; it is kept in the log")]
+Reason = Annotated[str | None, typer.Option("--reason", help="为什么 · why; the log records it")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="不再询问 · without asking")]
 KINDS = ("event", "command", "delivery")
 
 
 def _kind(value: str | None) -> str | None:
-    """One of the kinds that there are: of any other nothing could ever be parked."""
+    """Validate --kind: one of `KINDS`."""
     if value is not None and value not in KINDS:
         raise typer.BadParameter(f"{value}: {', '.join(KINDS)}")
     return value
@@ -49,7 +49,7 @@ Cause = Annotated[
     typer.Option("--cause", help="hub parked 所列的原因，或错误码 · a cause of hub parked, or a code"),
 ]
 Refused = Annotated[
-    bool, typer.Option("--refused", help="被拒收的推送 · pushes that were refused, with what their senders were told")
+    bool, typer.Option("--refused", help="被拒收的推送 · pushes that were refused, with the answers to their senders")
 ]
 Since = Annotated[str | None, typer.Option("--since", help="时间，或 30m、2h、3d · a time, or 30m, 2h, 3d")]
 
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
 
 
 def myself() -> str:
-    """The person at this terminal, by the system's word."""
+    """The system user at this terminal."""
     return getpass.getuser()
 
 
@@ -88,14 +88,16 @@ def causes(
     from hub.cli.running_hub import RunningHub
 
     with RunningHub.of(home).look() as conn:
-        wanted = parked_settle.wanted(kind=kind, code=code, rule=rule, instance=connector, case=case, since=since)
-        told = parked_entries.causes(conn, wanted, limit) if conn is not None else parked_entries.NOTHING
+        wanted = parked_settle.parked_filter(
+            kind=kind, code=code, rule=rule, instance=connector, case=case, since=since
+        )
+        report = parked_entries.causes(conn, wanted, limit) if conn is not None else parked_entries.NO_CAUSES
     if json:
-        answer(told)
+        answer(report)
     else:
-        for line in parked_entries.cause_lines(told):
+        for line in parked_entries.cause_lines(report):
             say(line)
-    if told["causes"]:
+    if report["causes"]:
         raise typer.Exit(Exit.PARKED)
 
 
@@ -124,7 +126,7 @@ def list_(
     from hub.ledger import parked_search
 
     with RunningHub.of(home).look() as conn:
-        wanted = parked_settle.wanted(
+        wanted = parked_settle.parked_filter(
             conn, cause, kind=kind, code=code, rule=rule, instance=connector, case=case, since=since, state=state
         )
         rows = parked_search.page(conn, wanted, after, limit) if conn is not None else []
@@ -150,15 +152,15 @@ def show(which: Which, refused: Refused = False, home: HomeOption = HERE, json: 
     hub = RunningHub.of(home)
     with contextlib.ExitStack() as stack:
         conn = stack.enter_context(hub.look())
-        found = parked_entries.find(conn, which) if conn is not None else None
-        if conn is None or found is None:
+        entry = parked_entries.find(conn, which) if conn is not None else None
+        if conn is None or entry is None:
             raise RejectedError("HUB-E6203", id=which)
         history = stack.enter_context(hub.history())
-        told = parked_story.as_value(conn, hub.home, found, history)
+        story = parked_story.as_value(conn, hub.home, entry, history)
     if json:
-        answer(told)
+        answer(story)
         return
-    for line in parked_story.lines(told, found, hub.home.secrets):
+    for line in parked_story.lines(story, entry, hub.home.secrets):
         say(line)
     warn(*gap_lines(history.gaps))
 
@@ -171,15 +173,15 @@ def _refused(
     from hub.cli.running_hub import RunningHub
 
     with RunningHub.of(home).look() as conn:
-        told = parked_refused.NOTHING
+        report = parked_refused.NO_REFUSALS
         if conn is not None and entries_only:
-            told = {"entries": parked_refused.page(conn, instance, before, limit)}
+            report = {"entries": parked_refused.page(conn, instance, before, limit)}
         elif conn is not None:
-            told = parked_refused.overview(conn, instance, limit)
+            report = parked_refused.overview(conn, instance, limit)
     if json:
-        answer(told["entries"] if entries_only else told)
+        answer(report["entries"] if entries_only else report)
         return
-    for line in parked_refused.page_lines(told["entries"], limit) if entries_only else parked_refused.lines(told):
+    for line in parked_refused.page_lines(report["entries"], limit) if entries_only else parked_refused.lines(report):
         say(line)
 
 
@@ -190,15 +192,15 @@ def _refused_one(which: str, home: Path, *, json: bool) -> None:
 
     hub = RunningHub.of(home)
     with hub.look() as conn:
-        known = conn is not None and which.isdecimal() and refused.is_there(conn)
-        found = refused.get(conn, int(which)) if conn is not None and known else None
-    if found is None:
+        known = conn is not None and which.isdecimal() and refused.has_tables(conn)
+        entry = refused.get(conn, int(which)) if conn is not None and known else None
+    if entry is None:
         raise RejectedError("HUB-E6215", id=which)
-    told = parked_refused.whole(found, hub.home)
+    refusal = parked_refused.full_value(entry, hub.home)
     if json:
-        answer(told)
+        answer(refusal)
         return
-    for line in parked_refused.whole_lines(told, found, hub.home):
+    for line in parked_refused.full_lines(refusal, entry, hub.home):
         say(line)
 
 
@@ -225,7 +227,7 @@ def edit(
     hub = RunningHub.of(home)
     with hub.ledger() as ledger:
         entry = _one(ledger, which)
-        before = parked_editing.whole(hub, entry)
+        before = parked_editing.current_bytes(hub, entry)
         after = parked_editing.edited(before, hub.home.secrets, file, settings or [])
         changed = difference(before, after, hub.home.secrets)
         if before == after or not (changed or file):
@@ -233,11 +235,11 @@ def edit(
         corrected = parked_editing.checked(entry, after)
         for line in () if json else changed:
             say(line)
-        if not (yes or json or agreed(text("记录这个更正？", "Record this correction?"))):
-            say(text("没有记录；加 --yes 则不询问", "Nothing was recorded; with --yes nobody is asked"))
+        if not (yes or json or confirmed(text("记录这个更正？", "Record this correction?"))):
+            say(text("没有记录；加 --yes 则不询问", "Nothing was recorded; --yes skips the question"))
             raise typer.Exit(Exit.FAILED)
-        asking = parked_editing.asking(by or myself(), reason)
-        event = ledger.writer.run(lambda conn: parked_editing.record(conn, entry, corrected, asking))
+        request = parked_editing.operator_request(by or myself(), reason)
+        event = ledger.writer.run(lambda conn: parked_editing.record(conn, entry, corrected, request))
     if json:
         answer({"id": entry.id, "ref": entry.ref, "event": event, "diff": changed})
     else:
@@ -269,13 +271,13 @@ def preview(
             entries += rows
             if len(entries) >= limit:
                 break
-    told = parked_preview.preview(hub, entries[:limit])
+    outcomes = parked_preview.preview(hub, entries[:limit])
     if json:
-        answer(told)
+        answer(outcomes)
     else:
-        for line in parked_preview.lines(told, hub.home.secrets):
+        for line in parked_preview.lines(outcomes, hub.home.secrets):
             say(line)
-    if any(each["outcome"] in ("fails", "never") for each in told):
+    if any(each["outcome"] in ("fails", "never") for each in outcomes):
         raise typer.Exit(Exit.PARKED)
 
 
@@ -291,60 +293,60 @@ def retry(
     json: JsonOption = False,
 ) -> None:
     """再试一次，同一链条按原来的顺序 · try again, in its order. Exit 6 when something stays parked."""
-    from hub.cli.parked_settle import Settling, until_files_are_read
+    from hub.cli.parked_settle import ParkedRequests, wait_for_file_reload
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
     with hub.ledger() as ledger:
-        settling = Settling(hub, ledger, by or myself(), reason)
+        requests = ParkedRequests(hub, ledger, by or myself(), reason)
         for number, entries in enumerate(_chosen(ledger, which, case, cause, every=every)):
             if number == 0:
-                until_files_are_read(hub)
-            settling.retry(entries)
-        settling.wait()
-        _tell(settling, json)
+                wait_for_file_reload(hub)
+            requests.retry(entries)
+        requests.wait()
+        _report(requests, json)
 
 
 @parked.command("discard")
 def discard(
     which: Annotated[list[str], typer.Argument(help="编号或 id · numbers or ids")],
-    reason: Annotated[str, typer.Option("--reason", help="为什么 · why; it is kept in the log")],
+    reason: Annotated[str, typer.Option("--reason", help="为什么 · why; the log records it")],
     by: By = "",
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """放弃它，它的链条继续 · give it up; its case goes on. The bytes and the reason are kept."""
-    from hub.cli.parked_settle import Settling
+    """放弃它，它的链条继续 · give it up; its case goes on. The bytes and the reason stay on record."""
+    from hub.cli.parked_settle import ParkedRequests
     from hub.cli.running_hub import RunningHub
 
     if not reason.strip():
         raise typer.BadParameter(text("请写明原因", "say why"), param_hint="--reason")
     hub = RunningHub.of(home)
     with hub.ledger() as ledger:
-        settling = Settling(hub, ledger, by or myself(), reason)
+        requests = ParkedRequests(hub, ledger, by or myself(), reason)
         for entry in [_one(ledger, name) for name in which]:
-            settling.discard(entry)
-        settling.wait()
-        _tell(settling, json)
+            requests.discard(entry)
+        requests.wait()
+        _report(requests, json)
 
 
 def _one(ledger: Ledger, name: str) -> AnyRow:
-    """The open entry that is meant; raises RejectedError when there is none, or it is settled."""
+    """The open entry of this name; raises RejectedError when there is none, or it is settled."""
     from hub.cli import parked_entries
 
     with ledger.reading() as conn:
-        found = parked_entries.find(conn, name)
-    if found is None:
+        entry = parked_entries.find(conn, name)
+    if entry is None:
         raise RejectedError("HUB-E6203", id=name)
-    if found.state != "open":
-        raise RejectedError("HUB-E6204", id=name, state=found.state)
-    return found
+    if entry.state != "open":
+        raise RejectedError("HUB-E6204", id=name, state=entry.state)
+    return entry
 
 
 def _chosen(
     ledger: Ledger, which: Sequence[str] | None, case: str | None, cause: str | None, *, every: bool
 ) -> Iterator[Sequence[AnyRow]]:
-    """The entries that are meant, page by page, oldest first; of a case, a cause or all, those that can be tried again."""
+    """The chosen entries, page by page, oldest first; of a case, a cause or all, only those that can be retried."""
     from hub.cli import parked_settle
     from hub.cli.parked_settle import can_be_retried
 
@@ -356,27 +358,32 @@ def _chosen(
         yield [_one(ledger, name) for name in which]
         return
     with ledger.reading() as conn:
-        wanted: ParkedFilter = parked_settle.wanted(conn, cause, case=case)
+        wanted: ParkedFilter = parked_settle.parked_filter(conn, cause, case=case)
     for rows in parked_settle.pages(ledger, wanted):
         yield [row for row in rows if can_be_retried(row)]
 
 
-def _tell(settling: Settling, json: bool) -> None:
-    """Say what came of it; exit 6 while something is still parked."""
+def _report(requests: ParkedRequests, json: bool) -> None:
+    """Print the result; exit 6 while something is still parked."""
     from hub.cli import parked_entries
 
-    left = [parked_entries.as_value(row) for row in settling.still_open()]
-    working, asked = settling.unfinished(), len(dict.fromkeys(settling.refs))
-    told: dict[str, Any] = {"asked": asked, "settled": asked - len(left), "working": working, "parked": left}
+    left = [parked_entries.as_value(row) for row in requests.still_open()]
+    working, requested = requests.unfinished(), len(dict.fromkeys(requests.refs))
+    result: dict[str, Any] = {
+        "asked": requested,
+        "settled": requested - len(left),
+        "working": working,
+        "parked": left,
+    }
     if json:
-        answer(told)
+        answer(result)
     else:
-        say(text("处理 {asked} 条，{settled} 条已了结", "{asked} asked, {settled} settled").format_map(told))
+        say(text("处理 {asked} 条，{settled} 条已了结", "{asked} requested, {settled} settled").format_map(result))
         for command in working:
             say(text("  … 命令 {} 还在重试 → hub status", "  … command {} is being tried → hub status").format(command))
         for line in parked_entries.lines(left, len(left) + 1) if left else ():
             say(f"  {line}")
-        if left and not settling.hub.runs:
+        if left and not requests.hub.runs:
             say(text("  接力没有在运行：启动后会处理 → hub up", "  the hub is not running: it is done after hub up"))
     if left:
         raise typer.Exit(Exit.PARKED)

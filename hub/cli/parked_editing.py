@@ -1,4 +1,4 @@
-"""Correcting parked work: made by the editor, a file or settings; looked at and shown as a diff; then recorded as an event."""
+"""Corrects parked work: by an editor, a file or settings; validated and shown as a diff; then recorded as an event."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from hub.cli.running_hub import RunningHub
     from hub.ledger.database import AnyRow
-    from hub.ledger.parked_events import Asking
+    from hub.ledger.parked_events import OperatorRequest
 
 
-def whole(hub: RunningHub, entry: AnyRow) -> bytes:
-    """What the next try reads. Of a record that was too large for the ledger, the whole as it lies in the log."""
+def current_bytes(hub: RunningHub, entry: AnyRow) -> bytes:
+    """The bytes that the next retry reads; for a record that was too large for the ledger, all of it from the log."""
     if entry.correction is not None or entry.code != "HUB-E6003" or not entry.ref.startswith("record/"):
-        return parked_bytes.present(entry)
+        return parked_bytes.current_bytes(entry)
     from hub.log.event_log import record_at
 
     topic, partition, offset = entry.ref.removeprefix("record/").rsplit("/", 2)
@@ -35,7 +35,7 @@ def whole(hub: RunningHub, entry: AnyRow) -> bytes:
 def edited(before: bytes, secrets: set[str], file: Path | None, settings: Sequence[str]) -> bytes:
     """The corrected bytes: those of a file, or with settings put in, or as the editor left them.
 
-    JSON is edited with its secrets masked; what was left masked is put back. Raises RejectedError for what cannot be done.
+    JSON is edited with its secrets masked; what was left masked is put back. Raises RejectedError for an invalid correction.
     """
     import orjson
 
@@ -70,9 +70,9 @@ def _by_editor(text: bytes, suffix: str) -> bytes:
 
 
 def checked(entry: AnyRow, after: bytes) -> Any:
-    """What a correction says: an event, a command, or for a delivery its bytes. Raises RejectedError HUB-E6212 with the reason.
+    """The corrected event or command, or for a delivery its bytes. Raises RejectedError HUB-E6212 with the reason.
 
-    An event keeps its id and its case, and a command all but its arguments.
+    An event must keep its id and its case; of a command only the arguments may change.
     """
     if entry.kind == "delivery":
         return after
@@ -96,8 +96,8 @@ def _event(entry: AnyRow, after: bytes) -> Any:
     event = Event.from_json(after)
     if len(event.to_json()) > MAX_BYTES:
         raise RejectedError("HUB-E6212", reason=f"{len(event.to_json())} > {MAX_BYTES} bytes")
-    _same("partitionkey", event.case, entry.case_id if has_case(entry) else event.case)
-    _same("id", event.id, entry.ref.removeprefix("event/") if entry.ref.startswith("event/") else event.id)
+    _require_same("partitionkey", event.case, entry.case_id if has_case(entry) else event.case)
+    _require_same("id", event.id, entry.ref.removeprefix("event/") if entry.ref.startswith("event/") else event.id)
     event_spec(event.type).model.model_validate(lifted(read(after)).data)
     return event
 
@@ -105,31 +105,31 @@ def _event(entry: AnyRow, after: bytes) -> Any:
 def _command(entry: AnyRow, after: bytes) -> Any:
     from schemas.envelope import Command
 
-    command, came = Command.from_json(after), Command.from_json(entry.body)
+    command, original = Command.from_json(after), Command.from_json(entry.body)
     for name in Command.model_fields:
         if name != "arguments":
-            _same(name, getattr(command, name), getattr(came, name))
+            _require_same(name, getattr(command, name), getattr(original, name))
     return command
 
 
-def _same(field: str, now: Any, was: Any) -> None:
+def _require_same(field: str, now: Any, was: Any) -> None:
     if now != was:
         raise RejectedError("HUB-E6212", reason=f"{field}: {was} → {now}")
 
 
-def record(conn: Connection, entry: AnyRow, corrected: Any, asking: Asking) -> str | None:
-    """Record a checked correction; the id of its event, None when it stands there already."""
+def record(conn: Connection, entry: AnyRow, corrected: Any, request: OperatorRequest) -> str | None:
+    """Record a validated correction; returns the id of its event, None when it is recorded already."""
     from hub.ledger import parked_deliveries, parked_events, parked_work
 
     if entry.kind == "delivery":
-        return parked_deliveries.edit(conn, entry, corrected, asking)
+        return parked_deliveries.edit(conn, entry, corrected, request)
     if entry.kind == "command":
-        return parked_work.edit(conn, entry, corrected, asking)
-    return parked_events.edit(conn, entry, corrected, asking)
+        return parked_work.edit(conn, entry, corrected, request)
+    return parked_events.edit(conn, entry, corrected, request)
 
 
-def asking(by: str, reason: str | None) -> Asking:
-    """Who asks, now."""
-    from hub.ledger.parked_events import Asking
+def operator_request(by: str, reason: str | None) -> OperatorRequest:
+    """A request of this person at the current time."""
+    from hub.ledger.parked_events import OperatorRequest
 
-    return Asking(datetime.now(UTC), by, reason)
+    return OperatorRequest(datetime.now(UTC), by, reason)

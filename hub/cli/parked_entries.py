@@ -1,4 +1,4 @@
-"""Parked work as it is shown: an entry in words, and entries of one cause together."""
+"""Renders parked work: single entries, and entries grouped by cause."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = {"event": ("事件", "event"), "command": ("命令", "command"), "delive
 
 
 def find(conn: Connection, name: str) -> AnyRow | None:
-    """The entry that a person means: by its number, its ref, or the id of the event or command."""
+    """The entry of this number, ref, or id of its event or command."""
     from hub.ledger import parked
 
     if name.isdecimal():
@@ -29,7 +29,7 @@ def find(conn: Connection, name: str) -> AnyRow | None:
 
 
 def error_of(entry: AnyRow) -> HubError:
-    """Why it is parked, as an error that can be said in either language."""
+    """The reason it is parked, as an error with a message in either language."""
     return HubError(entry.code, **entry.seen)
 
 
@@ -61,30 +61,32 @@ def as_value(entry: AnyRow) -> dict[str, Any]:
     }
 
 
-NOTHING: Mapping[str, Any] = {"count": 0, "causes": [], "more": 0}
+NO_CAUSES: Mapping[str, Any] = {"count": 0, "causes": [], "more": 0}
 
 
 def causes(conn: Connection, wanted: ParkedFilter, limit: int) -> dict[str, Any]:
-    """What is parked, by cause, with one example each; the causes that hold most up come first. `more` are not told."""
+    """Parked work by cause, with one example each; the causes with the most entries first. `more`: the number of omitted causes."""
     from hub.ledger import parked_search
 
     found = parked_search.groups(conn, wanted)
     examples = parked_search.examples(conn, [group.example for group in found[:limit]])
-    told = [_cause(group, as_value(examples[group.example])) for group in found[:limit]]
-    return {"count": sum(group.count for group in found), "causes": told, "more": max(0, len(found) - limit)}
+    shown = [_cause_value(group, as_value(examples[group.example])) for group in found[:limit]]
+    return {"count": sum(group.count for group in found), "causes": shown, "more": max(0, len(found) - limit)}
 
 
-def _cause(group: Group, example: Mapping[str, Any]) -> dict[str, Any]:
+def _cause_value(group: Group, example: Mapping[str, Any]) -> dict[str, Any]:
     of_example = {name: example[name] for name in ("id", "ref", "subject", "case")}
     numbers = {"count": group.count, "oldest": group.oldest, "newest": group.newest}
-    words = {name: example[name] for name in ("message", "fix")}
-    return {"cause": group.cause.name, **group.cause._asdict(), **numbers, **words, "example": of_example}
+    texts_ = {name: example[name] for name in ("message", "fix")}
+    return {"cause": group.cause.name, **group.cause._asdict(), **numbers, **texts_, "example": of_example}
 
 
-def cause_lines(told: Mapping[str, Any]) -> Iterator[str]:
+def cause_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The causes for people."""
-    for cause in told["causes"]:
-        when = text("首次 {}，最近 {}", "first {}, last {}").format(local(cause["oldest"]), local(cause["newest"]))
+    for cause in report["causes"]:
+        when = text("首次 {}，最近 {}", "first {}, last {}").format(
+            local_time(cause["oldest"]), local_time(cause["newest"])
+        )
         marks = [
             text(*KINDS[cause["kind"]]),
             cause["instance"],
@@ -95,24 +97,25 @@ def cause_lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {text('{} 条', '{} entries').format(cause['count'])}  {'  '.join(filter(None, marks))}  {when}"
         example = cause["example"]
         yield f"  {text('如', 'e.g.')} #{example['id']} {example['subject'] or example['ref']}   --cause {cause['cause']}"
-    if told["more"]:
-        yield text("… 另有 {} 种原因", "… {} more causes").format(told["more"])
-    if not told["count"]:
+    if report["more"]:
+        yield text("… 另有 {} 种原因", "… {} more causes").format(report["more"])
+    if not report["count"]:
         yield text("没有停放的事", "nothing is parked")
         return
+    count = report["count"]
     yield runnable(text("共 {} 条。逐条：hub parked list --cause …；重试：hub parked retry --cause …",
-               "{} in all. Each: hub parked list --cause …; retry: hub parked retry --cause …").format(told["count"]))  # fmt: skip
+               "{} in all. List: hub parked list --cause …; retry: hub parked retry --cause …").format(count))  # fmt: skip
 
 
-def _at(told: Mapping[str, Any]) -> str:
-    return f" {told['place']}" if told["place"] else ""
+def _at(entry: Mapping[str, Any]) -> str:
+    return f" {entry['place']}" if entry["place"] else ""
 
 
 def lines(entries: Sequence[Mapping[str, Any]], limit: int) -> Iterator[str]:
-    """A page of entries for people; a full one says how to go on."""
+    """A page of entries for people; a full one ends with the option for the next."""
     for entry in entries:
         kind, about = text(*KINDS[entry["kind"]]), entry["subject"] or entry["ref"]
-        yield f"#{entry['id']:<6} {local(entry['parked_at'])}  {kind}  {entry['code']}{_at(entry)}  {about}"
+        yield f"#{entry['id']:<6} {local_time(entry['parked_at'])}  {kind}  {entry['code']}{_at(entry)}  {about}"
         yield f"        {entry['message']}"
     if not entries:
         yield text("没有停放的事", "nothing is parked")
@@ -120,6 +123,6 @@ def lines(entries: Sequence[Mapping[str, Any]], limit: int) -> Iterator[str]:
         yield text("… 下一页：--after {}", "… the next page: --after {}").format(entries[-1]["id"])
 
 
-def local(stamp: str) -> str:
-    """A moment as the home's clock has it."""
-    return shown(stamp, "%m-%d %H:%M:%S")
+def local_time(time: str) -> str:
+    """A time in the home's time zone, for people."""
+    return shown(time, "%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""What a retry would do now, without doing it: the same pure step, with the rules as the files are now, on the case as it is."""
+"""Previews a retry: the same pure step, with the rules of the current files, on the current case; nothing is changed."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from hub.errors import HubError
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
     from hub.engine.case import Case
-    from hub.engine.parking import Again
+    from hub.engine.parking import Retry
     from hub.engine.step import Output, ParkedEvent, StepRules
     from hub.ledger.database import AnyRow
     from hub.log.event_log import EventLog
 
 
 def preview(hub: RunningHub, entries: Sequence[AnyRow]) -> list[dict[str, Any]]:
-    """What would become of each entry, and of what is taken up with it; a case of events once, in its order.
+    """The outcome of each entry, and of everything retried with it; a case of events once, in its order.
 
     Raises FatalError when the broker or the rules cannot be read.
     """
     cases = dict.fromkeys(str(entry.case_id) for entry in entries if entry.kind == "event")
-    told = [one for case in cases for one in of_case(hub.log(), case, hub.home.rules)] if cases else []
-    told += [_of_command(entry) for entry in entries if entry.kind == "command"]
+    outcomes = [each for case in cases for each in of_case(hub.log(), case, hub.home.rules)] if cases else []
+    outcomes += [_of_command(entry) for entry in entries if entry.kind == "command"]
     deliveries = [entry.id for entry in entries if entry.kind == "delivery"]
-    return [*told, *(_of_deliveries(hub, deliveries) if deliveries else ())]
+    return [*outcomes, *(_of_deliveries(hub, deliveries) if deliveries else ())]
 
 
 def of_case(log: EventLog, name: str, rules: StepRules) -> Iterator[dict[str, Any]]:
-    """What a retry of a case would come to, entry by entry, up to the first that fails again; the rest waits behind it."""
+    """The outcomes of retrying a case, entry by entry, up to the first that fails again; the rest waits behind it."""
     from hub.engine.parking import try_again
     from hub.log.event_log import records_at
     from hub.log.partitioner import partition_of
@@ -52,39 +52,39 @@ def of_case(log: EventLog, name: str, rules: StepRules) -> Iterator[dict[str, An
 
 
 def case_now(log: EventLog, name: str, partition: int) -> Case | None:
-    """The case as the processor keeps it; None when it knows none of that name."""
+    """The case in the processor's state; None when it has none of that name."""
     from hub.log.event_log import read_to_end
-    from hub.processor.state import APART, PartitionState
+    from hub.processor.state import PART_SEPARATOR, PartitionState
     from schemas.topics import STATE
 
     key, state = name.encode(), PartitionState(partition)
     for batch in read_to_end(log, STATE.name, {partition: log.starts(STATE.name)[partition]}):
-        state.take(r for r in batch if r.key is not None and r.key.partition(APART)[0] == key)
+        state.take(r for r in batch if r.key is not None and r.key.partition(PART_SEPARATOR)[0] == key)
     return state.get(key)
 
 
-def _of_event(again: Again, case: str) -> dict[str, Any]:
+def _of_event(again: Retry, case: str) -> dict[str, Any]:
     from hub.engine.step import ParkedEvent
 
     if isinstance(again.done, ParkedEvent):
         return {"ref": again.ref, "case": case, "outcome": "fails", **failure(again.done)}
-    return {"ref": again.ref, "case": case, "outcome": "done", **followed(again.done.outputs)}
+    return {"ref": again.ref, "case": case, "outcome": "done", **outputs_as_value(again.done.outputs)}
 
 
 def failure(parked: ParkedEvent) -> dict[str, Any]:
     """Why it would be parked again."""
     error = HubError(parked.code, **parked.seen)
-    words = {"message": error.message(speech.language), "fix": error.fix(speech.language)}
-    return {"code": parked.code, "place": parked.place, "rule": parked.rule, **words}
+    texts = {"message": error.message(speech.language), "fix": error.fix(speech.language)}
+    return {"code": parked.code, "place": parked.place, "rule": parked.rule, **texts}
 
 
-def followed(outputs: Iterable[Output]) -> dict[str, Any]:
-    """The commands that would be asked for, and the events of the case that would follow."""
-    from hub.engine.step import Ask, Derive
+def outputs_as_value(outputs: Iterable[Output]) -> dict[str, Any]:
+    """The commands and the events of the case that would follow."""
+    from hub.engine.step import EmitCommand, EmitEvent
 
     made = list(outputs)
-    commands = [_command(output.command) for output in made if isinstance(output, Ask)]
-    events = [_event(output.event) for output in made if isinstance(output, Derive)]
+    commands = [_command(output.command) for output in made if isinstance(output, EmitCommand)]
+    events = [_event(output.event) for output in made if isinstance(output, EmitEvent)]
     return {"commands": commands, "events": events}
 
 
@@ -97,31 +97,31 @@ def _event(event: Any) -> dict[str, Any]:
 
 
 def _of_command(entry: AnyRow) -> dict[str, Any]:
-    """The executor would send it, or first ask whether it was done; the system's answer is nobody's to foresee."""
-    from hub.cli.parked_bytes import parsed, present
+    """The executor would send it, or first look up whether it was done; the system's answer cannot be predicted."""
+    from hub.cli.parked_bytes import current_bytes, parsed
     from schemas.envelope import Command
 
-    if parsed(present(entry)) is None:
+    if parsed(current_bytes(entry)) is None:
         return {"ref": entry.ref, "outcome": "never"}
-    command = Command.from_json(present(entry))
+    command = Command.from_json(current_bytes(entry))
     outcome = "looks" if entry.seen.get("doubtful") else "sends"
     return {"ref": entry.ref, "case": entry.case_id, "outcome": outcome, "commands": [_command(command)], "events": []}
 
 
 def _of_deliveries(hub: RunningHub, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """What the mapping, as it is now, would tell of them: the connectors' own program knows."""
+    """The events that the current mapping would make of them, from the program that loads the connectors."""
     from hub.cli.other_programs import ask, error_of
 
-    for told in ask("hub.ops.previewing", [*map(str, numbers), "--home", str(hub.home.path)]):
-        if "error" in told and "ref" not in told:
-            raise error_of(told["error"])
-        if "error" in told:
-            error = error_of(told["error"])
-            words = {"message": error.message(speech.language), "fix": error.fix(speech.language)}
+    for answer in ask("hub.ops.previewing", [*map(str, numbers), "--home", str(hub.home.path)]):
+        if "error" in answer and "ref" not in answer:
+            raise error_of(answer["error"])
+        if "error" in answer:
+            error = error_of(answer["error"])
+            texts = {"message": error.message(speech.language), "fix": error.fix(speech.language)}
             place = str(error.place) if error.place else None
-            yield {"ref": told["ref"], "outcome": "fails", "code": error.code, "place": place, "rule": None, **words}
+            yield {"ref": answer["ref"], "outcome": "fails", "code": error.code, "place": place, "rule": None, **texts}
         else:
-            yield {"ref": told["ref"], "outcome": "told", "commands": [], "events": told["events"]}
+            yield {"ref": answer["ref"], "outcome": "told", "commands": [], "events": answer["events"]}
 
 
 OUTCOMES = {
@@ -135,12 +135,12 @@ OUTCOMES = {
 }
 
 
-def lines(told: Sequence[Mapping[str, Any]], secrets: set[str]) -> Iterator[str]:
+def lines(outcomes: Sequence[Mapping[str, Any]], secrets: set[str]) -> Iterator[str]:
     """A preview for people."""
     from hub.cli.parked_bytes import masked
     from hub.cli.rules import arguments
 
-    for each in told:
+    for each in outcomes:
         mark, *words = OUTCOMES[each["outcome"]]
         yield f"  {mark} {each['ref']}  {text(*words)}"
         if "code" in each:

@@ -1,8 +1,6 @@
-"""Asking for parked work to be taken up or given up, and waiting until whoever keeps it has answered.
+"""Requests the retry or discard of parked work and waits for the result; also the filters by which a person selects entries.
 
-Events are answered by the processor, commands by the executor, deliveries by intake: three programs that see the ledger.
-
-Which entries a person means: filters and causes, as the ledger looks for them.
+The processor handles events, the executor commands, and intake deliveries: three programs that read the ledger.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from hub.ledger.parked_search import ParkedFilter
 
 
-def wanted(
+def parked_filter(
     conn: Connection | None = None,
     cause: str | None = None,
     *,
@@ -36,7 +34,7 @@ def wanted(
     since: str | None = None,
     state: str = "open",
 ) -> ParkedFilter:
-    """The filter of these marks. Raises RejectedError for a cause that no open entry has, and for a time that is none."""
+    """The filter of these options. Raises RejectedError for a cause that no open entry has, and for an invalid time."""
     from hub.ledger.parked_search import ParkedFilter, by_name
 
     found = ParkedFilter(
@@ -55,7 +53,7 @@ def wanted(
 
 
 def pages(ledger: Ledger, wanted: ParkedFilter) -> Iterator[Sequence[AnyRow]]:
-    """All that is wanted, a page at a time, each a look of its own: what is settled meanwhile is not seen again."""
+    """The matching entries, page by page, each read in its own transaction: entries settled in between do not appear again."""
     from hub.ledger.parked_search import page
 
     after = 0
@@ -74,95 +72,95 @@ if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
     from hub.ledger.database import AnyRow
     from hub.ledger.ledger import Ledger
-    from hub.ledger.parked_events import Asking
+    from hub.ledger.parked_events import OperatorRequest
 
-PATIENCE = 30.0
+ANSWER_TIMEOUT_S = 30.0
 """Seconds to wait for answers."""
-LOOK = 0.15
-REREAD = 3.0
+POLL_INTERVAL_S = 0.15
+FILE_RELOAD_S = 3.0
 """Seconds within which every program has read a changed file of rules or people."""
 
 
 @dataclass
-class Settling:
-    """One request about some entries. `still_open` says afterwards which of them it did not settle."""
+class ParkedRequests:
+    """An operator's request for some entries. Afterwards `still_open` returns those that it did not settle."""
 
     hub: RunningHub
     ledger: Ledger
     by: str
     reason: str | None = None
     notes: list[str] = field(default_factory=list)
-    """Ids of the events that ask the processor."""
+    """Ids of the request events for the processor."""
     commands: list[str] = field(default_factory=list)
     deliveries: list[int] = field(default_factory=list)
     refs: list[str] = field(default_factory=list)
     _cases: set[str] = field(default_factory=set)
 
     def retry(self, entries: Sequence[AnyRow]) -> None:
-        """Ask for these, each case of events once: all that waits in a case is taken up with it. May be called page by page."""
+        """Request the retry of these, each case of events once: a case is retried as a whole. May be called page by page."""
         for entry in entries:
             if not can_be_retried(entry):
                 raise RejectedError("HUB-E6205", id=entry.id)
-        self.ledger.writer.run(lambda conn: self._ask(conn, entries))
+        self.ledger.writer.run(lambda conn: self._request(conn, entries))
 
-    def _ask(self, conn: Connection, entries: Sequence[AnyRow]) -> None:
+    def _request(self, conn: Connection, entries: Sequence[AnyRow]) -> None:
         from hub.ledger import parked, parked_work
 
         for entry in entries:
             self.refs.append(entry.ref)
             if entry.kind == "delivery":
-                parked.ask(conn, entry.id, "retry", self.by, self.reason)
+                parked.request(conn, entry.id, "retry", self.by, self.reason)
                 self.deliveries.append(entry.id)
             elif entry.kind == "command":
                 parked_work.retry(conn, _id(entry), datetime.now(UTC), self.by, self.reason)
                 self.commands.append(_id(entry))
             elif (entry.case_id or entry.ref) not in self._cases:
                 self._cases.add(entry.case_id or entry.ref)
-                self._ask_case(conn, entry)
+                self._request_case(conn, entry)
 
-    def _ask_case(self, conn: Connection, entry: AnyRow) -> None:
+    def _request_case(self, conn: Connection, entry: AnyRow) -> None:
         from hub.ledger import parked
         from hub.ledger.parked_events import has_case, retry
 
         now = parked.get(conn, entry.id)
         assert now is not None  # entries are never deleted
-        self.notes.append(retry(conn, now, self._asking()))
+        self.notes.append(retry(conn, now, self._operator_request()))
         if has_case(entry):
-            self.refs += [row.ref for row in parked.opened(conn, kind="event", case=entry.case_id)]
+            self.refs += [row.ref for row in parked.open_entries(conn, kind="event", case=entry.case_id)]
 
     def discard(self, entry: AnyRow) -> None:
-        """Ask for this one to be given up."""
+        """Request the discard of this entry."""
         from hub.ledger import parked, parked_work
         from hub.ledger.parked_events import discard
 
         def work(conn: Connection) -> None:
             self.refs.append(entry.ref)
             if entry.kind == "delivery":
-                parked.ask(conn, entry.id, "discard", self.by, self.reason)
+                parked.request(conn, entry.id, "discard", self.by, self.reason)
                 self.deliveries.append(entry.id)
             elif entry.kind == "command" and not _is_record(entry):
                 parked_work.discard(conn, _id(entry), self.reason or "", datetime.now(UTC), self.by)
             else:
-                self.notes.append(discard(conn, entry, self._asking()))
+                self.notes.append(discard(conn, entry, self._operator_request()))
 
         self.ledger.writer.run(work)
 
-    def wait(self, patience: float = PATIENCE) -> None:
-        """Return once everything is answered, well or not, at the latest after so many seconds; at once while no hub runs."""
+    def wait(self, patience: float = ANSWER_TIMEOUT_S) -> None:
+        """Block until every request has a result, good or bad, at most `patience` seconds; return at once while no hub runs."""
         if not self.hub.runs and self.hub.home.config.kafka.embedded:
             return
-        tried = RetryProgress(self.hub, self.ledger, self.notes)
-        until(lambda: self._answered() and (not self.still_open() or tried()), patience)
+        retried = RetryProgress(self.hub, self.ledger, self.notes)
+        wait_until(lambda: self._answered() and (not self.still_open() or retried()), patience)
 
     def still_open(self) -> list[AnyRow]:
-        """Those of the entries that are parked now."""
-        from hub.ledger.parked_search import opened_of
+        """Those of the entries that are still parked."""
+        from hub.ledger.parked_search import open_entries_of
 
         with self.ledger.reading() as conn:
-            return opened_of(conn, list(dict.fromkeys(self.refs)))
+            return open_entries_of(conn, list(dict.fromkeys(self.refs)))
 
     def unfinished(self) -> list[str]:
-        """Commands that were taken up and are still being tried."""
+        """Commands whose retry is still in progress."""
         with self.ledger.reading() as conn:
             return [command for command in self.commands if not _ended(conn, command)]
 
@@ -170,18 +168,18 @@ class Settling:
         from hub.ledger import parked
 
         with self.ledger.reading() as conn:
-            self.deliveries = [id_ for id_ in self.deliveries if parked.is_asked(conn, id_)]
+            self.deliveries = [id_ for id_ in self.deliveries if parked.has_request(conn, id_)]
             return not self.deliveries and all(_ended(conn, command) for command in self.commands)
 
-    def _asking(self) -> Asking:
-        from hub.ledger.parked_events import Asking
+    def _operator_request(self) -> OperatorRequest:
+        from hub.ledger.parked_events import OperatorRequest
 
-        return Asking(datetime.now(UTC), self.by, self.reason)
+        return OperatorRequest(datetime.now(UTC), self.by, self.reason)
 
 
 @dataclass
 class RetryProgress:
-    """Whether the processor has folded these events, and the ledger has taken in what it said of them."""
+    """Whether the processor has folded these events, and the executor has read the processor's output into the ledger."""
 
     hub: RunningHub
     ledger: Ledger
@@ -189,15 +187,15 @@ class RetryProgress:
     _waiting: list[str] | None = None
     _partitions: set[int] = field(default_factory=set)
     _ends: dict[int, int] = field(default_factory=dict)
-    _said: dict[int, int] | None = None
+    _output_ends: dict[int, int] | None = None
 
     def __call__(self) -> bool:
         try:
-            return not self.notes or (self._in_the_log() and self._folded() and self._taken_in())
+            return not self.notes or (self._published() and self._folded() and self._consumed())
         except RetryableError:
             return False
 
-    def _in_the_log(self) -> bool:
+    def _published(self) -> bool:
         from hub.ledger import outbox, trimmed
         from schemas.topics import EVENTS
 
@@ -222,44 +220,44 @@ class RetryProgress:
         from hub.cli.status import progress
         from schemas.topics import COMMANDS
 
-        if self._said is not None:
+        if self._output_ends is not None:
             return True
         done = progress(self.hub.client).done
         if any(done.get(partition, 0) < end for partition, end in self._ends.items()):
             return False
-        self._said = self.hub.log().ends(COMMANDS.name)
+        self._output_ends = self.hub.log().ends(COMMANDS.name)
         return True
 
-    def _taken_in(self) -> bool:
+    def _consumed(self) -> bool:
         from hub.ledger import positions
         from schemas.topics import COMMANDS
 
         with self.ledger.reading() as conn:
             read = positions.of_reader(conn, "executor", COMMANDS.name)
-        return all(read.get(partition, 0) >= end for partition, end in (self._said or {}).items())
+        return all(read.get(partition, 0) >= end for partition, end in (self._output_ends or {}).items())
 
 
-def until(holds: Callable[[], bool], seconds: float) -> bool:
-    """Look again and again until it holds; False when it does not in so many seconds."""
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    """Poll until the condition holds; False when it does not within this many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             return False
-        time.sleep(LOOK)
+        time.sleep(POLL_INTERVAL_S)
     return True
 
 
-def until_files_are_read(hub: RunningHub) -> None:
-    """Wait until the running programs have read rules and people as the files are now: a person retries what they just mended."""
+def wait_for_file_reload(hub: RunningHub) -> None:
+    """Wait until the running programs have reloaded rules and people: a person often retries right after correcting a file."""
     home = hub.home.path
     files = [home / "people.yaml", home / "calendar.yaml", *(home / "rules").glob("*.y*ml")]
     changed = max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
     if hub.runs:
-        until(lambda: time.time() - changed > REREAD, REREAD)
+        wait_until(lambda: time.time() - changed > FILE_RELOAD_S, FILE_RELOAD_S)
 
 
 def can_be_retried(entry: AnyRow) -> bool:
-    """Whether another try could end otherwise: for a foreign record that belongs to no case, only once it was corrected."""
+    """Whether a retry could succeed: for a foreign record without a case, only once it was corrected."""
     from hub.ledger.parked_events import has_case
 
     if entry.kind == "delivery" or not _is_record(entry):
@@ -272,7 +270,7 @@ def _id(entry: AnyRow) -> str:
 
 
 def _is_record(entry: AnyRow) -> bool:
-    """Whether it is a record of the log that is neither event nor command."""
+    """Whether it is a log record that is neither event nor command."""
     return str(entry.ref).startswith("record/")
 
 

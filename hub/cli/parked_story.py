@@ -1,4 +1,4 @@
-"""One entry of parked work in full: why, where, its attempts with their answers, what a person did, what waits, its bytes."""
+"""One parked entry in full: reason, place, attempts with their answers, operators' actions, what waits behind it, its bytes."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from hub.errors import HubError, texts
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.ledger.database import AnyRow
     from hub.replay.history import History
 
-MOST = 10
-"""Entries that are named of those that wait."""
+MAX_WAITING_SHOWN = 10
+"""How many of the waiting entries are listed."""
 
 
 def as_value(conn: Connection, home: Home, entry: AnyRow, history: History) -> dict[str, Any]:
-    """An entry for machines, with its bytes and headers; secrets are masked. `gaps`: what of it could not be read now."""
-    from hub.config.strict_json import mended
+    """An entry for machines, with its bytes and headers; secrets are masked. `gaps`: what could not be read now."""
+    from hub.config.strict_json import storable
     from hub.ledger import parked_search
 
-    number, rows = parked_search.behind(conn, entry, MOST)
+    number, rows = parked_search.blocked_by(conn, entry, MAX_WAITING_SHOWN)
     named = [{"id": row.id, "ref": row.ref, "code": row.code, "subject": row.subject} for row in rows]
     commands = _commands_behind(conn, entry)
-    told = {
+    story = {
         **parked_entries.as_value(entry),
         "source": _source(home, entry),
         "attempts": [*_attempts(conn, entry)],
         "answer": _answer(conn, entry),
         "done": [*_done(history, entry)],
-        "waiting": {"count": number + len(commands), "entries": named, "commands": commands[:MOST]},
-        "headers": mended(entry.headers),
+        "waiting": {"count": number + len(commands), "entries": named, "commands": commands[:MAX_WAITING_SHOWN]},
+        "headers": storable(entry.headers),
         "body": parked_bytes.shown(entry.body, home.secrets),
         "correction": parked_bytes.shown(entry.correction, home.secrets) if entry.correction is not None else None,
         "gaps": history.gaps.as_value(),
     }
     return {
-        **told,
-        **parked_bytes.masked({name: told[name] for name in ("seen", "message", "headers", "attempts")}, home.secrets),
+        **story,
+        **parked_bytes.masked({name: story[name] for name in ("seen", "message", "headers", "attempts")}, home.secrets),
     }
 
 
 def _source(home: Home, entry: AnyRow) -> str | None:
-    """The line of the user's file that the place names: the rule's expression, or the mapping's."""
+    """The line of the user's file at the entry's place: the rule's expression, or the mapping's."""
     file, _, line = (entry.place or "").partition(":")
     number = line.partition(":")[0]
     if not number.isdecimal() or not (home.path / file).resolve().is_relative_to(home.path):
@@ -64,19 +64,19 @@ def _source(home: Home, entry: AnyRow) -> str | None:
 
 
 def _attempts(conn: Connection, entry: AnyRow) -> Iterator[dict[str, Any]]:
-    """When it was tried, and what came of it, oldest first."""
+    """Its attempts with their results, oldest first."""
     from hub.ledger import parked
 
-    for row in (*parked.tried(conn, entry.id), entry):
+    for row in (*parked.earlier_attempts(conn, entry.id), entry):
         at = row.at if hasattr(row, "at") else row.tried_at or row.parked_at
         number = row.number if hasattr(row, "number") else row.tries
         known = row.code in texts()
-        said = HubError(row.code, **row.seen).message(speech.language) if known else row.code
-        yield {"number": number, "at": at, "code": row.code, "place": row.place, "message": said}
+        message = HubError(row.code, **row.seen).message(speech.language) if known else row.code
+        yield {"number": number, "at": at, "code": row.code, "place": row.place, "message": message}
 
 
 def _answer(conn: Connection, entry: AnyRow) -> dict[str, Any] | None:
-    """How often a command was sent, and what its system answered last."""
+    """How often a command was sent, and the last answer of its system."""
     from hub.ledger import commands
 
     row = commands.get(conn, entry.ref.removeprefix("command/")) if entry.kind == "command" else None
@@ -86,17 +86,17 @@ def _answer(conn: Connection, entry: AnyRow) -> dict[str, Any] | None:
 
 
 def _done(history: History, entry: AnyRow) -> Iterator[dict[str, Any]]:
-    """What people did about it: retries, corrections, a discard; as the log tells it."""
+    """Operators' actions from the log: retries, corrections, a discard."""
     wanted = entry.ref.removeprefix("event/").removeprefix("command/")
-    kept = history.of_subject(entry.ref) if entry.kind == "delivery" else history.of_case(entry.case_id or entry.ref)
-    for event in (each.event for each in kept if each.event.type.startswith("hub.parked.")):
+    stored = history.of_subject(entry.ref) if entry.kind == "delivery" else history.of_case(entry.case_id or entry.ref)
+    for event in (each.event for each in stored if each.event.type.startswith("hub.parked.")):
         if event.data.get("parked") == wanted or event.type == "hub.parked.retried":
-            told = {name: event.data.get(name) for name in ("by", "reason")}
-            yield {"at": event.time, "what": event.type.rpartition(".")[2], "event": event.id, **told}
+            actor = {name: event.data.get(name) for name in ("by", "reason")}
+            yield {"at": event.time, "what": event.type.rpartition(".")[2], "event": event.id, **actor}
 
 
 def _commands_behind(conn: Connection, entry: AnyRow) -> list[dict[str, Any]]:
-    """The commands of its case that cannot go before it."""
+    """The commands of its case that wait for it."""
     from hub.ledger import commands
 
     mine = commands.get(conn, entry.ref.removeprefix("command/")) if entry.kind == "command" else None
@@ -108,21 +108,21 @@ def _commands_behind(conn: Connection, entry: AnyRow) -> list[dict[str, Any]]:
     return [{"id": row.id, "type": row.type, "instance": row.instance, "state": row.state} for row in later]
 
 
-def lines(told: Mapping[str, Any], entry: AnyRow, secrets: set[str]) -> Iterator[str]:
+def lines(story: Mapping[str, Any], entry: AnyRow, secrets: set[str]) -> Iterator[str]:
     """One entry for people."""
-    yield f"#{told['id']}  {text(*parked_entries.KINDS[told['kind']])}  {told['ref']}  ({told['state']})"
-    yield f"  {told['code']} {told['place'] or ''}  {told['message']}"
-    if told["source"]:
-        yield f"    | {told['source']}"
-    yield f"  → {runnable(told['fix'] or '')}"
+    yield f"#{story['id']}  {text(*parked_entries.KINDS[story['kind']])}  {story['ref']}  ({story['state']})"
+    yield f"  {story['code']} {story['place'] or ''}  {story['message']}"
+    if story["source"]:
+        yield f"    | {story['source']}"
+    yield f"  → {runnable(story['fix'] or '')}"
     shown = (
-        (text("链条", "case"), told["case"]), (text("对象", "subject"), told["subject"]),
-        (text("连接", "connector"), told["instance"]), (text("规则", "rule"), told["rule"]),
-        (text("停放于", "parked at"), parked_entries.local(told["parked_at"])), (text("说明", "reason"), told["reason"]),
+        (text("链条", "case"), story["case"]), (text("对象", "subject"), story["subject"]),
+        (text("连接", "connector"), story["instance"]), (text("规则", "rule"), story["rule"]),
+        (text("停放于", "parked at"), parked_entries.local_time(story["parked_at"])), (text("说明", "reason"), story["reason"]),
     )  # fmt: skip
     yield from (f"  {name}: {value}" for name, value in shown if value)
-    yield from (f"  {name}: {value}" for name, value in (told["headers"] or {}).items())
-    yield from _history(told)
+    yield from (f"  {name}: {value}" for name, value in (story["headers"] or {}).items())
+    yield from _history(story)
     yield text("  原文（{} 字节）：", "  what came ({} bytes):").format(len(entry.body))
     yield from parked_bytes.lines(entry.body, secrets)
     if entry.correction is not None:
@@ -130,17 +130,17 @@ def lines(told: Mapping[str, Any], entry: AnyRow, secrets: set[str]) -> Iterator
         yield from parked_bytes.difference(entry.body, entry.correction, secrets)
 
 
-def _history(told: Mapping[str, Any]) -> Iterator[str]:
-    for attempt in told["attempts"]:
-        at, where = parked_entries.local(attempt["at"]), attempt["place"] or ""
+def _history(story: Mapping[str, Any]) -> Iterator[str]:
+    for attempt in story["attempts"]:
+        at, where = parked_entries.local_time(attempt["at"]), attempt["place"] or ""
         yield f"  {text('第 {} 次', 'try {}').format(attempt['number'])}  {at}  {attempt['code']} {where}  {attempt['message']}"
-    if told["answer"]:
+    if story["answer"]:
         words = text("  已发送 {attempts} 次，最后答复：{reason}", "  sent {attempts} times, the last answer: {reason}")
-        yield words.format(attempts=told["answer"]["attempts"], reason=told["answer"]["reason"] or "-")
-    for done in told["done"]:
-        at, who = parked_entries.local(done["at"]), done["by"] or "-"
+        yield words.format(attempts=story["answer"]["attempts"], reason=story["answer"]["reason"] or "-")
+    for done in story["done"]:
+        at, who = parked_entries.local_time(done["at"]), done["by"] or "-"
         yield f"  {text(*ACTIONS[done['what']])}  {at}  {who}  {done['reason'] or ''}".rstrip()
-    waiting = told["waiting"]
+    waiting = story["waiting"]
     if waiting["count"]:
         yield text("  后面排着 {} 条：", "  {} wait behind it:").format(waiting["count"])
         yield from (

@@ -1,4 +1,4 @@
-"""`hub rebuild`: a board folded from the log again, to compare it or to put it in its place."""
+"""`hub rebuild`: folds a board from the log again, to compare it or to replace it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, bar, explain, say, text, warn
+from hub.cli.terminal import (
+    HERE,
+    Exit,
+    HomeOption,
+    JsonOption,
+    answer,
+    as_json,
+    explain,
+    progress_bars,
+    say,
+    text,
+    warn,
+)
 from hub.errors import HubError
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
 
-SHOWN = 20
-"""Differing rows that are named."""
+MAX_ROWS_SHOWN = 20
+"""How many differing rows are listed."""
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +41,7 @@ def rebuild(
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """Fold the log into a shadow table, compare it with the board that is shown, then put it in its place, unless --verify.
+    """Fold the log into a shadow table, compare it with the live board, then replace the board, unless --verify.
 
     Exit 1 when --verify finds a difference, or when a board could not be built.
     """
@@ -37,9 +49,11 @@ def rebuild(
 
     if bool(boards) == every:
         raise typer.BadParameter(text("给出看板名，或 --all", "name boards, or give --all"))
-    found = list(_asked(RunningHub.of(home), [*(boards or ["--all"]), *(["--verify"] if verify else [])], quiet=json))
-    compared = [each for each in found if isinstance(each, dict)]
-    failed = [each for each in found if isinstance(each, HubError)]
+    results = list(
+        _results(RunningHub.of(home), [*(boards or ["--all"]), *(["--verify"] if verify else [])], quiet=json)
+    )
+    compared = [each for each in results if isinstance(each, dict)]
+    failed = [each for each in results if isinstance(each, HubError)]
     differ = [each for each in compared if verify and not each["equal"]]
     if json:
         answer({"ok": not failed and not differ, "boards": compared, "errors": [as_json(error) for error in failed]})
@@ -53,33 +67,35 @@ def rebuild(
         raise typer.Exit(Exit.FAILED)
 
 
-def _asked(hub: RunningHub, arguments: list[str], quiet: bool) -> Iterator[dict[str, Any] | HubError]:
-    """Each board's comparison, or why there is none."""
+def _results(hub: RunningHub, arguments: list[str], quiet: bool) -> Iterator[dict[str, Any] | HubError]:
+    """Each board's comparison, or the error that prevented it."""
     from hub.cli.other_programs import ask_of, error_of
 
-    with bar(quiet) as shown:
-        for told in ask_of(hub.home, hub.bootstrap, "hub.projector.rebuilding", *arguments):
-            if "unknown" in told:
-                raise typer.BadParameter(f"{', '.join(told['unknown'])}: {', '.join(told['known'])}")
-            if "progress" in told:
-                shown.show(**told["progress"])
+    with progress_bars(quiet) as bars:
+        for message in ask_of(hub.home, hub.bootstrap, "hub.projector.rebuilding", *arguments):
+            if "unknown" in message:
+                raise typer.BadParameter(f"{', '.join(message['unknown'])}: {', '.join(message['known'])}")
+            if "progress" in message:
+                bars.show(**message["progress"])
             else:
-                yield told["board"] if "board" in told else error_of(told["error"])
+                yield message["board"] if "board" in message else error_of(message["error"])
 
 
-def lines(told: Mapping[str, Any], verify: bool) -> Iterator[str]:
+def lines(comparison: Mapping[str, Any], verify: bool) -> Iterator[str]:
     """One board's result for people."""
     if not verify:
         yield text(
             "  ✔ {board}：{records} 条事件，重建为 {rows} 行", "  ✔ {board}: {records} events, rebuilt as {rows} rows"
-        ).format_map(told)
-    elif told["equal"]:
-        yield text("  ✔ {board}：与日志一致，{rows} 行", "  ✔ {board}: equals the log, {rows} rows").format_map(told)
-    elif told["live"] is None:
-        yield text("  ✘ {board}：还没有建立", "  ✘ {board}: not there yet").format_map(told)
-    if told["live"] is not None and not told["equal"]:
+        ).format_map(comparison)
+    elif comparison["equal"]:
+        yield text("  ✔ {board}：与日志一致，{rows} 行", "  ✔ {board}: equals the log, {rows} rows").format_map(
+            comparison
+        )
+    elif comparison["live"] is None:
+        yield text("  ✘ {board}：还没有建立", "  ✘ {board}: not there yet").format_map(comparison)
+    if comparison["live"] is not None and not comparison["equal"]:
         yield text(
             "  ✘ {board}：原有 {differing_count} 行与日志不一致",
-            "  ✘ {board}: {differing_count} rows of it were not as the log says",
-        ).format_map(told)
-        yield from (f"      {key}" for key in told["differing"][:SHOWN])
+            "  ✘ {board}: {differing_count} of its rows differ from the log",
+        ).format_map(comparison)
+        yield from (f"      {key}" for key in comparison["differing"][:MAX_ROWS_SHOWN])

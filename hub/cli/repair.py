@@ -1,4 +1,4 @@
-"""`hub repair`: what the log lacks, published again from the outbox or accepted as lost; and the processor's state, made anew."""
+"""`hub repair`: republishes missing events from the outbox, or accepts them as lost; and resets the processor's state."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hub.errors import FatalError, RejectedError
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.log.event_log import EventLog
-    from hub.ops.repair import Findings, Gap, Mended
+    from hub.ops.repair import Findings, Gap, RepairResult
 
 Keep = Literal["log", "ledger"]
-SHOWN = 20
-"""Missing events that are named for one gap."""
+MAX_EVENTS_SHOWN = 20
+"""How many missing events are listed for one gap."""
 
 repairing = typer.Typer(
     invoke_without_command=True,
-    help="修复：补发缺失的事件，重建处理状态 · publish again what the log lacks; make the processor's state anew",
+    help="修复：补发缺失的事件，重建处理状态 · publish again what the log lacks; rebuild the processor's state",
 )
 
 
@@ -64,7 +64,7 @@ def repair(
         str | None, typer.Option("--by", help="谁 · who does it", show_default="系统用户 · the system's user")
     ] = None,
 ) -> None:
-    """Bring back what log, ledger and boards lack of each other, also while the hub is stopped.
+    """Restore what log, ledger and boards lack of each other, also while the hub is stopped.
 
     Exit 1 when something stays missing.
     """
@@ -76,33 +76,33 @@ def repair(
     from hub.cli.running_hub import RunningHub, opened_log
 
     hub, who, why = RunningHub.of(home), by or getpass.getuser(), reason if accept_gap else None
-    aside = repair_losses.kept(hub, keep) if keep is not None and not dry_run else []
+    aside = repair_losses.set_aside_other_store(hub, keep) if keep is not None and not dry_run else []
     with opened_log(hub) as log:
-        first = repair_losses.recovered(hub, log, who, why, dry_run=dry_run, quiet=json, backup=backup)
+        first = repair_losses.recover_stores(hub, log, who, why, dry_run=dry_run, quiet=json, backup=backup)
         first = replace(first, set_aside=aside)
         if not json:
             for line in repair_losses.lines(first, dry_run=dry_run):
                 say(line)
-        found, done = mended(hub, log, who, why, dry_run=dry_run, backup=backup)
+        found, done = repair_gaps(hub, log, who, why, dry_run=dry_run, backup=backup)
     if json:
         answer({**as_value(found, done, dry_run=dry_run), "stores": first.as_value()})
     else:
         for line in lines(found, done, dry_run=dry_run):
             say(line)
-    refuse_what_is_left(done)
+    raise_for_unrepaired(done)
 
 
-def mended(
+def repair_gaps(
     hub: RunningHub, log: EventLog, by: str, reason: str | None, *, dry_run: bool, backup: Path | None = None
-) -> tuple[Findings, Mended]:
-    """Find, and unless it is a dry run, mend. What was trimmed is looked for in a `backup`, or in the last one."""
+) -> tuple[Findings, RepairResult]:
+    """Find the gaps and, unless it is a dry run, repair them. Trimmed events come from a `backup`, or from the last one."""
     from hub.ledger import retention
     from hub.ops.recovery import lacking_error
-    from hub.ops.repair import Mended, find, mend, with_backup
+    from hub.ops.repair import RepairResult, apply_repair, find_gaps, with_backup
 
     with hub.ledger() as ledger:
         with ledger.reading() as conn:
-            found, last = find(log, conn, ledger.outbox_id), retention.last(conn)
+            found, last = find_gaps(log, conn, ledger.outbox_id), retention.last_backup(conn)
             error = lacking_error(conn, found.lacking)
         if error is not None and not dry_run:
             raise error
@@ -110,12 +110,12 @@ def mended(
         if folder is not None:
             found = with_backup(found, folder, ledger.outbox_id)
         if dry_run:
-            return found, Mended(left=[gap for gap in found.gaps if gap.lost or gap.loss.kind == "replaced"])
-        done = ledger.writer.run(lambda conn: mend(conn, found, datetime.now(UTC), by, reason))
+            return found, RepairResult(left=[gap for gap in found.gaps if gap.lost or gap.loss.kind == "replaced"])
+        done = ledger.writer.run(lambda conn: apply_repair(conn, found, datetime.now(UTC), by, reason))
         return found, replace(done, backup=str(folder or ""))
 
 
-def as_value(found: Findings, done: Mended, *, dry_run: bool) -> dict[str, Any]:
+def as_value(found: Findings, done: RepairResult, *, dry_run: bool) -> dict[str, Any]:
     """The answer for machines."""
     return {
         "ok": not done.left,
@@ -128,16 +128,16 @@ def as_value(found: Findings, done: Mended, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def lines(found: Findings, done: Mended, *, dry_run: bool) -> Iterator[str]:
+def lines(found: Findings, done: RepairResult, *, dry_run: bool) -> Iterator[str]:
     """The answer for people."""
     for gap in found.gaps:
         yield from _gap(gap)
     for partition, (last, given) in found.tails.items():
-        told = {"partition": partition, "last": last, "given": given}
+        facts = {"partition": partition, "last": last, "given": given}
         yield text(
             "  … 分区 {partition} 末尾：日志到序号 {last}，发件箱到 {given}",
             "  … end of partition {partition}: the log has sequence {last}, the outbox {given}",
-        ).format_map(told)
+        ).format_map(facts)
     if not found.gaps and not done.published:
         yield text("  ✔ 日志没有缺口", "  ✔ the log has no gap")
     elif not dry_run:
@@ -149,31 +149,31 @@ def lines(found: Findings, done: Mended, *, dry_run: bool) -> Iterator[str]:
 
 def _gap(gap: Gap) -> Iterator[str]:
     error = gap.error()
-    told = {"code": error.code, "message": error.message(), "missing": gap.missing, "there": len(gap.rows)}
-    yield "  ✘ {code} {message}".format_map(told)
+    facts = {"code": error.code, "message": error.message(), "missing": gap.missing, "there": len(gap.rows)}
+    yield "  ✘ {code} {message}".format_map(facts)
     if gap.foreign:
         return
     yield text(
         "      缺少 {missing} 条，发件箱中有 {there} 条", "      {missing} missing, {there} in the outbox"
-    ).format_map(told)
+    ).format_map(facts)
     if gap.trimmed:
         yield text(
             "      {} 条台账已精简，备份中有 {} 条", "      {} trimmed in the ledger, {} of the missing in the backup"
-        ).format(gap.trimmed, len(gap.back))
-    for row in gap.rows[:SHOWN]:
+        ).format(gap.trimmed, len(gap.in_backup))
+    for row in gap.rows[:MAX_EVENTS_SHOWN]:
         yield f"      {row.sequence}  {row.type}  {row.subject}"
-    if len(gap.rows) > SHOWN:
-        yield f"      … {len(gap.rows) - SHOWN}"
+    if len(gap.rows) > MAX_EVENTS_SHOWN:
+        yield f"      … {len(gap.rows) - MAX_EVENTS_SHOWN}"
 
 
-def refuse_what_is_left(done: Mended) -> None:
-    """Raise for the first gap that nobody can close but a person."""
+def raise_for_unrepaired(done: RepairResult) -> None:
+    """Raise the error of the gaps that only a person can close."""
     if not done.left:
         return
     replaced = next((gap.loss for gap in done.left if gap.loss.kind == "replaced"), None)
     if replaced is not None:
         raise replaced.error()
-    missing, trimmed = sum(gap.lost for gap in done.left), sum(gap.trimmed - len(gap.back) for gap in done.left)
+    missing, trimmed = sum(gap.lost for gap in done.left), sum(gap.trimmed - len(gap.in_backup) for gap in done.left)
     if trimmed > 0:
         raise RejectedError("HUB-E2123", missing=missing, trimmed=trimmed, backup=done.backup or "—")
     raise RejectedError("HUB-E2113", missing=missing)
@@ -181,28 +181,28 @@ def refuse_what_is_left(done: Mended) -> None:
 
 @repairing.command("state")
 def state(home: HomeOption = HERE, json: JsonOption = False) -> None:
-    """重建处理状态：停机后清空，下次启动时从日志重算 · forget the processor's state; the next start folds the log anew.
+    """重建处理状态：停机后清空，下次启动时从日志重算 · clear the processor's state; the next start folds the log again.
 
-    What it asks for again has its old ids, and nothing is done twice.
+    Commands that it emits again keep their ids, so nothing is done twice.
     """
     from hub.cli.running_hub import RunningHub
 
     hub = RunningHub.of(home)
     if hub.runs:
         raise FatalError("HUB-E2114")
-    told = forget_state(hub.home)
+    result = forget_state(hub.home)
     if json:
-        answer(told)
+        answer(result)
     else:
-        say(text("  ✔ 处理状态已清空；hub up 会从日志重算", "  ✔ the state is forgotten; hub up folds the log anew"))
+        say(text("  ✔ 处理状态已清空；hub up 会从日志重算", "  ✔ the state is cleared; hub up folds the log again"))
 
 
 def forget_state(home: Home) -> dict[str, Any]:
-    """Make the state's topic anew and forget how far the processor was; the embedded broker is started for that."""
+    """Recreate the state topic and delete the processor's offsets; starts the embedded broker for that."""
     from hub.ops.supervisor import Supervisor
     from hub.processor.state_reset import forget
 
-    supervisor = Supervisor(home, _silent, only=())
+    supervisor = Supervisor(home, _ignore_progress, only=())
     with supervisor.run.claim():
         try:
             supervisor.start()
@@ -212,12 +212,12 @@ def forget_state(home: Home) -> dict[str, Any]:
             supervisor.stop()
 
 
-def _silent(_what: str, _facts: Mapping[str, Any]) -> None:
-    """Nobody needs to hear of a broker that is started for a moment."""
+def _ignore_progress(_what: str, _facts: Mapping[str, Any]) -> None:
+    """Report nothing: the broker is started only for this command."""
 
 
 def _settle_replaced(home: Home) -> int:
-    """Note that partitions which had stopped before another log are folded anew; how many."""
+    """Record that partitions which had halted before another log are folded again; returns how many."""
     from hub.ledger import outbox
     from hub.ledger.ledger import Ledger
     from hub.ledger.positions import halted
@@ -229,10 +229,10 @@ def _settle_replaced(home: Home) -> int:
         with ledger.reading() as conn:
             fields = Loss._fields
             losses = [
-                Loss(**{name: told[name] for name in fields}) for told in halted(conn) if told["kind"] == "replaced"
+                Loss(**{name: halt[name] for name in fields}) for halt in halted(conn) if halt["kind"] == "replaced"
             ]
         now, by = datetime.now(UTC), getpass.getuser()
-        news = [repaired(loss, now, published=0, accepted=0, reason="hub repair state", by=by) for loss in losses]
-        return ledger.writer.run(lambda conn: outbox.record(conn, news, "hub"))
+        events = [repaired(loss, now, published=0, accepted=0, reason="hub repair state", by=by) for loss in losses]
+        return ledger.writer.run(lambda conn: outbox.record(conn, events, "hub"))
     finally:
         ledger.close()

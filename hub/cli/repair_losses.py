@@ -1,4 +1,4 @@
-"""What `hub repair` does before it looks for gaps: it makes log, ledger, state and boards those of one hub again."""
+"""The first part of `hub repair`, before it looks for gaps: makes log, ledger, state and boards consistent again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hub.cli.terminal import bar, text
-from hub.config.home import RULES_TOLD
+from hub.cli.terminal import progress_bars, text
 from hub.errors import FatalError
+from hub.home import RULES_ANNOUNCED
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """What was wrong between the stores, and what was done about it."""
+class StoreRecovery:
+    """The inconsistencies between the stores, and what was done about them."""
 
     log: str
-    """How the log stands to the ledger: same, moved, behind, lost; `new` without a ledger."""
+    """The log compared with the ledger: same, moved, behind, lost; `new` without a ledger."""
     plan: RecoveryPlan
     published: int = 0
     set_aside: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Recovered:
         return {"log": self.log, **asdict(self.plan), "published": self.published, "set_aside": self.set_aside}
 
 
-def recovered(
+def recover_stores(
     hub: RunningHub,
     log: EventLog,
     by: str,
@@ -44,34 +44,34 @@ def recovered(
     dry_run: bool,
     quiet: bool,
     backup: Path | None = None,
-) -> Recovered:
-    """Compare the stores and, unless it is a dry run, bring back what can be.
+) -> StoreRecovery:
+    """Compare the stores and, unless it is a dry run, restore what can be restored.
 
-    What the ledger has trimmed comes from a `backup`, or from the last one. Raises FatalError for what only a person can decide:
-    events that are gone for good, without a `reason` to give them up, and stores of two hubs. Nothing was changed then.
+    Trimmed events come from a `backup`, or from the last one. Raises FatalError for what only a person can decide: lost events
+    without a `reason` to give them up, and stores of two hubs. Nothing is changed then.
     """
-    from hub.ledger.ledger import look_at
+    from hub.ledger.ledger import read_snapshot
     from hub.ops.recovery import plan, survey
 
     found = survey(log, hub.home.ledger_url, hub.home.boards_url)
     kind = found.match.kind if found.match is not None else "new"
-    with look_at(hub.home.ledger_url, "outbox") as conn:
+    with read_snapshot(hub.home.ledger_url, "outbox") as conn:
         wanted = plan(log, conn, found, running=hub.runs)
     if dry_run or (wanted.is_empty and kind != "foreign"):
-        return Recovered(kind, wanted)
+        return StoreRecovery(kind, wanted)
     _refuse(hub, found, wanted, reason)
     filling = _filling(hub, log, backup, reason) if wanted.publish else None
-    return Recovered(kind, wanted, _done(hub, log, wanted, by, reason, bar_of(quiet), filling))
+    return StoreRecovery(kind, wanted, _execute(hub, log, wanted, by, reason, bar_factory(quiet), filling))
 
 
 def _filling(hub: RunningHub, log: EventLog, backup: Path | None, reason: str | None) -> Filling | None:
-    """From where what log and ledger both lack can be had; None when nothing is, or it was given up."""
+    """The backup's events that log and ledger both lack; None when nothing is lacking, or it was given up."""
     from hub.ledger import retention
     from hub.ops.backups.filling import filling
     from hub.ops.recovery import lacking_error, trimmed_and_lacking
 
     with hub.ledger() as ledger, ledger.reading() as conn:
-        lacking, last = trimmed_and_lacking(log, conn), retention.last(conn)
+        lacking, last = trimmed_and_lacking(log, conn), retention.last_backup(conn)
         error = lacking_error(conn, lacking)
     if error is None:
         return None
@@ -93,31 +93,31 @@ def _refuse(hub: RunningHub, found: Survey, wanted: RecoveryPlan, reason: str | 
         raise FatalError("HUB-E2119", events=sum(wanted.gone.values()))
 
 
-Shown = Callable[[], Any]
+BarFactory = Callable[[], Any]
 
 
-def bar_of(quiet: bool) -> Shown:
-    """A bar that is opened when it is needed."""
-    return lambda: bar(quiet)
+def bar_factory(quiet: bool) -> BarFactory:
+    """Opens progress bars when they are needed."""
+    return lambda: progress_bars(quiet)
 
 
-def _done(
+def _execute(
     hub: RunningHub,
     log: EventLog,
     wanted: RecoveryPlan,
     by: str,
     reason: str | None,
-    shown: Shown,
+    shown: BarFactory,
     filling: Filling | None,
 ) -> int:
-    """Carry the plan out, each step so that it may be broken off and done again; how many events were published."""
+    """Carry out the plan; every step may be interrupted and repeated. Returns how many events were published."""
     from hub.ledger.outbox import record
-    from hub.ops.recovery import prepare, publish, settle
+    from hub.ops.recovery import adopt_log, prepare, publish
     from hub.processor.state_reset import forget
 
     now = datetime.now(UTC)
     if wanted.publish or wanted.gone:
-        (hub.home.data / RULES_TOLD).unlink(missing_ok=True)
+        (hub.home.data / RULES_ANNOUNCED).unlink(missing_ok=True)
     with hub.ledger() as ledger:
         ledger.writer.run(lambda conn: prepare(conn, log, wanted, now))
         if wanted.boards:
@@ -129,16 +129,16 @@ def _done(
             show, give_up = lambda done, total: bar_.show(label, done, total), reason is not None
             published = publish(log, ledger, show, filling, give_up=give_up) if wanted.publish else 0
         if wanted.gone:
-            news = [_given_up(*each, log, ledger.outbox_id, by, reason, now) for each in wanted.gone.items()]
-            ledger.writer.run(lambda conn: record(conn, news, "hub"))
-        ledger.writer.run(lambda conn: settle(conn, log))
+            events = [_given_up(*each, log, ledger.outbox_id, by, reason, now) for each in wanted.gone.items()]
+            ledger.writer.run(lambda conn: record(conn, events, "hub"))
+        ledger.writer.run(lambda conn: adopt_log(conn, log))
     return published
 
 
 def _given_up(
     partition: int, count: int, log: EventLog, outbox: str, by: str, reason: str | None, now: datetime
 ) -> Any:
-    """The fact that so many events of a partition are given up."""
+    """The event that records how many events of a partition were given up."""
     from hub.log.sequence_gaps import repaired
     from hub.log.sequences import Loss
     from schemas.topics import EVENTS
@@ -152,21 +152,23 @@ def client_of(log: EventLog) -> Any:
     """librdkafka's settings of a log on a broker."""
     from hub.log.kafka_log import KafkaLog
 
-    assert isinstance(log, KafkaLog)  # commands have no other
+    assert isinstance(log, KafkaLog)  # commands use no other log
     return log.client
 
 
 def empty_boards(hub: RunningHub, log: EventLog) -> None:
-    """Have the boards folded from the log anew at their next start; raises what their program tells."""
+    """Have the boards folded from the log again at their next start; raises the error that their program reports."""
     from hub.cli.other_programs import ask_of, error_of
 
-    for told in ask_of(hub.home, str(client_of(log)["bootstrap.servers"]), "hub.projector.rebuilding", "--begin-anew"):
-        if "error" in told:
-            raise error_of(told["error"])
+    for message in ask_of(
+        hub.home, str(client_of(log)["bootstrap.servers"]), "hub.projector.rebuilding", "--begin-anew"
+    ):
+        if "error" in message:
+            raise error_of(message["error"])
 
 
-def kept(hub: RunningHub, keep: Literal["log", "ledger"]) -> list[str]:
-    """Set the store aside that is not to be kept, when log and ledger are of two hubs; the new names of what was renamed."""
+def set_aside_other_store(hub: RunningHub, keep: Literal["log", "ledger"]) -> list[str]:
+    """Set aside the other store than `keep`, when log and ledger are of two hubs; returns the new names of what was renamed."""
     from hub.cli.running_hub import opened_log
     from hub.ops.recovery import survey
 
@@ -199,7 +201,7 @@ def _set_log_aside(hub: RunningHub) -> str:
     return aside
 
 
-def lines(done: Recovered, *, dry_run: bool) -> Iterator[str]:
+def lines(done: StoreRecovery, *, dry_run: bool) -> Iterator[str]:
     """The answer for people."""
     for name in done.set_aside:
         yield text("  ✔ 已搁到一边：{}", "  ✔ set aside: {}").format(name)
@@ -214,8 +216,8 @@ def lines(done: Recovered, *, dry_run: bool) -> Iterator[str]:
             "  ✘ partition {}: {} folded events are neither in the log nor in the ledger",
         ).format(partition, count)
     for is_wanted, zh, en in (
-        (plan.state, "处理状态从日志重算", "the processor's state is folded anew from the log"),
-        (plan.boards, "看板从日志重建", "the boards are built anew from the log"),
+        (plan.state, "处理状态从日志重算", "the processor's state is rebuilt from the log"),
+        (plan.boards, "看板从日志重建", "the boards are rebuilt from the log"),
         (plan.requests, "指令从头再读，已知的略过", "requests are read from their first one, known ones passed over"),
         (plan.doubt, "旧事件要求的指令先核对再执行", "what old events ask for is looked up before it is done"),
     ):
@@ -224,4 +226,4 @@ def lines(done: Recovered, *, dry_run: bool) -> Iterator[str]:
     if done.published:
         yield text("  ✔ 从台账重新发布 {} 条", "  ✔ {} events published again from the ledger").format(done.published)
     if not plan.is_empty and not dry_run:
-        yield text("  ✔ 已修复；启动：hub up", "  ✔ mended; start it: hub up")
+        yield text("  ✔ 已修复；启动：hub up", "  ✔ repaired; start it: hub up")

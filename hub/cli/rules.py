@@ -1,4 +1,4 @@
-"""`hub rules`: which rules there are, whether their trials pass, and what they would make of an event."""
+"""`hub rules`: lists the rules, runs their trials, and tries them on an event without executing anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hub.cli import rules_history
 from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json, explain, say, speech, text, warn
 
 if TYPE_CHECKING:
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.rules.explaining import EventTrial
     from hub.rules.rule import Rule
     from hub.rules.trial import Trial
@@ -29,18 +29,18 @@ def register(app: typer.Typer) -> None:
 
 @rules.command("list")
 def list_(home: HomeOption = HERE, json: JsonOption = False) -> None:
-    """全部规则：何时、做什么、谁负责 · every rule: when, what, and who keeps it."""
-    from hub.config.home import Home
+    """全部规则：何时、做什么、谁负责 · every rule: when, what, and its owner."""
+    from hub.home import Home
 
-    found = [as_value(rule) for rule in Home.load(home).rules.rules]
+    listed = [as_value(rule) for rule in Home.load(home).rules.rules]
     if json:
-        answer(found)
+        answer(listed)
         return
-    for told in found:
-        say(f"  {MARKS[told['mode']]} {told['rule']}  {told['title'][speech.language]}")
-        say(f"      {' | '.join(told['when'])}{'  if ' + told['if'] if told['if'] else ''}")
-        say(f"      → {', '.join(told['do'])}  ({told['owner']}, {told['place']}, {told['digest']})")
-    if not found:
+    for rule in listed:
+        say(f"  {MARKS[rule['mode']]} {rule['rule']}  {rule['title'][speech.language]}")
+        say(f"      {' | '.join(rule['when'])}{'  if ' + rule['if'] if rule['if'] else ''}")
+        say(f"      → {', '.join(rule['do'])}  ({rule['owner']}, {rule['place']}, {rule['digest']})")
+    if not listed:
         say(text("  没有规则：写进 rules/*.yaml", "  no rules: write them into rules/*.yaml"))
 
 
@@ -66,18 +66,18 @@ def as_value(rule: Rule) -> dict[str, Any]:
 @rules.command("test")
 def run_tests(home: HomeOption = HERE, json: JsonOption = False) -> None:
     """运行 rules/*.test.yaml · run the trials beside the rules. Exit 1 when one fails."""
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.rules.trial import run_trials
 
     loaded = Home.load(home)
     trials = run_trials(loaded.path / "rules", loaded.rules, loaded.environ)
     passed = sum(trial.passed for trial in trials)
     if json:
-        told = [
+        results = [
             {"file": t.file, "name": t.name, "passed": t.passed, "problems": [as_json(e) for e in t.problems]}
             for t in trials
         ]
-        answer({"ok": passed == len(trials), "passed": passed, "failed": len(trials) - passed, "trials": told})
+        answer({"ok": passed == len(trials), "passed": passed, "failed": len(trials) - passed, "trials": results})
     else:
         for trial in trials:
             for line in _trial(trial):
@@ -103,8 +103,8 @@ def dry_run(
     home: HomeOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """试算：会要求哪些命令，什么也不执行 · which commands would be asked for; nothing is carried out."""
-    from hub.config.home import Home
+    """试算：会要求哪些命令，什么也不执行 · which commands would be requested; nothing is carried out."""
+    from hub.home import Home
     from hub.rules.explaining import read_events, try_events
 
     chosen = [each for each in (file, given, event) if each is not None]
@@ -112,60 +112,60 @@ def dry_run(
         raise typer.BadParameter(text("给出一个事件文件，或 --event", "name one file of events, or give --event"))
     loaded = Home.load(home)
     if event is not None:
-        tried = _past(loaded, event)
+        tried = _try_past_event(loaded, event)
     else:
         tried = try_events(loaded.rules, read_events(Path(chosen[0]), loaded.people, loaded.environ))
     if json:
-        answer([told(each) for each in tried])
+        answer([trial_as_value(each) for each in tried])
         return
     for each in tried:
-        for line in verdict_lines(each):
+        for line in trial_lines(each):
             say(line)
     say(text("（试算：没有执行任何命令）", "(a dry run: nothing was carried out)"))
 
 
-def _past(home: Home, event_id: str) -> list[EventTrial]:
-    """An event that happened, tried on its case as it was before it."""
-    from hub.cli.events import whole_id
-    from hub.cli.log_reading import gap_lines, not_found
+def _try_past_event(home: Home, event_id: str) -> list[EventTrial]:
+    """Try the current rules on a past event, with its case in the state before that event."""
+    from hub.cli.events import resolve_event_id
+    from hub.cli.gaps import gap_lines, not_found
     from hub.cli.running_hub import RunningHub
-    from hub.rules.explaining import folded, try_events
+    from hub.rules.explaining import fold_events, try_events
 
     with RunningHub(home).history() as history:
-        event_id = whole_id(history, event_id)
-        found = history.event(event_id)
-        of_case = history.of_case(found.case) if found is not None and found.case else []
-    if found is None:
+        event_id = resolve_event_id(history, event_id)
+        stored = history.event(event_id)
+        of_case = history.of_case(stored.case) if stored is not None and stored.case else []
+    if stored is None:
         raise not_found(event_id, history.gaps)
     warn(*gap_lines(history.gaps))
     before = itertools.takewhile(lambda event: event.id != event_id, [each.event for each in of_case])
-    return try_events(home.rules, [found.event], folded(home.rules, list(before)))
+    return try_events(home.rules, [stored.event], fold_events(home.rules, list(before)))
 
 
-def told(tried: EventTrial) -> dict[str, Any]:
-    """One event's verdicts for machines."""
+def trial_as_value(tried: EventTrial) -> dict[str, Any]:
+    """One event's rule outcomes for machines."""
     return {
         "event": {"id": tried.event.id, "type": tried.event.type, "subject": tried.event.subject},
         "rules": [
             {
-                "rule": verdict.rule.name,
-                "outcome": verdict.outcome,
-                "clauses": [vars(clause) for clause in verdict.clauses],
-                "commands": [command.model_dump() for command in verdict.commands],
-                "error": as_json(verdict.error) if verdict.error is not None else None,
+                "rule": outcome.rule.name,
+                "outcome": outcome.outcome,
+                "clauses": [vars(clause) for clause in outcome.clauses],
+                "commands": [command.model_dump() for command in outcome.commands],
+                "error": as_json(outcome.error) if outcome.error is not None else None,
             }
-            for verdict in tried.verdicts
+            for outcome in tried.outcomes
         ],
     }
 
 
 OUTCOMES = {
     "asks": ("会要求", "would ask for"),
-    "shadow": ("影子模式，只记录", "in shadow mode, only told"),
+    "shadow": ("影子模式，只记录", "in shadow mode, only recorded"),
     "off": ("已关闭", "is off"),
     "repeat": (
         "该对象已处于这个阶段，这条规则已触发过，不重复触发",
-        "not again: the object is in this stage already, and the rule has asked",
+        "not again: the object is in this stage already, and the rule has triggered",
     ),
     "late": ("消息较旧：已知该对象后来的状态，不触发", "old news: a later state of the object is known"),
     "others": ("不涉及它的部门", "concerns none of its departments"),
@@ -175,20 +175,20 @@ OUTCOMES = {
 }
 
 
-def verdict_lines(tried: EventTrial) -> Iterator[str]:
-    """One event's verdicts for people."""
+def trial_lines(tried: EventTrial) -> Iterator[str]:
+    """One event's rule outcomes for people."""
     yield f"{tried.event.type}  {tried.event.subject}"
-    for verdict in tried.verdicts:
-        mark = "✔" if verdict.commands else "✘" if verdict.outcome == "failed" else "○"
-        yield f"  {mark} {verdict.rule.title[speech.language]} ({verdict.rule.name}): {text(*OUTCOMES[verdict.outcome])}"
-        for clause in verdict.clauses if verdict.outcome not in ("repeat", "late") else ():
+    for outcome in tried.outcomes:
+        mark = "✔" if outcome.commands else "✘" if outcome.outcome == "failed" else "○"
+        yield f"  {mark} {outcome.rule.title[speech.language]} ({outcome.rule.name}): {text(*OUTCOMES[outcome.outcome])}"
+        for clause in outcome.clauses if outcome.outcome not in ("repeat", "late") else ():
             read = ", ".join(f"{name} = {_shown(value)}" for name, value in clause.values.items())
             yield f"      {'✔' if clause.holds else '✘'} {clause.text}{'   ' + read if read else ''}"
-        for command in verdict.commands:
+        for command in outcome.commands:
             yield f"      → {command.type} @{command.instance}  {arguments(command.arguments)}"
-        if verdict.error is not None:
-            yield from (f"      {line}" for line in explain(verdict.error))
-    if not tried.verdicts:
+        if outcome.error is not None:
+            yield from (f"      {line}" for line in explain(outcome.error))
+    if not tried.outcomes:
         yield "  " + text("没有规则等待这种事件", "no rule waits for this type of event")
 
 

@@ -1,4 +1,4 @@
-"""`hub rules history`: which rules, people and calendar judged what, and since when, as the log tells it."""
+"""`hub rules history`: which rules, people and calendar were in force for which events, from the log."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from hub.cli.terminal import HERE, HomeOption, JsonOption, answer, say, text
 
 if TYPE_CHECKING:
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.rules.history import Announced, RuleTimeline
 
-SHOWN = 12
+HASH_CHARS_SHOWN = 12
 """Characters of a hash."""
 
 
 def history(home: HomeOption = HERE, json: JsonOption = False) -> None:
-    """生效历史：何时、哪套规则、从哪里起 · which rules judged what since when, as the log tells it."""
+    """生效历史：何时、哪套规则、从哪里起 · which rules were in force since when, from the log."""
     from hub.cli.running_hub import RunningHub
-    from hub.config.home import RULES_HISTORY
+    from hub.home import RULES_HISTORY
     from hub.processor.rule_history import RuleHistory
 
     hub = RunningHub.of(home)
@@ -33,10 +33,10 @@ def history(home: HomeOption = HERE, json: JsonOption = False) -> None:
         say(line)
 
 
-def as_value(told: RuleTimeline, home: Home | None = None) -> dict[str, Any]:
-    """For machines: every change, the oldest first, and whether this home's files are what is in force."""
-    announced = told.announcements()
-    offsets = _offsets(told)
+def as_value(timeline: RuleTimeline, home: Home | None = None) -> dict[str, Any]:
+    """For machines: every change, oldest first, and whether this home's files are the set in force."""
+    announced = timeline.announcements()
+    offsets = _offsets(timeline)
     changes = [
         {
             "time": each.time,
@@ -48,7 +48,7 @@ def as_value(told: RuleTimeline, home: Home | None = None) -> dict[str, Any]:
         for before, each in pairwise([None, *announced])
         if each is not None
     ]
-    last = told.latest
+    last = timeline.latest
     mine = _files(home) if home is not None else None
     return {
         "changes": changes,
@@ -58,7 +58,7 @@ def as_value(told: RuleTimeline, home: Home | None = None) -> dict[str, Any]:
 
 
 def _changes(before: Announced | None, now: Announced) -> dict[str, Any]:
-    """What an announcement has changed, by the rules' names."""
+    """The changes of an announcement, by the rules' names."""
     had: Mapping[str, str] = before.rules if before is not None else {}
     return {
         "added": sorted(now.rules.keys() - had.keys()),
@@ -69,14 +69,16 @@ def _changes(before: Announced | None, now: Announced) -> dict[str, Any]:
     }
 
 
-def _offsets(told: RuleTimeline) -> dict[str, dict[str, int]]:
-    """Announcement → partition → from where on it judges. A set that came back belongs to its last announcement before."""
+def _offsets(timeline: RuleTimeline) -> dict[str, dict[str, int]]:
+    """Announcement → partition → the offset from which it applies. A repeated set belongs to its last announcement before."""
     latest: dict[Any, str] = {}
     found: dict[str, dict[str, int]] = {}
-    for each in told.announcements():
+    for each in timeline.announcements():
         latest[each.sets] = each.id
-    for entry in told.in_force():
-        at = next((a.id for a in reversed(told.announcements()) if a.sets == entry.sets and a.time <= entry.time), None)
+    for entry in timeline.in_force():
+        at = next(
+            (a.id for a in reversed(timeline.announcements()) if a.sets == entry.sets and a.time <= entry.time), None
+        )
         name = at or latest.get(entry.sets)
         if name is not None:
             found.setdefault(name, {}).setdefault(str(entry.partition), entry.from_offset)
@@ -84,7 +86,7 @@ def _offsets(told: RuleTimeline) -> dict[str, dict[str, int]]:
 
 
 def _files(home: Home) -> Any:
-    """What this home's files say; None when they are broken, which `hub validate` tells."""
+    """The set of this home's files; None when they are broken, which `hub validate` reports."""
     from hub.errors import HubError
     from hub.rules.book import Files
 
@@ -101,7 +103,7 @@ def _files(home: Home) -> Any:
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """For people."""
     for change in found["changes"]:
-        yield f"  {change['time'][:19]}Z  {change['ruleset'][:SHOWN]} / {change['world'][:SHOWN]}"
+        yield f"  {change['time'][:19]}Z  {change['ruleset'][:HASH_CHARS_SHOWN]} / {change['world'][:HASH_CHARS_SHOWN]}"
         for sign, name in (("+", "added"), ("~", "changed"), ("-", "removed")):
             for rule in change[name]:
                 yield f"      {sign} {rule}"
@@ -113,7 +115,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         )
         yield text("      生效自（分区:位置） ", "      in force from (partition:offset) ") + (where or "—")
     if not found["changes"]:
-        yield text("  日志中还没有规则：hub up 之后会有", "  the log tells of no rules yet: it does once the hub is up")
+        yield text("  日志中还没有规则：hub up 之后会有", "  the log has no rules yet: it has once the hub is up")
     if found["files"] is not None and found["changes"] and not found["files"]["in_force"]:
         yield text(
             "  ! 本机的规则文件不是生效的规则集：按日志中的处理",

@@ -1,6 +1,6 @@
-"""The hub of a home as commands find it: its notes, its log, its ledger. Nothing is opened before it is asked for.
+"""The hub of a home for commands: its run folder's notes, log, ledger and history. Each is opened on first use.
 
-The log of a hub that is stopped: its own broker is started for the time of a command, and nothing else of it.
+For a stopped hub `opened_log` starts the embedded broker for the time of a command, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.cli.render import use_clock_of
-from hub.config.home import Home
 from hub.errors import FatalError, HubError
-from hub.ledger.ledger import look_at as look_at  # also for whoever has it from here
+from hub.home import Home
+from hub.ledger.ledger import read_snapshot
 from hub.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.ledger.ledger import Ledger
-    from hub.log.event_log import PlaceReader, Record
+    from hub.log.event_log import OffsetReader, Record
     from hub.log.kafka_log import KafkaLog
     from hub.replay.history import History
 
 
 @dataclass(frozen=True)
 class RunningHub:
-    """A home, and whatever runs on it now."""
+    """A home, and the hub that runs on it, if any."""
 
     home: Home
 
     @classmethod
     def of(cls, path: Path) -> RunningHub:
-        """The hub of the home at `path`; raises FatalError when that is none."""
+        """The hub of the home at `path`; raises FatalError when that is no home."""
         home = Home.load(path)
         use_clock_of(home.config.timezone)
         return cls(home)
 
     @functools.cached_property
     def notes(self) -> Mapping[str, Any]:
-        """What the supervisor has noted; empty when none runs."""
+        """The supervisor's notes in the run folder; empty when none runs."""
         return RunFolder(self.home.data / "run").notes()
 
     @property
     def runs(self) -> bool:
-        """Whether a supervisor lives on this machine."""
+        """Whether a supervisor of this home runs on this machine."""
         return bool(self.notes)
 
     @property
@@ -61,7 +61,7 @@ class RunningHub:
 
     @property
     def bootstrap(self) -> str:
-        """Where the broker is; raises as `client` does."""
+        """The broker's address; raises as `client` does."""
         return str(self.client["bootstrap.servers"])
 
     def log(self) -> KafkaLog:
@@ -72,7 +72,7 @@ class RunningHub:
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
-        """The ledger, to write to; made if there is none."""
+        """The ledger for writing; created if there is none."""
         from hub.ledger.ledger import Ledger
 
         opened = Ledger(self.home.ledger_url)
@@ -83,21 +83,22 @@ class RunningHub:
 
     @contextlib.contextmanager
     def look(self) -> Iterator[Connection | None]:
-        """One consistent look at the ledger; None when there is none yet, and then none is made."""
-        with look_at(self.home.ledger_url, "outbox") as conn:
+        """One consistent snapshot of the ledger; None when there is none yet, and none is created."""
+        with read_snapshot(self.home.ledger_url, "outbox") as conn:
             yield conn
 
     @contextlib.contextmanager
     def history(self) -> Iterator[History]:
-        """All that happened, from ledger, trail and log, whichever of them answers.
+        """The history, from those of ledger, trail and log that are reachable.
 
-        Raises FatalError HUB-E5006 where there is neither a ledger nor a trail, and what the ledger says that is away.
+        Raises FatalError HUB-E5006 where there is neither a ledger nor a trail, and the ledger's own error when it cannot be read
+        and there is no trail.
         """
-        from hub.projector.trail import look_at_trail
+        from hub.projector.trail import open_trail
         from hub.replay.history import History
 
         with contextlib.ExitStack() as stack:
-            trail = stack.enter_context(look_at_trail(self.home.boards_url))
+            trail = stack.enter_context(open_trail(self.home.boards_url))
             try:
                 ledger = stack.enter_context(self.look())
             except HubError:
@@ -106,17 +107,17 @@ class RunningHub:
                 ledger = None
             if ledger is None and trail is None:
                 raise FatalError("HUB-E5006", home=self.home.path)
-            places = _Places(self)
+            places = _LazyRecordReader(self)
             stack.callback(places.close)
             yield History(ledger, trail, places)
 
 
-class _Places:
-    """Single records of the log. Nothing is loaded and no broker is asked before one is wanted."""
+class _LazyRecordReader:
+    """Reads single records of the log. Opens no connection before the first read."""
 
     def __init__(self, hub: RunningHub) -> None:
         self._hub = hub
-        self._opened: PlaceReader | None = None
+        self._opened: OffsetReader | None = None
 
     def at(self, partition: int, offsets: Iterable[int]) -> dict[int, Record]:
         from schemas.topics import EVENTS
@@ -149,7 +150,7 @@ def opened_log(hub: RunningHub) -> Iterator[KafkaLog]:
             ensure_topics(hub.client, replication=hub.home.config.kafka.replication)
         yield hub.log()
         return
-    supervisor = Supervisor(hub.home, _silent, only=())
+    supervisor = Supervisor(hub.home, _ignore_progress, only=())
     with supervisor.run.claim():
         try:
             supervisor.start()
@@ -166,5 +167,5 @@ def set_log_aside(hub: RunningHub, why: str) -> str | None:
     return str(folder.rename(folder.with_name(f"kafka.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S}")))
 
 
-def _silent(_what: str, _facts: Mapping[str, Any]) -> None:
-    """Nobody needs to hear of a broker that is started for a moment."""
+def _ignore_progress(_what: str, _facts: Mapping[str, Any]) -> None:
+    """Report nothing: the broker is started only for this command."""

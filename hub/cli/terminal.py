@@ -1,11 +1,4 @@
-"""What every command shares: its options, how it speaks, and how it ends.
-
-Commands in our hints as they work where they are read: the hub as it was called, quoted for the shell, and with its home.
-
-How far something long is, on a terminal; nothing where there is none.
-
-What Ctrl-C and SIGTERM do to a hub: the first stops it in order, a second one ends everything at once.
-"""
+"""Shared by all commands: options, output for people and as JSON, exit codes, runnable hints, progress bars and stop signals."""
 
 from __future__ import annotations
 
@@ -29,33 +22,39 @@ import typer
 from hub.cli.render import ERRORS, ascii_json, cut, marked, marked_json
 from hub.errors import LANGUAGES, FatalError, HubError, RetryableError, chosen_language, preferred_language
 
-ALONE = "up|down|status|doctor|validate|why|rebuild|audit|backup|restore"
-GROUPS = "connectors|events|rules|parked|repair|config"
-BELOW = "list|check|describe|tail|show|conflicts|test|dry-run|history|edit|preview|retry|discard|state"
-_COMMAND = re.compile(rf"(?<![\w./-])hub (?P<words>(?:{ALONE})|(?:{GROUPS})(?: (?:{BELOW}))?)(?![\w./-])(?! *--home)")
+SINGLE_COMMANDS = "up|down|status|doctor|validate|why|rebuild|audit|backup|restore"
+COMMAND_GROUPS = "connectors|events|rules|parked|repair|config"
+SUBCOMMANDS = "list|check|describe|tail|show|conflicts|test|dry-run|history|edit|preview|retry|discard|state"
+_COMMAND = re.compile(
+    rf"(?<![\w./-])hub (?P<words>(?:{SINGLE_COMMANDS})|(?:{COMMAND_GROUPS})(?: (?:{SUBCOMMANDS}))?)"
+    r"(?![\w./-])(?! *--home)"
+)
 _HOMELESS = re.compile(r"(?<![\w./-])hub (?=(?:init|demo|explain)\b)")
 
 
 def runnable(hint: str) -> str:
-    """A hint of ours, with every command in it as it works here. May be asked twice; facts may be put into the hint afterwards."""
-    if "{" in program() + of_home():  # `format` would stumble over it
+    """A hint with every command in it as it runs from here: the hub as it was called, quoted for the shell, and with its home.
+
+    Idempotent; facts may be formatted into the hint afterwards.
+    """
+    if "{" in program() + home_option():  # `format` would fail on it
         return hint
-    named = _COMMAND.sub(lambda found: f"{program()} {found['words']}{of_home()}", hint)
+    named = _COMMAND.sub(lambda found: f"{program()} {found['words']}{home_option()}", hint)
     return _HOMELESS.sub(lambda found: f"{program()} ", named)
 
 
 def command_line(*words: str) -> str:
-    """A whole command of the hub as it works here."""
-    return f"{program()} {' '.join(words)}{of_home()}"
+    """A command of the hub as it runs from here."""
+    return f"{program()} {' '.join(words)}{home_option()}"
 
 
-def of_home() -> str:
-    """The option that names the home, empty where the command finds it by itself."""
+def home_option() -> str:
+    """The option that names the home, empty where the command finds the home by itself."""
     return f" --home {shlex.quote(str(speech.home))}" if speech.home is not None else ""
 
 
 def program(below: Path | None = None) -> str:
-    """The hub as it is called from here, or from a folder `below`: by its name where the shell finds it so, else by its path."""
+    """The hub's program as called from here, or from a folder `below`: its name where the shell finds it so, else its path."""
     called = Path(sys.argv[0])
     if called.name == "main.py":
         return f"{shlex.quote(sys.executable)} -m hub.cli.main"
@@ -69,36 +68,36 @@ def program(below: Path | None = None) -> str:
     return shlex.quote(str(path.relative_to(Path.cwd()) if inside else path))
 
 
-class Bar(Protocol):
-    """Shows how far each of several things is."""
+class ProgressBars(Protocol):
+    """Shows the progress of several tasks."""
 
     def show(self, board: str, done: int, total: int) -> None:
-        """So much of so much is done."""
+        """Report that `done` of `total` is done."""
 
 
-class Silent:
-    """For output that is no terminal."""
+class NoProgressBars:
+    """Shows nothing: for output that is no terminal."""
 
     def show(self, board: str, done: int, total: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @contextlib.contextmanager
-def bar(quiet: bool) -> Iterator[Bar]:
-    """A bar on standard error for the time of the block."""
+def progress_bars(quiet: bool) -> Iterator[ProgressBars]:
+    """Progress bars on standard error for the time of the block; none where it is no terminal."""
     if quiet or not sys.stderr.isatty():
-        yield Silent()
+        yield NoProgressBars()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Rich(progress)
+        yield _RichProgressBars(progress)
 
 
-class _Rich:
-    """A bar for each thing."""
+class _RichProgressBars:
+    """One bar for each task."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
@@ -110,9 +109,9 @@ class _Rich:
         self._progress.update(self._tasks[board], completed=done, total=total)
 
 
-SAME = 1.0
-"""Seconds within which a second signal is the same request: a terminal and `timeout` tell a program and its group alike."""
-INTERRUPTED = 130
+SAME_SIGNAL_S = 1.0
+"""Seconds within which a second signal is the same request: a terminal and `timeout` signal both a program and its group."""
+EXIT_INTERRUPTED = 130
 
 
 class StopSignal(BaseException):
@@ -120,8 +119,8 @@ class StopSignal(BaseException):
 
 
 @dataclass
-class Stopping:
-    """Handles both signals. Raises ToldToStop once, and never in the middle of a stop."""
+class ShutdownSignals:
+    """Handles SIGTERM and SIGINT: the first raises StopSignal, unless a stop is in progress; a later one kills everything."""
 
     kill: Callable[[], None]
     """Ends every child with SIGKILL; may be called at any time."""
@@ -132,21 +131,21 @@ class Stopping:
     def handle(self) -> None:
         """Handle the signals from now on, also after the block that they stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.told)
+            signal.signal(number, self.on_signal)
 
     def begin(self) -> None:
-        """The stop begins, told or not: no signal may break into it any more."""
+        """Mark the stop as begun, with or without a signal: from now on no signal interrupts it."""
         self._since = self.clock() if self._since is None else self._since
 
-    def told(self, *_signal: object) -> None:
-        """A signal came."""
+    def on_signal(self, *_signal: object) -> None:
+        """Handle one signal."""
         if self._since is None:
             self._since = self.clock()
             raise StopSignal
-        if self.clock() - self._since > SAME:
+        if self.clock() - self._since > SAME_SIGNAL_S:
             with contextlib.suppress(Exception):
                 self.kill()
-            self.leave(INTERRUPTED)
+            self.leave(EXIT_INTERRUPTED)
 
 
 _LANGUAGE = re.compile(rf"(?m)^language:\s*['\"]?({'|'.join(LANGUAGES)})\b")
@@ -164,8 +163,8 @@ class Exit(enum.IntEnum):
     PARKED = 6
 
 
-def _noted(home: Path) -> Path:
-    """Note which home is named on the command line: hints have to name it, too. It decides the language if nobody else has."""
+def _remember_home(home: Path) -> Path:
+    """Remember the home of the command line: hints have to name it, too. It decides the language if nothing else has."""
     speech.home = None if home == HERE or str(home) == os.environ.get("HUB_HOME") else home
     if chosen_language() is None and (spoken := _language_of(home)):
         choose_language(spoken)
@@ -173,18 +172,22 @@ def _noted(home: Path) -> Path:
 
 
 def _language_of(home: Path) -> str | None:
-    """The home's own language, as far as it can be seen at a glance: what is wrong with its settings is told elsewhere."""
+    """The home's own language by a quick search of hub.yaml, None without one: the settings are validated elsewhere."""
     try:
-        found = _LANGUAGE.search((home / "hub.yaml").read_text("utf-8-sig"))
+        match = _LANGUAGE.search((home / "hub.yaml").read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError):
         return None
-    return found[1] if found else None
+    return match[1] if match else None
 
 
 HomeOption = Annotated[
     Path,
     typer.Option(
-        "--home", envvar="HUB_HOME", help="主目录 · the hub's home", show_default="当前目录 · here", callback=_noted
+        "--home",
+        envvar="HUB_HOME",
+        help="主目录 · the hub's home",
+        show_default="当前目录 · here",
+        callback=_remember_home,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="机器可读的输出 · machine-readable output")]
@@ -192,19 +195,19 @@ HERE = Path()
 
 
 @dataclass
-class Speech:
-    """How this run speaks: its language, whether tracebacks are wanted, and the home that its hints have to name."""
+class OutputSettings:
+    """This run's output: its language, whether tracebacks are wanted, and the home that its hints have to name."""
 
     language: str = "zh-CN"
     verbose: bool = False
     home: Path | None = None
 
 
-speech = Speech(preferred_language())
+speech = OutputSettings(preferred_language())
 
 
 def choose_language(wanted: str | None) -> None:
-    """`--lang`, else HUB_LANG, the locale, the home's. The programs that this one starts speak it, too."""
+    """Use `--lang`, else HUB_LANG, the locale, the home's language; programs that this one starts inherit it."""
     if wanted is not None:
         match = [language for language in LANGUAGES if language.lower().startswith(wanted.lower()[:2])]
         if not match:
@@ -214,21 +217,19 @@ def choose_language(wanted: str | None) -> None:
 
 
 def text(zh: str, en: str) -> str:
-    """The text in this run's language, with every command in it as it works here."""
-    pass
-
-    told = zh if speech.language == "zh-CN" else en
-    return runnable(told) if "hub " in told else told
+    """The text in this run's language, with every command in it as it runs from here."""
+    chosen = zh if speech.language == "zh-CN" else en
+    return runnable(chosen) if "hub " in chosen else chosen
 
 
 def say(*lines: str) -> None:
-    """Print lines for people. Each stays one line, whatever text from outside is in it."""
+    """Print lines for people. Each stays one line, whatever outside text it holds."""
     for line in lines:
         _put(cut(marked(line)))
 
 
-def agreed(question: str) -> bool:
-    """Ask for a yes. Nobody there to ask, and Ctrl-C, are a no."""
+def confirmed(question: str) -> bool:
+    """Ask for a yes. Ctrl-C and a closed input count as no."""
     try:
         return typer.confirm(question)
     except typer.Abort:
@@ -243,7 +244,7 @@ def warn(*lines: str) -> None:
 
 
 def answer(value: Mapping[str, Any] | list[Any]) -> None:
-    """Print one JSON value, on one line: what would act on a terminal is escaped, and so is what its encoding lacks."""
+    """Print one JSON value on one line: control characters are escaped, and so are characters that the encoding lacks."""
     shown = marked_json(_json(value))
     try:
         shown.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -264,18 +265,18 @@ def _json(value: Any) -> str:
 
 
 class OutputError(OSError):
-    """What is said cannot be written, as on a full disk. A reader that has gone away raises BrokenPipeError instead."""
+    """The output cannot be written, as on a full disk. A reader that has gone away raises BrokenPipeError instead."""
 
 
 def clear() -> None:
-    """Empty the screen of a terminal that is looked at."""
+    """Clear the screen if standard output is a terminal."""
     if sys.stdout is not None and sys.stdout.isatty():
         sys.stdout.write("\x1b[2J\x1b[H")
 
 
 def _put(text: str, *, err: bool = False) -> None:
     out = sys.stderr if err else sys.stdout
-    if out is None:  # closed by whoever started this
+    if out is None:  # the parent process closed it
         return
     try:
         out.write(f"{text}\n")
@@ -286,30 +287,28 @@ def _put(text: str, *, err: bool = False) -> None:
         raise OutputError(error.errno, error.strerror) from error
 
 
-def any_encoding() -> None:
-    """Let what this terminal's encoding lacks be printed as a stand-in instead of ending the command."""
+def replace_unencodable() -> None:
+    """Print substitutes for characters that this terminal's encoding lacks, instead of failing the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
 
 
-def say_no_more() -> None:
-    """Throw away what is left to be written: at its end, Python would complain of it once more."""
+def discard_output() -> None:
+    """Discard buffered and further output: otherwise Python would report the error once more at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: HubError) -> Exit:
-    """The exit code of an error: its code's first digits say which part it comes from."""
+    """The exit code of an error, by its code's first digits, which name the part it comes from."""
     part = error.code[4:6]
     by_part = {"E1": Exit.CONFIG, "E3": Exit.CONFIG, "E4": Exit.CONNECTOR, "E2": Exit.STORE, "E5": Exit.STORE}
     return by_part.get(part, Exit.FAILED)
 
 
 def explain(error: HubError) -> list[str]:
-    """An error for people, line by line: code, place, what was seen, what to do."""
-    pass
-
+    """An error for people, line by line: code, place, message, what to do."""
     place = f" {error.place}" if error.place else ""
     fix = runnable(error.fix(speech.language))
     return [*f"{error.code}{place}  {error.message(speech.language)}".split("\n"), f"  → {fix}"]
@@ -328,7 +327,7 @@ def as_json(error: HubError) -> dict[str, Any]:
 
 
 def fail(error: HubError, *, json: bool = False) -> int:
-    """Show an error the way this run wants it; its exit code."""
+    """Print an error for people or as JSON; returns its exit code."""
     if json:
         answer({"error": as_json(error)})
     else:
@@ -340,8 +339,8 @@ def fail(error: HubError, *, json: bool = False) -> int:
     return int(exit_code(error))
 
 
-def unforeseen(error: Exception) -> HubError:
-    """A defect of ours, as an error like the others: its traceback goes to a file that can be sent along."""
+def internal_error(error: Exception) -> HubError:
+    """An unexpected exception as HUB-E1099: its traceback goes to a file that the user can send us."""
     import tempfile
     import traceback
 

@@ -1,4 +1,4 @@
-"""`hub validate`: every mistake of a home, with its place, its line and what was probably meant. Calls nothing."""
+"""`hub validate`: every mistake in a home's files, with its place, its line and the likely intention. Works offline."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hub.cli.terminal import HERE, Exit, HomeOption, JsonOption, answer, as_json
 from hub.errors import HubError
 from hub.expressions.complaints import width
 
-LONGEST = 160
-"""Characters of a source line that are shown."""
+MAX_LINE_CHARS = 160
+"""How much of a source line is shown."""
 
 
 def register(app: typer.Typer) -> None:
@@ -36,9 +36,9 @@ def validate(
     json: JsonOption = False,
 ) -> None:
     """Check hub.yaml, people.yaml, calendar.yaml, the rules, their trials and every connector's settings. Exit 3 on errors."""
-    told = [(where, *each) for where, wanted in _homes(paths or [], home).items() for each in _found(where, wanted)]
-    found = [(where, error, bad) for where, error, bad, is_wanted in told if is_wanted]
-    errors, elsewhere = sum(bad for *_, bad in found), len(told) - len(found)
+    checked = [(where, *each) for where, wanted in _homes(paths or [], home).items() for each in _found(where, wanted)]
+    found = [(where, error, bad) for where, error, bad, is_wanted in checked if is_wanted]
+    errors, elsewhere = sum(bad for *_, bad in found), len(checked) - len(found)
     if json:
         shown = [{**as_json(error), "severity": "error" if bad else "warning", **_at(error)} for _, error, bad in found]
         answer(
@@ -60,7 +60,7 @@ def validate(
 
 
 def _homes(paths: Sequence[Path], home: Path) -> dict[Path, list[Path]]:
-    """Each home with the paths in it that are wanted; a path that is in none is looked for in `home`, and none stands for all."""
+    """Home → the requested paths in it. A path outside every home is checked against `home`; an empty list means all files."""
     wanted: dict[Path, list[Path]] = {} if paths else {home: []}
     for path in paths:
         folders = (path.resolve(), *path.resolve().parents)
@@ -70,7 +70,7 @@ def _homes(paths: Sequence[Path], home: Path) -> dict[Path, list[Path]]:
 
 
 def _found(home: Path, wanted: Sequence[Path]) -> Iterator[tuple[HubError, bool, bool]]:
-    """The findings of a home: the error, whether it is one, and whether it stands in what is wanted. All is checked together."""
+    """The findings of a home: the error, whether it counts as one, and whether its file was requested. All files are checked."""
     for error, is_error in findings(home):
         file = (home / error.place.file).resolve() if error.place else home.resolve()
         yield error, is_error, not wanted or any(file.is_relative_to(path) for path in wanted)
@@ -80,11 +80,11 @@ def findings(home: Path) -> Iterator[tuple[HubError, bool]]:
     """Every finding, and whether it is an error; raises FatalError for a folder that is no home."""
     from hub.cli.other_programs import ask, error_of
 
-    for told in ask("hub.ops.connector_checks", ["validate", "--home", str(home)]):
-        if "error" in told:
-            raise error_of(told["error"])
-        if "finding" in told:
-            yield error_of(told["finding"]), told["finding"]["is_error"]
+    for message in ask("hub.ops.connector_checks", ["validate", "--home", str(home)]):
+        if "error" in message:
+            raise error_of(message["error"])
+        if "finding" in message:
+            yield error_of(message["finding"]), message["finding"]["is_error"]
 
 
 def _at(error: HubError) -> dict[str, str | int | None]:
@@ -97,17 +97,17 @@ def _at(error: HubError) -> dict[str, str | int | None]:
 
 
 def lines(home: Path, error: HubError) -> Iterator[str]:
-    """A finding as ux.md wants it: place, code, what was seen; the source line with a caret; what to do."""
+    """A finding for people: place, code, message; the source line with a caret; what to do."""
     place = f"{error.place}  " if error.place else ""
-    said = error.message(speech.language)
-    yield from f"{place}{error.code}  {said}".split("\n")
-    if "\n" not in said:  # else it points at the place itself
+    message = error.message(speech.language)
+    yield from f"{place}{error.code}  {message}".split("\n")
+    if "\n" not in message:  # a message of several lines shows the place itself
         yield from _source(home, error)
     yield f"  → {runnable(error.fix(speech.language))}"
 
 
 def _source(home: Path, error: HubError) -> Iterator[str]:
-    """The line that the error is in, and a caret beneath the column."""
+    """The source line of the error, and a caret below the column."""
     place = error.place
     if place is None or not place.line:
         return
@@ -115,15 +115,15 @@ def _source(home: Path, error: HubError) -> Iterator[str]:
         source = (home / place.file).read_text("utf-8-sig").splitlines()[place.line - 1]
     except (OSError, UnicodeDecodeError, IndexError):
         return
-    start = max(0, place.column - 1 - LONGEST // 2)
-    shown, number = source[start : start + LONGEST].expandtabs(1), f"{place.line:>4} | "
+    start = max(0, place.column - 1 - MAX_LINE_CHARS // 2)
+    shown, number = source[start : start + MAX_LINE_CHARS].expandtabs(1), f"{place.line:>4} | "
     before = shown[: place.column - 1 - start]
     yield f"{number}{shown}"
     yield f"{' ' * (len(number) - 2)}| {' ' * width(before)}^"
 
 
 def summary(errors: int, warnings: int, elsewhere: int = 0) -> str:
-    """The last line. `elsewhere`: what was found in files that were not asked for."""
+    """The last line. `elsewhere`: the number of findings in files that were not requested."""
     more = text("；别的文件里还有 {} 处", "; {} more in other files").format(elsewhere) if elsewhere else ""
     if not errors and not warnings:
         return text("✔ 没有发现问题", "✔ nothing is wrong") + more

@@ -1,4 +1,4 @@
-"""The verdict as commands tell it: a line, and an exit code that scripts can rely on."""
+"""The hub's health for commands: one line, and an exit code that scripts can rely on."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ if TYPE_CHECKING:
     from hub.health.verdict import HealthStatus
 
 MARKS = ("✔", "!", "✘", "✘")
-"""By state, from well to down."""
+"""By `HealthState`, from well to down."""
 
 
-def verdict_of(hub: RunningHub) -> HealthStatus:
-    """How the hub of a home is now. Takes seconds while something is late or away."""
-    from hub.health.watch import verdict_now
+def health_of(hub: RunningHub) -> HealthStatus:
+    """The current health of the hub of a home. Blocks for seconds while something is late or unreachable."""
+    from hub.health.watch import current_status
 
-    return verdict_now(hub.home, lambda: hub.client, supervised=hub.runs)
+    return current_status(hub.home, lambda: hub.client, supervised=hub.runs)
 
 
-def line(verdict: HealthStatus) -> str:
-    """Its mark and its sentence."""
+def line(health: HealthStatus) -> str:
+    """The mark and the sentence of a health status."""
     from hub.health.words import sentence
 
-    mark = "!" if verdict.ok and verdict.troubles else MARKS[verdict.state]
-    return f"{mark} {sentence(verdict, speech.language)}"
+    mark = "!" if health.ok and health.troubles else MARKS[health.state]
+    return f"{mark} {sentence(health, speech.language)}"
 
 
-def exit_of(verdict: HealthStatus) -> Exit:
-    """Stores before the hub itself, that before its files, those before outside systems, and these before parked work."""
-    if any(trouble.kind == "away" for trouble in verdict.troubles):
+def exit_of(health: HealthStatus) -> Exit:
+    """The exit code, in order of precedence: stores, the hub itself, its files, outside systems, parked work."""
+    if any(trouble.kind == "away" for trouble in health.troubles):
         return Exit.STORE
-    if not verdict.ok:
+    if not health.ok:
         return Exit.FAILED
-    if any(trouble.kind == "files" for trouble in verdict.troubles):
+    if any(trouble.kind == "files" for trouble in health.troubles):
         return Exit.CONFIG
-    if verdict.troubles:
+    if health.troubles:
         return Exit.CONNECTOR
-    return Exit.PARKED if verdict.parked else Exit.OK
+    return Exit.PARKED if health.parked else Exit.OK

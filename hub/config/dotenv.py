@@ -1,4 +1,4 @@
-"""A home's `.env`: `KEY=VALUE` lines; quotes round a value are taken off, and lines that start with `#` are notes."""
+"""Reads a home's `.env`: `KEY=VALUE` lines; quotes around a value are removed, lines that start with `#` are comments."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def read(file: Path) -> dict[str, str]:
-    """What the file sets, nothing where there is none; raises FatalError for one that is no readable UTF-8."""
+    """The variables in the file, empty without a file; raises FatalError for a file that is not readable UTF-8."""
     return {name: _unquoted(value) for _, name, value in _lines(file) if name and value is not None}
 
 
-def strange(file: Path) -> list[FatalError]:
-    """Lines that set nothing: no `=`, or before it no name that a variable can have."""
+def invalid_lines(file: Path) -> list[FatalError]:
+    """Warnings about lines without `=` or without a valid variable name before it."""
     return [
         FatalError("HUB-W1025", place=Place(file.name, number, 1))
         for number, name, value in _lines(file)
@@ -27,12 +27,12 @@ def strange(file: Path) -> list[FatalError]:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str, str | None]]:
-    """Each line that is no note: its number, its name, and its value; without `=` None."""
+    """Each line that is no comment: its number, its name, and its value (None without `=`)."""
     try:
         raw = file.read_bytes()
     except FileNotFoundError:
         return
-    except OSError as error:  # in a container: `hub init` lets nobody but its caller read it
+    except OSError as error:  # in a container: `hub init` makes it readable for its owner only
         raise FatalError("HUB-E3008", place=Place(file.name), reason=error.strerror or str(error)) from error
     for number, line in enumerate(re.split(r"\r\n|\n|\r", decoded(raw, file.name)), 1):
         name, sign, value = line.strip().removeprefix("export ").partition("=")

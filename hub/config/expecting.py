@@ -1,4 +1,4 @@
-"""What a value should have been, in both languages. An example is said to be one: it is never what to write."""
+"""Describes the expected value of a setting, in both languages. An example is marked as an example, never as the fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.envelope import CommandType, EventType, Reference
 from schemas.fields import Amount, Currency, Day
 
 Words = Mapping[str, str]
-"""A fact of an error that reads differently by language."""
+"""A localized text: language → text."""
 KINDS = {
     "string": ("文本", "a text"), "too": ("至少一项", "at least one entry"),
     **dict.fromkeys(("int", "integer"), ("整数", "a whole number")), **dict.fromkeys(("float", "number"), ("数字", "a number")),
@@ -32,30 +32,30 @@ _OF_TYPES = [
     (Day, "日期", "a day", "2026-11-20"),
 ]
 PATTERNS = {str(get_args(type_)[1].pattern): (zh, en, example) for type_, zh, en, example in _OF_TYPES}
-"""Pattern → what it is for, and an example: for people they say more than a pattern."""
+"""Pattern → its description in zh and en, and an example: clearer for people than the pattern."""
 _BOUNDS = (("gt", "> "), ("ge", ">= "), ("lt", "< "), ("le", "<= "))
 
 
-def form(pattern: str, zh: str, en: str, example: str, max_length: int | None = None) -> StringConstraints:
-    """A text of a certain form, and the words by which a mistake is told: what it is, and an example."""
+def text_form(pattern: str, zh: str, en: str, example: str, max_length: int | None = None) -> StringConstraints:
+    """A text type with a pattern, and what an error message shows instead of the pattern: a description and an example."""
     PATTERNS[pattern] = (zh, en, example)
     return StringConstraints(pattern=pattern, max_length=max_length)
 
 
 class Expected(NamedTuple):
-    """What a value should be, and what to do about one that is not."""
+    """The expected value, and advice on how to correct a wrong one."""
 
     expected: Words
     advice: Words
 
 
 def both(zh: str, en: str) -> Words:
-    """A fact in both languages."""
+    """A text in both languages."""
     return {"zh-CN": zh, "en": en}
 
 
-def wanted(details: ErrorDetails, example: object = None) -> Expected:
-    """What pydantic wanted in the place of a value; `example` is the setting's default, if it has one."""
+def expected_value(details: ErrorDetails, example: object = None) -> Expected:
+    """The value that pydantic expected; `example` is the setting's default, if it has one."""
     context, kind = details.get("ctx", {}), details["type"]
     if kind == "literal_error":
         return of_choices(re.findall(r"'([^']*)'", str(context["expected"])), details["input"])
@@ -63,31 +63,31 @@ def wanted(details: ErrorDetails, example: object = None) -> Expected:
         return of_pattern(str(context["pattern"]))
     for name, sign in _BOUNDS:
         if name in context:
-            return plainly(f"{sign}{context[name]}")
+            return same_in_both(f"{sign}{context[name]}")
     if "expected" in context or "error" in context:
-        return plainly(str(context.get("expected") or context["error"]))
+        return same_in_both(str(context.get("expected") or context["error"]))
     return of_kind(*KINDS.get(kind.split("_")[0], (kind, kind)), example)
 
 
-def plainly(expected: str) -> Expected:
-    """What reads the same in every language, and may be written as it is."""
+def same_in_both(expected: str) -> Expected:
+    """An expectation that is the same in every language and can be written as is."""
     return Expected(both(expected, expected), both(f"改成 {expected}", f"change it to {expected}"))
 
 
 def of_kind(zh: str, en: str, example: object = None) -> Expected:
-    """A kind of value, with an example where there is one."""
+    """A kind of value, optionally with an example."""
     zh, en = (zh, en) if example is None else (f"{zh}，例如 {example}", f"{en}, for example {example}")
     return Expected(both(zh, en), both(f"写{'' if zh[0] > '~' else ' '}{zh}", f"write {en}"))
 
 
 def of_pattern(pattern: str) -> Expected:
-    """A text of a certain form."""
+    """A text that matches a pattern."""
     zh, en, example = PATTERNS.get(pattern, ("", "", ""))
     return of_kind(zh, en, example) if zh else of_kind(f"符合 {pattern} 的文本", f"a text like {pattern}")
 
 
 def of_choices(choices: list[str], got: object) -> Expected:
-    """One of several words; advice names the one that was probably meant."""
+    """One of several choices; the advice names the closest one."""
     close = difflib.get_close_matches(str(got).lower(), choices, 1, 0.5)
     named_zh, named_en = "、".join(choices), ", ".join(choices)
     advice = (
@@ -98,12 +98,12 @@ def of_choices(choices: list[str], got: object) -> Expected:
     return Expected(both(f"{named_zh} 之一", f"one of {named_en}"), both(*advice))
 
 
-def wanted_day(text: str) -> Expected:
-    """A day of the calendar; of one that would be none, how far its month goes."""
-    found = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)", text)
-    if found is None or found[1] == "0000":
+def expected_day(text: str) -> Expected:
+    """A calendar day; for a day that does not exist, the advice gives the last day of its month."""
+    match = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)", text)
+    if match is None or match[1] == "0000":
         return of_kind("日期", "a day", "2027-02-14")
-    year, month, day = map(int, found.groups())
+    year, month, day = map(int, match.groups())
     last = monthrange(year, month)[1]
     return Expected(
         both(

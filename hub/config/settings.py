@@ -1,7 +1,4 @@
-"""What `hub.yaml` may say, as frozen models. Secrets are filled in from the environment before they come here.
-
-The bound of what one sender may have parked. Apart from its counting, as every command reads settings and few open a ledger.
-"""
+"""The settings of `hub.yaml` as frozen models, with secrets filled in from the environment; and the quota of parked deliveries."""
 
 from __future__ import annotations
 
@@ -13,23 +10,26 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hub.config.expecting import form
+from hub.config.expecting import text_form
 from hub.config.validation import Strict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 InstanceName = Annotated[
-    str, form(r"^[a-z][a-z0-9_-]{0,39}$", "小写字母开头的名称", "a name in small letters", "crm-2")
+    str, text_form(r"^[a-z][a-z0-9_-]{0,39}$", "小写字母开头的名称", "a name in small letters", "crm-2")
 ]
 HubName = Annotated[
-    str, form(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$", "字母或数字开头的名称", "a name of letters and digits", "acme-hub")
+    str,
+    text_form(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$", "字母或数字开头的名称", "a name of letters and digits", "acme-hub"),
 ]
 History = Annotated[
-    str, form(r"^(forever|[1-9][0-9]{0,4}[smhd])$", "时长或 forever", "a length of time, or forever", "14d")
+    str, text_form(r"^(forever|[1-9][0-9]{0,4}[smhd])$", "时长或 forever", "a length of time, or forever", "14d")
 ]
-Forgetting = Annotated[str, form(r"^(off|[1-9][0-9]{0,4}[smhd])$", "时长或 off", "a length of time, or off", "180d")]
+ForgetAfter = Annotated[
+    str, text_form(r"^(off|[1-9][0-9]{0,4}[smhd])$", "时长或 off", "a length of time, or off", "180d")
+]
 Database = Annotated[
     str,
-    form(
+    text_form(
         r"^(sqlite|[a-z0-9]+(\+[a-z0-9]+)?://\S+)$",
         "sqlite 或数据库网址",
         "sqlite or a database's address",
@@ -39,7 +39,7 @@ Database = Annotated[
 
 
 class Tls(Strict):
-    """Files that prove who is who, beside `hub.yaml` unless absolute; without `ca` the system's authorities count."""
+    """Certificate files, relative to `hub.yaml` unless absolute; without `ca` the system's authorities are trusted."""
 
     ca: str | None = None
     certificate: str | None = None
@@ -48,7 +48,7 @@ class Tls(Strict):
 
 
 class Sasl(Strict):
-    """A sign-in at the broker."""
+    """SASL credentials for the broker."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     username: str
@@ -66,7 +66,7 @@ class Kafka(Strict):
     copies: Annotated[int | None, Field(alias="replication", ge=1, le=10)] = None
 
     @model_validator(mode="after")
-    def _one_or_the_other(self) -> Self:
+    def _is_consistent(self) -> Self:
         if self.embedded is None:
             object.__setattr__(self, "embedded", self.bootstrap is None)
         if self.embedded == (self.bootstrap is not None):
@@ -75,15 +75,15 @@ class Kafka(Strict):
 
     @property
     def replication(self) -> int | None:
-        """Copies of each topic; None: as many as the cluster has brokers for, up to three."""
+        """Replication factor of each topic; None: the number of brokers, at most three."""
         return self.copies or (1 if self.embedded else None)
 
     def at(self, bootstrap: str | None) -> Self:
-        """The same, with the address that the environment gives: who names a cluster wants no embedded broker."""
+        """The same settings with the environment's bootstrap address; it disables the embedded broker."""
         return self.model_copy(update={"embedded": False, "bootstrap": bootstrap}) if bootstrap else self
 
     def client(self, bootstrap: str, folder: Path) -> dict[str, Any]:
-        """librdkafka's settings for this broker at this address; files are found from `folder` on."""
+        """librdkafka's settings for this broker at this address; file paths are relative to `folder`."""
         secure = "SSL" if self.tls else ""
         protocol = "_".join(part for part in ("SASL" if self.sasl else "", secure or "PLAINTEXT") if part)
         return {"bootstrap.servers": bootstrap, "security.protocol": protocol, **self._tls(folder), **self._sasl()}
@@ -117,23 +117,23 @@ class Web(Strict):
 
 
 class HealthSettings(Strict):
-    """Seconds after which the hub says that it is not well; `hub.health` judges by them."""
+    """Limits in seconds after which `hub.health` reports the hub as unhealthy."""
 
     oldest: Annotated[float, Field(gt=0)] = 15.0
-    """That anything may wait at one of its stages: to be written to the log, folded, asked for, shown."""
+    """Age of the oldest item at any stage: waiting to be published, folded, executed, or shown."""
     stream: Annotated[float, Field(gt=0)] = 30.0
-    """That a polled stream may go unread; at least three of its intervals."""
+    """Time since the last poll of a stream; at least three of its intervals."""
 
 
 class CaseSettings(Strict):
-    """What the processor keeps of cases."""
+    """How long the processor retains cases."""
 
-    forget_after: Forgetting = "180d"
-    """How long a case has been over, by the times at which the log's events were recorded, when its state is dropped."""
+    forget_after: ForgetAfter = "180d"
+    """How long after a case is over its state is dropped, measured by the recorded times of the log's events."""
 
     @property
     def forgets(self) -> timedelta | None:
-        """The same; None: no case is forgotten."""
+        """`forget_after` as a timedelta; None: no case is forgotten."""
         return None if self.forget_after == "off" else _length(self.forget_after)
 
 
@@ -150,7 +150,7 @@ class ConnectorEntry(Strict, extra="allow"):
     use: str
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Without the other keys: there are secrets among them."""
+        """Without the other keys: they may hold secrets."""
         return [("use", self.use)]
 
 
@@ -172,19 +172,19 @@ class Config(Strict):
 
     @property
     def history(self) -> timedelta | None:
-        """For how long the ledger keeps an event that the log has; None: for ever."""
+        """How long the ledger retains an event that the log has; None: indefinitely."""
         return None if self.ledger_history == "forever" else _length(self.ledger_history)
 
     def database(self, url: str, file: str) -> str:
-        """The SQLAlchemy URL of a store; `sqlite` is a file of the hub's own."""
+        """The SQLAlchemy URL of a store; `sqlite` means the file `file`."""
         return f"sqlite:///{file}" if url == "sqlite" else url
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What may be open of one instance's deliveries."""
+    """Limit on one instance's parked deliveries. Here and not beside its check: every command reads settings, few open a ledger."""
 
     entries: int = 10_000
     bytes: int = 256 * 1024 * 1024
     again: float = 1.0
-    """Seconds for which it stays full without another count."""
+    """Seconds for which a full quota is not counted again."""

@@ -1,4 +1,4 @@
-"""JSON from outside, read strictly and with its numbers kept as they were written."""
+"""Strict decoding of outside JSON that preserves the text of its numbers."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from hub.errors import RejectedError
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 MAX_DIGITS = 40
-"""Of a number, point and exponent included."""
+"""Characters of a number, point and exponent included."""
 MAX_VALUES = 50_000
-"""Values of one document, keys not counted: what a mapping may look at without making others wait."""
+"""Values of one document, keys not counted: a mapping can process that many without delaying other deliveries."""
 REPLACEMENT = "\ufffd"
-"""Stands in a text for a character that cannot go everywhere."""
+"""Replaces a character in a text that some store cannot hold."""
 BOM = b"\xef\xbb\xbf"
 _INT64 = 2**63
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE](?P<exponent>[+-]?[0-9]+))?")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
-# A text that does not end is one that ends with the bytes: so each byte is looked at once, whatever was sent.
+# An unterminated text ends at the end of the bytes: so each byte is scanned once, whatever the input.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
 
 Json = Any
 """A plain JSON value: dict, list, str, int, float, bool or None, of exactly these classes."""
 Path = tuple[str | int, ...]
 _Trail = tuple[Any, str | int] | None
-"""A path as it is walked: the trail to the parent, and the last part. Few of them are ever written out."""
+"""A path as a linked list: the trail to the parent, and the last part. Only few are converted to a `Path`."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON value. `numbers` holds, by path, the text of each number that its float would not give back.
+    """A JSON value. `numbers`: path → text of each number whose float has another text.
 
-    `broken` is true where a text held NUL or half a surrogate pair: each stands as U+FFFD in `value`.
+    `broken` is true if a text held NUL or half a surrogate pair: `value` has U+FFFD instead.
     """
 
     value: Json
@@ -46,8 +46,8 @@ class Document:
     broken: bool = False
 
 
-class _Written:
-    """A number on its way through the parser, with its text."""
+class _NumberText:
+    """A number in the parser's output, with its text."""
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_DIGITS or float(text) in (float("inf"), float("-inf")):
@@ -56,7 +56,7 @@ class _Written:
 
 
 def read_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Document:
-    """Read one JSON document; a byte order mark before it is passed over (RFC 8259, 8.1).
+    """Decode one JSON document; a leading byte order mark is ignored (RFC 8259, 8.1).
 
     Raises RejectedError for bytes that are no JSON in UTF-8, a key given twice in one object, NaN, Infinity or a number too
     large to compute with, more than 64 levels, more than `MAX_VALUES` values, or more than `max_bytes`.
@@ -70,35 +70,35 @@ def read_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Document:
     except (ValueError, RecursionError) as error:
         reason = "nesting" if isinstance(error, RecursionError) else str(error)
         raise RejectedError("HUB-E3130", reason=reason) from error
-    reading = _Reading()
-    return Document(reading.plain(parsed, None, 0), reading.numbers, reading.broken)
+    conversion = _Conversion()
+    return Document(conversion.plain(parsed, None, 0), conversion.numbers, conversion.broken)
 
 
 def has_few_values(raw: bytes, most: int) -> bool:
-    """Whether a document holds at most so many values, without parsing it: each but the first comes after `,`, `[` or `{`.
+    """Whether a document has at most `most` values, without parsing it: each but the first follows `,`, `[` or `{`.
 
-    So many values have fewer than four times as many marks and texts: it looks no further.
+    That many values come with fewer than four times as many such signs and texts, so the scan stops there.
     """
     if sum(map(raw.count, (b",", b"[", b"{"))) < most:
         return True
-    found = [match[0][:1] != b'"' for match in itertools.islice(_STRUCTURE.finditer(raw), 4 * most)]
-    return len(found) < 4 * most and sum(found) < most
+    is_sign = [match[0][:1] != b'"' for match in itertools.islice(_STRUCTURE.finditer(raw), 4 * most)]
+    return len(is_sign) < 4 * most and sum(is_sign) < most
 
 
 def plain_decimal(text: str) -> str:
-    """Write a number's text without an exponent, every digit kept; raises ValueError for other text and for absurd sizes."""
-    found = _NUMBER.fullmatch(text) if len(text) <= MAX_DIGITS else None
-    if found is None or abs(int(found["exponent"] or 0)) > MAX_DIGITS:
+    """A number's text without an exponent and with every digit; raises ValueError for other text and for huge exponents."""
+    match = _NUMBER.fullmatch(text) if len(text) <= MAX_DIGITS else None
+    if match is None or abs(int(match["exponent"] or 0)) > MAX_DIGITS:
         raise ValueError(f"not a number: {text[:MAX_DIGITS]}")
     return format(Decimal(text), "f")
 
 
-def _integer(text: str) -> int | _Written:
+def _integer(text: str) -> int | _NumberText:
     if len(text) <= MAX_DIGITS:
         number = int(text)
         if -_INT64 <= number < _INT64:
             return number
-    return _Written(text)
+    return _NumberText(text)
 
 
 def _refuse_constant(text: str) -> None:
@@ -106,25 +106,25 @@ def _refuse_constant(text: str) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    decoded = dict(pairs)
+    if len(decoded) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise RejectedError("HUB-E3131", key=made_whole(_first_twice(keys))[:100])
-    return made
+        raise RejectedError("HUB-E3131", key=storable_text(_first_duplicate(keys))[:100])
+    return decoded
 
 
-def _first_twice(keys: list[str]) -> str:
+def _first_duplicate(keys: list[str]) -> str:
     seen = set[str]()
     return next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None is false
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_Written, parse_int=_integer, parse_constant=_refuse_constant
+    object_pairs_hook=_object, parse_float=_NumberText, parse_int=_integer, parse_constant=_refuse_constant
 )
 
 
-class _Reading:
-    """Turns what the parser gave into plain values, and notes what is special about them."""
+class _Conversion:
+    """Converts the parser's output to plain values, and collects number texts and broken texts."""
 
     def __init__(self) -> None:
         self.numbers: dict[Path, str] = {}
@@ -134,7 +134,7 @@ class _Reading:
         """The plain value at the end of a trail."""
         if isinstance(value, str):
             return self._text(value)
-        if isinstance(value, _Written):
+        if isinstance(value, _NumberText):
             return self._number(value, trail)
         if not isinstance(value, dict | list):
             return value
@@ -142,18 +142,18 @@ class _Reading:
             raise RejectedError("HUB-E3134", most=MAX_DEPTH)
         if isinstance(value, list):
             return [self.plain(inner, (trail, at), depth + 1) for at, inner in enumerate(value)]
-        made = {self._text(key): self.plain(inner, (trail, key), depth + 1) for key, inner in value.items()}
-        if len(made) < len(value):  # keys that differ only in what cannot go everywhere
+        plain = {self._text(key): self.plain(inner, (trail, key), depth + 1) for key, inner in value.items()}
+        if len(plain) < len(value):  # keys that differ only in replaced characters
             raise RejectedError("HUB-E3131", key=REPLACEMENT)
-        return made
+        return plain
 
     def _text(self, text: str) -> str:
-        if is_whole(text):
+        if is_storable(text):
             return text
         self.broken = True
-        return made_whole(text)
+        return storable_text(text)
 
-    def _number(self, value: _Written, trail: _Trail) -> float:
+    def _number(self, value: _NumberText, trail: _Trail) -> float:
         number = float(value.text)
         if value.text != repr(number):
             self.numbers[_path(trail)] = value.text
@@ -164,29 +164,29 @@ def _path(trail: _Trail) -> Path:
     parts: list[str | int] = []
     while trail is not None:
         trail, part = trail
-        parts.append(made_whole(part) if isinstance(part, str) else part)
+        parts.append(storable_text(part) if isinstance(part, str) else part)
     return tuple(reversed(parts))
 
 
-def is_whole(text: str) -> bool:
-    """Whether a text can go everywhere: not with NUL, where CEL cuts it off and which PostgreSQL refuses, nor with half a
-    surrogate pair, which UTF-8 cannot write."""
+def is_storable(text: str) -> bool:
+    """Whether every store can hold the text: it has no NUL, where CEL truncates it and which PostgreSQL refuses, and no half of a
+    surrogate pair, which UTF-8 cannot encode."""
     return _BROKEN.search(text) is None
 
 
-def made_whole(text: str) -> str:
-    """The text with U+FFFD for each character that cannot go everywhere."""
+def storable_text(text: str) -> str:
+    """The text with U+FFFD for NUL and each half of a surrogate pair."""
     return _BROKEN.sub(REPLACEMENT, text)
 
 
-def mended(value: Json) -> Json:
-    """A JSON value of any source whose texts are all made whole."""
+def storable(value: Json) -> Json:
+    """A JSON value with `storable_text` applied to all of its texts."""
     if isinstance(value, str):
-        return made_whole(value)
+        return storable_text(value)
     if isinstance(value, list):
-        return [mended(inner) for inner in value]
+        return [storable(inner) for inner in value]
     if isinstance(value, dict):
-        return {made_whole(key): mended(inner) for key, inner in value.items()}
+        return {storable_text(key): storable(inner) for key, inner in value.items()}
     return value
 
 
@@ -196,9 +196,9 @@ def holds_replacement(value: Json) -> bool:
 
 
 def sizes(values: Iterable[Json]) -> tuple[int, int, list[int]]:
-    """The most entries that any list or map in these values has, the length of their longest text, and each value's entries in all.
+    """The entries of the largest list or map in these values, the length of the longest text, and each value's entries in total.
 
-    What several of them share is looked at once.
+    A part shared by several values is measured once.
     """
     entries = longest = 0
     known: dict[int, int] = {}

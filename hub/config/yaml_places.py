@@ -1,9 +1,8 @@
-"""YAML files of the user's, read with the place of every value, so that an error can point at it.
+"""Reads YAML files with the place of every value, so that an error can point at it.
 
-The YAML is 1.2's core: `yes` and `2026-11-20` are texts, `007` is a text, only `true` and `false` are truth values. Narrower
-than the core: `+86138` is a text, and a number that would not be read as it is written (`12E5`, `1e400`, twenty digits) is a
-mistake, as it is mostly somebody's id. Anchors, aliases and merge keys work. `${env:NAME}` in a text is replaced here, and
-nowhere else.
+YAML 1.2's core schema: `yes`, `2026-11-20` and `007` are texts, only `true` and `false` are booleans. Stricter than the core
+schema: `+86138` is a text, and a number that cannot be represented exactly (`12E5`, `1e400`, twenty digits) is a mistake, since it
+is usually an id. Anchors, aliases and merge keys work. `${env:NAME}` in a text is replaced here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from typing import Any
 import yaml
 
 from hub.config.expecting import Words, both
-from hub.config.strict_json import is_whole
+from hub.config.strict_json import is_storable
 from hub.errors import FatalError, Place
-from hub.runtime.logs import forms, login_secrets
+from hub.runtime.logs import login_secrets, spellings
 
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 50_000
-"""With aliases written out: a file of a few lines can otherwise hold more than a machine does."""
+"""Values with aliases expanded: otherwise a file of a few lines could exceed the memory."""
 
 Path = tuple[str | int, ...]
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -33,22 +32,22 @@ _SECRET = re.compile(r"secret|password|passwd|token|credential|private|api_?key|
 
 
 class Filled(str):
-    """A text in which `${env:NAME}` was replaced. `spans` are (start, end, length before) of what was filled in."""
+    """A text in which `${env:NAME}` was replaced. `spans`: (start, end, original length) of each replacement."""
 
     spans: tuple[tuple[int, int, int], ...] = ()
 
     def is_filled(self, at: int) -> bool:
-        """Whether this character came from the environment: no expression starts there."""
+        """Whether this character came from the environment, where no expression may start."""
         return any(start <= at < end for start, end, _ in self.spans)
 
     def original(self, at: int) -> int:
-        """Where this character stood before filling in."""
+        """The offset of this character before the replacement."""
         return at + sum(before - (end - start) for start, end, before in self.spans if end <= at)
 
 
 @dataclass
 class Located:
-    """A file's value (None: nothing could be read), what is wrong with it, and the secrets that were filled in."""
+    """A file's value (None: not readable), its mistakes, and the secrets that were filled in."""
 
     file: str
     value: Any = None
@@ -57,20 +56,20 @@ class Located:
     places: dict[Path, Place] = field(default_factory=dict)
     keys: dict[Path, Place] = field(default_factory=dict)
     lacking: dict[Path, FatalError] = field(default_factory=dict)
-    """Those of the errors that tell of a missing environment variable, by where it is named."""
+    """Path → the error about the environment variable that is missing there; a subset of `errors`."""
     written: dict[Path, str] = field(default_factory=dict)
-    """Numbers that are written otherwise than their value would be: 12.50."""
+    """Path → text of each number whose text differs from its value's: 12.50."""
 
     def place(self, path: Path = ()) -> Place:
-        """Where the value at a path stands, of a text its first character; of what is not there, where it would stand."""
+        """The place of the value at a path, for a text of its first character; for a missing value, of its closest parent."""
         for end in range(len(path), -1, -1):
-            found = self.places.get(path[:end])
-            if found is not None:
-                return found
+            place = self.places.get(path[:end])
+            if place is not None:
+                return place
         return Place(self.file)
 
     def key_place(self, path: Path) -> Place:
-        """Where the key at the end of a path stands."""
+        """The place of the key at the end of a path."""
         return self.keys.get(path) or self.place(path)
 
     def below(self, path: Path) -> Callable[[Path], Place]:
@@ -78,14 +77,14 @@ class Located:
         return lambda inner: self.place((*path, *inner))
 
     def sound(self) -> Located:
-        """Itself; raises the first error that it has."""
+        """Itself; raises its first error, if any."""
         if self.errors:
             raise self.errors[0]
         return self
 
 
 def read_yaml(file: FilePath, name: str, environ: Mapping[str, str]) -> Located:
-    """Read a file; `name` is how places call it. Never raises: what is wrong with it stands in `errors`."""
+    """Read a file; `name` is its name in places. Never raises: mistakes are in `errors`."""
     try:
         raw = file.read_bytes()
     except OSError as error:
@@ -104,7 +103,7 @@ def read_bytes(raw: bytes, name: str, environ: Mapping[str, str]) -> Located:
 
 
 def decoded(raw: bytes, name: str) -> str:
-    """A file's text, without a byte order mark; raises FatalError that says which encoding it seems to have if not UTF-8."""
+    """A file's text, without a byte order mark; raises FatalError with the probable encoding if it is not UTF-8."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -141,25 +140,25 @@ def parse_yaml(text: str, name: str, environ: Mapping[str, str]) -> Located:
 
 
 def exact_number(text: str) -> int | float | None:
-    """The number that a text writes out, None where a number of JSON or CEL would be another one."""
+    """The number in a text, None if JSON or CEL cannot represent it exactly."""
     if text.lstrip("-").isdecimal():
-        whole = int(text) if len(text) <= len(str(-_INT64)) else _INT64
-        return whole if -_INT64 <= whole < _INT64 else None
-    if "e" in text.lower():  # seldom a number: 12E5 is an article
+        integer = int(text) if len(text) <= len(str(-_INT64)) else _INT64
+        return integer if -_INT64 <= integer < _INT64 else None
+    if "e" in text.lower():  # usually no number: 12E5 is an article number
         return None
     number = float(text)
     return number if Decimal(repr(number)) == Decimal(text) else None
 
 
 def mask(text: str, secrets: set[str]) -> str:
-    """The text without any secret of these."""
+    """The text with all of these secrets masked."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
 
 def mask_facts(facts: Mapping[str, Any], secrets: set[str]) -> dict[str, Any]:
-    """An error's facts without any secret; of one that reads differently by language, in every language."""
+    """An error's facts with all secrets masked; localized facts in every language."""
     return {name: _masked(fact, secrets) for name, fact in facts.items()}
 
 
@@ -186,7 +185,7 @@ def _unreadable(error: Exception, name: str) -> FatalError:
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core schema: fewer surprises than 1.1, whose `no` is false and whose `1:30` is 90."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's own name
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's attribute
 
 
 for _tag, _pattern, _first in (
@@ -201,21 +200,21 @@ for _tag, _pattern, _first in (
     )
 
 
-def _merges(key: yaml.Node) -> bool:
+def _is_merge(key: yaml.Node) -> bool:
     return key.tag.endswith(":merge")
 
 
 class _Builder:
-    """Makes plain values of YAML's nodes, and notes where each came from."""
+    """Builds plain values from YAML nodes, and records the place of each."""
 
     def __init__(self, located: Located, lines: list[str], environ: Mapping[str, str]) -> None:
         self.located, self.lines, self.environ = located, lines, environ
-        self.left = MAX_VALUES
+        self.remaining = MAX_VALUES
         self.open: set[int] = set()
 
     def build(self, node: yaml.Node, path: Path) -> Any:
-        self.left -= 1
-        if self.left < 0 or id(node) in self.open:
+        self.remaining -= 1
+        if self.remaining < 0 or id(node) in self.open:
             raise FatalError("HUB-E3002", place=self._at(node), reason="aliases without end")
         self.located.places[path] = self._place(node)
         if isinstance(node, yaml.ScalarNode):
@@ -226,40 +225,40 @@ class _Builder:
         return built
 
     def _list(self, node: yaml.SequenceNode, path: Path) -> list[Any]:
-        self._core_tag(node, "seq")
+        self._require_core_tag(node, "seq")
         return [self.build(inner, (*path, at)) for at, inner in enumerate(node.value)]
 
     def _map(self, node: yaml.Node, path: Path) -> dict[str, Any]:
-        self._core_tag(node, "map")
-        made: dict[str, Any] = {}
+        self._require_core_tag(node, "map")
+        built: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            if not _merges(key_node):
+            if not _is_merge(key_node):
                 key = self._key(key_node)
-                if key in made:
+                if key in built:
                     self._wrong("HUB-E3003", key_node, key=key)
-                self._entry(made, path, key_node, value_node)
-        for key_node, value_node in self._brought(node):
-            if self._key(key_node) not in made:
-                self._entry(made, path, key_node, value_node)
-        return made
+                self._entry(built, path, key_node, value_node)
+        for key_node, value_node in self._merged(node):
+            if self._key(key_node) not in built:
+                self._entry(built, path, key_node, value_node)
+        return built
 
-    def _entry(self, made: dict[str, Any], path: Path, key_node: yaml.Node, value_node: yaml.Node) -> None:
+    def _entry(self, built: dict[str, Any], path: Path, key_node: yaml.Node, value_node: yaml.Node) -> None:
         key = self._key(key_node)
         self.located.keys[(*path, key)] = self._at(key_node)
-        made[key] = self.build(value_node, (*path, key))
+        built[key] = self.build(value_node, (*path, key))
 
-    def _brought(self, node: yaml.Node) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-        """The pairs that `<<` brings; of several that bring the same key, the first counts."""
+    def _merged(self, node: yaml.Node) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+        """The pairs merged by `<<`; if several have the same key, the first wins."""
         for key, value in node.value:
-            if _merges(key):
+            if _is_merge(key):
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode) or id(source) in self.open:
                         raise FatalError("HUB-E3002", place=self._at(source), reason="<< needs a map")
-                    self.left -= 1 + len(source.value)
-                    if self.left < 0:
+                    self.remaining -= 1 + len(source.value)
+                    if self.remaining < 0:
                         raise FatalError("HUB-E3002", place=self._at(source), reason="<< without end")
-                    yield from (pair for pair in source.value if not _merges(pair[0]))
-                    yield from self._brought(source)
+                    yield from (pair for pair in source.value if not _is_merge(pair[0]))
+                    yield from self._merged(source)
 
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
@@ -267,7 +266,7 @@ class _Builder:
         return str(node.value)
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        if not is_whole(node.value):
+        if not is_storable(node.value):
             raise FatalError("HUB-E3002", place=self._at(node), reason="NUL, \\ud800…")
         kind = node.tag.rpartition(":")[2]
         if kind == "bool":
@@ -276,13 +275,13 @@ class _Builder:
             return None
         if kind in ("int", "float"):
             return self._number(node, path)
-        self._core_tag(node, "str")
+        self._require_core_tag(node, "str")
         text = self._filled(node, str(node.value), path) if "${env:" in node.value else str(node.value)
-        self.located.secrets |= forms(login_secrets(text))
+        self.located.secrets |= spellings(login_secrets(text))
         return text
 
     def _number(self, node: yaml.ScalarNode, path: Path) -> int | float | str:
-        """A number as it is written, or a mistake: a digit less may be another person."""
+        """The number exactly as written, else a mistake: one digit less may be another person's id."""
         text = str(node.value)
         number = exact_number(text)
         if number is None:
@@ -294,12 +293,12 @@ class _Builder:
 
     def _filled(self, node: yaml.ScalarNode, text: str, path: Path) -> str:
         pieces, spans, done, length = list[str](), list[tuple[int, int, int]](), 0, 0
-        for found in _ENV.finditer(text):
-            value = self._variable(found[1], path, found.start())
-            pieces += [text[done : found.start()], value]
-            start = length + found.start() - done
-            spans.append((start, start + len(value), len(found[0])))
-            done, length = found.end(), start + len(value)
+        for match in _ENV.finditer(text):
+            value = self._variable(match[1], path, match.start())
+            pieces += [text[done : match.start()], value]
+            start = length + match.start() - done
+            spans.append((start, start + len(value), len(match[0])))
+            done, length = match.end(), start + len(value)
         if not spans:
             self._wrong("HUB-E3009", node, text=text)
         filled = Filled("".join([*pieces, text[done:]]))
@@ -315,10 +314,10 @@ class _Builder:
             self.located.errors.append(self.located.lacking[path])
             return ""
         if value and (_SECRET.search(name) or (path and _SECRET.search(str(path[-1])))):
-            self.located.secrets |= forms([value])
+            self.located.secrets |= spellings([value])
         return value
 
-    def _core_tag(self, node: yaml.Node, kind: str) -> None:
+    def _require_core_tag(self, node: yaml.Node, kind: str) -> None:
         if node.tag != f"tag:yaml.org,2002:{kind}":
             raise FatalError("HUB-E3002", place=self._at(node), reason=f"tag {node.tag}")
 
@@ -329,7 +328,7 @@ class _Builder:
         return Place(self.located.file, node.start_mark.line + 1, node.start_mark.column + 1)
 
     def _place(self, node: yaml.Node) -> Place:
-        """Of a text, the place of its first character: behind the quote, or on the line after `|`."""
+        """The place of a value; for a text, of its first character: after the quote, or on the line after `|`."""
         style = getattr(node, "style", None)
         line, column = node.start_mark.line, node.start_mark.column
         if style in ("|", ">"):

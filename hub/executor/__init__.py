@@ -1,4 +1,4 @@
-"""Carries commands out: takes them from the log into the ledger, calls each system once, and tells the log what came of it."""
+"""The executor: consumes commands into the ledger, calls each system once, and records every result as an event."""
 
 from hub.executor.executor import Executor
 

@@ -1,6 +1,6 @@
-"""What stands in a command when it is sent: promises replaced by the ids they stand for, references by what their system knows.
+"""Resolves a command's arguments before it is sent: promises become ids, references become the target system's accounts and ids.
 
-A reference is the hub's own name for something: no other system knows it. What cannot be replaced is never sent as it is.
+A reference is the hub's own name for something, which no other system knows. One that cannot be resolved is never sent as it is.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from schemas.registry import Model
 
 
 class AccountLookup(Protocol):
-    """Who has which account where."""
+    """Looks up the accounts of persons at instances."""
 
     def account(self, person: str, instance: str, /) -> str:
-        """The account of `person/<id>` at an instance; raises RejectedError for a person who has none there."""
+        """The account of `person/<id>` at an instance; raises RejectedError for a person without one there."""
 
     def person_of(self, instance: str, account: str, /) -> str | None:
-        """`person/<id>` of an account at an instance, None when nobody has it."""
+        """`person/<id>` of an account at an instance, None when no person has it."""
 
 
-Resolve = Callable[[str], str]
-"""From a command's id to the id of what it made. Raises RejectedError when nothing came of it."""
+PromiseResolver = Callable[[str], str]
+"""Maps a command's id to the id of the object it created. Raises RejectedError when it created none."""
 
 
 @dataclass(frozen=True)
 class CommandTarget:
-    """The instance that a command goes to, and what references mean there. `instances` are all that are connected."""
+    """The instance that a command goes to, and how references translate for it. `instances` are all that are connected."""
 
     instance: str
     people: AccountLookup
     instances: Collection[str] = ()
 
     def account(self, ref: str) -> str:
-        """The account that a reference names there; raises RejectedError that says where to add it when it names none."""
+        """The account that a reference names there; raises RejectedError, with the place to add one, when it names none."""
         instance, account = self._account_in(ref)
         if instance == self.instance:
             return account
@@ -56,7 +56,7 @@ class CommandTarget:
         raise RejectedError(code, place=place, ref=ref, instance=self.instance, account=account, at=instance)
 
     def object(self, text: str) -> str:
-        """The id that an object has there, of its id or its reference; raises RejectedError for an object of another system."""
+        """An object's id there, from its id or its reference; raises RejectedError for an object of another system."""
         instance, _, id_ = text.partition("/")[2].partition("/")
         if not is_reference(text) or not id_ or instance not in self._known:
             return text
@@ -64,7 +64,7 @@ class CommandTarget:
             raise RejectedError("HUB-E4070", ref=text, instance=self.instance, at=instance)
         return id_
 
-    def is_somebody(self, text: str) -> bool:
+    def is_person_reference(self, text: str) -> bool:
         """Whether a text can only be a reference to a person or an account."""
         return is_reference(text) and (text.startswith("person/") or self._account_in(text)[0] in self._known)
 
@@ -81,26 +81,29 @@ class CommandTarget:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A command that can be sent, and its arguments as events tell them: promises resolved, persons still persons."""
+class ResolvedCommand:
+    """A command that can be sent (`sent`), and its `arguments` as events show them: promises resolved, persons not translated."""
 
     command: Command
     sent: Command
-    asked: Mapping[str, Any]
+    arguments: Mapping[str, Any]
 
 
-def prepare(command: Command, resolve: Resolve, target: CommandTarget | None) -> Prepared:
-    """Make a command ready for its system; `target` None leaves references as they are. Raises RejectedError."""
-    asked = {name: _filled(value, resolve, str) for name, value in command.arguments.items()}
+def resolve_arguments(command: Command, resolve: PromiseResolver, target: CommandTarget | None) -> ResolvedCommand:
+    """Resolve a command's promises and references; `target` None leaves references as they are. Raises RejectedError."""
+    arguments = {name: _substituted(value, resolve, str) for name, value in command.arguments.items()}
     if target is None:
-        return Prepared(command, command.model_copy(update={"arguments": asked}), asked)
+        return ResolvedCommand(command, command.model_copy(update={"arguments": arguments}), arguments)
     model = spec_of(command).model
-    sent = {name: _filled(value, resolve, _reader(model, name, target)) for name, value in command.arguments.items()}
-    return Prepared(command, command.model_copy(update={"arguments": sent}), asked)
+    sent = {
+        name: _substituted(value, resolve, _translator(model, name, target))
+        for name, value in command.arguments.items()
+    }
+    return ResolvedCommand(command, command.model_copy(update={"arguments": sent}), arguments)
 
 
-def from_ledger(conn: Connection) -> Resolve:
-    """Look promises up among the commands that are done."""
+def ledger_resolver(conn: Connection) -> PromiseResolver:
+    """Return a resolver that looks promises up among the ledger's commands."""
 
     def resolve(promise: str) -> str:
         row = commands.get(conn, promise)
@@ -113,42 +116,42 @@ def from_ledger(conn: Connection) -> Resolve:
     return resolve
 
 
-def _filled(value: Any, resolve: Resolve, text: Callable[[str], str]) -> Any:
-    """The value with promises resolved and `text` made of every other text; an id that a promise gave is nothing but an id."""
+def _substituted(value: Any, resolve: PromiseResolver, translate: Callable[[str], str]) -> Any:
+    """The value with promises resolved and every other text translated; the id that a promise resolves to is not translated."""
     promise = promised(value)
     if promise is not None:
         return resolve(promise)
     if isinstance(value, str):
-        return text(value)
+        return translate(value)
     if isinstance(value, dict):
-        return {key: _filled(part, resolve, text) for key, part in value.items()}
-    return [_filled(part, resolve, text) for part in value] if isinstance(value, list) else value
+        return {key: _substituted(part, resolve, translate) for key, part in value.items()}
+    return [_substituted(part, resolve, translate) for part in value] if isinstance(value, list) else value
 
 
-def _reader(model: Model, name: str, target: CommandTarget) -> Callable[[str], str]:
-    """What becomes of the texts in an argument, by what the catalogue says that it holds."""
-    held = _held(model).get(name, "anything")
-    if held == "person":
+def _translator(model: Model, name: str, target: CommandTarget) -> Callable[[str], str]:
+    """The translation of an argument's texts, by the kind that the catalogue declares for it."""
+    kind = _argument_kinds(model).get(name, "anything")
+    if kind == "person":
         return lambda text: target.account(text) if is_reference(text) else text
-    if held == "object":
+    if kind == "object":
         return target.object
-    if held == "anything":
-        return lambda text: target.account(text) if target.is_somebody(text) else text
+    if kind == "anything":
+        return lambda text: target.account(text) if target.is_person_reference(text) else text
     return str
 
 
 @functools.cache
-def _held(model: Model) -> Mapping[str, str]:
-    """What the fields of a model hold: a person, an object, anything, or text for people."""
+def _argument_kinds(model: Model) -> Mapping[str, str]:
+    """Field → the kind of its value: a person, an object, anything, or text for people."""
     hints = typing.get_type_hints(model, include_extras=True)
-    return {name: _holds(hints[name]) for name in model.model_fields}
+    return {name: _kind_of(hints[name]) for name in model.model_fields}
 
 
-def _holds(hint: object) -> str:
-    """By the mark that the catalogue put on the type, whatever stands around it."""
+def _kind_of(hint: object) -> str:
+    """The kind that the catalogue's annotation declares, at any depth of the type hint."""
     marks = getattr(hint, "__metadata__", ())
     if hint is Any:
         return "anything"
-    inner = [_holds(part) for part in typing.get_args(hint) if not isinstance(part, str)]
-    found = [mark for mark in ("person", "object") if mark in marks] + [one for one in inner if one != "text"]
-    return found[0] if found else "text"
+    inner = [_kind_of(part) for part in typing.get_args(hint) if not isinstance(part, str)]
+    kinds = [mark for mark in ("person", "object") if mark in marks] + [kind for kind in inner if kind != "text"]
+    return kinds[0] if kinds else "text"

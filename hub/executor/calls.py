@@ -1,6 +1,7 @@
-"""One call, from SENDING to its end in the ledger. Runs in a thread of the instance's crew and never raises.
+"""Makes calls and writes their results: from SENDING to a command's next state in the ledger.
 
-Writes what became of a command: its state, its event, its links, all in the transaction of the caller.
+`Calls.carry_out` runs in a worker thread of the instance and never raises. The functions write a command's state, its event and
+its links in their caller's transaction.
 """
 
 from __future__ import annotations
@@ -18,83 +19,83 @@ from sqlalchemy import Connection
 from hub.errors import HubError, RejectedError, RetryableError, UnreadableError
 from hub.executor import command_events
 from hub.executor.instances import InstanceState
-from hub.executor.retry_policy import CommandAttempt, Decision, Failure, decide, seen_of
+from hub.executor.retry_policy import CommandAttempt, Decision, Failure, crash_context, decide
 from hub.intake import correlation
 from hub.kit.connector import CommandSink, Effect, Fact, Idempotency
-from hub.kit.facts import Door, event_of
+from hub.kit.facts import IntakeContext, event_of
 from hub.ledger import commands, links, outbox, parked, timers
 from hub.ledger.commands import End
 from hub.ledger.ledger import Ledger
 from hub.runtime import metrics
 from hub.runtime.clock import Clock
 from hub.runtime.failpoints import failpoint
-from schemas.envelope import HUB, Command, Event, format_time, parse_time
+from schemas.envelope import HUB_INSTANCE, Command, Event, format_time, parse_time
 
 log = structlog.get_logger(__name__)
-MOST_KEPT = 32 * 1024
-"""Bytes of a system's answer that are kept; a longer one is not needed to say what was done."""
+MAX_RESPONSE_BYTES = 32 * 1024
+"""Bytes of a system's response that the ledger stores; a longer one is replaced by `{}`."""
 _CLEAN: dict[str, Any] = {"due_at": None, "deadline": None, "code": None, "reason": None}
 
 
 def end_all(conn: Connection, ended: Sequence[tuple[CommandAttempt, Decision]], now: datetime) -> list[bool]:
-    """Write verdicts down. False for a command that is no longer its call's: of that nothing is written."""
-    plain = [(call, verdict) for call, verdict in ended if verdict.state != "PARKED"]
-    ours = commands.end_all(conn, [_end(call, verdict, now) for call, verdict in plain], format_time(now))
-    _done(conn, [(call, verdict.effect) for call, verdict in plain if verdict.effect and call.id in ours], now)
+    """Write decisions. False for a command that its call no longer owns: nothing of that one is written."""
+    settled = [(call, decision) for call, decision in ended if decision.state != "PARKED"]
+    ours = commands.end_all(conn, [_end(call, decision, now) for call, decision in settled], format_time(now))
+    _done(conn, [(call, decision.effect) for call, decision in settled if decision.effect and call.id in ours], now)
     return [_park(conn, *each, now) if each[1].state == "PARKED" else each[0].id in ours for each in ended]
 
 
-def _end(call: CommandAttempt, verdict: Decision, now: datetime) -> End:
-    if verdict.effect is not None:
-        response = _as_json(verdict.effect.response).decode()
-        return End(call.id, call.owner, "DONE", call.attempts, effect_id=_effect_id(verdict.effect), response=response)
-    assert verdict.error is not None  # only DONE has no error
-    attempts = call.attempts if verdict.counts else call.attempts - 1
-    due, said = format_time(verdict.due or now), command_events.said(verdict.error)
-    return End(call.id, call.owner, verdict.state, attempts, due, verdict.error.code, said)
+def _end(call: CommandAttempt, decision: Decision, now: datetime) -> End:
+    if decision.effect is not None:
+        response = _as_json(decision.effect.response).decode()
+        return End(call.id, call.owner, "DONE", call.attempts, effect_id=_effect_id(decision.effect), response=response)
+    assert decision.error is not None  # only DONE has no error
+    attempts = call.attempts if decision.counts else call.attempts - 1
+    due, reason = format_time(decision.due or now), command_events.error_message(decision.error)
+    return End(call.id, call.owner, decision.state, attempts, due, decision.error.code, reason)
 
 
 def _effect_id(effect: Effect) -> str | None:
-    return command_events.plain(effect.id or "") or None
+    return command_events.clean_text(effect.id or "") or None
 
 
-def _park(conn: Connection, call: CommandAttempt, verdict: Decision, now: datetime) -> bool:
-    assert verdict.error is not None  # only DONE has no error
-    command = call.prepared.command
-    return park(conn, command, call.raw, call.owner, call.attempts, verdict.error, now, verdict.doubtful)
+def _park(conn: Connection, call: CommandAttempt, decision: Decision, now: datetime) -> bool:
+    assert decision.error is not None  # only DONE has no error
+    command = call.resolved.command
+    return park(conn, command, call.raw, call.owner, call.attempts, decision.error, now, decision.doubtful)
 
 
 def _done(conn: Connection, done: Sequence[tuple[CommandAttempt, Effect]], now: datetime) -> None:
-    """Link what was made, and tell of it; then what its system says of objects."""
-    made, told = [], []
+    """Link the created objects and record the result events; then record the facts that the responses contain."""
+    made, events = [], []
     for call, effect in done:
-        command, effect_id = call.prepared.command, _effect_id(effect)
-        ref = command_events.made_by(command, effect_id)
+        command, effect_id = call.resolved.command, _effect_id(effect)
+        ref = command_events.created_ref(command, effect_id)
         if ref is not None:
             made.append((ref, command.case, command.id))
-        told.append(command_events.result(command, call.prepared.asked, effect_id, call.attempts, now))
-    links.link_made(conn, made)
-    outbox.record(conn, told, HUB)
+        events.append(command_events.result(command, call.resolved.arguments, effect_id, call.attempts, now))
+    links.link_effects(conn, made)
+    outbox.record(conn, events, HUB_INSTANCE)
     for call, effect in done:
         for fact in effect.facts:
-            _tell(conn, call.prepared.command, fact, now)
+            _record_fact(conn, call.resolved.command, fact, now)
 
 
 class _AsNamed:
-    """People in an effect's facts are named as the command named them."""
+    """The directory for an effect's facts: they name people as the command did, so no account is looked up."""
 
     def person_of(self, instance: str, account: str) -> str | None:
         return None
 
 
-def _tell(conn: Connection, command: Command, fact: Fact, now: datetime) -> None:
-    """Record what an effect says of an object. The effect is there whatever it says, so what is no event is only logged."""
+def _record_fact(conn: Connection, command: Command, fact: Fact, now: datetime) -> None:
+    """Record a fact from an effect. The effect has happened either way, so a fact that gives no valid event is only logged."""
     try:
-        event = event_of(fact, Door(command.instance, _AsNamed(), now, command.id))
+        event = event_of(fact, IntakeContext(command.instance, _AsNamed(), now, command.id))
     except RejectedError as error:
         log.error("effect.not_told", command=command.id, **error.fields())
         return
-    outbox.record(conn, [correlation.under(event, correlation.settle(conn, event))], command.instance)
+    outbox.record(conn, [correlation.with_case(event, correlation.decide_case(conn, event))], command.instance)
 
 
 def park(
@@ -107,9 +108,9 @@ def park(
     now: datetime,
     doubtful: bool = False,
 ) -> bool:
-    """Set a command of ours that is SENDING aside; later ones of its case wait behind it. False when it is not ours."""
+    """Park a command that `owner` has SENDING; later ones of its case wait behind it. False when `owner` no longer has it."""
     at = format_time(now)
-    values = {**_CLEAN, "code": error.code, "reason": command_events.said(error)}
+    values = {**_CLEAN, "code": error.code, "reason": command_events.error_message(error)}
     if not commands.end(conn, command.id, owner, "PARKED", at, **values):
         return False
     row = {
@@ -119,147 +120,147 @@ def park(
         "case_id": command.case,
         "subject": command.subject,
         "code": error.code,
-        "seen": _kept({**error.seen, **({"doubtful": True} if doubtful else {})}),
+        "seen": _as_stored({**error.seen, **({"doubtful": True} if doubtful else {})}),
         "place": str(error.place) if error.place else None,
         "rule": command.rule,
         "body": raw,
         "parked_at": at,
     }
     parked.park(conn, row)
-    outbox.record(conn, [command_events.parked(command, error, attempts, now)], HUB)
+    outbox.record(conn, [command_events.parked(command, error, attempts, now)], HUB_INSTANCE)
     return True
 
 
 def set_timer(conn: Connection, command: Command, owner: str, now: datetime) -> bool:
     """Carry out `timer.set`, which needs no system. Raises ValueError or TypeError when it names no time."""
-    asked = command.arguments
-    due_at = format_time(parse_time(asked.get("at", "")))
+    arguments = command.arguments
+    due_at = format_time(parse_time(arguments.get("at", "")))
     if not commands.end(conn, command.id, owner, "DONE", format_time(now), **_CLEAN):
         return False
-    timers.set_timer(conn, command.id, command.case, str(asked.get("name", "")), due_at)
-    outbox.record(conn, [command_events.result(command, asked, None, 1, now)], HUB)
+    timers.set_timer(conn, command.id, command.case, str(arguments.get("name", "")), due_at)
+    outbox.record(conn, [command_events.result(command, arguments, None, 1, now)], HUB_INSTANCE)
     return True
 
 
-def _kept(answer: Mapping[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = orjson.loads(_as_json(answer))
-    return kept
+def _as_stored(answer: Mapping[str, Any]) -> dict[str, Any]:
+    stored: dict[str, Any] = orjson.loads(_as_json(answer))
+    return stored
 
 
 def _as_json(answer: Mapping[str, Any]) -> bytes:
-    """An answer as JSON that every database takes; empty for one that cannot be kept, since what was done must be."""
+    """A response as JSON that every database accepts; `{}` for one that cannot be stored, since the result must be."""
     try:
         raw = orjson.dumps(dict(answer), default=str)
     except TypeError:
         return b"{}"
-    return raw if len(raw) <= MOST_KEPT and b"\\u0000" not in raw else b"{}"
+    return raw if len(raw) <= MAX_RESPONSE_BYTES and b"\\u0000" not in raw else b"{}"
 
 
-AGAIN = 0.5
-"""Seconds until a result is written again that the database could not take."""
+RETRY_DELAY_S = 0.5
+"""Seconds until a result is written again after the database refused it."""
 
 
 class TooLateError(Exception):
-    """The call's time had run out before it began: another may have it by now."""
+    """The call's deadline passed before its request began: another executor may own the command by now."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a call ended, to be written. `refused` is True where the instance begins to refuse us, False where that ends."""
+class FinishedCall:
+    """A call's result, to be written. `refused`: True when the instance begins to refuse our credentials, False when that ends."""
 
-    lane: InstanceState
+    instance: InstanceState
     call: CommandAttempt
-    verdict: Decision
+    decision: Decision
     refused: bool | None
 
-    def news(self, now: datetime) -> list[Event]:
-        """What is told of the instance."""
+    def instance_events(self, now: datetime) -> list[Event]:
+        """The event that the instance is paused or resumed, if this call changed that."""
         if self.refused is None:
             return []
-        reason = command_events.said(self.verdict.error) if self.verdict.error else ""
+        reason = command_events.error_message(self.decision.error) if self.decision.error else ""
         return [
-            command_events.paused(self.lane.name, reason, now)
+            command_events.paused(self.instance.name, reason, now)
             if self.refused
-            else command_events.resumed(self.lane.name, now)
+            else command_events.resumed(self.instance.name, now)
         ]
 
 
 @dataclass
 class Calls:
-    """Makes calls and writes down how they ended. `ended` hears of each, after its commit."""
+    """Makes calls and writes their results. `ended` is called for each, after its commit."""
 
     ledger: Ledger
     clock: Clock
     ended: Callable[[], None]
     leaving: threading.Event
 
-    def carry_out(self, lane: InstanceState, call: CommandAttempt, sends: CommandSink) -> None:
-        """Do what a command asks and note it, as often as it takes to note it."""
+    def carry_out(self, instance: InstanceState, call: CommandAttempt, sink: CommandSink) -> None:
+        """Carry out a command and write the result, retrying the write while the database is away."""
         try:
-            self._carry_out(lane, call, sends)
+            self._run(instance, call, sink)
         except TooLateError:
-            log.warning("call.too_late", command=call.id, instance=lane.name)
-        except Exception:  # the command stays SENDING, and its deadline brings it back
-            log.exception("call.not_noted", command=call.id, instance=lane.name)
+            log.warning("call.too_late", command=call.id, instance=instance.name)
+        except Exception:  # the command stays SENDING until its deadline, then housekeeping recovers it
+            log.exception("call.not_noted", command=call.id, instance=instance.name)
         finally:
-            lane.finish(call.id)
+            instance.finish(call.id)
             self.ended()
 
-    def _carry_out(self, lane: InstanceState, call: CommandAttempt, sends: CommandSink) -> None:
+    def _run(self, instance: InstanceState, call: CommandAttempt, sink: CommandSink) -> None:
         failpoint("executor.before-call")
         began = self.clock.monotonic()
-        ended = self._attempt(lane, call, sends)
+        outcome = self._attempt(instance, call, sink)
         failpoint("executor.called")
-        state = "done" if isinstance(ended, Effect) else type(ended.error).__name__
+        state = "done" if isinstance(outcome, Effect) else type(outcome.error).__name__
         seconds = max(0.0, self.clock.monotonic() - began)
-        metrics.CALL_SECONDS.labels(lane.name, call.prepared.command.type, state).observe(seconds)
-        refused = lane.learn(call.id, ended, began)
-        lane.answered(call.id)
+        metrics.CALL_SECONDS.labels(instance.name, call.resolved.command.type, state).observe(seconds)
+        refused = instance.record_outcome(call.id, outcome, began)
+        instance.answered(call.id)
         now = self.clock.now()
-        verdict = decide(call, ended, now)
-        self._keep(Ended(lane, call, verdict, refused))
+        decision = decide(call, outcome, now)
+        self._store(FinishedCall(instance, call, decision, refused))
         failpoint("executor.done")
 
-    def _attempt(self, lane: InstanceState, call: CommandAttempt, sends: CommandSink) -> Effect | Failure:
-        looking = call.doubtful and call.once is Idempotency.MARK
+    def _attempt(self, instance: InstanceState, call: CommandAttempt, sink: CommandSink) -> Effect | Failure:
+        looking = call.doubtful and call.idempotency is Idempotency.LOOKUP
         try:
-            found = sends.find(call.prepared.sent) if looking else None
-            if found is not None:
-                return found
+            earlier = sink.find(call.resolved.sent) if looking else None
+            if earlier is not None:
+                return earlier
             looking = False
             if self.clock.monotonic() > call.give_up_at:
                 raise TooLateError
-            return sends.send(call.prepared.sent)
+            return sink.send(call.resolved.sent)
         except UnreadableError as error:
-            return Failure(error, looking, unread=lane.unreadable(call.id))
+            return Failure(error, looking, unread=instance.unreadable(call.id))
         except HubError as error:
             return Failure(error, looking)
         except TooLateError:
             raise
-        except Exception as error:  # its text is not logged: it may hold a secret
-            log.error("connector.broke", command=call.id, **seen_of(lane.name, error))
-            return Failure(error, looking, lane.crashed(call.id))
+        except Exception as error:  # its text is not logged: it may contain a secret
+            log.error("connector.broke", command=call.id, **crash_context(instance.name, error))
+            return Failure(error, looking, instance.crashed(call.id))
 
-    def _write(self, conn: Connection, ended: Sequence[Ended]) -> Sequence[None]:
-        """What ends at the same time is written together: a statement costs several times what a row of it does."""
+    def _write(self, conn: Connection, ended: Sequence[FinishedCall]) -> Sequence[None]:
+        """Write results that are ready at the same time in one batch: a statement costs several times what one of its rows does."""
         now = self.clock.now()
         failpoint("executor.before-done")
-        outbox.record(conn, [news for each in ended for news in each.news(now)], HUB)
-        written = end_all(conn, [(each.call, each.verdict) for each in ended], now)
+        outbox.record(conn, [event for each in ended for event in each.instance_events(now)], HUB_INSTANCE)
+        written = end_all(conn, [(each.call, each.decision) for each in ended], now)
         for each, ours in zip(ended, written, strict=True):
             if not ours:
-                log.warning("call.taken_over", command=each.call.id, instance=each.lane.name)
+                log.warning("call.taken_over", command=each.call.id, instance=each.instance.name)
         return [None] * len(ended)
 
-    def _keep(self, ended: Ended) -> None:
-        """Write, for as long as the database is away: what was done must not be forgotten by us."""
-        told = False
+    def _store(self, ended: FinishedCall) -> None:
+        """Write a result, retrying while the database is away: a completed call must not be lost."""
+        warned = False
         while True:
             try:
                 return self.ledger.writer.gather(self._write, ended).result()
             except RetryableError as error:
-                if not told:
+                if not warned:
                     log.warning("result.waits", **error.fields())
-                told = True
-                if self.leaving.wait(AGAIN):
+                warned = True
+                if self.leaving.wait(RETRY_DELAY_S):
                     raise

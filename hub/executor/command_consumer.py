@@ -1,6 +1,6 @@
-"""Takes what is asked for from `hub.commands` into the ledger: commands, events and positions in one transaction.
+"""Consumes `hub.commands` into the ledger: the commands, events and parked events of a batch and its offsets in one transaction.
 
-What a record of `hub.commands` says: a command, an event that the processor derived, or news of parked events.
+A record of `hub.commands` is a command, an event that the processor derived, or a notice about a parked event.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from hub.ledger.positions import Position
 from hub.log.event_log import EventLog, Reader, Record
 from hub.runtime.clock import Clock
 from hub.runtime.failpoints import failpoint
-from schemas.envelope import HUB, Command, Event, Frozen, format_time
+from schemas.envelope import HUB_INSTANCE, Command, Event, Frozen, format_time
 from schemas.topics import COMMANDS
 
 
-def _decoded(text: object) -> bytes:
+def _decode_base64(text: object) -> bytes:
     return b64decode(text if isinstance(text, str) else b"=", validate=True)
 
 
-class Derived(Frozen):
-    """An event that the processor made of others: it enters the log by the outbox, as all do."""
+class DerivedEvent(Frozen):
+    """An event that the processor derived from others: it enters the log by the outbox, as all events do."""
 
     record: Literal["event"]
     event: Event
 
 
-class ParkedNews(Frozen):
+class ParkedNotice(Frozen):
     """An event that the processor could not fold."""
 
     record: Literal["parked"]
@@ -53,11 +53,11 @@ class ParkedNews(Frozen):
     place: str | None = None
     rule: str | None = None
     mark: int | None = None
-    body: Annotated[bytes, BeforeValidator(_decoded)]
+    body: Annotated[bytes, BeforeValidator(_decode_base64)]
 
 
-class SettledNews(Frozen):
-    """A parked event went through in the end, or was given up."""
+class SettledNotice(Frozen):
+    """A parked event was folded after all, or was discarded."""
 
     record: Literal["settled"]
     ref: str
@@ -65,64 +65,64 @@ class SettledNews(Frozen):
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """Bytes that say none of this, and why."""
+class UnreadableRecord:
+    """A record that is none of these, and why."""
 
     reason: str
 
 
-Note = Derived | ParkedNews | SettledNews
-Message = Command | Note | Unreadable
-_NOTE: TypeAdapter[Note] = TypeAdapter(Annotated[Note, Field(discriminator="record")])
+ProcessorRecord = DerivedEvent | ParkedNotice | SettledNotice
+Message = Command | ProcessorRecord | UnreadableRecord
+_PROCESSOR_RECORD: TypeAdapter[ProcessorRecord] = TypeAdapter(Annotated[ProcessorRecord, Field(discriminator="record")])
 
 
 def parse_message(record: Record) -> Message:
-    """Read a record; never raises for what it holds."""
+    """Decode a record; never raises for what it contains."""
     try:
         value = orjson.loads(record.value or b"")
         if isinstance(value, dict) and "record" in value:
-            return _NOTE.validate_python(value)
+            return _PROCESSOR_RECORD.validate_python(value)
         return Command.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        return Unreadable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        return UnreadableRecord(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
     except ValueError as error:
-        return Unreadable(str(error))
+        return UnreadableRecord(str(error))
 
 
 log = structlog.get_logger(__name__)
 READER = "executor"
-JOB = "commands"
-LEASE, RENEW = 15.0, 5.0
-"""Seconds that the job is held, and after which it is held anew. Only delay depends on them: correctness is the epoch's."""
-MOST = 500
-"""Records in one transaction."""
-WAIT = 0.5
-"""Seconds to wait for a record before looking whether to stop."""
+LEASE_NAME = "commands"
+LEASE_S, RENEW_INTERVAL_S = 15.0, 5.0
+"""Seconds that the lease lasts, and after which it is renewed. They only affect delay: the epoch guarantees correctness."""
+MAX_BATCH = 500
+"""Records in one transaction, at most."""
+POLL_WAIT_S = 0.5
+"""Seconds to wait for a record before checking whether to stop."""
 FENCED = "HUB-E5004"
 
 
 @dataclass
 class CommandConsumer:
-    """Reads while it holds the lease, else stands by. `accepted` hears of each commit."""
+    """Consumes while it holds the lease, else waits for it. `accepted` is called after each commit."""
 
     ledger: Ledger
     log: EventLog
     clock: Clock
     owner: str
     accepted: Callable[[], None]
-    take_note: Callable[[Connection], None] | None = None
-    """What is to be done in the transaction of each batch, behind its commands."""
+    on_batch: Callable[[Connection], None] | None = None
+    """Called in the transaction of each batch, after its commands."""
     _reader: Reader | None = None
-    _held: dict[int, Position] = field(default_factory=dict)
+    _positions: dict[int, Position] = field(default_factory=dict)
     _renewed: float = float("-inf")
-    _doubt: str | None = None
+    _doubt_until: str | None = None
 
     def __post_init__(self) -> None:
-        self._lease = Lease(JOB, self.clock, LEASE, self.owner)
+        self._lease = Lease(LEASE_NAME, self.clock, LEASE_S, self.owner)
 
     def turn(self) -> bool:
-        """Take in what has come, waiting a moment for it; False when another program holds the job.
+        """Consume one batch, waiting up to `POLL_WAIT_S` for it; False when another program holds the lease.
 
         Raises RetryableError while log or ledger is away, FatalError when commands were lost before they were read.
         """
@@ -130,9 +130,9 @@ class CommandConsumer:
             if not self._holds_lease():
                 self.drop()
                 return False
-            batch = self._open().read(MOST, WAIT)
+            batch = self._open().read(MAX_BATCH, POLL_WAIT_S)
             if batch:
-                self._take_in(batch)
+                self._consume(batch)
         except FatalError as error:
             self.drop()
             if error.code != FENCED:
@@ -140,7 +140,7 @@ class CommandConsumer:
             log.info("commands.taken_over", reader=READER)
             return False
         except BaseException:
-            self.drop()  # what was read and not committed is read again
+            self.drop()  # records that were read and not committed are read again
             raise
         return True
 
@@ -150,14 +150,14 @@ class CommandConsumer:
             self._reader.close()
         self._reader, self._renewed = None, float("-inf")
 
-    def let_go(self) -> None:
-        """Leave the job to another at once."""
+    def release(self) -> None:
+        """Release the lease, so that another program takes over at once."""
         self.drop()
         self.ledger.writer.run(self._lease.let_go)
 
     def _holds_lease(self) -> bool:
         now = self.clock.monotonic()
-        if now - self._renewed < RENEW:
+        if now - self._renewed < RENEW_INTERVAL_S:
             return True
         if not self.ledger.writer.run(self._lease.mine):
             return False
@@ -167,79 +167,81 @@ class CommandConsumer:
     def _open(self) -> Reader:
         if self._reader is None:
             ends, starts = self.log.ends(COMMANDS.name), self.log.starts(COMMANDS.name)
-            self._held = self.ledger.writer.run(lambda conn: self._claim(conn, ends, starts))
+            self._positions = self.ledger.writer.run(lambda conn: self._claim(conn, ends, starts))
             with self.ledger.reading() as conn:
-                self._doubt = identity.known(conn, identity.DOUBT)
-            self._reader = self.log.reader(COMMANDS.name, {p: held.next_offset for p, held in self._held.items()})
+                self._doubt_until = identity.get_value(conn, identity.DOUBT)
+            self._reader = self.log.reader(
+                COMMANDS.name, {p: position.next_offset for p, position in self._positions.items()}
+            )
         return self._reader
 
     def _claim(self, conn: Connection, ends: Mapping[int, int], starts: Mapping[int, int]) -> dict[int, Position]:
-        """Take every partition over. Where the log ends before what was read, it is another: all of it is read once more."""
-        held = {p: positions.claim(conn, READER, COMMANDS.name, p) for p in sorted(ends)}
-        if any(position.next_offset > ends[p] for p, position in held.items()):
+        """Claim every partition. A log that ends before the committed offset is another log: all of it is read again."""
+        claimed = {p: positions.claim(conn, READER, COMMANDS.name, p) for p in sorted(ends)}
+        if any(position.next_offset > ends[p] for p, position in claimed.items()):
             log.warning("commands.read_again", topic=COMMANDS.name)
             positions.restart(conn, READER, COMMANDS.name, starts)
-            held = {p: positions.claim(conn, READER, COMMANDS.name, p) for p in sorted(ends)}
-        return held
+            claimed = {p: positions.claim(conn, READER, COMMANDS.name, p) for p in sorted(ends)}
+        return claimed
 
-    def _take_in(self, batch: Sequence[Record]) -> None:
+    def _consume(self, batch: Sequence[Record]) -> None:
         try:
-            self._held = self.ledger.writer.run(lambda conn: self._accept(conn, batch, careful=False))
+            self._positions = self.ledger.writer.run(lambda conn: self._accept(conn, batch, one_by_one=False))
         except (RetryableError, FatalError):
             raise
         except Exception:
-            # Something in a record that the database will not have: find that record, and let the others in.
-            self._held = self.ledger.writer.run(lambda conn: self._accept(conn, batch, careful=True))
+            # The database refuses something in a record: write record by record, so that only that one is parked.
+            self._positions = self.ledger.writer.run(lambda conn: self._accept(conn, batch, one_by_one=True))
         failpoint("executor.accepted")
         self.accepted()
 
-    def _accept(self, conn: Connection, batch: Sequence[Record], careful: bool) -> dict[int, Position]:
-        if careful:
+    def _accept(self, conn: Connection, batch: Sequence[Record], one_by_one: bool) -> dict[int, Position]:
+        if one_by_one:
             for record in batch:
-                self._carefully(conn, record)
+                self._write_safely(conn, record)
         else:
             self._write(conn, [(record, parse_message(record)) for record in batch])
-        if self.take_note is not None:
-            self.take_note(conn)
-        return positions.advance(conn, self._held, {record.partition: record.offset + 1 for record in batch})
+        if self.on_batch is not None:
+            self.on_batch(conn)
+        return positions.advance(conn, self._positions, {record.partition: record.offset + 1 for record in batch})
 
-    def _carefully(self, conn: Connection, record: Record) -> None:
+    def _write_safely(self, conn: Connection, record: Record) -> None:
         try:
             with conn.begin_nested():
                 self._write(conn, [(record, parse_message(record))])
         except (RetryableError, FatalError):
             raise
         except Exception as error:
-            self._write(conn, [(record, Unreadable(type(error).__name__))])
+            self._write(conn, [(record, UnreadableRecord(type(error).__name__))])
 
-    def _write(self, conn: Connection, told: Sequence[tuple[Record, Message]]) -> None:
-        """Commands in their order, then the events in theirs, then what is noted of parked events."""
+    def _write(self, conn: Connection, messages: Sequence[tuple[Record, Message]]) -> None:
+        """Write commands in their order, then the events in theirs, then the changes to parked events."""
         now = self.clock.now()
-        asked = [(message, record.value or b"") for record, message in told if isinstance(message, Command)]
-        new = commands.accept_all(conn, asked, format_time(now), self._doubt)
-        said = [_event(message, new, now) for _, message in told]
-        outbox.record(conn, [event for event in said if event is not None], HUB)
-        for record, message in told:
-            _note(conn, record, message, format_time(now))
+        requests = [(message, record.value or b"") for record, message in messages if isinstance(message, Command)]
+        new = commands.accept_all(conn, requests, format_time(now), self._doubt_until)
+        events = [_resulting_event(message, new, now) for _, message in messages]
+        outbox.record(conn, [event for event in events if event is not None], HUB_INSTANCE)
+        for record, message in messages:
+            _update_parked(conn, record, message, format_time(now))
 
 
-def _event(message: Message, new: frozenset[str], now: datetime) -> Event | None:
-    """What the log is told of a message, if anything."""
+def _resulting_event(message: Message, new: frozenset[str], now: datetime) -> Event | None:
+    """The event that a message leads to, if any."""
     match message:
         case Command() as command if command.type == "task.create" and command.id in new:
             return command_events.requested(command, now)
-        case Derived(event=event):
+        case DerivedEvent(event=event):
             return event.model_copy(update={"recordedtime": format_time(now)})
     return None
 
 
-def _note(conn: Connection, record: Record, message: Message, at: str) -> None:
+def _update_parked(conn: Connection, record: Record, message: Message, at: str) -> None:
     match message:
-        case ParkedNews() as note:
-            parked.park(conn, {**note.model_dump(exclude={"record"}), "parked_at": at})
-        case SettledNews() as note:
-            parked.settle(conn, note.ref, note.state, at)
-        case Unreadable(reason=reason):
+        case ParkedNotice() as notice:
+            parked.park(conn, {**notice.model_dump(exclude={"record"}), "parked_at": at})
+        case SettledNotice() as notice:
+            parked.settle(conn, notice.ref, notice.state, at)
+        case UnreadableRecord(reason=reason):
             parked.park(conn, _unreadable(record, reason, at))
 
 

@@ -1,4 +1,4 @@
-"""The events that tell of commands, in the words of the catalogue. Pure: ids derive, times are handed in."""
+"""Builds the events about commands, timers and instances, by the catalogue's types. Pure: ids derive, times are passed in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from hub.engine.step import cause_of
 from hub.errors import HubError
+from schemas.domains.work import cause_of
 from schemas.envelope import Command, Event, derived_id, format_time, promised
 from schemas.fields import Data
 from schemas.registry import COMMANDS, CommandSpec, event_spec
@@ -17,17 +17,17 @@ SOURCE = "/hub/executor"
 _ID = re.compile(r"\S.{0,300}")
 
 
-def plain(text: str) -> str:
-    """Text of an outside system as every database and JSON take it: no NUL, no half characters, not without end."""
+def clean_text(text: str) -> str:
+    """Text of an outside system as every database and JSON accept it: no NUL, no lone surrogates, at most 2,000 characters."""
     return text.encode("utf-8", "replace").decode().replace("\x00", "")[:2000]
 
 
-def said(error: HubError) -> str:
-    """What an error says, for people; its code alone when a connector from elsewhere has one that we have no words for."""
+def error_message(error: HubError) -> str:
+    """An error's message for people; only its code when a third-party connector raised one that the hub has no text for."""
     try:
-        return plain(error.message())
+        return clean_text(error.message())
     except KeyError:
-        return plain(error.code)
+        return clean_text(error.code)
 
 
 def spec_of(command: Command) -> CommandSpec:
@@ -35,18 +35,18 @@ def spec_of(command: Command) -> CommandSpec:
     return COMMANDS.get(command.type) or CommandSpec(command.type, Data)
 
 
-def made_by(command: Command, effect_id: str | None) -> str | None:
-    """The object that a command made over there; None when it makes none, or its id cannot be part of a reference."""
+def created_ref(command: Command, effect_id: str | None) -> str | None:
+    """The reference of the object that a command created; None when it creates none, or its id cannot be part of a reference."""
     kind = spec_of(command).creates
     return f"{kind}/{command.instance}/{effect_id}" if kind and _ID.fullmatch(effect_id or "") else None
 
 
 def requested(command: Command, now: datetime) -> Event:
-    """A task is asked for: boards show it before its system has made it."""
-    said = command.arguments
-    project = promised(said.get("project")) or said.get("project") or None
-    data = {**said, "title": str(said.get("title", "")), "project": project, "why": cause_of(command).model_dump()}
-    return _event(
+    """A task is requested: boards show it before its system has created it."""
+    arguments, why = command.arguments, cause_of(command).model_dump()
+    project = promised(arguments.get("project")) or arguments.get("project") or None
+    data = {**arguments, "title": str(arguments.get("title", "")), "project": project, "why": why}
+    return _command_event(
         command,
         "work.task.requested",
         f"request/{command.instance}/{command.id}",
@@ -57,31 +57,36 @@ def requested(command: Command, now: datetime) -> Event:
     )
 
 
-def result(command: Command, asked: Mapping[str, Any], effect_id: str | None, attempts: int, now: datetime) -> Event:
-    """A command is done. `asked` are its arguments with promises resolved and persons as persons."""
-    made = made_by(command, effect_id)
-    type_ = spec_of(command).result if made else "hub.command.done"
-    data = {**asked, "why": cause_of(command).model_dump()} if made else _ended(command, asked, attempts, id=effect_id)
-    return _event(command, type_, made or _subject(command), result_id(command.id), format_time(now), now, data)
+def result(
+    command: Command, arguments: Mapping[str, Any], effect_id: str | None, attempts: int, now: datetime
+) -> Event:
+    """A command is done. `arguments` have promises resolved and persons not translated to accounts."""
+    ref = created_ref(command, effect_id)
+    type_ = spec_of(command).result if ref else "hub.command.done"
+    data = (
+        {**arguments, "why": cause_of(command).model_dump()}
+        if ref
+        else _command_data(command, arguments, attempts, id=effect_id)
+    )
+    return _command_event(command, type_, ref or _subject(command), result_id(command.id), format_time(now), now, data)
 
 
 def result_id(command: str) -> str:
-    """The id of the event that says that a command is done."""
+    """The id of a command's result event."""
     return derived_id("result", command, "done")
 
 
 def parked(command: Command, error: HubError, attempts: int, now: datetime) -> Event:
-    """A command cannot go on until a person has dealt with it."""
-    data = _ended(command, command.arguments, attempts, code=error.code, reason=said(error))
-    id_ = derived_id(
-        "parked", command.id, format_time(now)
-    )  # one command may park again: each time is a fact of its own
-    return _event(command, "hub.command.parked", _subject(command), id_, format_time(now), now, data)
+    """A command is parked until a person has dealt with it."""
+    data = _command_data(command, command.arguments, attempts, code=error.code, reason=error_message(error))
+    # A command may park more than once: each time is an event of its own.
+    id_ = derived_id("parked", command.id, format_time(now))
+    return _command_event(command, "hub.command.parked", _subject(command), id_, format_time(now), now, data)
 
 
-def _ended(command: Command, asked: Mapping[str, Any], attempts: int, **more: Any) -> dict[str, Any]:
+def _command_data(command: Command, arguments: Mapping[str, Any], attempts: int, **more: Any) -> dict[str, Any]:
     why = cause_of(command).model_dump()
-    return {"type": command.type, "arguments": dict(asked), "attempts": attempts, "why": why, **more}
+    return {"type": command.type, "arguments": dict(arguments), "attempts": attempts, "why": why, **more}
 
 
 def _subject(command: Command) -> str:
@@ -90,33 +95,35 @@ def _subject(command: Command) -> str:
 
 def fired(timer: str, case: str, name: str, due_at: str, now: datetime) -> Event:
     """A timer came due."""
-    return _of_hub(
+    return _hub_event(
         "hub.timer.fired", f"timer/hub/{timer}", case, derived_id("fired", timer), due_at, now, {"name": name}, timer
     )
 
 
 def paused(instance: str, reason: str, now: datetime) -> Event:
-    """An instance refuses us and is left alone for now."""
-    return _of_instance(instance, "hub.connector.paused", now, {"reason": reason})
+    """An instance refuses our credentials; its calls are paused."""
+    return _instance_event(instance, "hub.connector.paused", now, {"reason": reason})
 
 
 def resumed(instance: str, now: datetime) -> Event:
-    """It lets us in again."""
-    return _of_instance(instance, "hub.connector.resumed", now, {"reason": None})
+    """An instance accepts our credentials again."""
+    return _instance_event(instance, "hub.connector.resumed", now, {"reason": None})
 
 
-def _of_instance(instance: str, type_: str, now: datetime, data: Mapping[str, Any]) -> Event:
+def _instance_event(instance: str, type_: str, now: datetime, data: Mapping[str, Any]) -> Event:
     subject = f"connector/hub/{instance}"
-    return _of_hub(type_, subject, subject, derived_id(type_, instance, format_time(now)), format_time(now), now, data)
+    return _hub_event(
+        type_, subject, subject, derived_id(type_, instance, format_time(now)), format_time(now), now, data
+    )
 
 
-def _event(
+def _command_event(
     command: Command, type_: str, subject: str, id_: str, time: str, now: datetime, data: Mapping[str, Any]
 ) -> Event:
-    return _of_hub(type_, subject, command.case, id_, time, now, data, command.id)
+    return _hub_event(type_, subject, command.case, id_, time, now, data, command.id)
 
 
-def _of_hub(
+def _hub_event(
     type_: str,
     subject: str,
     case: str,

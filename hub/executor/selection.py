@@ -1,4 +1,4 @@
-"""What is to be done about a command whose turn it is, found out before anything is written."""
+"""Selects the commands that are due and decides, before anything is written, what is to be done about each: call, timer or park."""
 
 from __future__ import annotations
 
@@ -10,66 +10,69 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from hub.errors import HubError, RejectedError
-from hub.executor.argument_resolution import Prepared, from_ledger, prepare
+from hub.executor.argument_resolution import ResolvedCommand, ledger_resolver, resolve_arguments
 from hub.executor.instances import Instances, InstanceState
-from hub.executor.retry_policy import seen_of
+from hub.executor.retry_policy import crash_context
 from hub.kit.connector import CommandSink, Idempotency
 from hub.ledger import commands
 from hub.ledger.database import AnyRow
 from schemas.envelope import Command, format_time
 
-TIMER = "timer.set"
-"""The command that the hub carries out itself, whatever instance it names."""
+TIMER_TYPE = "timer.set"
+"""The command that the hub carries out itself, whichever instance it names."""
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A command whose turn it is. `sends` is who carries it out; without, `work` is why it parks, or it is a timer."""
+class ReadyCommand:
+    """A command that is due. `sink` carries it out; without one, `resolution` is the reason to park it, or it is a timer."""
 
-    lane: InstanceState
+    instance: InstanceState
     row: AnyRow
     command: Command
-    work: Prepared | HubError | None
-    sends: CommandSink | None = None
+    resolution: ResolvedCommand | HubError | None
+    sink: CommandSink | None = None
 
 
-def choose(conn: Connection, lanes: Instances, lane: InstanceState, now: datetime, room: int) -> Iterator[Ready]:
-    """Up to `room` commands of an instance whose turn it is, oldest first; one that we are still calling is left alone.
+def select_ready(
+    conn: Connection, instances: Instances, instance: InstanceState, now: datetime, limit: int
+) -> Iterator[ReadyCommand]:
+    """Yield up to `limit` due commands of an instance, oldest first, without those whose call is under way.
 
-    A trial of an instance that seems away takes the one that has failed least: one that fails always must not be every trial.
+    While the circuit breaker is open, the trial takes the command with the fewest attempts, so that one that always fails is not
+    every trial.
     """
-    look = commands.ready_least_tried if lane.gate.broken else commands.ready
-    rows = look(conn, lane.name, format_time(now), room + len(lane.running))
-    for row in [row for row in rows if row.id not in lane.running][:room]:
+    query = commands.ready_least_tried if instance.breaker.broken else commands.ready
+    rows = query(conn, instance.name, format_time(now), limit + len(instance.running))
+    for row in [row for row in rows if row.id not in instance.running][:limit]:
         command = Command.from_json(row.body)
-        if command.type == TIMER:
-            yield Ready(lane, row, command, None)
+        if command.type == TIMER_TYPE:
+            yield ReadyCommand(instance, row, command, None)
             continue
-        sends = lane.sends
-        work = _doubtful(lane, row, sends) or _prepared(conn, lanes, lane, command, sends)
-        yield Ready(lane, row, command, work, sends)
+        sink = instance.sends
+        resolution = _undecidable(instance, row, sink) or _resolved(conn, instances, instance, command, sink)
+        yield ReadyCommand(instance, row, command, resolution, sink)
 
 
-def _doubtful(lane: InstanceState, row: AnyRow, sends: CommandSink | None) -> RejectedError | None:
-    """Why a person must decide: its caller died in the middle, and the system knows no key and cannot be asked."""
-    if row.state != "UNKNOWN" or sends is None or sends.once(row.type) is not Idempotency.NEITHER:
+def _undecidable(instance: InstanceState, row: AnyRow, sink: CommandSink | None) -> RejectedError | None:
+    """Why a person must decide: its executor died during the call, and the system has neither an idempotency key nor a lookup."""
+    if row.state != "UNKNOWN" or sink is None or sink.idempotency(row.type) is not Idempotency.NONE:
         return None
-    return RejectedError("HUB-E4065", instance=lane.name, reason=row.reason or "SENDING", cause=row.code)
+    return RejectedError("HUB-E4065", instance=instance.name, reason=row.reason or "SENDING", cause=row.code)
 
 
-def _prepared(
-    conn: Connection, lanes: Instances, lane: InstanceState, command: Command, sends: CommandSink | None
-) -> Prepared | HubError:
-    if sends is None:
-        return RejectedError("HUB-E4061", instance=lane.name, type=command.type)
-    if command.type not in sends.takes:
-        known = ", ".join(sorted(sends.takes))
-        return RejectedError("HUB-E4062", instance=lane.name, type=command.type, known=known)
+def _resolved(
+    conn: Connection, instances: Instances, instance: InstanceState, command: Command, sink: CommandSink | None
+) -> ResolvedCommand | HubError:
+    if sink is None:
+        return RejectedError("HUB-E4061", instance=instance.name, type=command.type)
+    if command.type not in sink.command_types:
+        known = ", ".join(sorted(sink.command_types))
+        return RejectedError("HUB-E4062", instance=instance.name, type=command.type, known=known)
     try:
-        return prepare(command, from_ledger(conn), lanes.target(lane))
+        return resolve_arguments(command, ledger_resolver(conn), instances.target(instance))
     except HubError as error:
         return error
-    except SQLAlchemyError:  # the ledger's trouble, not the command's
+    except SQLAlchemyError:  # the ledger failed, not the command
         raise
-    except Exception as error:  # a bug of ours: this command parks, the others flow
-        return RejectedError("HUB-E4066", **seen_of(lane.name, error))
+    except Exception as error:  # a bug in the hub: this command parks, the others continue
+        return RejectedError("HUB-E4066", **crash_context(instance.name, error))

@@ -1,4 +1,4 @@
-"""CEL's own complaints in our readers' languages: the common ones in words, the rest as CEL says it."""
+"""Translates CEL's error messages to Chinese and English: the common ones; the rest stay in CEL's own text."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Callable, Mapping
 
 Words = Mapping[str, str]
-"""A fact of an error that reads differently by language."""
+"""A localized text: language → text."""
 
-TYPES = "No matching overload"
-"""What CEL says of values whose types do not fit an operator or function, when it evaluates."""
+TYPE_MISMATCH = "No matching overload"
+"""CEL's evaluation error for values whose types do not match an operator or function."""
 _KINDS = {
     **dict.fromkeys(("int", "int64"), ("整数", "whole number")),
     **dict.fromkeys(("uint", "uint64"), ("无符号整数", "unsigned number")),
@@ -29,34 +29,34 @@ USAGE = {
     **{name: (f"文本.{name}('…')", f"text.{name}('…')") for name in ("matches", "contains", "startsWith", "endsWith")},
     **{name: (f"列表.{name}(x, …)", f"list.{name}(x, …)") for name in ("all", "exists", "exists_one", "map", "filter")},
 }
-"""How each function is called."""
+"""Usage examples of each function: zh, en."""
 _INSTEAD = {"and": "&&", "AND": "&&", "or": "||", "OR": "||", "not": "!", "NOT": "!", "<>": "!="}
-"""What people write of other languages."""
+"""Operators of other languages → CEL's."""
 
 
 def width(shown: str) -> int:
-    """Columns that a text takes on a terminal: Chinese characters take two."""
+    """Columns of a text on a terminal: Chinese characters take two."""
     return sum(
         2 if unicodedata.east_asian_width(char) in "WF" else 0 if unicodedata.combining(char) else 1 for char in shown
     )
 
 
 def usage(name: str) -> Words:
-    """How a function is called."""
+    """A function's usage."""
     return _both(*USAGE[name])
 
 
-def in_words(reason: str) -> Words | str:
-    """A complaint in both languages, where it is a common one."""
+def translated(reason: str) -> Words | str:
+    """A common error message in both languages; any other message unchanged."""
     for pattern, words in _COMPLAINTS:
-        found = re.search(pattern, reason, re.DOTALL)
-        if found is not None:
-            return _both(*words(found))
+        match = re.search(pattern, reason, re.DOTALL)
+        if match is not None:
+            return _both(*words(match))
     return reason
 
 
 def advice(reason: str) -> Words:
-    """What to do about a complaint, where its words do not say it."""
+    """Advice on an error whose message contains none."""
     return _both(*(_CONVERT if any(re.search(pattern, reason) for pattern in _OVERLOADS) else _MEND))
 
 
@@ -69,22 +69,22 @@ _OVERLOADS = (
     r"No matching overloads? found : ([^\s(]+)(?:\((?P<kinds>.*)\))?",
     r"found no matching overload for '([^']+)' applied to '\((?P<kinds>.*)\)'",
 )
-"""How CEL says that no operator or function takes values of these types."""
+"""CEL's messages for operators and functions without an overload for these types."""
 
 
 def _both(zh: str, en: str) -> Words:
     return {"zh-CN": zh, "en": en}
 
 
-def _types(found: re.Match[str]) -> tuple[str, str]:
-    name, kinds = found[1], _split(found["kinds"] or "")
+def _types(match: re.Match[str]) -> tuple[str, str]:
+    name, kinds = match[1], _split(match["kinds"] or "")
     return _applied(name, [_kind(kind, 0) for kind in kinds], "类型不合：", ""), _applied(
         name, [_kind(kind, 1) for kind in kinds], "", " does not fit"
     )
 
 
 def _split(kinds: str) -> list[str]:
-    """The types between commas, those inside a map or list left out."""
+    """The comma-separated types, without the type parameters of maps and lists."""
     return [kind for kind in re.sub(r"\([^()]*\)", "", kinds).split(",") if kind.strip()]
 
 
@@ -107,22 +107,22 @@ def _applied(name: str, kinds: list[str], before: str, after: str) -> str:
     return f"{before}{shown}{after}"
 
 
-def _unexpected(found: re.Match[str]) -> tuple[str, str]:
-    word = found[1].strip()
+def _unexpected(match: re.Match[str]) -> tuple[str, str]:
+    word = match[1].strip()
     if word in _INSTEAD:
         return f"没有 '{word}'，写成 {_INSTEAD[word]}", f"there is no '{word}'; write {_INSTEAD[word]}"
     return f"这里不该有 '{word}'", f"'{word}' does not belong here"
 
 
-def _letter(found: re.Match[str]) -> tuple[str, str]:
-    text = found[1]
+def _letter(match: re.Match[str]) -> tuple[str, str]:
+    text = match[1]
     if text.strip() == "=":
         return "比较相等写成 ==", "to ask whether two are equal, write =="
     if text[:1] in "'\"":
         return "文本缺少结尾的引号", "a text lacks the quote at its end"
     if text[:1] in "“”‘’「」『』＂＇":
         return f"引号 {text[:1]} 是中文的，写成 '…'", f"{text[:1]} is no quote here; write '…'"
-    return f"这里不能有 {text[:1]}；文本要放在引号里", f"{text[:1]} cannot stand here; a text needs its quotes"
+    return f"这里不能有 {text[:1]}；文本要放在引号里", f"{text[:1]} is not allowed here; a text needs its quotes"
 
 
 _COMPLAINTS: tuple[tuple[str, Callable[[re.Match[str]], tuple[str, str]]], ...] = (

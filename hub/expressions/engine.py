@@ -1,4 +1,4 @@
-"""The engine: CEL expressions and texts with `${…}`, compiled once with exact places for what is wrong with them."""
+"""The expression engine: compiles CEL expressions and templates with `${…}` once, with the exact place of each mistake."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from cel_expr_python import cel
 
-from hub.config.strict_json import Document, Json, Path, is_whole
+from hub.config.strict_json import Document, Json, Path, is_storable
 from hub.config.validation import near
 from hub.errors import FatalError, Place
-from hub.expressions.complaints import USAGE, advice, in_words, usage, width
+from hub.expressions.complaints import USAGE, advice, translated, usage, width
 from hub.expressions.cost import effort
-from hub.expressions.expression import Condition, Expression, Scope, within
+from hub.expressions.expression import Condition, Expression, Scope, place_within
 from hub.expressions.functions import DECIMAL, Function, declare, with_paths
 from hub.expressions.reading import paths, tokens
 from hub.expressions.shortcuts import shortcut
 from hub.expressions.templates import Template, compiled
 
-MAX_TEXT = 2048
+MAX_TEXT_CHARS = 2048
 """Characters of one expression."""
 
 FUNCTIONS = frozenset(
@@ -53,7 +53,7 @@ class Engine:
         self._envs: dict[frozenset[str], Any] = {}
 
     def scope(self, values: Mapping[str, Json | Document], context: Any = None) -> Scope:
-        """Make values ready to be read. They must be plain JSON values or Documents, and must not change while it is used."""
+        """A scope of these values: plain JSON values or Documents, which must not change while the scope is in use."""
         numbers: dict[Path, str] = {}
         for name, value in values.items():
             if isinstance(value, Document):
@@ -62,11 +62,11 @@ class Engine:
         return Scope(plain, context, numbers)
 
     def expression(self, text: str, names: Iterable[str], place: Place) -> Expression:
-        """Compile; raises FatalError with the exact place for a text that is no expression, too long, or names the unknown."""
+        """Compile; raises FatalError with the exact place for a text that is no expression, too long, or has an unknown name."""
         known = frozenset(names)
-        if len(text) > MAX_TEXT:
-            raise FatalError("HUB-E3111", place=place, characters=len(text), most=MAX_TEXT)
-        if not is_whole(text):
+        if len(text) > MAX_TEXT_CHARS:
+            raise FatalError("HUB-E3111", place=place, characters=len(text), most=MAX_TEXT_CHARS)
+        if not is_storable(text):
             seen = {"expression": ascii(text), "reason": "NUL, \\ud800…", "pointed": "", "advice": advice("")}
             raise FatalError("HUB-E3110", place=place, **seen)
         env = self._env(known)
@@ -79,7 +79,7 @@ class Engine:
         return Expression(text, place, reads, env, env.compile(with_paths(text, known)), estimated, short)
 
     def condition(self, text: str, names: Iterable[str], place: Place) -> Condition:
-        """Compile what must be true or false; raises FatalError also when it can be neither."""
+        """Compile a condition; raises FatalError also when its type can be neither bool nor dynamic."""
         compiled = self.expression(text, names, place)
         result = compiled._compiled.return_type()
         if result != cel.Type.BOOL and result != cel.Type.DYN:
@@ -87,9 +87,9 @@ class Engine:
         return Condition(compiled)
 
     def template(self, value: Any, names: Iterable[str], place_of: Callable[[Path], Place]) -> Template:
-        """Compile a value as YAML gave it, its texts with `${…}` in them; raises FatalError with place.
+        """Compile a YAML value and the `${…}` in its texts; raises FatalError with place.
 
-        `place_of` tells where the value at a path below it stands: for a text, the place of its first character.
+        `place_of` gives the place of the value at a path below it: for a text, the place of its first character.
         """
         known = frozenset(names)
         return compiled(value, place_of, lambda text, place: self.expression(text, known, place))
@@ -110,21 +110,23 @@ class Engine:
 
 def _compile_error(reason: str, text: str, place: Place, names: frozenset[str]) -> FatalError:
     """CEL's own message, with its caret; its column is moved into the YAML file."""
-    found = re.search(r"<input>:(\d+):(\d+): (.*?)(?:\n \||\nERROR| \[|$)", reason, re.DOTALL)
-    line, column, said = (int(found[1]), int(found[2]), found[3]) if found else (1, 1, reason)
+    match = re.search(r"<input>:(\d+):(\d+): (.*?)(?:\n \||\nERROR| \[|$)", reason, re.DOTALL)
+    line, column, message = (int(match[1]), int(match[2]), match[3]) if match else (1, 1, reason)
     offset = sum(len(row) + 1 for row in text.split("\n")[: line - 1]) + column - 1
-    said = re.sub(r", expecting \{.*\}$| expecting \{.*\}$", "", said)
-    called = re.match(r"(?:undeclared reference to|found no matching overload for) '([^'.]+)", said)
+    message = re.sub(r", expecting \{.*\}$| expecting \{.*\}$", "", message)
+    called = re.match(r"(?:undeclared reference to|found no matching overload for) '([^'.]+)", message)
     name = called[1] if called else ""
-    # CEL points at the end of such a name; its start is what a reader looks for.
+    # CEL points at the end of such a name; a reader looks for its start.
     start = next((token.at for token in tokens(text) if token.text == name), offset)
     if name in USAGE:
-        return FatalError("HUB-E3116", place=within(place, text, start), expression=text, name=name, usage=usage(name))
-    if called and said.startswith("undeclared"):
+        return FatalError(
+            "HUB-E3116", place=place_within(place, text, start), expression=text, name=name, usage=usage(name)
+        )
+    if called and message.startswith("undeclared"):
         seen = {"expression": text, "name": name, "near": near(name, {*names, *FUNCTIONS})}
-        return FatalError("HUB-E3114", place=within(place, text, start), **seen)
+        return FatalError("HUB-E3114", place=place_within(place, text, start), **seen)
     rows = text.split("\n")
     row = rows[line - 1] if line <= len(rows) else ""
     pointed = f"{row}\n{'.' * width(row[: column - 1])}^"
-    told = {"expression": text, "reason": in_words(said), "pointed": pointed, "advice": advice(said)}
-    return FatalError("HUB-E3110", place=within(place, text, offset), **told)
+    facts = {"expression": text, "reason": translated(message), "pointed": pointed, "advice": advice(message)}
+    return FatalError("HUB-E3110", place=place_within(place, text, offset), **facts)

@@ -1,4 +1,4 @@
-"""Functions of ours that expressions may call, and the one that every expression has: `decimal`."""
+"""Hub functions for expressions, and the one that every expression has: `decimal`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Function:
-    """A function of ours. `parameters` has one entry per overload: CEL finds no overload whose parameter is of any type.
+    """A hub function. `parameters` has one entry per overload: CEL has no overload for parameters of any type.
 
-    `call` gets the context of the scope first, then the arguments. What it raises as HubError ends the evaluation with that error.
+    `call` gets the scope's context, then the arguments. A HubError that it raises ends the evaluation with that error.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Function:
     call: Callable[..., Any]
 
     def run(self, *arguments: Any) -> Any:
-        """Call it. Whatever it raises is a HubError: what nobody foresaw is an error of the values that it was given."""
+        """Call it. Raises HubError only: any other exception becomes a RejectedError about the arguments."""
         try:
             return self.call(*arguments)
         except HubError:
@@ -48,7 +48,7 @@ class Function:
 
 
 def declare(function: Function) -> Any:
-    """The function as CEL is told of it."""
+    """CEL's declaration of the function."""
     overloads = [
         cel.Overload(
             f"{function.name}_{'_'.join(parameters)}",
@@ -74,26 +74,26 @@ def _guarded(function: Function) -> Callable[..., Any]:
 
 
 def _decimal(scope: Scope, number: str | int | float, path: str | None = None) -> str:
-    """The number's text. A float has lost it: it is found again by path, else among the numbers of that value."""
+    """The number's exact text. For a float it is looked up by path, else among the numbers with that value."""
     if isinstance(number, float):
-        return _written(scope, number, path)
+        return _float_text(scope, number, path)
     try:
         return plain_decimal(str(number))
     except ValueError as error:
         raise RejectedError("HUB-E3126", value=str(number)[:60]) from error
 
 
-def _written(scope: Scope, number: float, path: str | None) -> str:
+def _float_text(scope: Scope, number: float, path: str | None) -> str:
     exact = scope.numbers.get(tuple(json.loads(path))) if path is not None else None
     if exact is not None:
         return plain_decimal(exact)
     texts = [plain_decimal(text) for text in scope.written(number)] if path is None else []
-    if len(set(map(_value_of, texts))) > 1:
+    if len(set(map(_normalized, texts))) > 1:
         raise RejectedError("HUB-E3127", value=" / ".join(texts[:3]))
     return texts[0] if texts else plain_decimal(repr(number))
 
 
-def _value_of(text: str) -> str:
+def _normalized(text: str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -104,26 +104,26 @@ DECIMAL = Function(
 
 
 def with_paths(text: str, names: frozenset[str]) -> str:
-    """Give each `decimal(body.a.b)` its path as a second argument, so that it finds that very number's text.
+    """Pass each `decimal(body.a.b)` its path as a second argument, so that it finds the text of exactly that number.
 
-    By its value alone it could not tell 12345678901234567.89 from 12345678901234567.90: as floats they are one.
+    The value alone cannot distinguish 12345678901234567.89 from 12345678901234567.90: as floats they are equal.
     """
-    found = tokens(text)
+    parsed = tokens(text)
     reads = {path.at: path for path in paths(text, names)}
-    made, done = [], 0
-    for at, token in enumerate(found):
-        path = _decimal_of(found, at, reads)
+    pieces, done = [], 0
+    for at, token in enumerate(parsed):
+        path = _decimal_of(parsed, at, reads)
         if token.text == "decimal" and path is not None:
             exact = json.dumps([path.root, *path.parts], ensure_ascii=False)
-            made += [text[done : path.end], ", ", json.dumps(exact, ensure_ascii=False)]
+            pieces += [text[done : path.end], ", ", json.dumps(exact, ensure_ascii=False)]
             done = path.end
-    return "".join([*made, text[done:]])
+    return "".join([*pieces, text[done:]])
 
 
-def _decimal_of(found: list[Token], at: int, reads: Mapping[int, PathRead]) -> PathRead | None:
-    """The path that is the whole argument of the call at this token, if it is one that needs no evaluation."""
-    path = reads.get(found[at + 2].at) if at + 2 < len(found) and found[at + 1].text == "(" else None
+def _decimal_of(parsed: list[Token], at: int, reads: Mapping[int, PathRead]) -> PathRead | None:
+    """The path that is the whole argument of the call at this token, if it needs no evaluation."""
+    path = reads.get(parsed[at + 2].at) if at + 2 < len(parsed) and parsed[at + 1].text == "(" else None
     if path is None or any(isinstance(part, PathRead) for part in path.parts):
         return None
-    after = next((token for token in found if token.at >= path.end), None)
+    after = next((token for token in parsed if token.at >= path.end), None)
     return path if after is not None and after.text == ")" else None

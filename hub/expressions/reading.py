@@ -1,6 +1,6 @@
-"""What an expression reads, told from its text: the paths (`event.data.amount`) of the values that it looks at.
+"""Finds the paths (`event.data.amount`) that an expression reads, from its text.
 
-CEL's own parser stays out of Python's reach, so this splits the text into tokens and follows only chains of names.
+CEL's own parser has no Python API, so this splits the text into tokens and follows only chains of names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ESCAPED = (
     r"""[bB]?(?:\"\"\"(?:\\.|[^\\])*?\"\"\"|\'\'\'(?:\\.|[^\\])*?\'\'\'|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
 )
 TEXT = f"(?:{_RAW}|{_ESCAPED})"
-"""A text of CEL's: in a raw one (`r"…"`) a backslash is a backslash; three quotes hold single ones and line breaks."""
+"""A CEL string literal: in a raw one (`r"…"`) a backslash is a backslash; three quotes hold single ones and line breaks."""
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+|//[^\n]*)
@@ -39,16 +39,16 @@ class Token:
 
 @dataclass(frozen=True)
 class PathRead:
-    """A chain of names and indices, from a name that the expression was given. `parts` may hold a PathRead: `a[b.c]`."""
+    """A chain of names and indices that starts at a known name. `parts` may hold a PathRead: `a[b.c]`."""
 
     root: str
     parts: tuple[str | int | PathRead, ...]
     at: int
     end: int
     spots: tuple[int, ...]
-    """Where each part stands."""
-    asked: bool = False
-    """Only asked for by `has(…)`: its last part may be missing."""
+    """Offset of each part."""
+    is_tested: bool = False
+    """It is the argument of `has(…)`: its last part may be missing."""
 
     def __str__(self) -> str:
         return self.root + "".join(_as_written(part) for part in self.parts)
@@ -56,7 +56,7 @@ class PathRead:
 
 @dataclass(frozen=True)
 class Missing:
-    """Where a path breaks off: the path up to the missing part, where that stands, and the names that are there instead."""
+    """A path that does not exist: the path up to the missing part, that part's offset, and the names that exist instead."""
 
     path: str
     at: int
@@ -65,54 +65,54 @@ class Missing:
 
 
 class Absent:
-    """The value of a path that breaks off."""
+    """The value of a path that does not exist."""
 
 
 def tokens(text: str) -> list[Token]:
-    """Split an expression; spaces and comments are left out."""
+    """Split an expression; spaces and comments are omitted."""
     return [
-        Token(str(found.lastgroup), found.group(), found.start())
-        for found in _TOKEN.finditer(text)
-        if found.lastgroup != "space"
+        Token(str(match.lastgroup), match.group(), match.start())
+        for match in _TOKEN.finditer(text)
+        if match.lastgroup != "space"
     ]
 
 
 def paths(text: str, names: frozenset[str]) -> tuple[PathRead, ...]:
-    """Every path that the expression reads from these names, in order. Variables of `map` and its like are not followed."""
+    """Every path that the expression reads from these names, in order. Variables of macros such as `map` are not followed."""
     return tuple(_paths(tokens(text), names))
 
 
-def _paths(found: list[Token], names: frozenset[str]) -> Iterator[PathRead]:
+def _paths(parsed: list[Token], names: frozenset[str]) -> Iterator[PathRead]:
     at = 0
-    while at < len(found):
-        token = found[at]
-        after_dot = at > 0 and at > 0 and found[at - 1].text == "."
+    while at < len(parsed):
+        token = parsed[at]
+        after_dot = at > 0 and at > 0 and parsed[at - 1].text == "."
         if token.kind == "name" and token.text in names and not after_dot:
-            path, at = _chain(found, at, names)
+            path, at = _chain(parsed, at, names)
             yield path
             yield from (part for part in path.parts if isinstance(part, PathRead))
         else:
             at += 1
 
 
-def _chain(found: list[Token], at: int, names: frozenset[str]) -> tuple[PathRead, int]:
-    root, parts, spots, start = found[at], [], [], at
+def _chain(parsed: list[Token], at: int, names: frozenset[str]) -> tuple[PathRead, int]:
+    root, parts, spots, start = parsed[at], [], [], at
     at += 1
-    while at < len(found):
-        part, after = _part(found, at, names)
+    while at < len(parsed):
+        part, after = _part(parsed, at, names)
         if part is None:
             break
         parts.append(part)
-        spots.append(found[at + 1].at)
+        spots.append(parsed[at + 1].at)
         at = after
-    last = found[at - 1]
-    asked = start >= 2 and found[start - 1].text == "(" and found[start - 2].text == "has"
-    return PathRead(root.text, tuple(parts), root.at, last.at + len(last.text), tuple(spots), asked), at
+    last = parsed[at - 1]
+    is_tested = start >= 2 and parsed[start - 1].text == "(" and parsed[start - 2].text == "has"
+    return PathRead(root.text, tuple(parts), root.at, last.at + len(last.text), tuple(spots), is_tested), at
 
 
-def _part(found: list[Token], at: int, names: frozenset[str]) -> tuple[str | int | PathRead | None, int]:
-    """The next part of a chain and what follows it; None where the chain ends."""
-    rest = found[at : at + 3]
+def _part(parsed: list[Token], at: int, names: frozenset[str]) -> tuple[str | int | PathRead | None, int]:
+    """The next part of a chain and the index after it; None at the end of the chain."""
+    rest = parsed[at : at + 3]
     if rest[0].text == "." and len(rest) > 1 and rest[1].kind == "name":
         called = len(rest) > 2 and rest[2].text == "("
         return (None, at) if called else (rest[1].text, at + 2)
@@ -123,14 +123,14 @@ def _part(found: list[Token], at: int, names: frozenset[str]) -> tuple[str | int
     if rest[2].text == "]" and rest[1].kind == "text" and rest[1].text[0] in "\"'" and "\\" not in rest[1].text:
         return rest[1].text.strip(rest[1].text[0]), at + 3
     if rest[1].kind == "name" and rest[1].text in names:
-        inner, after = _chain(found, at + 1, names)
-        if after < len(found) and found[after].text == "]":
+        inner, after = _chain(parsed, at + 1, names)
+        if after < len(parsed) and parsed[after].text == "]":
             return inner, after + 1
     return None, at
 
 
 def follow(path: PathRead, values: Mapping[str, Any]) -> Any | Missing:
-    """The value that a path leads to, or where it breaks off."""
+    """The value at a path, or `Missing`."""
     here = values[path.root]
     trail = path.root
     for part, spot in zip(path.parts, path.spots, strict=True):

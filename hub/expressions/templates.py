@@ -1,4 +1,4 @@
-"""Texts with `${…}` in them: any YAML value whose texts are filled in by expressions."""
+"""Templates: YAML values whose texts contain expressions, `${…}`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from hub.config.strict_json import Json, Path
 from hub.config.yaml_places import Filled
 from hub.errors import FatalError, Place, RejectedError
-from hub.expressions.expression import Expression, Scope, kind, within
+from hub.expressions.expression import Expression, Scope, kind, place_within
 from hub.expressions.reading import TEXT
 
 
 @dataclass(frozen=True)
 class Joined:
-    """A text of several pieces: literal ones, and expressions that give texts or whole numbers."""
+    """A text of several pieces: literals, and expressions that give texts or whole numbers."""
 
     pieces: tuple[str | Expression, ...]
 
     def render(self, scope: Scope) -> str:
-        """Fill it in; raises RejectedError for a piece that is null, true, false, a fraction, a list or a map."""
+        """Render the text; raises RejectedError for a piece that is null, true, false, a fraction, a list or a map."""
         return "".join([piece if isinstance(piece, str) else self._text(piece, scope) for piece in self.pieces])
 
     def _text(self, piece: Expression, scope: Scope) -> str:
@@ -45,11 +45,11 @@ class Template:
     root: Node
     expressions: tuple[Expression, ...]
     joined: tuple[Expression, ...]
-    """Those of the expressions that are only a part of a longer text."""
+    """The expressions that are only part of a longer text."""
 
     @functools.cached_property
     def render(self) -> Callable[[Scope], Json]:
-        """Fill it in; raises RejectedError as the expressions do."""
+        """Render the value; raises RejectedError as the expressions do."""
         return _renderer(self.root)
 
 
@@ -58,10 +58,11 @@ PlaceOf = Callable[[Path], Place]
 
 
 def compiled(value: Any, place_of: PlaceOf, compile_: Compile) -> Template:
-    """Compile a value as it was read from YAML; raises FatalError with place for a text that cannot be read."""
+    """Compile a YAML value; raises FatalError with place for a text that cannot be parsed."""
     root = _node(value, (), place_of, compile_)
-    found = tuple(_expressions(root))
-    return Template(root, tuple(each for each, _ in found), tuple(each for each, is_joined in found if is_joined))
+    expressions = tuple(_expressions(root))
+    joined = tuple(each for each, is_joined in expressions if is_joined)
+    return Template(root, tuple(each for each, _ in expressions), joined)
 
 
 def _node(value: Any, path: Path, place_of: PlaceOf, compile_: Compile) -> Node:
@@ -85,14 +86,14 @@ def _pieces(text: str, place: Place, compile_: Compile) -> Iterator[str | Expres
         if literal:
             yield literal
         offset = text.original(at + 2) if isinstance(text, Filled) else at + 2
-        yield compile_(text[at + 2 : end], within(place, text, offset))
+        yield compile_(text[at + 2 : end], place_within(place, text, offset))
         literal, at = "", end + 1
     if literal:
         yield literal
 
 
 def _expression_end(text: str, at: int, place: Place) -> int | None:
-    """Where the `}` of an expression that starts here stands; None where none starts."""
+    """Offset of the closing `}` of the expression that starts here; None if no expression starts here."""
     if not text.startswith("${", at) or (isinstance(text, Filled) and text.is_filled(at)):
         return None
     depth, here = 0, at + 2
@@ -105,17 +106,17 @@ def _expression_end(text: str, at: int, place: Place) -> int | None:
             return here
         depth += {"{": 1, "}": -1}.get(text[here], 0)
         here += 1
-    raise FatalError("HUB-E3115", place=within(place, text, at), text=text[:80])
+    raise FatalError("HUB-E3115", place=place_within(place, text, at), text=text[:80])
 
 
 def _in_a_name(text: str, at: int) -> bool:
-    """Whether the letter here goes on with a name, so that it is no `r"…"` that begins."""
+    """Whether the letter here continues a name, so that it does not begin a raw string `r"…"`."""
     return text[at] not in "\"'" and (text[at - 1].isalnum() or text[at - 1] == "_")
 
 
 _TEXT = re.compile(TEXT, re.DOTALL)
 FULL_WIDTH = re.compile("[$＄](?:｛|(?<=＄){)[^}｝]{0,80}[}｝]?")
-"""What an input method made of `${…}`: a text like any other, and hardly meant so."""
+"""`${…}` in full-width characters of an input method: a plain text, but probably a mistake."""
 
 
 def literals(node: Node) -> Iterator[str]:

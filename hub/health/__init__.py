@@ -1,5 +1,5 @@
-"""How the hub is: one verdict, computed from what has made headway and what waits, never from a process being alive.
+"""Health of the hub: one status, computed from progress and waiting work, never from a process being alive.
 
-`facts` says what a look found, `looking` looks at the ledger, the log and the boards, `verdict` judges (pure), `words` says it,
-`watch` keeps looking in a thread of a program.
+`looking` collects facts from the ledger, the log, the boards and the programs, `verdict` assesses them (pure), `words` renders the
+status as text and JSON, and `watch` repeats this in a thread of a program.
 """

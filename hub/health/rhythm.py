@@ -1,4 +1,4 @@
-"""How busy the hub is: events taken in and commands done, by instance and minute, of the last hour. Kept in memory."""
+"""Throughput of the last hour: events received and commands done, by instance and minute. Held in memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hub.ledger.outbox import outbox
 from schemas.envelope import parse_time
 
 MINUTES = 60
-BACK = 5000
-"""Rows that are read at most in one look; the first look goes as far back."""
+MAX_ROWS = 5000
+"""Maximum number of rows read at once; the first read goes back as far."""
 DONE = "hub.command.done"
 
 
 @dataclass
 class Minute:
-    """What happened in one minute, counted by instance."""
+    """Counts of one minute, by instance."""
 
     at: datetime
     taken: Counter[str] = field(default_factory=Counter)
@@ -30,17 +30,17 @@ class Minute:
 
 @dataclass
 class Rhythm:
-    """Reads on from where it was, by the outbox's own numbers. `look` is for one thread, the rest for any."""
+    """Reads the outbox incrementally by its row ids. Call `look` from one thread; the other methods are thread-safe."""
 
     _read_to: int | None = None
     _minutes: deque[Minute] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def look(self, conn: Connection, now: datetime) -> None:
-        """Count what has come since the last look."""
+        """Count the rows that were added since the last call."""
         newest = conn.execute(select(func.max(outbox.c.id))).scalar_one_or_none() or 0
-        if self._read_to is None or newest < self._read_to or newest - self._read_to > BACK:
-            self._read_to = max(0, newest - BACK)
+        if self._read_to is None or newest < self._read_to or newest - self._read_to > MAX_ROWS:
+            self._read_to = max(0, newest - MAX_ROWS)
         columns = (outbox.c.id, outbox.c.instance, outbox.c.type, outbox.c.subject, outbox.c.recorded_at)
         rows = conn.execute(select(*columns).where(outbox.c.id > self._read_to).order_by(outbox.c.id)).all()
         with self._lock:
@@ -64,15 +64,15 @@ class Rhythm:
             minute.taken[instance] += 1
 
     def by_minute(self, now: datetime) -> list[tuple[datetime, int]]:
-        """The last hour, minute by minute: how many events were taken in."""
+        """The last hour, minute by minute: the number of events received."""
         with self._lock:
             counts = {each.at: sum(each.taken.values()) for each in self._minutes}
-        this = now.replace(second=0, microsecond=0)
-        minutes = [this - timedelta(minutes=back) for back in reversed(range(MINUTES))]
+        current = now.replace(second=0, microsecond=0)
+        minutes = [current - timedelta(minutes=back) for back in reversed(range(MINUTES))]
         return [(at, counts.get(at, 0)) for at in minutes]
 
     def taken(self) -> Mapping[str, int]:
-        """Instance → events taken in within the hour."""
+        """Instance → events received within the hour."""
         with self._lock:
             return sum((each.taken for each in self._minutes), Counter())
 

@@ -1,6 +1,6 @@
-"""The verdict: facts and thresholds in, one state out, with everything that is wrong, worst first. Pure.
+"""Health assessment: facts and thresholds in, one status out, with every trouble, worst first. Pure.
 
-What one look at a hub found, stage by stage: accepted → in the log → folded → asked → done → shown.
+Facts follow the stages of the flow: accepted → in the log → folded → command consumed → command done → shown on boards.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any, Literal
 from hub.rules.reload import BrokenFile
 
 Stage = Literal["relay", "held", "rules", "asked", "calls", "boards"]
-"""Who has to make headway: the relay (accepted → log), the second look (held → accepted), the worker (log → folded), the executor's
-intake (folded → asked), its calls (asked → done), the boards (log → shown)."""
+"""The part that has to make progress: the relay (accepted → log), deferred intake (held → accepted), the worker (log → folded), the
+executor's command intake (folded → consumed), its calls (consumed → done), the boards (log → shown)."""
 STAGES: tuple[Stage, ...] = ("held", "relay", "rules", "asked", "calls", "boards")
 Key = tuple[Stage, str]
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits at one stage, in one place: a partition, an instance, a board.
+    """The backlog of one stage in one place: a partition, an instance or a board.
 
-    `position` changes with every step of headway, and with nothing else. `types` counts the events at its front by type. Of an
-    instance's calls, `code` is why they fail, where they do, and `busy` whether one is under way.
+    `position` changes with every step of progress, and with nothing else. `types` counts the events at its front by type. For the
+    calls of an instance, `code` is the error of failing calls, and `busy` whether a call is in flight.
     """
 
     stage: Stage
@@ -39,17 +39,17 @@ class Queue:
 
     @property
     def key(self) -> Key:
-        """Stage and place: the same in every look."""
+        """Stage and place: stable between checks."""
         return self.stage, self.where
 
     def age(self, now: datetime) -> float:
-        """Seconds for which the oldest has waited; 0 when nothing waits."""
+        """Seconds for which the oldest item has waited; 0 when nothing waits."""
         return max(0.0, (now - self.oldest).total_seconds()) if self.oldest is not None else 0.0
 
 
 @dataclass(frozen=True)
 class ProgramFact:
-    """A program of this machine: `ready`, `starting`, `frozen` (stopped, or deaf for too long) or `down`."""
+    """A program of this machine: `ready`, `starting`, `frozen` (stopped, or unresponsive for too long) or `down`."""
 
     name: str
     pid: int | None
@@ -59,7 +59,7 @@ class ProgramFact:
 
 @dataclass(frozen=True)
 class StreamFact:
-    """A polled stream: when it was last read to the end of a page, and how often it should be."""
+    """A polled stream: the time at which it was last read to the end of a page, and its poll interval in seconds."""
 
     instance: str
     stream: str
@@ -69,7 +69,7 @@ class StreamFact:
 
 @dataclass(frozen=True)
 class Away:
-    """A store that did not answer: `broker`, `ledger` or `boards`, and its error's code and words in both languages."""
+    """A store that did not answer: `broker`, `ledger` or `boards`, with the error's code and its message by language."""
 
     store: str
     code: str
@@ -78,7 +78,7 @@ class Away:
 
 @dataclass(frozen=True)
 class Facts:
-    """All of one look. `running` is None where no supervisor is expected on this machine."""
+    """All facts of one check. `running` is None where no supervisor is expected on this machine."""
 
     at: datetime
     running: bool | None = True
@@ -87,49 +87,49 @@ class Facts:
     queues: tuple[Queue, ...] = ()
     streams: tuple[StreamFact, ...] = ()
     instances: Mapping[str, str] = field(default_factory=dict)
-    """Instance → `ok`, `paused` (refuses our credentials) or `silent`, by the last fact told of it."""
+    """Instance → `ok`, `paused` (refuses our credentials) or `silent`, by the hub's last event about it."""
     halted: tuple[Mapping[str, object], ...] = ()
     parked: Mapping[str, int] = field(default_factory=dict)
     broken: tuple[BrokenFile, ...] = ()
-    """Mistakes in the home's files, which the rules that judge do not have."""
+    """Mistakes in the home's files; the rules in force are those from before the mistakes."""
 
 
-STREAM_ROUNDS = 3
+MAX_MISSED_POLLS = 3
 """Polls that a stream may miss."""
 
 
 class HealthState(enum.IntEnum):
-    """How the hub is, from well to worst."""
+    """The state of the hub, from best to worst."""
 
     OK = 0
     DEGRADED = 1
-    """It makes headway, and something waits for longer than it may."""
+    """The hub makes progress, but some work has waited longer than its limit."""
     STALLED = 2
-    """A part makes no headway."""
+    """A part of the hub makes no progress."""
     DOWN = 3
-    """It does not run, or its log or ledger does not answer."""
+    """The hub does not run, or its log or ledger does not answer."""
 
     @property
-    def word(self) -> str:
-        """Its name for programs."""
+    def label(self) -> str:
+        """Its name in JSON."""
         return self.name.lower()
 
 
 @dataclass(frozen=True)
 class HealthLimits:
-    """Seconds that things may take; `hub.yaml` sets them under `health`."""
+    """Thresholds in seconds; `hub.yaml` sets them under `health`."""
 
     oldest: float = 15.0
-    """That anything may wait at one stage of the hub."""
+    """Maximum age of waiting work at one stage of the hub."""
     stream: float = 30.0
-    """That a stream may go unread, unless its interval is longer."""
+    """Maximum age of a stream's last read, unless its interval is longer."""
     still: float = 4.0
-    """Without any headway, after which what waits stands still, and is not merely slow."""
+    """Time without any progress after which a backlog counts as stalled, not merely slow."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One thing that is wrong. `kind` names its sentence, `facts` fill it; `outside` is no fault of the hub."""
+    """One problem. `kind` selects its sentence and `facts` fill it; `outside`: the cause is not in the hub."""
 
     kind: str
     state: HealthState
@@ -141,7 +141,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class StageFact:
-    """A stage in figures: how many wait, for how long the oldest has, and how the stage is."""
+    """A stage in figures: the number of waiting items, the age of the oldest in seconds, and the stage's state."""
 
     stage: Stage
     waiting: int
@@ -151,7 +151,7 @@ class StageFact:
 
 @dataclass(frozen=True)
 class HealthStatus:
-    """How the hub is. An outside system that is away, and parked work, make it need a person, not unwell."""
+    """The status of the hub. An unavailable outside system or parked work needs a person, but does not make the hub unhealthy."""
 
     at: str
     state: HealthState
@@ -161,35 +161,48 @@ class HealthStatus:
 
     @property
     def ok(self) -> bool:
-        """Whether the hub itself is well."""
+        """Whether the hub itself is healthy."""
         return self.state is HealthState.OK
 
     @property
     def worst(self) -> Trouble | None:
-        """What a sentence should be about."""
+        """The trouble that the one-sentence summary describes."""
         return self.troubles[0] if self.troubles else None
 
     @property
     def parked(self) -> int:
-        """How much work is parked."""
+        """The number of parked items."""
         return sum(self.facts.parked.values())
 
 
-def judge(facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) -> HealthStatus:
-    """Judge a look. `still`: for how many seconds each queue has been seen without headway; absent: not known to have moved."""
+def assess(facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) -> HealthStatus:
+    """Assess the facts. `still`: seconds for which each queue has made no progress; a missing queue counts as stalled."""
     troubles = sorted(_troubles(facts, limits, still), key=_weight)
     ours = [trouble.state for trouble in troubles if not trouble.outside]
     stages = tuple(_stage(facts, stage, troubles) for stage in STAGES)
     return HealthStatus(facts.at.isoformat(), max(ours, default=HealthState.OK), tuple(troubles), stages, facts)
 
 
-ORDER = ("blind", "stopped", "away", "halted", "relay", "held", "rules", "asked", "calls", "boards", "program", "files")
-"""What is told first of two that are as bad: what waits says more to people than which program it waits for."""
+TROUBLE_ORDER = (
+    "blind",
+    "stopped",
+    "away",
+    "halted",
+    "relay",
+    "held",
+    "rules",
+    "asked",
+    "calls",
+    "boards",
+    "program",
+    "files",
+)
+"""Order of equally severe troubles: a backlog is more informative to people than the program that it waits for."""
 
 
 def _weight(trouble: Trouble) -> tuple[bool, int, int, float]:
-    """Ours before others', worst first, then in their order, then by how long."""
-    place = ORDER.index(trouble.kind) if trouble.kind in ORDER else len(ORDER)
+    """Sort key: the hub's own before outside ones, worst first, then by TROUBLE_ORDER, then longest first."""
+    place = TROUBLE_ORDER.index(trouble.kind) if trouble.kind in TROUBLE_ORDER else len(TROUBLE_ORDER)
     return trouble.outside, -trouble.state, place, -trouble.seconds
 
 
@@ -197,28 +210,28 @@ def _troubles(facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) ->
     if facts.running is False:
         yield Trouble("stopped", HealthState.DOWN, {})
     for away in facts.away:
-        why = {"store": away.store, "code": away.code, "reasons": away.reasons}
-        yield Trouble("away", HealthState.DOWN, why, where=away.store)
+        details: dict[str, Any] = {"store": away.store, "code": away.code, "reasons": away.reasons}
+        yield Trouble("away", HealthState.DOWN, details, where=away.store)
     for program in facts.programs:
         if program.state in ("down", "frozen"):
-            facts_ = {"program": program.name, "pid": program.pid, "is": program.state}
-            yield Trouble("program", HealthState.STALLED, facts_, where=program.name)
+            details = {"program": program.name, "pid": program.pid, "is": program.state}
+            yield Trouble("program", HealthState.STALLED, details, where=program.name)
     halted = {str(halt.get("partition")) for halt in facts.halted}
     for halt in facts.halted:
         yield Trouble("halted", HealthState.STALLED, {"partition": halt.get("partition"), "code": halt.get("code")})
     for stage in STAGES:
-        mine = [queue for queue in facts.queues if queue.stage == stage]
+        of_stage = [queue for queue in facts.queues if queue.stage == stage]
         if stage == "calls":
-            yield from _calls(mine, facts, limits, still)
+            yield from _calls(of_stage, facts, limits, still)
         else:
             yield from _late(
-                stage, [q for q in mine if stage != "rules" or q.where not in halted], facts, limits, still
+                stage, [q for q in of_stage if stage != "rules" or q.where not in halted], facts, limits, still
             )
     yield from _streams(facts, limits)
     if facts.broken:
         first, *more = facts.broken
-        told = {"place": first.place, "code": first.code, "more": len(more)}
-        yield Trouble("files", HealthState.DEGRADED, told, outside=True, where=first.place)
+        details = {"place": first.place, "code": first.code, "more": len(more)}
+        yield Trouble("files", HealthState.DEGRADED, details, outside=True, where=first.place)
     for name, state in facts.instances.items():
         if state != "ok":
             yield Trouble("instance", HealthState.DEGRADED, {"instance": name, "is": state}, outside=True, where=name)
@@ -227,7 +240,7 @@ def _troubles(facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) ->
 def _late(
     stage: Stage, queues: list[Queue], facts: Facts, limits: HealthLimits, still: Mapping[Key, float]
 ) -> Iterator[Trouble]:
-    """One trouble a stage: the sum of what is late, and the age of its oldest."""
+    """At most one trouble per stage: the sum of its late queues, and the age of the oldest item."""
     late = [queue for queue in queues if queue.age(facts.at) > limits.oldest]
     if not late:
         return
@@ -235,32 +248,32 @@ def _late(
     for queue in late:
         for type_, count in queue.types.items():
             types[type_] = types.get(type_, 0) + count
-    state = HealthState.STALLED if any(_stands(queue, limits, still) for queue in late) else HealthState.DEGRADED
+    state = HealthState.STALLED if any(_is_stalled(queue, limits, still) for queue in late) else HealthState.DEGRADED
     if stage == "held" and state is HealthState.DEGRADED:
-        return  # held for a call of another system, which has ended just now
+        return  # it was deferred by a call to another system that has ended just now
     oldest = max(queue.age(facts.at) for queue in late)
     where = [queue.where for queue in late]
     count = sum(queue.count for queue in queues)
-    told = {"count": count, "seconds": oldest, "types": types, "where": where}
-    yield Trouble(stage, state, told, seconds=oldest, where=", ".join(where))
+    details = {"count": count, "seconds": oldest, "types": types, "where": where}
+    yield Trouble(stage, state, details, seconds=oldest, where=", ".join(where))
 
 
-def _stands(queue: Queue, limits: HealthLimits, still: Mapping[Key, float]) -> bool:
+def _is_stalled(queue: Queue, limits: HealthLimits, still: Mapping[Key, float]) -> bool:
     return still.get(queue.key, limits.still) >= limits.still
 
 
 def _calls(queues: list[Queue], facts: Facts, limits: HealthLimits, still: Mapping[Key, float]) -> Iterator[Trouble]:
-    """By instance: a system that fails us, or is slow, is another's fault; calls that nobody begins are ours."""
+    """Troubles by instance: a failing or slow system is an outside cause; calls that the hub does not start are its own fault."""
     for queue in queues:
         age = queue.age(facts.at)
         if age <= limits.oldest:
             continue
-        told = {"instance": queue.where, "count": queue.count, "seconds": age, "code": queue.code}
-        if queue.code is None and not queue.busy and _stands(queue, limits, still):
-            yield Trouble("calls", HealthState.STALLED, told, seconds=age, where=queue.where)
+        details = {"instance": queue.where, "count": queue.count, "seconds": age, "code": queue.code}
+        if queue.code is None and not queue.busy and _is_stalled(queue, limits, still):
+            yield Trouble("calls", HealthState.STALLED, details, seconds=age, where=queue.where)
         else:
             kind = "busy" if queue.code is None else "system"
-            yield Trouble(kind, HealthState.DEGRADED, told, outside=True, seconds=age, where=queue.where)
+            yield Trouble(kind, HealthState.DEGRADED, details, outside=True, seconds=age, where=queue.where)
 
 
 def _streams(facts: Facts, limits: HealthLimits) -> Iterator[Trouble]:
@@ -269,14 +282,14 @@ def _streams(facts: Facts, limits: HealthLimits) -> Iterator[Trouble]:
     for stream in facts.streams:
         age = (facts.at - stream.read_at).total_seconds()
         if is_late(age, stream.interval, limits) and facts.instances.get(stream.instance, "ok") == "ok":
-            told = {"instance": stream.instance, "stream": stream.stream, "seconds": age}
+            details = {"instance": stream.instance, "stream": stream.stream, "seconds": age}
             where = f"{stream.instance}/{stream.stream}"
-            yield Trouble("stream", HealthState.DEGRADED, told, outside=True, seconds=age, where=where)
+            yield Trouble("stream", HealthState.DEGRADED, details, outside=True, seconds=age, where=where)
 
 
 def is_late(age: float, interval: float, limits: HealthLimits) -> bool:
-    """Whether a stream was read too long ago for how often it should be."""
-    return age > max(limits.stream, STREAM_ROUNDS * interval)
+    """Whether a stream's last read is too old for its poll interval."""
+    return age > max(limits.stream, MAX_MISSED_POLLS * interval)
 
 
 def _stage(facts: Facts, stage: Stage, troubles: list[Trouble]) -> StageFact:
@@ -288,18 +301,18 @@ def _stage(facts: Facts, stage: Stage, troubles: list[Trouble]) -> StageFact:
 
 
 @dataclass
-class Headway:
-    """Remembers since when each queue has made none, by the monotonic seconds of the looks."""
+class ProgressTracker:
+    """Tracks since when each queue has made no progress, in monotonic seconds."""
 
-    seen: dict[Key, tuple[str, float]] = field(default_factory=dict)
+    _positions: dict[Key, tuple[str, float]] = field(default_factory=dict)
 
     def note(self, facts: Facts, now: float) -> dict[Key, float]:
-        """For how long each queue of this look has stood where it is; one that is new has stood for no time."""
-        self.seen = {
+        """Queue → seconds for which its position has not changed; 0 for a new queue."""
+        self._positions = {
             queue.key: (queue.position, self._since(queue, now)) for queue in facts.queues if queue.oldest is not None
         }
-        return {key: now - since for key, (_, since) in self.seen.items()}
+        return {key: now - since for key, (_, since) in self._positions.items()}
 
     def _since(self, queue: Queue, now: float) -> float:
-        position, since = self.seen.get(queue.key, (None, now))
+        position, since = self._positions.get(queue.key, (None, now))
         return since if position == queue.position else now

@@ -1,6 +1,6 @@
-"""Keeps looking at the hub in a thread of its own: whoever asks how it is gets an answer at once, also while much is away.
+"""Checks the hub's health in a background thread, so that readers get the latest status at once even while stores are unavailable.
 
-The verdict as metrics: what `GET /metrics` adds to those of `hub.runtime.metrics`.
+Also exports the status as metrics: `GET /metrics` adds them to those of `hub.runtime.metrics`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hub.config.home import RULES_BROKEN
 from hub.health.log_look import KafkaLook
 from hub.health.looking import Looker, board_places, programs_here
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Facts, Headway, HealthLimits, HealthState, HealthStatus, Trouble, judge
-from hub.ledger.ledger import look_at
+from hub.health.verdict import Facts, HealthLimits, HealthState, HealthStatus, ProgressTracker, Trouble, assess
+from hub.home import RULES_BROKEN
+from hub.ledger.ledger import read_snapshot
 from hub.rules.reload import broken_files
 from hub.runtime.clock import Clock, SystemClock
 
 
 @dataclass(eq=False)
-class VerdictGauges(Collector):
-    """Read from the newest verdict when asked for."""
+class HealthGauges(Collector):
+    """Metrics of the latest status, collected on demand."""
 
-    verdict: Callable[[], HealthStatus | None]
+    status: Callable[[], HealthStatus | None]
 
     def collect(self) -> Iterator[Metric]:
         state = GaugeMetricFamily("hub_state", "How the hub is: 0 ok, 1 degraded, 2 stalled, 3 down.")
@@ -42,16 +42,16 @@ class VerdictGauges(Collector):
             "hub_stream_age_seconds", "Seconds since a stream was read.", labels=["instance", "stream"]
         )
         parked = GaugeMetricFamily("hub_parked", "Work that is parked, by kind.", labels=["kind"])
-        found = self.verdict()
-        if found is None:
+        status = self.status()
+        if status is None:
             return
-        state.add_metric([], found.state)
-        for stage in found.stages:
+        state.add_metric([], status.state)
+        for stage in status.stages:
             waiting.add_metric([stage.stage], stage.waiting)
             oldest.add_metric([stage.stage], stage.oldest)
-        for each in found.facts.streams:
-            stream.add_metric([each.instance, each.stream], (found.facts.at - each.read_at).total_seconds())
-        for kind, count in found.facts.parked.items():
+        for each in status.facts.streams:
+            stream.add_metric([each.instance, each.stream], (status.facts.at - each.read_at).total_seconds())
+        for kind, count in status.facts.parked.items():
             parked.add_metric([kind], count)
         yield from (state, waiting, oldest, stream, parked)
 
@@ -59,44 +59,44 @@ class VerdictGauges(Collector):
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.ledger.ledger import Ledger
 
-EVERY = 2.0
-"""Seconds between two looks."""
-BLIND = 30.0
-"""Seconds without a finished look after which the look itself is what is told."""
-INTERVAL = 5.0
-"""Seconds between polls of an instance that does not set them."""
-AGAIN = 2.0
-"""Seconds between two looks of a command that wants to know whether what is late moves."""
+CHECK_INTERVAL_S = 2.0
+"""Seconds between two checks."""
+BLIND_AFTER_S = 30.0
+"""Seconds without a finished check after which the check itself is reported as stalled."""
+DEFAULT_POLL_INTERVAL_S = 5.0
+"""Seconds between polls of an instance without an `interval` setting."""
+RECHECK_DELAY_S = 2.0
+"""Seconds between the two checks of a CLI command, which distinguish a stalled backlog from a slow one."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Watch:
-    """Looks and judges. `verdict` may be called from any thread."""
+    """Runs the checks. `status` may be called from any thread."""
 
     look: Callable[[], Facts]
     limits: HealthLimits = field(default_factory=HealthLimits)
     clock: Clock = field(default_factory=SystemClock)
-    every: float = EVERY
+    every: float = CHECK_INTERVAL_S
     close: Callable[[], None] = lambda: None
     rhythm: Rhythm = field(default_factory=Rhythm)
-    """How busy the hub is, for those that show it."""
-    _headway: Headway = field(default_factory=Headway)
+    """The hub's throughput, for pages that show it."""
+    _progress: ProgressTracker = field(default_factory=ProgressTracker)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _last: tuple[HealthStatus, float] | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, at once: a look that waits for something away ends by itself."""
+        """Stop without waiting: a check in progress ends by itself."""
         self._stopping.set()
 
     def _run(self) -> None:
@@ -104,28 +104,28 @@ class Watch:
             try:
                 self.turn()
             except Exception:
-                # What was not foreseen must not blind the watch for good; until it looks again, it says that it does not.
+                # An unexpected error must not stop the checks; until one succeeds, `status` reports that they fail.
                 log.exception("health.look_failed")
             self._stopping.wait(self.every)
         self.close()
 
     def turn(self) -> HealthStatus:
-        """Look and judge once."""
+        """Run one check."""
         facts, now = self.look(), self.clock.monotonic()
-        found = judge(facts, self.limits, self._headway.note(facts, now))
-        self._last = (found, now)
-        return found
+        status = assess(facts, self.limits, self._progress.note(facts, now))
+        self._last = (status, now)
+        return status
 
-    def verdict(self) -> HealthStatus | None:
-        """The newest verdict; None before the first look."""
+    def status(self) -> HealthStatus | None:
+        """The latest status; None before the first check."""
         if self._last is None:
             return None
-        found, at = self._last
-        blind = self.clock.monotonic() - at
-        if blind <= BLIND:
-            return found
-        trouble = Trouble("blind", HealthState.STALLED, {"seconds": blind}, seconds=blind)
-        return replace(found, state=max(found.state, HealthState.STALLED), troubles=(trouble, *found.troubles))
+        status, checked_at = self._last
+        age = self.clock.monotonic() - checked_at
+        if age <= BLIND_AFTER_S:
+            return status
+        trouble = Trouble("blind", HealthState.STALLED, {"seconds": age}, seconds=age)
+        return replace(status, state=max(status.state, HealthState.STALLED), troubles=(trouble, *status.troubles))
 
 
 def limits_of(home: Home) -> HealthLimits:
@@ -135,15 +135,17 @@ def limits_of(home: Home) -> HealthLimits:
 
 
 def intervals_of(home: Home) -> dict[str, float]:
-    """Instance → seconds between its polls, as far as its settings say."""
+    """Instance → seconds between its polls, from its settings or the default."""
     return {
-        name: float(every) if isinstance(every := (entry.model_extra or {}).get("interval"), int | float) else INTERVAL
+        name: float(every)
+        if isinstance(every := (entry.model_extra or {}).get("interval"), int | float)
+        else DEFAULT_POLL_INTERVAL_S
         for name, entry in home.config.connectors.items()
     }
 
 
 def watch_of(home: Home, ledger: Ledger) -> Watch:
-    """For a program: by its own ledger, and by connections to log and boards that it keeps."""
+    """The watch of a program: uses its ledger, and connections of its own to the log and the board store."""
 
     @contextmanager
     def reading() -> Iterator[Connection | None]:
@@ -156,17 +158,17 @@ def watch_of(home: Home, ledger: Ledger) -> Watch:
         ledger=reading,
         boards=lambda: board_places(home.boards_url),
         log=lambda: kafka,
-        programs=lambda: (True, programs_here(home.data, expected=False)[1]),  # whoever looks runs
+        programs=lambda: (True, programs_here(home.data, expected=False)[1]),  # this program itself runs
         intervals=intervals_of(home),
         broken=lambda: broken_files(home.data / RULES_BROKEN),
     )
     return Watch(looker.look, limits_of(home), close=kafka.close, rhythm=rhythm)
 
 
-def verdict_now(home: Home, client: Callable[[], dict[str, object]], *, supervised: bool) -> HealthStatus:
-    """For a command: look once, and once more when something is late, to tell what stands from what is slow.
+def current_status(home: Home, client: Callable[[], dict[str, object]], *, supervised: bool) -> HealthStatus:
+    """The status for a CLI command: check once, and once more when something is late, to distinguish stalled from slow.
 
-    `client` are librdkafka's settings; HubError from it means that no broker is there to be asked.
+    `client` returns librdkafka's settings; its HubError means that no broker is available.
     """
     kafka: list[KafkaLook] = []
 
@@ -178,20 +180,20 @@ def verdict_now(home: Home, client: Callable[[], dict[str, object]], *, supervis
         return kafka[0]
 
     looker = Looker(
-        ledger=lambda: look_at(home.ledger_url, "outbox"),
+        ledger=lambda: read_snapshot(home.ledger_url, "outbox"),
         boards=lambda: board_places(home.boards_url),
         log=log_look,
         programs=lambda: programs_here(home.data, expected=bool(home.config.kafka.embedded)),
         intervals=intervals_of(home),
         broken=lambda: broken_files(home.data / RULES_BROKEN),
     )
-    watch = Watch(looker.look, replace(limits_of(home), still=AGAIN))
+    watch = Watch(looker.look, replace(limits_of(home), still=RECHECK_DELAY_S))
     try:
-        found = watch.turn()
-        if found.facts.running is not False and any(trouble.seconds for trouble in found.troubles):
-            time.sleep(AGAIN)
-            found = watch.turn()
-        return found
+        status = watch.turn()
+        if status.facts.running is not False and any(trouble.seconds for trouble in status.troubles):
+            time.sleep(RECHECK_DELAY_S)
+            status = watch.turn()
+        return status
     finally:
         for each in kafka:
             each.close()

@@ -1,4 +1,4 @@
-"""What the hub itself has to tell: an instance is paused, a parked delivery was discarded."""
+"""The hub's own events, recorded in the outbox: an instance is paused, a parked delivery was discarded."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from schemas.registry import event_spec
 SOURCE = "/hub/connectors"
 
 
-def note(conn: Connection, type_: str, subject: str, data: Mapping[str, Any], now: datetime) -> None:
-    """Record a fact of the hub's own about `subject`, which is also its case.
+def record_hub_event(conn: Connection, type_: str, subject: str, data: Mapping[str, Any], now: datetime) -> None:
+    """Record one of the hub's own events about `subject`, which is also its case.
 
-    Its id counts the facts about the subject, so it holds no time; those that are trimmed are passed over.
+    Its id derives from a counter of the subject's events, not from the time; the numbers of trimmed events are skipped.
     """
     numbers = itertools.count(len(outbox.of_subject(conn, subject)) + 1)
     ids = (derived_id("hub", type_, subject, str(number)) for number in numbers)
@@ -38,7 +38,7 @@ def note(conn: Connection, type_: str, subject: str, data: Mapping[str, Any], no
     outbox.record(conn, [event], "hub")
 
 
-def newest(conn: Connection, subject: str) -> str | None:
-    """The type of the last fact about a subject."""
+def newest_type(conn: Connection, subject: str) -> str | None:
+    """The type of the newest event about a subject."""
     rows = outbox.of_subject(conn, subject)
     return str(rows[-1].type) if rows else None

@@ -1,7 +1,7 @@
-"""Outside → outbox: what a connector tells is made durable, each fact once, in order, under its case.
+"""Intake, from outside system to outbox: records the facts of a connector durably, each once, in order, under its case.
 
-One push, or one page with its cursor, is one transaction; the sender hears of success only after it has committed. What
-cannot become an event is parked with its bytes, and later news of the same object wait behind it.
+One push, or one page with its cursor, is one transaction; the sender gets its acknowledgement only after the commit. What cannot
+become an event is parked with its bytes, and later events about the same object wait behind it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ from hub.config.settings import Quota
 from hub.config.strict_json import BOM
 from hub.errors import HubError, Place, RejectedError
 from hub.intake import correlation
-from hub.intake.batch_intake import News
+from hub.intake.batch_intake import EventBatch
 from hub.intake.readers import UnavailableError
 from hub.kit.connector import Delivery, Fact, Unmapped, WebhookSource
-from hub.kit.facts import Door, PeopleLookup, event_of
+from hub.kit.facts import IntakeContext, PeopleLookup, event_of
 from hub.ledger import conflicts, cursors, outbox, parked
 from hub.ledger.ledger import Ledger
-from hub.ledger.links import ALL, KnownObject, look
+from hub.ledger.links import NO_UPPER_BOUND, KnownObject, known_object
 from hub.ledger.parked_quota import Quotas
 from hub.runtime.clock import Clock
-from schemas.envelope import MAX_BYTES, OUTSIDE, Event, derived_id, format_time
+from schemas.envelope import CONNECTOR_SOURCE, MAX_BYTES, Event, derived_id, format_time
 
-WAITS, UNFORESEEN = "HUB-E6104", "HUB-E6105"
-QUOTA = "HUB-E7014"
-MARGIN = timedelta(seconds=10)
-"""News of an object that may be ours are not held for calls that were asked for later than this: clocks may differ by less."""
-FACT, RAW = "application/vnd.hub.fact+json", "application/vnd.hub.polled"
-"""The content types of what was parked from a page: a fact, and the raw bytes of what could not be told."""
-_NOTHING = frozenset[str]()
+BEHIND_PARKED, UNEXPECTED = "HUB-E6104", "HUB-E6105"
+QUOTA_EXCEEDED = "HUB-E7014"
+CLOCK_SKEW_MARGIN = timedelta(seconds=10)
+"""Allowance for clock skew: an event about an object that a command may have created is held for calls accepted up to this much
+later than the event."""
+FACT_CONTENT_TYPE, RAW_CONTENT_TYPE = "application/vnd.hub.fact+json", "application/vnd.hub.polled"
+"""The content types of parked parts of a page: a fact, and the raw bytes of what the mapping could not read."""
+_NO_KINDS = frozenset[str]()
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _PRIVATE = re.compile(r"signature|authorization|cookie|token|secret|key|password|auth", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ParkedBytes:
-    """The bytes that something would be parked with."""
+    """The bytes and headers with which an item is parked, if it has to be."""
 
     ref: str
     body: bytes
@@ -57,8 +58,8 @@ class ParkedBytes:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """Why something cannot become an event, and which object it is about, if that can be told."""
+class ParkReason:
+    """Why an item is parked instead of recorded, and which object it is about, if known."""
 
     subject: str | None
     code: str
@@ -66,17 +67,17 @@ class Refused:
     place: Place | None = None
 
     @classmethod
-    def by(cls, subject: str | None, error: HubError) -> Refused:
-        """Refused for the reason that an error gives."""
+    def by(cls, subject: str | None, error: HubError) -> ParkReason:
+        """The reason that an error gives."""
         return cls(subject, error.code, error.seen, error.place)
 
 
-Item = tuple[Event | Refused, ParkedBytes]
+Item = tuple[Event | ParkReason, ParkedBytes]
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What became of a push: `id` names it in the hub, `events` are those it tells of, new or known."""
+    """The result of a push: `id` is its name in the hub, `events` are the ids of its events, new or known."""
 
     id: str
     events: tuple[str, ...]
@@ -84,7 +85,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class _Push:
-    """A push on its way into the ledger."""
+    """A push with its items, to be written to the ledger."""
 
     instance: str
     items: Sequence[Item]
@@ -92,85 +93,87 @@ class _Push:
 
 
 class QuotaError(UnavailableError):
-    """So much of this instance is parked that no more can be: a person has to look at it first."""
+    """The instance's quota of parked deliveries is used up; a person has to settle some first."""
 
 
 class Intake:
-    """The door for every instance. For any thread; `push` and `page` return at once with a future of the commit."""
+    """Records the events of all instances. Thread-safe; `push` and `page` return at once with a future of the commit."""
 
     def __init__(
         self,
         ledger: Ledger,
         people: PeopleLookup,
         clock: Clock,
-        creates: correlation.Creates | None = None,
+        creates: correlation.CreatedKinds | None = None,
         quotas: Mapping[str, Quota] | None = None,
     ) -> None:
         self._ledger, self._people, self._clock = ledger, people, clock
         self._creates, self._quotas = creates or {}, Quotas(quotas)
 
     def push(self, instance: str, receiver: WebhookSource, delivery: Delivery) -> Future[Accepted]:
-        """Take in a verified push. Raises RejectedError for no JSON; everything else is kept, one way or another.
+        """Record a verified push. Raises RejectedError when it is no JSON; everything else is recorded or parked.
 
-        The future raises QuotaError for a push that would be parked where too much of its instance is.
+        The future raises QuotaError when parking the push would exceed its instance's quota.
         """
         name = delivery_ref(instance, receiver, delivery)
         items = self.items(instance, receiver, delivery)
-        events = tuple([told.id for told, _ in items if isinstance(told, Event)])
-        return self._ledger.writer.gather(self._take_in_all, _Push(instance, items, Accepted(name, events)))
+        events = tuple([outcome.id for outcome, _ in items if isinstance(outcome, Event)])
+        return self._ledger.writer.gather(self._take_in_pushes, _Push(instance, items, Accepted(name, events)))
 
-    def _take_in_all(self, conn: Connection, pushes: Sequence[_Push]) -> Sequence[Accepted]:
-        """Take pushes in, in their order."""
-        news = self._news(conn, [(item, push.instance) for push in pushes for item in push.items])
+    def _take_in_pushes(self, conn: Connection, pushes: Sequence[_Push]) -> Sequence[Accepted]:
+        """Record pushes in their order."""
+        batch = self._batch_of(conn, [(item, push.instance) for push in pushes for item in push.items])
         for push in pushes:
-            self._allow(conn, push, self._add(conn, news, push.instance, push.items))
-        news.write()
+            self._check_quota(conn, push, self._add(conn, batch, push.instance, push.items))
+        batch.write()
         return [push.accepted for push in pushes]
 
-    def _news(self, conn: Connection, items: Iterable[tuple[Item, str]]) -> News:
-        return News(conn, [(told, instance) for (told, _), instance in items if isinstance(told, Event)], self._creates)
+    def _batch_of(self, conn: Connection, items: Iterable[tuple[Item, str]]) -> EventBatch:
+        return EventBatch(
+            conn, [(outcome, instance) for (outcome, _), instance in items if isinstance(outcome, Event)], self._creates
+        )
 
-    def _add(self, conn: Connection, news: News, instance: str, items: Sequence[Item]) -> frozenset[str]:
-        """As `take_in`: what is plain together, at the next write of the news, all else by itself."""
-        refused = frozenset[str]()
+    def _add(self, conn: Connection, batch: EventBatch, instance: str, items: Sequence[Item]) -> frozenset[str]:
+        """As `take_in`, but plain events are added to the batch and written together; every other item is written by itself."""
+        parked_refs = frozenset[str]()
         for item in items:
-            told, _ = item
-            if isinstance(told, Event) and news.is_plain(told, instance):
-                news.add(told, instance)
+            outcome, _ = item
+            if isinstance(outcome, Event) and batch.is_plain(outcome, instance):
+                batch.add(outcome, instance)
                 continue
-            news.write()
-            refused |= self.take_in(conn, instance, [item])
-            news.changed(told.subject or "", *((told.partitionkey,) if isinstance(told, Event) else ()))
-        return refused
+            batch.write()
+            parked_refs |= self.take_in(conn, instance, [item])
+            batch.changed(outcome.subject or "", *((outcome.partitionkey,) if isinstance(outcome, Event) else ()))
+        return parked_refs
 
-    def _allow(self, conn: Connection, push: _Push, refused: frozenset[str]) -> None:
-        """Raises QuotaError, and so takes the push back, when what it has parked is more than its instance may have parked."""
-        sizes = [len(kept.body) for _, kept in push.items if kept.ref in refused]
+    def _check_quota(self, conn: Connection, push: _Push, parked_refs: frozenset[str]) -> None:
+        """Raises QuotaError, which rolls the push back, when its parked items exceed the instance's quota."""
+        sizes = [len(source.body) for _, source in push.items if source.ref in parked_refs]
         if sizes and not self._quotas.allow(conn, push.instance, len(sizes), sum(sizes)):
-            raise QuotaError(QUOTA)
+            raise QuotaError(QUOTA_EXCEEDED)
 
     def items(
         self, instance: str, receiver: WebhookSource, delivery: Delivery, corrected: bytes | None = None
     ) -> Sequence[Item]:
-        """What a delivery says, each part with the bytes to park it with. A delivery that says nothing is an event too.
+        """The items of a delivery, each with the bytes to park it with. A delivery without facts gives an "ignored" event.
 
-        What was corrected is read instead of the body; its names and ids are still those of the body.
+        `corrected` is read in place of the body; refs and ids still derive from the body.
         """
         name = delivery_ref(instance, receiver, delivery)
-        kept = ParkedBytes(name, delivery.body, public(delivery.headers), delivery.received)
+        source = ParkedBytes(name, delivery.body, storable_headers(delivery.headers), delivery.received)
         try:
-            told = receiver.read(delivery if corrected is None else replace(delivery, body=corrected))
+            facts = receiver.read(delivery if corrected is None else replace(delivery, body=corrected))
         except HubError:
             raise
         except Exception as error:
-            return [(Refused.by(None, unforeseen(instance, error)), kept)]
-        if not told:
-            return [(_ignored(instance, name, delivery, self._clock.now()), kept)]
+            return [(ParkReason.by(None, unexpected_error(instance, error)), source)]
+        if not facts:
+            return [(_ignored(instance, name, delivery, self._clock.now()), source)]
         version = receiver.id_of(delivery) or _digest(delivery.body)
-        first = (self._told(told[0], self._door(instance, version)), kept)
+        first = (self._outcome(facts[0], self._context(instance, version)), source)
         more = [
-            (self._told(one, self._door(instance, f"{version}#{at}")), replace(kept, ref=f"{name}#{at}"))
-            for at, one in enumerate(told[1:], 2)
+            (self._outcome(fact, self._context(instance, f"{version}#{at}")), replace(source, ref=f"{name}#{at}"))
+            for at, fact in enumerate(facts[1:], 2)
         ]
         return [first, *more]
 
@@ -183,97 +186,103 @@ class Intake:
         mine: Callable[[Connection], bool],
         ahead: float | None = None,
     ) -> Future[bool]:
-        """Take in what a poll brought and move its cursor. False, and nothing kept, when `mine` says it is another's job.
+        """Record a polled page and move its cursor. False, and nothing written, when `mine` returns False: another owner polls.
 
-        `ahead` is what the page says of the source's clock.
+        `ahead`: seconds by which the source's clock is ahead, None when the page does not show it.
         """
         items = [self.polled(instance, fact) for fact in facts]
 
         def work(conn: Connection) -> bool:
             if not mine(conn):
                 return False
-            news = self._news(conn, [(item, instance) for item in items])
-            self._add(conn, news, instance, items)
-            news.write()
+            batch = self._batch_of(conn, [(item, instance) for item in items])
+            self._add(conn, batch, instance, items)
+            batch.write()
             cursors.move(conn, instance, stream, cursor, format_time(self._clock.now()), ahead)
             return True
 
         return self._ledger.writer.submit(work)
 
-    def take_in(self, conn: Connection, instance: str, items: Sequence[Item], before: int = ALL) -> frozenset[str]:
-        """Record or park each in order; the refs of what was parked.
+    def take_in(
+        self, conn: Connection, instance: str, items: Sequence[Item], before: int = NO_UPPER_BOUND
+    ) -> frozenset[str]:
+        """Record or park each item in order; returns the refs of the parked ones.
 
-        Of what is parked already, only entries with an id under `before` are waited for.
+        An event waits only behind parked entries with an id below `before`.
         """
-        refused = set[str]()
-        for told, kept in items:
-            known = None if isinstance(told, Refused) else look(conn, told.subject, before)
-            if isinstance(told, Refused):
-                self.park(conn, instance, told, kept)
-                refused.add(kept.ref)
-            elif known is not None and known.waits and not outbox.is_known(conn, told.id):
-                self.park(conn, instance, Refused(told.subject, WAITS, {"subject": told.subject}), kept)
-                refused.add(kept.ref)
+        parked_refs = set[str]()
+        for outcome, source in items:
+            known = None if isinstance(outcome, ParkReason) else known_object(conn, outcome.subject, before)
+            if isinstance(outcome, ParkReason):
+                self.park(conn, instance, outcome, source)
+                parked_refs.add(source.ref)
+            elif known is not None and known.waits and not outbox.is_known(conn, outcome.id):
+                reason = ParkReason(outcome.subject, BEHIND_PARKED, {"subject": outcome.subject})
+                self.park(conn, instance, reason, source)
+                parked_refs.add(source.ref)
             elif known is not None and not known.waits:
-                self._record(conn, instance, told, known)
-        return frozenset(refused)
+                self._record(conn, instance, outcome, known)
+        return frozenset(parked_refs)
 
-    def park(self, conn: Connection, instance: str, refused: Refused, kept: ParkedBytes) -> None:
-        """Keep something aside with its bytes. What a person has discarded, or corrected, stays so when it is sent again."""
-        there = parked.find(conn, kept.ref)
-        if there is not None and (
-            there.state == "discarded" or (there.state == "done" and there.correction is not None)
+    def park(self, conn: Connection, instance: str, reason: ParkReason, source: ParkedBytes) -> None:
+        """Park an item with its bytes. An entry that a person has discarded or corrected stays settled when it is sent again."""
+        entry = parked.find(conn, source.ref)
+        if entry is not None and (
+            entry.state == "discarded" or (entry.state == "done" and entry.correction is not None)
         ):
             return
         row: dict[str, Any] = {
-            "ref": kept.ref,
+            "ref": source.ref,
             "kind": "delivery",
             "instance": instance,
-            "subject": refused.subject,
-            "code": refused.code,
-            "seen": {name: str(fact) for name, fact in refused.seen.items()},
-            "place": str(refused.place) if refused.place else None,
-            "headers": dict(kept.headers),
-            "body": kept.body,
-            "parked_at": format_time(kept.received),
+            "subject": reason.subject,
+            "code": reason.code,
+            "seen": {name: str(value) for name, value in reason.seen.items()},
+            "place": str(reason.place) if reason.place else None,
+            "headers": dict(source.headers),
+            "body": source.body,
+            "parked_at": format_time(source.received),
         }
         parked.park(conn, row)
 
     def _record(self, conn: Connection, instance: str, event: Event, known: KnownObject) -> None:
-        case = correlation.case_of(conn, event, known, instance, self._creates.get(instance, _NOTHING))
+        case = correlation.case_of(conn, event, known, instance, self._creates.get(instance, _NO_KINDS))
         if case is None:
-            new = outbox.hold(conn, event, instance, format_time(self._clock.now() + MARGIN))
+            new = outbox.hold(conn, event, instance, format_time(self._clock.now() + CLOCK_SKEW_MARGIN))
         else:
-            new = outbox.record(conn, [correlation.under(event, case)], instance)
+            new = outbox.record(conn, [correlation.with_case(event, case)], instance)
         if not new:
-            conflicts.look(conn, [(event, instance)])
+            conflicts.detect(conn, [(event, instance)])
 
-    def _door(self, instance: str, fallback: str) -> Door:
-        return Door(instance, self._people, self._clock.now(), fallback)
+    def _context(self, instance: str, fallback: str) -> IntakeContext:
+        return IntakeContext(instance, self._people, self._clock.now(), fallback)
 
-    def _told(self, told: Fact | Unmapped, door: Door) -> Event | Refused:
-        if isinstance(told, Unmapped):
-            return Refused(told.subject, told.code, told.seen, told.place)
+    def _outcome(self, fact: Fact | Unmapped, context: IntakeContext) -> Event | ParkReason:
+        if isinstance(fact, Unmapped):
+            return ParkReason(fact.subject, fact.code, fact.seen, fact.place)
         try:
-            return event_of(told, door)
+            return event_of(fact, context)
         except RejectedError as error:
-            return Refused.by(told.subject, error)
+            return ParkReason.by(fact.subject, error)
         except Exception as error:
-            return Refused.by(told.subject, unforeseen(door.instance, error))
+            return ParkReason.by(fact.subject, unexpected_error(context.instance, error))
 
-    def polled(self, instance: str, told: Fact | Unmapped) -> Item:
-        """One thing that a poll brought, with the bytes to park it with."""
-        raw = isinstance(told, Unmapped)
-        body = told.raw if isinstance(told, Unmapped) else fact_json(told)
+    def polled(self, instance: str, fact: Fact | Unmapped) -> Item:
+        """The item of one part of a polled page, with the bytes to park it with."""
+        raw = isinstance(fact, Unmapped)
+        body = fact.raw if isinstance(fact, Unmapped) else fact_json(fact)
         digest = _digest(body)
-        kept = ParkedBytes(
-            f"delivery/{instance}/{digest[:32]}", body, {"content-type": RAW if raw else FACT}, self._clock.now()
+        source = ParkedBytes(
+            f"delivery/{instance}/{digest[:32]}",
+            body,
+            {"content-type": RAW_CONTENT_TYPE if raw else FACT_CONTENT_TYPE},
+            self._clock.now(),
         )
-        return self._told(told, self._door(instance, digest)), kept
+        return self._outcome(fact, self._context(instance, digest)), source
 
 
 def delivery_ref(instance: str, receiver: WebhookSource, delivery: Delivery) -> str:
-    """The name of a verified delivery: the same push again has the same name, another body never has."""
+    """The ref of a verified delivery: a redelivered push has the same ref, another body never has it."""
     given = receiver.id_of(delivery)
     digest = hashlib.sha256((given or "").encode() + b"\n" + delivery.body).hexdigest()
     if given is not None and _PLAIN.fullmatch(given):
@@ -282,8 +291,8 @@ def delivery_ref(instance: str, receiver: WebhookSource, delivery: Delivery) -> 
 
 
 def fact_json(fact: Fact) -> bytes:
-    """A fact as bytes, the same for the same fact; `hub.intake.deferred_intake` reads it back."""
-    told: dict[str, Any] = {
+    """A fact as canonical JSON bytes; `hub.intake.deferred_intake` reads it back."""
+    fields: dict[str, Any] = {
         "type": fact.type,
         "subject": fact.subject,
         "version": fact.version,
@@ -294,19 +303,19 @@ def fact_json(fact: Fact) -> bytes:
         "origin": fact.origin,
     }
     if fact.clears:
-        told["clears"] = list(fact.clears)
-    return orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        fields["clears"] = list(fact.clears)
+    return orjson.dumps(fields, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
 
 
-def unforeseen(instance: str, error: Exception) -> RejectedError:
-    """What no one foresaw in a mapping: its kind and place, without the values, which may be anybody's."""
+def unexpected_error(instance: str, error: Exception) -> RejectedError:
+    """The error of an unexpected exception in a mapping: its class and place, without values, which may be personal data."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     reason = f"{type(error).__name__} ({where.name}, line {where.lineno})"
-    return RejectedError(UNFORESEEN, instance=instance, reason=reason)
+    return RejectedError(UNEXPECTED, instance=instance, reason=reason)
 
 
 def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Event:
-    """The event of a push that matches nothing: kept, so that nothing vanishes. A long body is cut, its hash is not."""
+    """The event of a push without facts, so that no push vanishes. A long body is truncated, with the hash of the whole."""
     text = delivery.body.decode(errors="replace")
     whole = len(text.encode()) <= MAX_BYTES // 4
     data = {"body": text if whole else text[: MAX_BYTES // 16]}
@@ -315,7 +324,7 @@ def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Eve
     type_ = "hub.delivery.ignored"
     return Event(
         id=derived_id(instance, type_, name),
-        source=f"{OUTSIDE}{instance}",
+        source=f"{CONNECTOR_SOURCE}{instance}",
         type=type_,
         subject=name,
         time=format_time(delivery.received),
@@ -327,8 +336,8 @@ def _ignored(instance: str, name: str, delivery: Delivery, now: datetime) -> Eve
     )
 
 
-def public(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that may be kept: none that could hold a secret or a signature."""
+def storable_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that may be stored: none that could contain a secret or a signature."""
     return {name: value for name, value in headers.items() if not _is_private(name)}
 
 
@@ -340,6 +349,6 @@ def _is_private(name: str) -> bool:
 def _digest(body: bytes) -> str:
     """The sha256 of a body, of its canonical JSON where it is JSON."""
     body = body.removeprefix(BOM)
-    with contextlib.suppress(orjson.JSONDecodeError):  # what is no JSON is told apart by its bytes
+    with contextlib.suppress(orjson.JSONDecodeError):  # not JSON: the digest of the bytes
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(body).hexdigest()

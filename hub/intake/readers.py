@@ -1,7 +1,6 @@
-"""Reads what is large or intricate off the event loop, so that one sender's push makes nobody else wait.
+"""A thread pool that parses large or complex pushes off the event loop, so that one sender's push does not delay the others.
 
-The threads share one interpreter with the loop and give way to it every half millisecond;
-what one instance sends is read one by one.
+The threads share the GIL with the event loop and yield to it every half millisecond; pushes of one instance are parsed one by one.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ T = TypeVar("T")
 
 
 class UnavailableError(HubError):
-    """The push can be taken a moment later: nothing is wrong with it."""
+    """The push is fine but cannot be accepted now; the sender should retry a moment later."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is read at once, and what at most waits."""
+    """Limits of concurrent parsing and of the waiting queue."""
 
     threads: int = 4
     waiting: int = 32 * 1024 * 1024
-    """Bytes of one instance that wait to be read; more are told to come again."""
+    """Bytes of one instance that may wait to be parsed; beyond that, pushes get UnavailableError."""
     seconds: float = 10.0
-    """That one may wait."""
+    """How long a push may wait."""
     light_bytes: int = 8 * 1024
     light_values: int = 200
-    """Up to both, reading takes less than handing it to another thread would, and is done at once."""
+    """Up to both limits, parsing costs less than a thread handover and is done at once."""
 
 
 class Readers:
-    """A few threads. `run` is for the event loop's thread."""
+    """A small thread pool. Call `run` on the event loop's thread."""
 
     def __init__(self, load: Load | None = None) -> None:
         self._load = load or Load()
@@ -47,7 +46,7 @@ class Readers:
         self._waiting: Counter[str] = Counter()
 
     async def run(self, instance: str, body: bytes, work: Callable[[], T]) -> T:
-        """What `work` returns, who reads this body; raises UnavailableError when too much of the instance waits already."""
+        """The result of `work`, which parses `body`; raises UnavailableError when too much of the instance waits already."""
         if len(body) <= self._load.light_bytes and has_few_values(body, self._load.light_values):
             return work()
         if self._waiting[instance] + len(body) > self._load.waiting:
@@ -66,9 +65,11 @@ class Readers:
         except TimeoutError:
             raise UnavailableError("HUB-E7006") from None
         done = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        done.add_done_callback(lambda _: turn.release())  # not sooner: a sender that leaves does not stop the thread
+        done.add_done_callback(
+            lambda _: turn.release()
+        )  # not sooner: a sender that disconnects does not stop the thread
         return await asyncio.shield(done)
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more work; returns at once."""
         self._pool.shutdown(wait=False, cancel_futures=True)

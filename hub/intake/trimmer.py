@@ -1,8 +1,8 @@
-"""Trims the outbox in the background: rows that the log has had for long enough go, and their keys stay.
+"""Trims the outbox in the background: deletes rows whose events the log has had for the retention time; their keys remain.
 
-The log itself is read, from where the last look ended, so that nothing goes that is not there. Where only one broker keeps it, as
-the embedded one does, a row waits until a backup has it too. Each transaction is short and takes its turn with all others; a crash
-in the middle of one leaves everything as it was, and the next start goes on.
+The log itself is read, from where the last run ended, so that no row is deleted whose event is not there. Where only one broker has
+the log, as with the embedded one, a row waits until a backup has it too. Each transaction is short and queues with all other
+writes; a crash in one rolls it back, and the next start continues.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.ledger import identity, retention, trimmed
 from hub.ledger.ledger import Ledger
 from hub.ledger.trimmed import Floor
-from hub.ledger.trimming import Chosen, MovedError, Read, choose, seen, trim
+from hub.ledger.trimming import LogRange, MovedError, TrimPlan, logged_events, plan_trim, trim
 from hub.log.event_log import EventLog, Record, read_to_end
 from hub.runtime.clock import Clock
 from hub.runtime.failpoints import failpoint
@@ -34,38 +34,38 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class TrimmingPace:
-    """How gently it goes about it: seconds, unless it says otherwise."""
+    """The pace of trimming, so that it does not delay other work; in seconds, unless noted otherwise."""
 
     first: float = 30.0
-    """Until the first look."""
+    """Until the first run."""
     look: float = 600.0
-    """Between looks, each of which goes on until nothing is due; with a short history as much less."""
+    """Between runs, each of which continues until nothing is due; at most a hundredth of the retention time, at least 0.2 s."""
     stuck: float = 3600.0
-    """Until a partition is looked at again whose next row the log lacks."""
+    """Until the next run on a partition whose next row the log lacks."""
     locked: float = 0.01
-    """That a transaction should take: the next one gets more rows or fewer."""
+    """Target duration of a transaction; the next one gets more rows or fewer accordingly."""
     rest: float = 4.0
-    """Times as long as the last transaction took: what others get, before the next."""
+    """Pause before the next transaction, as a multiple of the last one's duration."""
     least: int = 100
     most: int = 1000
     """Rows of one transaction."""
 
 
 class Trimmer:
-    """`run` is for one thread, `stop` for any."""
+    """Runs the trimming. `run` is for one thread, `stop` is thread-safe."""
 
     def __init__(
         self,
         ledger: Ledger,
         events: EventLog,
         clock: Clock,
-        recall: LedgerCatchUp,
+        catch_up: LedgerCatchUp,
         keep: timedelta,
         *,
         pace: TrimmingPace | None = None,
         lease: Lease | None = None,
     ) -> None:
-        self._ledger, self._events, self._clock, self._recall = ledger, events, clock, recall
+        self._ledger, self._events, self._clock, self._catch_up = ledger, events, clock, catch_up
         self._keep, self._pace = keep, pace or TrimmingPace()
         self._lease = lease or Lease("trim", clock, 60.0)
         self._size = self._pace.least
@@ -73,18 +73,18 @@ class Trimmer:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Trim until stopped; log and ledger may be away meanwhile."""
+        """Trim until stopped; waits while log or ledger is unavailable."""
         between = min(self._pace.look, max(0.2, self._keep.total_seconds() / 100))
         wait = min(self._pace.first, between)
         while not self._stopping.wait(wait):
             wait = between
             try:
-                gone = self.look()
+                trimmed_events = self.look()
             except RetryableError as error:
                 log.info("trim.waits", **error.fields())
                 continue
-            if gone:
-                log.info("trim.done", events=gone)
+            if trimmed_events:
+                log.info("trim.done", events=trimmed_events)
         self._lease.leave(self._ledger)
 
     def stop(self) -> None:
@@ -92,8 +92,8 @@ class Trimmer:
         self._stopping.set()
 
     def look(self) -> int:
-        """Trim all that is due; how many rows went."""
-        if not self._recall.is_sure:
+        """Trim all that is due; returns how many events were trimmed."""
+        if not self._catch_up.is_sure:
             return 0
         with at_work("trim"):
             of = self._events
@@ -101,22 +101,22 @@ class Trimmer:
             copies = of.copies(EVENTS.name)
         with self._ledger.reading() as conn:
             floors, of_log = trimmed.floors_of(conn), f"{name} {identity.last_cut(conn)}".strip()
-            known = identity.known(conn, identity.COPIES)
+            known = identity.get_value(conn, identity.COPIES)
             limits = ends if copies > 1 else _backed_up(conn, name, ends)
         if known != str(copies):
-            self._ledger.writer.run(lambda conn: identity.note(conn, identity.COPIES, str(copies)))
-        gone = 0
+            self._ledger.writer.run(lambda conn: identity.set_value(conn, identity.COPIES, str(copies)))
+        trimmed_events = 0
         for partition, limit in sorted(limits.items()):
             floor = floors.get(partition, Floor(partition))
-            # Offsets of another log mean other records: it is read from its start, and what is trimmed is passed over.
+            # Offsets of another log denote other records: it is read from its start, and trimmed events are skipped.
             first = max(starts[partition], floor.next_offset if floor.log == of_log else 0)
             if first < limit and self._clock.monotonic() >= self._not_before.get(partition, 0.0):
-                after = self._partition(floor, Read(of_log, first, limit))
-                gone += after.events - floor.events
-        return gone
+                after = self._partition(floor, LogRange(of_log, first, limit))
+                trimmed_events += after.events - floor.events
+        return trimmed_events
 
-    def _partition(self, floor: Floor, read: Read) -> Floor:
-        """Trim one partition as far as it is due; its floor then."""
+    def _partition(self, floor: Floor, read: LogRange) -> Floor:
+        """Trim one partition as far as it is due; returns its new floor."""
         first = read.first
         for records in self._due(floor.partition, read):
             while records and not self._stopping.is_set():
@@ -124,20 +124,22 @@ class Trimmer:
                 end = part[-1].offset + 1
                 with at_work("trim"):
                     with self._ledger.reading() as conn:
-                        wanted = choose(conn, floor, seen(part, self._ledger.outbox_id), Read(read.log, first, end))
+                        plan = plan_trim(
+                            conn, floor, logged_events(part, self._ledger.outbox_id), LogRange(read.log, first, end)
+                        )
                     failpoint("trim.chosen")
-                    after, took = self._carried_out(wanted)
+                    after, took = self._execute(plan)
                 self._stopping.wait(self._pace.rest * took)
                 if after is None:
                     return floor
                 floor, first = after, end
-                if wanted.is_barred:
-                    self._bar(floor)
+                if plan.is_barred:
+                    self._pause_if_stuck(floor)
                     return floor
         return floor
 
-    def _due(self, partition: int, read: Read) -> Iterator[list[Record]]:
-        """What the log has had for long enough, in batches."""
+    def _due(self, partition: int, read: LogRange) -> Iterator[list[Record]]:
+        """Batches of the records that are older than the retention time."""
         until = (self._clock.now() - self._keep).timestamp()
         for batch in read_to_end(self._events, EVENTS.name, {partition: read.first}, limit=self._pace.most):
             due = [record for record in batch if record.offset < read.end and record.time <= until]
@@ -146,17 +148,17 @@ class Trimmer:
             if len(due) < len(batch) or self._stopping.is_set():
                 return
 
-    def _carried_out(self, wanted: Chosen) -> tuple[Floor | None, float]:
-        """Trim in one transaction; the floor then, None when it is not ours to do now, and how many seconds that was."""
-        if wanted.floor == wanted.before:
-            return wanted.before, 0.0
+    def _execute(self, plan: TrimPlan) -> tuple[Floor | None, float]:
+        """Trim in one transaction; returns the new floor (None: outdated plan, or no lease) and the seconds taken."""
+        if plan.floor == plan.before:
+            return plan.before, 0.0
         took = [0.0]
 
         def work(conn: Connection) -> Floor | None:
             began = time.monotonic()
-            if not self._recall.is_sure or not self._lease.mine(conn):
+            if not self._catch_up.is_sure or not self._lease.mine(conn):
                 return None
-            after = trim(conn, wanted)
+            after = trim(conn, plan)
             took[0] = time.monotonic() - began
             return after
 
@@ -165,23 +167,23 @@ class Trimmer:
             after = self._ledger.writer.run(work)
         except MovedError:
             return None, 0.0
-        self._suit(took[0], len(wanted.rows))
+        self._adapt_size(took[0], len(plan.rows))
         return after, time.monotonic() - began
 
-    def _suit(self, took: float, rows: int) -> None:
-        """Choose how many rows the next transaction gets, so that it takes as long as it should."""
+    def _adapt_size(self, took: float, rows: int) -> None:
+        """Set the row count of the next transaction, so that it takes the target duration."""
         if rows:
             fitting = int(rows * self._pace.locked / max(took, 1e-6))
             self._size = max(self._pace.least, min(self._pace.most, fitting, 2 * self._size))
 
-    def _bar(self, floor: Floor) -> None:
-        """Leave a partition alone for a while whose next row may not go."""
+    def _pause_if_stuck(self, floor: Floor) -> None:
+        """Pause a partition whose next row must not be deleted."""
         if floor.stuck is not None:
             log.warning("trim.stuck", partition=floor.partition, sequence=floor.stuck)
             self._not_before[floor.partition] = self._clock.monotonic() + self._pace.stuck
 
 
 def _backed_up(conn: Connection, name: str, ends: Mapping[int, int]) -> Mapping[int, int]:
-    """Partition → the offset from which on no backup has what is there."""
-    backup = retention.of_log(conn, name)
+    """Partition → the offset up to which a backup has the log; empty without a backup."""
+    backup = retention.backup_of_log(conn, name)
     return {p: min(end, backup.next_offsets.get(p, 0)) for p, end in ends.items()} if backup is not None else {}

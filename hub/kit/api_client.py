@@ -1,7 +1,7 @@
-"""Calls to an outside system over HTTP, with every way of failing told as one of ours.
+"""The HTTP client for outside systems: maps every failure to an error of the hub.
 
-What it rests on is the question "was it done?": never when nothing was written or the system said no, perhaps when the
-answer is missing, late, cut short or unreadable. Secrets that it was told of never show in an error.
+The error class answers "may the request have been executed?": certainly not when nothing was written or the system refused it,
+possibly when the response is missing, late, truncated or unreadable. Known secrets never appear in an error.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ import urllib3
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
 from hub.kit import transport
 from hub.kit.connector import RateLimits
-from hub.runtime.logs import LEAST, forms
+from hub.runtime.logs import MIN_ENCODED_LENGTH, spellings
 
-MAX_ANSWER = 1024 * 1024
-"""The longest answer that is read, in bytes; no answer to a command is as long."""
-MAX_WAIT = 3600.0
-"""The longest that a system may ask us to wait, in seconds."""
-_EXCERPT = 300
+MAX_RESPONSE_BYTES = 1024 * 1024
+"""Maximum size of a response; no response to a command is as long."""
+MAX_RETRY_AFTER_S = 3600.0
+"""Upper limit of a `Retry-After`."""
+_EXCERPT_CHARS = 300
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "baton-hub"}
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """One request, ready to be written. `url` is encoded already."""
+    """One HTTP request. `url` is already encoded."""
 
     method: str
     url: str
@@ -45,40 +45,42 @@ class ApiRequest:
 
     @property
     def shown(self) -> str:
-        """The address as people may see it: without user, query or fragment, where secrets like to hide."""
+        """The URL for logs and errors: without user, query and fragment, which may hold secrets."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What came back with a status that says done."""
+    """A response with a 2xx status."""
 
     status: int
     body: bytes
 
 
-class Outbound:
-    """The way to one system. For any number of threads; opens connections only when called."""
+class ApiClient:
+    """The HTTP client of one instance. Thread-safe; opens connections only when called."""
 
     def __init__(
         self, instance: str, limits: RateLimits, secrets: Collection[str] = (), ca: str | None = None, login: str = "-"
     ) -> None:
-        """`secrets` are masked in errors, `login` is shown in them as whom the system refused."""
+        """`secrets` are masked in errors; `login` is the account shown when the system refuses the credentials."""
         self._instance, self._login = instance, login
         self._limits = limits
-        self._secrets = sorted((form for form in forms(secrets) if len(form) >= LEAST), key=len, reverse=True)
+        self._secrets = sorted(
+            (form for form in spellings(secrets) if len(form) >= MIN_ENCODED_LENGTH), key=len, reverse=True
+        )
         self._pools = transport.pools(limits.at_once, ca)
         self._timeout = urllib3.Timeout(connect=limits.timeout, read=limits.timeout)
 
     def call(self, request: ApiRequest, repeatable: bool = False) -> ApiResponse:
-        """Send it once and read the answer, in `limits.timeout` seconds for the connection and as many for the answer.
+        """Send the request once and read the response, within `limits.timeout` seconds each for connecting and for the response.
 
-        `repeatable` says that the same request again is answered with the first result: a conflict may then be our own
-        first request, still under way. Raises RetryableError when it surely was not done, UncertainError when it may have
-        been, RejectedError when it never will be, FatalError for refused credentials.
+        `repeatable`: the system answers a repeated request with the first result, so a 409 may come from our own first request,
+        still in progress. Raises RetryableError when it certainly was not executed, UncertainError when it may have been,
+        RejectedError when it never will be, FatalError for refused credentials.
         """
-        with self._told(request):
+        with self._translated_errors(request):
             headers = _headers(request)
             if any(_CONTROL.search(text) for pair in headers.items() for text in pair):
                 raise ValueError("a control character in a header")  # a folded line would be sent as it is
@@ -94,16 +96,16 @@ class Outbound:
             try:
                 body = self._read(response, request)
             finally:
-                response.close()  # a connection whose answer was read to its end stays open
+                response.close()  # a connection whose response was read to its end stays open
                 response.release_conn()
         if 200 <= response.status < 300:
             return ApiResponse(response.status, body)
         raise self._refusal(request, response, body, repeatable)
 
     def excerpt(self, body: bytes) -> str:
-        """The beginning of an answer, for people: on one line, its secrets masked."""
-        text = " ".join(self.masked(body[: 8 * _EXCERPT].decode("utf-8", "replace")).split())
-        return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
+        """The beginning of a response, for people: on one line, secrets masked."""
+        text = " ".join(self.masked(body[: 8 * _EXCERPT_CHARS].decode("utf-8", "replace")).split())
+        return text if len(text) <= _EXCERPT_CHARS else text[: _EXCERPT_CHARS - 1] + "…"
 
     def masked(self, text: str) -> str:
         """The text without the secrets of this instance."""
@@ -112,25 +114,25 @@ class Outbound:
         return text
 
     def _read(self, response: urllib3.BaseHTTPResponse, request: ApiRequest) -> bytes:
-        """The answer's body. Of a refusal only what there is: its status says enough."""
+        """The response body. For a 3xx to 5xx status a partial body is enough: read errors are ignored."""
         if response.status >= 300:
             with contextlib.suppress(urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
-                return b"".join(_pieces(response, 8 * _EXCERPT))
+                return b"".join(_chunks(response, 8 * _EXCERPT_CHARS))
             return b""
-        body = b"".join(_pieces(response, MAX_ANSWER + 1))
-        if len(body) > MAX_ANSWER:
-            raise UnreadableError("HUB-E4204", instance=self._instance, url=request.shown, limit=MAX_ANSWER)
+        body = b"".join(_chunks(response, MAX_RESPONSE_BYTES + 1))
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise UnreadableError("HUB-E4204", instance=self._instance, url=request.shown, limit=MAX_RESPONSE_BYTES)
         return body
 
     @contextlib.contextmanager
-    def _told(self, request: ApiRequest) -> Iterator[None]:
-        """Tell the errors of the libraries as ours."""
-        transport.start()
+    def _translated_errors(self, request: ApiRequest) -> Iterator[None]:
+        """Raise the libraries' errors as errors of the hub."""
+        transport.reset_written()
         try:
             yield
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             raise self._failure(request, error) from error
-        except ValueError as error:  # an address or a header that no library would write
+        except ValueError as error:  # a URL or a header that the library refuses to send
             raise self._unsendable(request, error) from error
 
     def _failure(self, request: ApiRequest, error: Exception) -> HubError:
@@ -149,13 +151,13 @@ class Outbound:
         return RetryableError("HUB-E4001", reason=f"> {self._limits.timeout:g} s" if late else reason, **seen)
 
     def _unsendable(self, request: ApiRequest, error: Exception) -> RejectedError:
-        # The libraries' own words quote the address or the header, secrets and all.
+        # The libraries' messages quote the URL or the header, secrets included.
         return RejectedError("HUB-E4209", instance=self._instance, url=request.shown, reason=type(error).__name__)
 
     def _refusal(
         self, request: ApiRequest, response: urllib3.BaseHTTPResponse, body: bytes, repeatable: bool
     ) -> HubError:
-        """What a status other than done means for the command."""
+        """The error for a status other than 2xx."""
         status = response.status
         wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
         seen: dict[str, Any] = {"instance": self._instance, "url": request.shown}
@@ -168,7 +170,9 @@ class Outbound:
             return RetryableError("HUB-E4005", retry_after=wait, reason=reason, **seen)
         if 300 <= status < 400:
             location = self.masked(response.headers.get("Location", "?").split("?")[0])
-            kind = UnreadableError if status in (302, 303) else RejectedError  # 302 and 303 may point at what was made
+            kind = (
+                UnreadableError if status in (302, 303) else RejectedError
+            )  # 302 and 303 may point at the created object
             return kind("HUB-E4207", location=location, **seen)
         if status >= 500 or (status == 409 and repeatable):
             kind_ = UncertainError if status >= 500 else UnreadableError
@@ -177,40 +181,40 @@ class Outbound:
 
 
 def _headers(request: ApiRequest) -> Mapping[str, str]:
-    """What is sent with it: a name and a password that stand in the address are credentials, as everywhere."""
+    """All request headers: a user and password in the URL are sent as basic authentication."""
     parts = urlsplit(request.url)
-    own = {}
+    authorization = {}
     if parts.username is not None:
-        told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        own = {"Authorization": f"Basic {b64encode(told.encode()).decode()}"}
-    return {**_HEADERS, **own, **request.headers}
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = {"Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
+    return {**_HEADERS, **authorization, **request.headers}
 
 
-def _pieces(response: urllib3.BaseHTTPResponse, enough: int) -> Iterator[bytes]:
-    """The body as it comes, unpacked, until there is enough of it; each piece is small, so that no packed bomb fits."""
+def _chunks(response: urllib3.BaseHTTPResponse, enough: int) -> Iterator[bytes]:
+    """The decompressed body in chunks, up to `enough` bytes; small chunks, so that a compression bomb is never read whole."""
     length = 0
-    while length < enough and (piece := response.read1(65536, decode_content=True)):
-        length += len(piece)
-        yield piece
+    while length < enough and (chunk := response.read1(65536, decode_content=True)):
+        length += len(chunk)
+        yield chunk
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
-    """The seconds that a `Retry-After` asks for, at most `MAX_WAIT`; None when it says nothing that can be read."""
+    """The seconds of a `Retry-After` header, at most `MAX_RETRY_AFTER_S`; None when it cannot be parsed."""
     if header is None:
         return None
     if header.strip().isdecimal():
-        return min(float(header), MAX_WAIT)
+        return min(float(header), MAX_RETRY_AFTER_S)
     try:
         until = parsedate_to_datetime(header)
     except ValueError:
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
-    return min(max((until - now).total_seconds(), 0.0), MAX_WAIT)
+    return min(max((until - now).total_seconds(), 0.0), MAX_RETRY_AFTER_S)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it wraps: the libraries hide the first cause in arguments, `reason` or the chain."""
+    """The error and all errors it wraps: the libraries put the first cause into arguments, `reason` or the chain."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -222,14 +226,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_late(cause: BaseException) -> bool:
-    """Whether time ran out; urllib3 counts a refused connection among the time-outs."""
+    """Whether it is a time-out; urllib3 counts a refused connection among them."""
     if isinstance(cause, urllib3.exceptions.NewConnectionError):
         return False
     return isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError)
 
 
 def _innermost(causes: list[BaseException]) -> str:
-    """The operating system's own words where it has some, else the last cause's."""
+    """The operating system's error text if there is one, else the last cause's."""
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror

@@ -1,8 +1,9 @@
-"""What a connector is to the hub, and what each side may rely on.
+"""The connector interface: its three capabilities, the values they exchange with the hub, and the guarantees on each side.
 
-A connector is made by its folder's `connect(instance)`. It offers any of three faces: it *receives* pushes, it *polls*
-streams, it *sends* commands. It keeps no state of its own that a crash may not take: cursors, effects and deliveries are the
-ledger's. Methods are plain blocking calls, run in threads; each may be called again with the same input after a crash.
+`connect(instance)` in a connector's folder makes it. A connector has any of three capabilities: `WebhookSource` receives
+webhooks, `PollingSource` polls streams, `CommandSink` executes commands. It has no durable state of its own: cursors, effects and
+deliveries are stored in the ledger. Methods are plain blocking calls, run in threads; each may be called again with the same
+input after a crash.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from schemas.envelope import Command
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that happened, in the words of the catalogue, as a connector's mapping tells it.
+    """Something that happened, mapped by a connector to a type of `schemas.registry`.
 
     The same fact must always give the same `type`, `subject` and `version`: the event's id derives from them. People in
-    `data` and `actor` are named by their account in the outside system; intake turns them into persons.
+    `data` and `actor` are accounts of the outside system; intake resolves them to persons.
     """
 
     type: str
@@ -33,17 +34,17 @@ class Fact:
     time: datetime
     data: Mapping[str, Any]
     belongs_to: str | None = None
-    """The object whose case it follows; None when the subject itself is linked to a case or opens one."""
+    """The object whose case it joins; None when the subject itself is linked to a case or opens one."""
     actor: str | None = None
     origin: str | None = None
-    """Our mark on the object, when this change is the echo of a command of ours."""
+    """The command id found on the object, when this change is the echo of a command of the hub."""
     clears: tuple[str, ...] = ()
-    """Fields that are empty now over there, those without a value in `data`: what was known of them counts no more."""
+    """Fields that are now empty in the outside system and have no value in `data`: their previous values are cleared."""
 
 
 @dataclass(frozen=True)
 class Unmapped:
-    """A fact that is there but cannot be told: it is parked with its bytes, and later ones of its subject wait behind it."""
+    """A change that cannot be mapped: it is parked with its bytes, and later ones of the same subject wait behind it."""
 
     raw: bytes
     code: str
@@ -54,21 +55,21 @@ class Unmapped:
 
 @dataclass(frozen=True)
 class Page:
-    """What one poll brought. The cursor is kept in the same transaction as the facts; `more` asks for the next page at once."""
+    """The result of one poll. The cursor is stored in the same transaction as the facts; `more` requests the next page at once."""
 
     facts: tuple[Fact | Unmapped, ...]
     cursor: str
     more: bool = False
     ahead: float | None = None
-    """Seconds by which the newest time that the source shows is ahead of our clock, 0 where it is not; None where this page
-    cannot tell. A cursor never goes by such a time: what is changed before the clocks agree again would not be read."""
+    """Seconds by which the newest time in the source is ahead of our clock, 0 if it is not; None if this page does not show it.
+    A cursor never advances to such a time: changes made before the clocks agree again would be skipped."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A push as it came: header names in lower case, the body byte for byte.
+    """A webhook request as received: header names in lower case, the body byte for byte.
 
-    Only what the sender's scheme signs is the sender's word; any other header may be anybody's.
+    Only signed parts are authenticated; a third party may have set any other header.
     """
 
     headers: Mapping[str, str]
@@ -77,137 +78,137 @@ class Delivery:
 
 
 class Idempotency(enum.Enum):
-    """How far the system itself keeps a command from being done twice."""
+    """How the target system prevents a command from being executed twice: idempotency class A, B or C."""
 
     KEY = "A"
-    """It knows our key: the same key again is answered with the first result."""
-    MARK = "B"
-    """It can be asked whether an object carries our mark."""
-    NEITHER = "C"
-    """Neither: a doubtful command is parked for a person."""
+    """The system accepts an idempotency key: a repeated key returns the first result."""
+    LOOKUP = "B"
+    """The system can be queried for an object that carries the command's id."""
+    NONE = "C"
+    """Neither: a command with an uncertain result is parked for a person."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a command did over there. `id` is the new object's id in that system, None where nothing has one."""
+    """The effect of a command in the target system. `id` is the new object's id there, None if none was created."""
 
     id: str | None
     response: Mapping[str, Any] = field(default_factory=dict)
     facts: tuple[Fact, ...] = ()
-    """What is true over there by it, where nothing else will tell: neither a push nor a poll. Recorded with the effect; people
-    in it are named as the command named them."""
+    """Facts that follow from the effect and that neither a webhook nor a poll will report. Recorded with the effect; people in
+    them are named as in the command."""
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """How hard an instance may be driven."""
+    """Limits on the calls to an instance."""
 
     per_second: float = 20.0
     at_once: int = 8
     timeout: float = 15.0
-    """Seconds to wait for an answer."""
+    """Seconds to wait for a response."""
     settle: float = 2.0
-    """Seconds to wait, after a doubtful call, before the system is asked whether it was done."""
+    """Seconds to wait, after a call with an uncertain result, before looking its effect up."""
     tries: int = 10
-    """How often a command may be answered in a way that tells nothing before a person is asked."""
+    """Unreadable responses to a command before it is parked for a person."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One connected system: its name in hub.yaml and its settings, secrets filled in."""
+    """One connected system: its name in hub.yaml and its settings, with secrets filled in."""
 
     name: str
     use: str
     settings: Mapping[str, Any]
     place: Callable[[tuple[str | int, ...]], Place] = lambda path: Place("hub.yaml")
-    """Where in hub.yaml a setting stands."""
+    """Gives the place of a setting in hub.yaml."""
     home: Path = Path()
     timezone: str = "UTC"
 
 
 class WebhookSource(Protocol):
-    """The face of a connector that systems push to."""
+    """The capability of receiving webhooks."""
 
     def verify(self, delivery: Delivery) -> None:
-        """Check the signature over the raw bytes; raises RejectedError when it is not the sender's or too old."""
+        """Verify the signature over the raw bytes; raises RejectedError when it is invalid or too old."""
 
     def id_of(self, delivery: Delivery) -> str | None:
-        """The sender's own id of a verified delivery, where its signature covers one; else None: its content names it then."""
+        """The sender's id of a verified delivery, if the signature covers one; else None: its content identifies it."""
 
     def read(self, delivery: Delivery) -> tuple[Fact | Unmapped, ...]:
-        """Tell what a verified delivery says. Empty: nothing that the mapping names. Raises RejectedError for no JSON."""
+        """Map a verified delivery to facts; empty when the mapping matches nothing. Raises RejectedError for no JSON."""
 
 
 @runtime_checkable
 class WebhookReplies(Protocol):
-    """What a receiver may offer besides: an answer of its own to some pushes, as a platform asks for that tries an address."""
+    """Optional for a webhook source: its own response to some deliveries, as for a platform that verifies the URL."""
 
     def reply(self, delivery: Delivery) -> bytes | None:
-        """The JSON to answer a verified delivery with; None for the usual answer."""
+        """The JSON response to a verified delivery; None for the default response."""
 
 
 class PollingSource(Protocol):
-    """The face of a connector that asks its system what is new."""
+    """The capability of polling a system for changes."""
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """What is asked for, each with a cursor of its own."""
+        """The streams to poll, each with a cursor of its own."""
 
     @property
     def interval(self) -> float:
-        """Seconds between polls when nothing more is there."""
+        """Seconds between polls when no further page is available."""
 
     def poll(self, stream: str, cursor: str | None) -> Page:
-        """Read what came after `cursor` (None: from now on or from the start, as the README says), oldest first.
+        """Read the changes after `cursor`, oldest first. None: from now on or from the start, as the README documents.
 
-        May give again what it gave before. Raises RetryableError while the system is away, FatalError for refused credentials.
+        May return a change more than once. Raises RetryableError while the system is away, FatalError for refused credentials.
         """
 
 
 class CommandSink(Protocol):
-    """The face of a connector that carries out commands."""
+    """The capability of executing commands."""
 
     @property
-    def takes(self) -> frozenset[str]:
-        """The types of command it carries out."""
+    def command_types(self) -> frozenset[str]:
+        """The types of command it executes."""
 
     @property
     def limits(self) -> RateLimits:
-        """How hard the instance may be driven."""
+        """Limits on the calls to the instance."""
 
-    def once(self, type_: str) -> Idempotency:
+    def idempotency(self, type_: str) -> Idempotency:
         """The idempotency class of a type of command."""
 
     def send(self, command: Command) -> Effect:
-        """Carry it out, exactly one request that changes anything, stamped with the command's id.
+        """Execute the command with exactly one request that changes anything; it carries the command's id.
 
-        Promises in its arguments are resolved and persons are accounts. Raises UncertainError when it may have been done,
-        RetryableError when it surely was not, RejectedError when it never will be, FatalError for refused credentials.
+        Promises in the arguments are resolved and persons are accounts. Raises UncertainError when it may have been executed,
+        RetryableError when it certainly was not, RejectedError when it never will be, FatalError for refused credentials.
         """
 
     def find(self, command: Command) -> Effect | None:
-        """Ask whether it was done: the effect, or None for surely not. Only called where `once` is MARK."""
+        """Look up whether the command was executed: its effect, or None for certainly not. Only called for class LOOKUP."""
 
 
 @dataclass(frozen=True)
 class Connector:
-    """A connector's faces; None where it has none."""
+    """A connector's capabilities; None for those it does not have."""
 
     instance: Instance
     receives: WebhookSource | None = None
     polls: PollingSource | None = None
     sends: CommandSink | None = None
     knows_persons: bool = False
-    """Whether its system knows people as the hub does: then persons in commands stay persons, and need no account there."""
+    """Whether its system identifies people as the hub does: persons in commands are then not resolved to accounts."""
     check: Callable[[], str] | None = None
-    """Ask the system who we are, changing nothing: a line for people. Raises as `send` does."""
+    """Verify the credentials without changing anything: a line of text for people. Raises as `send` does."""
     quota: Quota = field(default_factory=Quota)
-    """What of its deliveries may be parked at once."""
+    """Limit on its parked deliveries."""
     remarks: tuple[HubError, ...] = ()
-    """What in its settings is probably not meant, as warnings of `hub validate`."""
+    """Settings that are probably mistakes, as warnings of `hub validate`."""
     reread: Callable[[bytes], tuple[Fact | Unmapped, ...]] | None = None
-    """Tell again what a poll could not tell, from `Unmapped.raw`; None where that cannot be done. Asks the system nothing."""
+    """Map `Unmapped.raw` of a poll again, without a call to the system; None if not supported."""
 
 
 Connect = Callable[[Instance], Connector]
-"""The function `connect` that each folder's connector.py offers. Raises FatalError with a place for wrong settings."""
+"""The function `connect` in each folder's connector.py. Raises FatalError with a place for wrong settings."""

@@ -1,4 +1,4 @@
-"""What a connector says of itself before any of its code is read: the model of `manifest.toml`."""
+"""The model of `manifest.toml`: a connector's description, readable without importing its code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.envelope import CommandType, EventType
 
 FILE = "manifest.toml"
 ANY = "*"
-"""In `emits` and `takes`: whatever type the settings of an instance name."""
+"""In `emits` and `takes`: any type named in the settings of an instance."""
 
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -24,7 +24,7 @@ class _Strict(BaseModel):
 
 
 class LocalizedText(_Strict):
-    """What people read, in both languages."""
+    """A text for people, in both languages."""
 
     zh: Filled
     en: Filled
@@ -35,11 +35,11 @@ class LocalizedText(_Strict):
 
 
 class CommandSupport(_Strict):
-    """A type of command that it carries out, and how the system keeps it from being done twice."""
+    """A type of command that the connector executes, and its idempotency class."""
 
     type: CommandType | Literal["*"]
     once: Idempotency | Literal["settings"]
-    """`settings`: each instance says it in hub.yaml."""
+    """`settings`: each instance sets it in hub.yaml."""
 
 
 class Setting(_Strict):
@@ -52,34 +52,34 @@ class Setting(_Strict):
 
 
 class Item(_Strict):
-    """A part of the system's interface: covered, yet to come, or left out for a reason."""
+    """A part of the system's interface: done, to do, or exempt for a reason."""
 
     about: LocalizedText
     state: Literal["done", "todo", "exempt"]
     reason: LocalizedText | None = None
 
     @model_validator(mode="after")
-    def _says_why(self) -> Self:
+    def _has_reason(self) -> Self:
         if self.state != "done" and self.reason is None:
             raise ValueError(f"{self.about.en}: what is not done needs a reason")
         return self
 
 
 class Manifest(_Strict):
-    """One connector. `emits` and `takes` are exact: the contract suite compares them with what the code does."""
+    """One connector. `emits` and `takes` are exact: the contract suite compares them with the code."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
     title: LocalizedText
     summary: LocalizedText
     kind: Literal["any", "crm", "erp", "im", "pm", "hub"]
     learns: Literal["poll", "webhook", "both", "none"]
-    """How it hears of changes over there."""
+    """How it learns of changes in the system."""
     guarantee: LocalizedText
-    """What may be lost or doubled between the system and the hub, and when."""
+    """What may be lost or duplicated between the system and the hub, and when."""
     quality: Literal["bronze", "silver", "gold"]
     """Bronze: the contract suite on samples. Silver: also run against the real system. Gold: also through its outages."""
     people: Literal["accounts", "persons"] = "accounts"
-    """How `send` wants people named: by their account over there, or as `person/<id>`, which needs no account."""
+    """How `send` expects people: as accounts of the system, or as `person/<id>`, which needs no account."""
     emits: tuple[EventType | Literal["*"], ...] = ()
     takes: tuple[CommandSupport, ...] = ()
     settings: tuple[Setting, ...] = ()

@@ -1,11 +1,8 @@
-"""What a board is to the hub: a pure fold of the log and the table that keeps it. And an index of the log: where what lies in it.
+"""The projection interface: a board is a pure fold of the log, its table, and the parts, filters and fields of its page.
 
-Whoever runs it reads `hub.events`, folds a batch in memory, and writes the rows and the log position in one transaction. So a
-table always equals the fold of the log up to its position, whatever crashes; dropping it and reading the log again gives the same.
-
-What a page needs to know of a projection to show it: its parts, its filters, and the fields it gives away.
-
-Room that a board's table keeps free for its rows to change in.
+The projector reads `hub.events`, folds a batch in memory, and writes the rows and the log position in one transaction. So a table
+always equals the fold of the log up to its position, even after a crash; dropping it and reading the log again gives the same.
+An `Index` only adds rows, one or more per event, such as the offset of each event in the log.
 """
 
 from __future__ import annotations
@@ -28,10 +25,10 @@ Row = Mapping[str, Any]
 class Projection:
     """One board.
 
-    `keys` says which rows an event concerns, from the event alone; no keys, nothing to do. `fold` gets those rows (None: there is
-    none) and gives their next state (None: delete it); it is pure, total, and the same event twice leaves the same rows, since
-    the runner passes over what lies before its position but a log may hold a record twice.
-    `version` rises with every change of `fold` or `table`: a table of another version is rebuilt before it is shown.
+    `keys` gives the rows that an event concerns, from the event alone; without keys the event is skipped. `fold` gets those rows
+    (None: no such row) and returns their next state (None: delete the row). It is pure, total and idempotent: the runner skips
+    records before its position, but a log may hold an event twice.
+    `version` must increase with every change of `fold` or `table`: a table of another version is rebuilt before it is shown.
     """
 
     name: str
@@ -43,7 +40,7 @@ class Projection:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """What it keeps."""
+        """Its table, as a tuple."""
         return (self.table,)
 
 
@@ -60,11 +57,11 @@ Rows = Sequence[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Index:
-    """Rows that are only ever added: each event gives its own, made of itself and of its place in the log.
+    """Append-only rows, derived from each event and its log position.
 
-    Nothing is read back and nothing changes, so it costs little. `rows` gives for each table those of a batch; it is pure and
-    total. In a table with a primary key a row that is there already stays as it is.
-    `version` rises with every change of `rows` or `tables`.
+    No row is read back or changed, which makes it cheap. `rows` gives the rows of a batch for each table; it is pure and total. In
+    a table with a primary key an existing row stays unchanged.
+    `version` must increase with every change of `rows` or `tables`.
     """
 
     name: str
@@ -74,41 +71,40 @@ class Index:
 
 
 AnyProjection = Projection | Index
-"""What a runner can keep equal to the log."""
+"""Whatever the projector can keep up to date with the log."""
 
 
 @dataclass(frozen=True)
 class Board:
     """A projection with a page, `page.html` in its folder.
 
-    `parts` are pieces of the page that are fetched again by themselves, in reading order.
+    `parts` are sections of the page that are refreshed separately, in reading order.
     """
 
     projection: Projection
     parts: tuple[str, ...]
     part: Column[Any] | None
-    """The column that says in which part a row is shown; None: the page is one part."""
+    """The column with the part that shows a row; None: the page is one part."""
     shown: ColumnElement[bool]
-    """Which rows are shown at all."""
+    """The condition for a row to be shown."""
     newest: tuple[ColumnElement[Any], ...]
     """The order of rows in a part."""
     filters: tuple[str, ...]
-    """Columns that the page's address may name."""
+    """Columns that the page's URL may filter by."""
     fields: tuple[str, ...]
-    """Columns of `.json` and `.csv`, beside the key."""
+    """Columns of `.json` and `.csv`, besides the key."""
     order: int = 100
-    """Its place in the menu: low numbers first."""
+    """Its position in the menu: low numbers first."""
     limit: int = 50
     """Rows a part shows; the rest is a number and a link."""
     derive: Callable[[str, Row, str], Mapping[str, Any]] = lambda key, row, today: {}
     """Further fields, from the key, the row, and the day in the hub's time zone."""
-
     enrich: Callable[[Connection, Sequence[Mapping[str, Any]]], Mapping[str, Any]] = lambda conn, items: {}
-    """What else its template shows of these rows, from other tables."""
+    """Further values for its template, about these rows, from other tables."""
 
     @property
     def name(self) -> str:
-        """As it stands in the address."""
+        """Its name in the URL."""
         return self.projection.name
 
     def parts_of(self, row: Row | None) -> frozenset[str]:
@@ -118,5 +114,5 @@ class Board:
         return frozenset({row[self.part.name]} if self.part is not None else self.parts)
 
 
-ROOM: Mapping[str, Any] = {"postgresql_with": {"fillfactor": 70}}
-"""Given to a `Table`: PostgreSQL then has a changed row beside the old one, and no index to write while its columns stay."""
+TABLE_OPTIONS: Mapping[str, Any] = {"postgresql_with": {"fillfactor": 70}}
+"""Options for a `Table`: free space for PostgreSQL's HOT updates, which write no index unless an indexed column changes."""

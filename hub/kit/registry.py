@@ -1,7 +1,7 @@
-"""Finds the connectors: ours and those of other packages, by the entry points of the group `baton.connectors`.
+"""Finds installed connectors, ours and those of other packages, by the entry points of the group `baton.connectors`.
 
-An entry point's name is the connector's, and its value is the package that holds `manifest.toml` and `connector.py`. Nothing of
-a connector is imported before it is connected.
+An entry point's name is the connector's name, and its value is the package with `manifest.toml` and `connector.py`. A connector's
+code is not imported before `connect`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROUP = "baton.connectors"
 
 @dataclass(frozen=True)
 class InstalledConnector:
-    """A connector that can be used: its package, and the folder where it lies."""
+    """An installed connector: its package, and the package's folder."""
 
     name: str
     package: str
@@ -34,23 +34,23 @@ class InstalledConnector:
 
 
 def names() -> tuple[str, ...]:
-    """Every connector's name, in the order of the alphabet."""
+    """Every connector's name, sorted."""
     return tuple(sorted(_all()))
 
 
 def folder(name: str) -> Path:
-    """Where a connector lies: its manifest, README and samples. Raises FatalError for an unknown name."""
+    """A connector's folder, with its manifest, README and samples. Raises FatalError for an unknown name."""
     return _found(name).folder
 
 
 def package(name: str) -> str:
-    """The package that holds its code. Raises FatalError for an unknown name."""
+    """The package with its code. Raises FatalError for an unknown name."""
     return _found(name).package
 
 
 @functools.cache
 def manifest(name: str) -> Manifest:
-    """What a connector says of itself. Raises FatalError for an unknown name or a wrong manifest."""
+    """A connector's manifest. Raises FatalError for an unknown name or a wrong manifest."""
     return manifests.read(_found(name).folder)
 
 

@@ -1,4 +1,4 @@
-"""Reads an instance's settings into its connector's model, and says of each mistake where it stands and what was meant."""
+"""Reads an instance's settings into its connector's model, and reports a mistake with its place and a suggestion."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from hub.config.expecting import Expected, Words, plainly, wanted
+from hub.config.expecting import Expected, Words, expected_value, same_in_both
 from hub.config.validation import default_at, keys_at, without_tags
 from hub.errors import FatalError
 from hub.kit.connector import Instance, RateLimits
 
 
 class Settings(BaseModel):
-    """The base of every connector's settings: immutable, and a key that nobody reads is refused."""
+    """The base of every connector's settings: immutable, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False, hide_input_in_errors=True)
 
@@ -32,7 +32,7 @@ class LimitSettings(Settings):
 
     @property
     def limits(self) -> RateLimits:
-        """As the executor wants them."""
+        """The same limits for the executor."""
         return RateLimits(self.per_second, self.at_once, self.timeout, self.settle, self.tries)
 
 
@@ -41,9 +41,9 @@ Path = tuple[str | int, ...]
 
 
 def read(model: type[Model], instance: Instance, secrets: Collection[str] = ()) -> Model:
-    """Check `instance.settings` by `model`. `secrets` are the paths (`receive.verify.secret`) whose values are never shown.
+    """Validate `instance.settings` with `model`. `secrets` are the paths (`receive.verify.secret`) whose values are never shown.
 
-    Raises FatalError for the first mistake: an unknown key (with the one that was meant), a missing one, a wrong value.
+    Raises FatalError for the first mistake: an unknown key (with the closest known one), a missing key, a wrong value.
     """
     given = {key: value for key, value in instance.settings.items() if key != "use"}
     try:
@@ -54,20 +54,20 @@ def read(model: type[Model], instance: Instance, secrets: Collection[str] = ()) 
 
 
 def closest(word: str, known: Collection[str]) -> str | None:
-    """The known word that was probably meant, None when none is near."""
-    found = difflib.get_close_matches(word, known, n=1)
-    return found[0] if found else None
+    """The known word closest to this one, None when none is close."""
+    matches = difflib.get_close_matches(word, known, n=1)
+    return matches[0] if matches else None
 
 
 def wrong(instance: Instance, path: Path, expected: str | Expected, got: object) -> FatalError:
-    """A setting whose value cannot be used; `got` is shown, so it may be no secret. A text that is expected is written as it is."""
-    told = plainly(expected) if isinstance(expected, str) else expected
-    seen = {"instance": instance.name, "setting": dotted(path), "got": short(got), **told._asdict()}
+    """The error for a setting with an unusable value; `got` is shown: never pass a secret. A text in `expected` is shown as is."""
+    expectation = same_in_both(expected) if isinstance(expected, str) else expected
+    seen = {"instance": instance.name, "setting": dotted(path), "got": short(got), **expectation._asdict()}
     return FatalError("HUB-E4012", place=instance.place(path), **seen)
 
 
 def _rank(details: ErrorDetails) -> int:
-    """An unknown key first: the missing one is often the same key, misspelt."""
+    """Unknown keys first: a missing key is often the same key, misspelt."""
     return {"extra_forbidden": 0, "missing": 1}.get(details["type"], 2)
 
 
@@ -84,23 +84,23 @@ def _mistake(details: ErrorDetails, model: type[BaseModel], instance: Instance, 
     names = ".".join(part for part in path if isinstance(part, str))
     hidden = any(names == secret or names.startswith(secret + ".") for secret in secrets)
     got = "***" if hidden else short(details["input"])
-    told = wanted(details, None if hidden else default_at(model, path))._asdict()
-    return FatalError("HUB-E4012", place=instance.place(path), got=got, **seen, **told)
+    expectation = expected_value(details, None if hidden else default_at(model, path))._asdict()
+    return FatalError("HUB-E4012", place=instance.place(path), got=got, **seen, **expectation)
 
 
 def expected(details: ErrorDetails) -> Words:
-    """What pydantic wanted, in both languages."""
-    return wanted(details).expected
+    """What pydantic expected, in both languages."""
+    return expected_value(details).expected
 
 
 def short(value: object) -> str:
-    """A value as an error shows it: never long."""
+    """A value for an error message, cut to 60 characters."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """A path as people write it: `receive.events[0].time`."""
+    """A path in dotted form: `receive.events[0].time`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"

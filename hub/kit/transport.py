@@ -1,7 +1,7 @@
-"""Connections that tell two things which urllib3 alone does not: whether a request was written, and when it took too long.
+"""HTTP connections that add two things to urllib3: they record whether a request was written, and bound the whole response time.
 
-A request that failed before its first byte was written was surely not carried out; after that nobody knows. And a read
-time-out alone lets a server that drips one byte a second hold a thread for hours: here it bounds the whole answer.
+A request that failed before its first byte was written was certainly not executed; after that it may have been. And a plain read
+time-out lets a server that sends one byte a second block a thread for hours: here it bounds the whole response.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _call = threading.local()
 
 
 class _Bounded(io.RawIOBase):
-    """Reads from a socket until a moment: each wait is shortened to what is left."""
+    """Reads from a socket until a deadline: each wait is limited to the remaining time."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, seconds: float) -> None:
         self._raw = raw
         self._sock = sock
-        self._ends = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        left = self._ends - time.monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         self._sock.settimeout(left)
@@ -50,7 +50,7 @@ class _Bounded(io.RawIOBase):
 
 
 class _BoundedResponse(http.client.HTTPResponse):
-    """An answer whose head and body together must come within the read time-out."""
+    """A response whose head and body together must arrive within the read time-out."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -59,8 +59,8 @@ class _BoundedResponse(http.client.HTTPResponse):
             self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, seconds))
 
 
-class _Noting(HTTPConnection):
-    """Notes that something was written, once there is a connection to write to."""
+class _WriteTracking(HTTPConnection):
+    """Records that request bytes were written, once the connection is open."""
 
     response_class = _BoundedResponse
 
@@ -73,17 +73,17 @@ class _Noting(HTTPConnection):
         failpoint("http.written")
 
     def getresponse(self) -> Any:
-        answer = super().getresponse()
+        response = super().getresponse()
         failpoint("http.answered")
-        return answer
+        return response
 
 
-class _Connection(_Noting):
-    """Plain."""
+class _Connection(_WriteTracking):
+    """Plain HTTP."""
 
 
-class _SecureConnection(_Noting, HTTPSConnection):
-    """By TLS."""
+class _SecureConnection(_WriteTracking, HTTPSConnection):
+    """HTTP over TLS."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -95,9 +95,9 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def _manager(**settings: Any) -> PoolManager:
-    made = PoolManager(**settings)
-    made.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-    return made
+    manager = PoolManager(**settings)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager
 
 
 class _Adapter(HTTPAdapter):
@@ -105,20 +105,20 @@ class _Adapter(HTTPAdapter):
         self.poolmanager = _manager(num_pools=connections, maxsize=maxsize, block=block, **kwargs)
 
 
-def start() -> None:
-    """To be called before each request: nothing of it is written yet."""
+def reset_written() -> None:
+    """Reset `written` for this thread; call it before each request."""
     _call.written = False
 
 
 def written() -> bool:
-    """Whether this thread has begun to write since `start`, so that the other side may have acted on it."""
+    """Whether this thread has written request bytes since `reset_written`, so that the server may have acted on them."""
     return getattr(_call, "written", False)
 
 
 def pools(at_once: int, ca: str | None = None) -> PoolManager:
-    """Such connections without a session's comfort, at half of a session's cost: for who reads each answer by itself.
+    """A pool of such connections, at half the cost of a requests session: for callers that read the responses themselves.
 
-    Certificates are checked against `ca`, or those that requests trusts.
+    Certificates are verified against `ca`, by default the bundle of requests.
     """
     return _manager(
         num_pools=4, maxsize=at_once, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=ca or DEFAULT_CA_BUNDLE_PATH
@@ -126,17 +126,17 @@ def pools(at_once: int, ca: str | None = None) -> PoolManager:
 
 
 def session(at_once: int) -> requests.Session:
-    """A session on such connections, for any number of threads; it keeps `at_once` of them open between requests.
+    """A thread-safe session on such connections; up to `at_once` of them stay open between requests.
 
-    It never repeats a request, keeps no cookies, and takes neither proxies nor credentials from the environment or ~/.netrc.
+    It never retries a request, stores no cookies, and reads neither proxies nor credentials from the environment or ~/.netrc.
     """
-    made = requests.Session()
-    made.trust_env = False
-    made.cookies.set_policy(_NoCookies())
+    session_ = requests.Session()
+    session_.trust_env = False
+    session_.cookies.set_policy(_NoCookies())
     adapter = _Adapter(pool_connections=4, pool_maxsize=at_once, max_retries=0)
-    made.mount("http://", adapter)
-    made.mount("https://", adapter)
-    return made
+    session_.mount("http://", adapter)
+    session_.mount("https://", adapter)
+    return session_
 
 
 class _NoCookies(http.cookiejar.DefaultCookiePolicy):

@@ -1,4 +1,4 @@
-"""The hub's own database: what was accepted, what was asked for, what came of it, and how far each reader is.
+"""The ledger, the hub's own database: outbox, commands with their outcomes, parked entries, and consumer positions.
 
-One file, one table. Every function takes the connection of a transaction that its caller began; `writer.py` makes those.
+One file, one table. Every function takes a connection whose transaction the caller began; `writer.py` begins write transactions.
 """

@@ -1,9 +1,9 @@
-"""Every command and what became of it. The state machine:
+"""Every command and its outcome. The state machine:
 
     NEW → SENDING → DONE | RETRY (at due_at) | UNKNOWN (look up, at due_at) | PARKED | DISCARDED
 
-SENDING is committed before the call, so a crash leaves a row that says "perhaps". Order holds per case: a command is taken only
-when every earlier one of its case is DONE or DISCARDED.
+SENDING is committed before the call, so after a crash the row shows that the command may have been executed. Order holds per case:
+a command is taken only when every earlier one of its case is DONE or DISCARDED.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ WAITING = ("NEW", "RETRY", "UNKNOWN")
 DOUBTFUL = ("SENDING", "UNKNOWN")
 
 
-def _written(states: Sequence[str]) -> list[ColumnElement[str]]:
-    """Written out, not bound: a database uses a partial index only for a condition that it can read in the statement."""
+def _literals(states: Sequence[str]) -> list[ColumnElement[str]]:
+    """Literals, not bound parameters: a database uses a partial index only for a condition that is spelled out in the statement."""
     return [literal_column(f"'{state}'", Text) for state in states]
 
 
@@ -71,58 +71,59 @@ def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None
     Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
-_unfinished = commands.c.state.not_in(_written(ENDED))
-_waiting = commands.c.state.in_(_written(WAITING))
-_doubtful = commands.c.state.in_(_written(DOUBTFUL))
+_unfinished = commands.c.state.not_in(_literals(ENDED))
+_waiting = commands.c.state.in_(_literals(WAITING))
+_doubtful = commands.c.state.in_(_literals(DOUBTFUL))
 _index("commands_unfinished", commands.c.case_id, commands.c.seq, where=_unfinished)
-# In the order in which they are taken: what is ready is found at the front, however much waits behind it. By `seq` alone PostgreSQL
-# would go through the whole history by its primary key, as it takes what waits to be spread evenly over it.
+# In the order in which commands are taken: ready ones are at the front, however many wait behind them. Ordered by `seq` alone,
+# PostgreSQL would scan the whole history by primary key, as its planner assumes that waiting commands are spread evenly over it.
 _index("commands_waiting", commands.c.instance, commands.c.created_at, commands.c.seq, where=_waiting)
 _index("commands_due", commands.c.due_at, where=_waiting)
 _index("commands_doubtful", commands.c.instance, where=_doubtful)
 Index("commands_case", commands.c.case_id)
 
 
-_GIVEN = ("id", "case_id", "instance", "type", "body", "state", "attempts", "created_at", "updated_at")
+_INSERTED = ("id", "case_id", "instance", "type", "body", "state", "attempts", "created_at", "updated_at")
 
 
 def accept(conn: Connection, command: Command, raw: bytes, at: str) -> int:
-    """Take a command in, once by its id; 1 if it is new."""
+    """Insert a command, once by its id; 1 if it is new."""
     return len(accept_all(conn, [(command, raw)], at))
 
 
 def accept_all(
-    conn: Connection, asked: Sequence[tuple[Command, bytes]], at: str, doubt: str | None = None
+    conn: Connection, requested: Sequence[tuple[Command, bytes]], at: str, doubtful_until: str | None = None
 ) -> frozenset[str]:
-    """Take commands in, in their order, each once by its id; the ids of those that are new.
+    """Insert commands in their order, each once by its id; returns the ids of the new ones.
 
-    Those that events from up to `doubt` ask for are looked up before they are done: a ledger that is gone may have done them.
+    A command issued at or before `doubtful_until` starts as UNKNOWN, so it is looked up before it is sent: a lost ledger may have
+    executed it already.
     """
-    rows = [(c.id, c.case, c.instance, c.type, raw, _begins(c, doubt), 0, at, at) for c, raw in asked]
-    return frozenset(insert_all_new(conn, commands, _GIVEN, rows, "id"))
+    rows = [(c.id, c.case, c.instance, c.type, raw, _first_state(c, doubtful_until), 0, at, at) for c, raw in requested]
+    return frozenset(insert_all_new(conn, commands, _INSERTED, rows, "id"))
 
 
-def _begins(command: Command, doubt: str | None) -> str:
-    return "UNKNOWN" if doubt is not None and command.time <= doubt else "NEW"
+def _first_state(command: Command, doubtful_until: str | None) -> str:
+    return "UNKNOWN" if doubtful_until is not None and command.time <= doubtful_until else "NEW"
 
 
 def _ready() -> Select[Any]:
     earlier = commands.alias()
-    unfinished = earlier.c.state.not_in(_written(ENDED))
+    unfinished = earlier.c.state.not_in(_literals(ENDED))
     behind = exists().where(earlier.c.case_id == commands.c.case_id, earlier.c.seq < commands.c.seq, unfinished)
     due = or_(commands.c.due_at.is_(None), commands.c.due_at <= bound("now"))
     mine = and_(_waiting, commands.c.instance == bound("of"))
     return select(commands).where(mine, due, ~behind).limit(bound("most"))
 
 
-# Statements of every command's way are made once: making one costs SQLAlchemy several times what SQLite needs to execute it.
+# Statements of the hot path are built once: building one costs SQLAlchemy several times what SQLite needs to execute it.
 _READY = _ready().order_by(commands.c.created_at, commands.c.seq)
 _LEAST_TRIED = _ready().order_by(commands.c.attempts, commands.c.due_at.nulls_first(), commands.c.seq)
 _NEXT_DUE = select(func.min(commands.c.due_at)).where(_waiting, commands.c.due_at > bound("after"))
 
 
 def _instances() -> Select[Any]:
-    """From one to the next by the index: each is a look, whatever waits for it."""
+    """A loose index scan: one index lookup for each instance, however many commands wait for it."""
     first = select(func.min(commands.c.instance).label("name")).where(_waiting).cte("found", recursive=True)
     after = select(func.min(commands.c.instance)).where(_waiting, commands.c.instance > first.c.name).scalar_subquery()
     found = first.union_all(select(after).where(first.c.name.is_not(None)))
@@ -164,7 +165,7 @@ _CONCLUDED = (commands.c.id, commands.c.state, commands.c.effect_id, commands.c.
 
 
 class End(NamedTuple):
-    """How a call of `owner` ended: the command's new state and what else is known of it. `response` is JSON."""
+    """The outcome of a call by `owner`: the command's new state and its details. `response` is JSON."""
 
     id: str
     owner: str
@@ -187,66 +188,66 @@ def _ending(columns: tuple[str, ...]) -> Update:
 
 
 def ready(conn: Connection, instance: str, now: str, limit: int) -> Sequence[AnyRow]:
-    """Commands of an instance that may be worked on now, oldest first: due, and the first unfinished of their case."""
+    """Commands of an instance that may be executed now, oldest first: due, and the first unfinished one of their case."""
     return conn.execute(_READY, {"of": instance, "now": now, "most": limit}).all()
 
 
 def ready_least_tried(conn: Connection, instance: str, now: str, limit: int) -> Sequence[AnyRow]:
-    """As `ready`, those first that were tried least, and of them those that have waited longest since."""
+    """As `ready`, ordered by the fewest attempts, then by the longest wait since the last."""
     return conn.execute(_LEAST_TRIED, {"of": instance, "now": now, "most": limit}).all()
 
 
 def next_due(conn: Connection, after: str) -> str | None:
-    """When the next waiting command comes due; those that were due before `after` wait for something else."""
+    """When the next waiting command is due; those due before `after` wait for something else."""
     return conn.execute(_NEXT_DUE, {"after": after}).scalar_one_or_none()
 
 
 def instances(conn: Connection) -> Sequence[str]:
-    """The instances that any command waits for."""
+    """The instances with waiting commands."""
     return conn.execute(_INSTANCES).scalars().all()
 
 
 def sending(conn: Connection) -> Sequence[AnyRow]:
-    """Commands whose call has begun and not ended, by anybody."""
+    """Commands whose call has begun and not ended, of every owner."""
     return conn.execute(select(commands).where(_doubtful, commands.c.state == "SENDING")).all()
 
 
-def take(conn: Connection, seen: Sequence[tuple[AnyRow, str]], owner: str, at: str) -> frozenset[str]:
-    """Claim commands for calls, each until its deadline: SENDING, one more attempt.
+def take(conn: Connection, ready_rows: Sequence[tuple[AnyRow, str]], owner: str, at: str) -> frozenset[str]:
+    """Claim commands for calls, each until its deadline: SENDING, one more attempt. Compare-and-set on state and attempts.
 
-    The ids of those that still were as they were `seen`; another was quicker with the rest.
+    Returns the ids of the claimed ones; another executor has claimed the rest.
     """
-    rows = [(row.id, row.state, row.attempts, owner, deadline, at) for row, deadline in seen]
+    rows = [(row.id, row.state, row.attempts, owner, deadline, at) for row, deadline in ready_rows]
     return frozenset(with_rows(conn, _TAKE, _TAKEN, rows).scalars()) if rows else frozenset()
 
 
 def end_all(conn: Connection, ended: Sequence[End], at: str) -> frozenset[str]:
-    """As `end`, for many: the ids of those that their owners still had."""
+    """As `end`, for many; returns the ids of those whose owner still had them."""
     rows = [(*each, at) for each in ended]
     return frozenset(with_rows(conn, _END, _ENDED, rows).scalars()) if rows else frozenset()
 
 
 def end(conn: Connection, command: str, owner: str, state: str, at: str, **values: Any) -> bool:
-    """Leave SENDING for another state; False when this owner no longer has it, and then nothing may be recorded of the call."""
+    """Change SENDING to another state; False when this owner has lost the command, and then its result must not be recorded."""
     changed = {"state": state, "updated_at": at, **values}
-    asked = {"command": command, "by": owner, **{f"new_{name}": value for name, value in changed.items()}}
-    return conn.execute(_ending(tuple(changed)), asked).rowcount == 1
+    parameters = {"command": command, "by": owner, **{f"new_{name}": value for name, value in changed.items()}}
+    return conn.execute(_ending(tuple(changed)), parameters).rowcount == 1
 
 
-def doubt(conn: Connection, instance: str, due: str, at: str) -> int:
-    """Have every command of an instance that was not begun looked up before it is sent, from `due` on; how many."""
+def mark_doubtful(conn: Connection, instance: str, due: str, at: str) -> int:
+    """Make an instance's waiting commands UNKNOWN, so they are looked up before being sent, from `due` on; returns how many."""
     waiting = and_(_waiting, commands.c.instance == instance, commands.c.state != "UNKNOWN")
     return conn.execute(update(commands).where(waiting).values(state="UNKNOWN", due_at=due, updated_at=at)).rowcount
 
 
 def conclude_all(conn: Connection, ends: Sequence[tuple[str, str, str | None]], at: str) -> None:
-    """Give commands the ends that the log tells of (id, state, effect id), unless they have one."""
+    """Apply outcomes read from the log (id, state, effect id) to commands that have not ended yet."""
     if ends:
         with_rows(conn, _CONCLUDE, _CONCLUDED, [(*each, at) for each in ends])
 
 
-def abandoned(conn: Connection, now: str) -> int:
-    """Turn calls that nobody answers for any more (past their deadline) into doubtful ones; how many."""
+def expire_calls(conn: Connection, now: str) -> int:
+    """Turn calls past their deadline, whose owner has stopped, into UNKNOWN; returns how many."""
     lost = and_(_doubtful, commands.c.state == "SENDING", commands.c.deadline < now)
     return conn.execute(
         update(commands).where(lost).values(state="UNKNOWN", owner=None, due_at=None, updated_at=now)
@@ -254,7 +255,7 @@ def abandoned(conn: Connection, now: str) -> int:
 
 
 def reopen(conn: Connection, command: str, at: str, doubtful: bool = False) -> bool:
-    """Let a parked command try again, first by a look whether it was done if that is doubtful; False when it is not parked."""
+    """Reopen a parked command as NEW, or as UNKNOWN (looked up first) if `doubtful`; False when it is not parked."""
     mine = and_(commands.c.id == command, commands.c.state == "PARKED")
     values = {
         "state": "UNKNOWN" if doubtful else "NEW",
@@ -268,7 +269,7 @@ def reopen(conn: Connection, command: str, at: str, doubtful: bool = False) -> b
 
 
 def discard(conn: Connection, command: str, reason: str, at: str) -> bool:
-    """Give a parked command up; its case goes on. False when it is not parked."""
+    """Discard a parked command; its case goes on. False when it is not parked."""
     mine = and_(commands.c.id == command, commands.c.state == "PARKED")
     return (
         conn.execute(update(commands).where(mine).values(state="DISCARDED", reason=reason, updated_at=at)).rowcount == 1
@@ -286,15 +287,15 @@ def of_case(conn: Connection, case: str) -> Sequence[AnyRow]:
 
 
 def done(conn: Connection, since: str, after: int, limit: int = 500) -> Sequence[AnyRow]:
-    """Commands that are done since a time, behind a `seq`, in order."""
+    """Commands that became DONE since a time, with a `seq` above `after`, in order."""
     found = select(commands).where(commands.c.seq > after, commands.c.state == "DONE", commands.c.updated_at >= since)
     return conn.execute(found.order_by(commands.c.seq).limit(limit)).all()
 
 
 def in_flight(conn: Connection, instance: str, accepted_by: str | None = None) -> bool:
-    """Whether a call to this instance is under way or in doubt, so that an object we do not know may be its effect.
+    """Whether a call to this instance is running or has an unknown outcome, so that an unknown object may be its effect.
 
-    With `accepted_by`, only commands taken in up to that time count.
+    With `accepted_by`, only commands accepted up to that time count.
     """
     found = select(commands.c.seq).where(_doubtful, commands.c.instance == instance)
     if accepted_by is not None:
@@ -303,14 +304,14 @@ def in_flight(conn: Connection, instance: str, accepted_by: str | None = None) -
 
 
 def counts(conn: Connection) -> dict[tuple[str, str], int]:
-    """How many unfinished commands there are by instance and state."""
+    """The number of unfinished commands by instance and state."""
     columns = (commands.c.instance, commands.c.state)
     found = select(*columns, func.count()).where(_unfinished).group_by(*columns)
     return {(instance, state): number for instance, state, number in conn.execute(found)}
 
 
 def states(conn: Connection) -> dict[str, int]:
-    """How many commands are in each state."""
+    """The number of commands in each state."""
     return {
         key: value for key, value in conn.execute(select(commands.c.state, func.count()).group_by(commands.c.state))
     }

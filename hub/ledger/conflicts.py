@@ -1,7 +1,8 @@
-"""Facts that were told again under the same id with other content. The first stands: an event is a fact and never changes.
+"""Conflicts: a later event with the id of a recorded one and other content. The first stays valid, since an event never changes.
 
-A source whose version is too coarse (a minute, a day) tells two states of an object as one. The sender hears nothing of it, as
-what it sent was taken in; so the hub's owner does. Bounded for each instance, the oldest make room.
+The cause is a source whose version is too coarse (a minute, a day): two states of an object get one id. The sender gets no error,
+because its delivery was accepted, so the conflict is reported to the hub's owner. Each instance has at most `MAX_PER_INSTANCE`
+entries; the oldest are deleted.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from sqlalchemy import update as change
 from hub.ledger import trimmed
 from hub.ledger.database import AnyRow, Serial, insert_new, metadata
 from hub.ledger.outbox import outbox
-from schemas.envelope import OUTSIDE, Event
+from schemas.envelope import CONNECTOR_SOURCE, Event
 
-MOST = 1000
-"""Entries of one instance."""
-KEPT = 16 * 1024
-"""Bytes of the other content that are kept."""
+MAX_PER_INSTANCE = 1000
+"""Most entries of one instance."""
+MAX_BODY_BYTES = 16 * 1024
+"""Bytes of the later content that are stored."""
 _MANY = 500
-"""Ids that are asked for at once."""
+"""Ids in one query."""
 _ACCOUNTS, _PERSONS = 1, 2
 
 conflicts = Table(
@@ -49,9 +50,9 @@ conflicts = Table(
     Column("event_id", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("subject", Text, nullable=False, index=True),
-    Column("first", Text, nullable=False),  # digest of the content that stands
-    Column("other", Text, nullable=False),  # digest of the content that was told later
-    Column("body", LargeBinary, nullable=False),  # that content, its first bytes
+    Column("first", Text, nullable=False),  # digest of the valid content
+    Column("other", Text, nullable=False),  # digest of the later content
+    Column("body", LargeBinary, nullable=False),  # the later content's first bytes
     Column("times", Integer, nullable=False),
     Column("first_at", Text, nullable=False),
     Column("last_at", Text, nullable=False),
@@ -61,20 +62,21 @@ conflicts = Table(
 
 
 def content(data: Mapping[str, Any]) -> bytes:
-    """What an event says, without what the hub adds: the same news has the same content, whenever and however often it comes."""
-    told = {name: value for name, value in data.items() if value is not None}
-    return orjson.dumps({"data": told}, option=orjson.OPT_SORT_KEYS)
+    """The canonical JSON of an event's data, without what the hub adds: a redelivered event has the same content."""
+    fields = {name: value for name, value in data.items() if value is not None}
+    return orjson.dumps({"data": fields}, option=orjson.OPT_SORT_KEYS)
 
 
 def digest(event: Event) -> str:
-    """A short name for its content: 32 hexadecimal digits."""
+    """The digest of an event's content: 32 hexadecimal digits."""
     return summary(event.data).name
 
 
 class Summary(NamedTuple):
-    """What is kept of the content of an event whose row is trimmed, to tell whether it is told again as it was.
+    """Digests of an event's content, stored when its row is trimmed, to recognise whether a later delivery has the same content.
 
-    `people`: a byte that says whether accounts and persons are named in it, and a digest without them; None where none are.
+    `people`: a byte with flags for accounts and persons named in the content, then a digest of the content without them; None where
+    none are named.
     """
 
     content: bytes
@@ -82,11 +84,11 @@ class Summary(NamedTuple):
 
     @property
     def name(self) -> str:
-        """A short name for the content: 32 hexadecimal digits."""
+        """The content's digest as 32 hexadecimal digits."""
         return self.content.hex()
 
     def differs(self, later: Summary) -> bool:
-        """As `changes` of what both are of; but of several people in it, one who changed hides behind one who got an account."""
+        """Whether `changes` of the two contents would differ. A changed person goes unnoticed beside one who got an account."""
         if self.content == later.content:
             return False
         if self.people is None or later.people is None or self.people[1:] != later.people[1:]:
@@ -96,7 +98,7 @@ class Summary(NamedTuple):
 
 
 def summary(data: Mapping[str, Any]) -> Summary:
-    """Of what an event says."""
+    """The summary of an event's data."""
     kinds = {name: _kind(value) for name, value in data.items()}
     named = functools.reduce(operator.or_, kinds.values(), 0)
     if not named:
@@ -111,32 +113,32 @@ def _kind(value: Any) -> int:
     return _ACCOUNTS if value.startswith("account/") else _PERSONS if value.startswith("person/") else 0
 
 
-def look(conn: Connection, told: Sequence[tuple[Event, str]]) -> int:
-    """Note which of these events, each with its instance, are recorded with other content; how many there are."""
-    ours = {event.id: (event, instance) for event, instance in told if is_from_outside(event.source)}
-    other, there = list[tuple[str, Summary]](), set[str]()
-    for start in range(0, len(ours), _MANY):
-        ids = list(ours)[start : start + _MANY]
+def detect(conn: Connection, events: Sequence[tuple[Event, str]]) -> int:
+    """Record a conflict for each of these events (with its instance) that is stored with other content; returns how many."""
+    from_outside = {event.id: (event, instance) for event, instance in events if is_from_outside(event.source)}
+    conflicting, in_outbox = list[tuple[str, Summary]](), set[str]()
+    for start in range(0, len(from_outside), _MANY):
+        ids = list(from_outside)[start : start + _MANY]
         rows = conn.execute(select(outbox.c.event_id, outbox.c.body).where(outbox.c.event_id.in_(ids))).all()
-        there.update(row.event_id for row in rows)
+        in_outbox.update(row.event_id for row in rows)
         for id_, body in rows:
-            if body and changes((first := Event.from_json(body)).data, ours[id_][0].data):
-                other.append((id_, summary(first.data)))
-    for id_, kept in trimmed.contents(conn, [id_ for id_ in ours if id_ not in there]).items():
-        if Summary(*kept).differs(summary(ours[id_][0].data)):
-            other.append((id_, Summary(*kept)))
-    for id_, known in other:
-        _note(conn, ours[id_][1], known, ours[id_][0])
-    return len(other)
+            if body and changes((first := Event.from_json(body)).data, from_outside[id_][0].data):
+                conflicting.append((id_, summary(first.data)))
+    for id_, digests in trimmed.contents(conn, [id_ for id_ in from_outside if id_ not in in_outbox]).items():
+        if Summary(*digests).differs(summary(from_outside[id_][0].data)):
+            conflicting.append((id_, Summary(*digests)))
+    for id_, recorded in conflicting:
+        _record(conn, from_outside[id_][1], recorded, from_outside[id_][0])
+    return len(conflicting)
 
 
 def is_from_outside(source: str) -> bool:
-    """Whether a system told it: the hub's own events repeat as they are."""
-    return source.startswith(OUTSIDE)
+    """Whether the event comes from an outside system; the hub's own events repeat unchanged."""
+    return source.startswith(CONNECTOR_SOURCE)
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    """Instance → its entries. A ledger that is only looked at may be of an older hub, and have none."""
+    """Instance → number of entries. Empty where the table is missing: a ledger that is only read may be of an older hub."""
     if not inspect(conn).has_table(conflicts.name):
         return {}
     found = select(conflicts.c.instance, func.count()).group_by(conflicts.c.instance)
@@ -154,13 +156,13 @@ def latest(conn: Connection, instance: str | None, limit: int) -> Sequence[AnyRo
     """The newest entries, of one instance or of all."""
     if not inspect(conn).has_table(conflicts.name):
         return ()
-    ours = () if instance is None else (conflicts.c.instance == instance,)
+    of_instance = () if instance is None else (conflicts.c.instance == instance,)
     return conn.execute(
-        select(conflicts).where(*ours).order_by(conflicts.c.last_at.desc(), conflicts.c.id.desc()).limit(limit)
+        select(conflicts).where(*of_instance).order_by(conflicts.c.last_at.desc(), conflicts.c.id.desc()).limit(limit)
     ).all()
 
 
-def _note(conn: Connection, instance: str, first: Summary, event: Event) -> None:
+def _record(conn: Connection, instance: str, first: Summary, event: Event) -> None:
     other = content(event.data)
     row = {
         "instance": instance,
@@ -169,28 +171,28 @@ def _note(conn: Connection, instance: str, first: Summary, event: Event) -> None
         "subject": event.subject,
         "first": first.name,
         "other": _digest(other).hex(),
-        "body": other[:KEPT],
+        "body": other[:MAX_BODY_BYTES],
         "times": 1,
         "first_at": event.recordedtime,
         "last_at": event.recordedtime,
     }
     if insert_new(conn, conflicts, row, "event_id", "other"):
-        _make_room(conn, instance)
+        _delete_oldest(conn, instance)
         return
     same = (conflicts.c.event_id == event.id, conflicts.c.other == row["other"])
     conn.execute(change(conflicts).where(*same).values(times=conflicts.c.times + 1, last_at=event.recordedtime))
 
 
-def _make_room(conn: Connection, instance: str) -> None:
-    ours = conflicts.c.instance == instance
-    last = select(conflicts.c.id).where(ours).order_by(conflicts.c.id.desc()).offset(MOST).limit(1)
+def _delete_oldest(conn: Connection, instance: str) -> None:
+    of_instance = conflicts.c.instance == instance
+    last = select(conflicts.c.id).where(of_instance).order_by(conflicts.c.id.desc()).offset(MAX_PER_INSTANCE).limit(1)
     oldest = conn.execute(last).scalar_one_or_none()
     if oldest is not None:
-        conn.execute(delete(conflicts).where(ours, conflicts.c.id <= oldest))
+        conn.execute(delete(conflicts).where(of_instance, conflicts.c.id <= oldest))
 
 
 def _same(one: Any, other: Any) -> bool:
-    """An account that somebody has got since, or has no more, is the same account."""
+    """Equal, or an account on one side and a person on the other: a person was assigned to the account or removed from it."""
     if one == other:
         return True
     accounts = [isinstance(value, str) and value.startswith("account/") for value in (one, other)]
@@ -199,7 +201,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def changes(first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The fields that differ: what stands, and what was told later."""
+    """The fields that differ: the valid value, and the later one."""
     names = sorted({*first, *later})
     return {name: (first.get(name), later.get(name)) for name in names if not _same(first.get(name), later.get(name))}
 

@@ -1,4 +1,4 @@
-"""How far each polled stream is read. A cursor moves in the transaction that takes its page in."""
+"""The cursor of each polled stream. It moves in the transaction that records the page's events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Column, Connection, Float, Table, Text, delete, inspect, select
 
-from hub.ledger.database import AnyRow, metadata, put
+from hub.ledger.database import AnyRow, metadata, upsert
 
 cursors = Table(
     "cursors",
@@ -25,7 +25,7 @@ clocks = Table(
     Column("ahead", Float, nullable=False),  # seconds
     Column("at", Text, nullable=False),
 )
-"""Streams whose source shows times that our clock has not reached."""
+"""Streams whose source's clock is ahead of ours."""
 
 
 def get(conn: Connection, instance: str, stream: str) -> str | None:
@@ -35,22 +35,22 @@ def get(conn: Connection, instance: str, stream: str) -> str | None:
 
 
 def move(conn: Connection, instance: str, stream: str, cursor: str, at: str, ahead: float | None = None) -> None:
-    """Keep the stream's cursor. `ahead` stays as it was where the page could not tell (None)."""
+    """Store the stream's cursor. `ahead`: seconds by which the source's clock is ahead; None (unknown) leaves it unchanged."""
     row = {"instance": instance, "stream": stream, "cursor": cursor, "moved_at": at}
-    put(conn, cursors, [row], "instance", "stream")
+    upsert(conn, cursors, [row], "instance", "stream")
     if ahead:
-        put(conn, clocks, [{"instance": instance, "stream": stream, "ahead": ahead, "at": at}], "instance", "stream")
+        upsert(conn, clocks, [{"instance": instance, "stream": stream, "ahead": ahead, "at": at}], "instance", "stream")
     elif ahead is not None:
         conn.execute(delete(clocks).where(clocks.c.instance == instance, clocks.c.stream == stream))
 
 
 def ahead(conn: Connection) -> dict[tuple[str, str], float]:
-    """Instance and stream → by how many seconds the source's clock is ahead of ours, where it is."""
-    if not inspect(conn).has_table(clocks.name):  # one that is only looked at may be of an older hub
+    """Instance and stream → seconds by which the source's clock is ahead of ours; only streams where it is."""
+    if not inspect(conn).has_table(clocks.name):  # a ledger that is only read may be of an older hub
         return {}
     return {(row.instance, row.stream): row.ahead for row in conn.execute(select(clocks))}
 
 
-def every(conn: Connection) -> Sequence[AnyRow]:
+def all_cursors(conn: Connection) -> Sequence[AnyRow]:
     """All cursors."""
     return conn.execute(select(cursors).order_by(cursors.c.instance, cursors.c.stream)).all()

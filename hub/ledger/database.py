@@ -1,8 +1,6 @@
-"""Opening a database of the hub's: SQLite or PostgreSQL, one code path, brought to its current tables.
+"""Database access for SQLite and PostgreSQL in one code path: engines, transactions, errors, migrations and bulk statements.
 
-What the ledger's tables share.
-
-The few statements that SQLite and PostgreSQL both know and SQLAlchemy keeps under each one's name.
+It also defines what the ledger's tables share: `metadata` and the column types.
 """
 
 from __future__ import annotations
@@ -43,22 +41,22 @@ from hub.errors import FatalError, HubError, RetryableError
 from hub.runtime.failpoints import failpoint
 
 metadata = MetaData()
-"""Columns of time hold a `schemas.envelope.Stamp`: text whose order is the order of time, the same in both databases."""
+"""Time columns hold a `schemas.envelope.Timestamp`: text that sorts by time, the same in both databases."""
 
 AnyRow = Row[*tuple[Any, ...]]
 
 Serial = BigInteger().with_variant(Integer(), "sqlite")
-"""A counting key: SQLite counts only INTEGER ones."""
+"""An auto-increment key; SQLite increments only INTEGER keys."""
 Json = JSON().with_variant(postgresql.JSONB(), "postgresql").with_variant(sqlite.JSON(), "sqlite")
 
 
-BUSY_SECONDS = 30
+BUSY_TIMEOUT_S = 30
 DAMAGED = "HUB-E5008"
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 
 
 def open_engine(url: str) -> Engine:
-    """An engine whose transactions are durable when they commit. Opens no connection yet."""
+    """An engine whose transactions are durable once committed. Opens no connection yet."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
@@ -70,40 +68,39 @@ def open_engine(url: str) -> Engine:
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # we begin transactions ourselves, below
+        connection.isolation_level = None  # transactions begin explicitly, below
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that will write must say so first: two that begin by reading cannot both go on to write.
+        # A writing transaction takes the write lock at once: of two that begin by reading, one could not go on to write.
         reading = connection.get_execution_options().get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
-    event.listen(engine, "handle_error", _ended)
+    event.listen(engine, "handle_error", _invalidate_after_rollback)
     return engine
 
 
-def _ended(error: ExceptionContext) -> None:
-    """SQLite ends a transaction by itself when a disk is full or fails in the middle of a statement.
+def _invalidate_after_rollback(error: ExceptionContext) -> None:
+    """Invalidate a connection whose transaction SQLite rolled back by itself: the disk was full or failed during a statement.
 
-    What was done before is undone then, and what came after would be kept on its own, under the eyes of who thinks it is all one.
-    So the connection is given up: whoever goes on with it is refused.
+    Later statements on it would otherwise commit without the earlier ones, though the caller takes them for one transaction.
     """
     raw: object = error.connection.connection.dbapi_connection if error.connection is not None else None
-    begun = error.statement is not None and not error.statement.startswith("BEGIN")
-    if begun and isinstance(raw, sqlite3.Connection) and not raw.in_transaction:
+    in_transaction = error.statement is not None and not error.statement.startswith("BEGIN")
+    if in_transaction and isinstance(raw, sqlite3.Connection) and not raw.in_transaction:
         error.is_disconnect = True
-        error.invalidate_pool_on_disconnect = False  # the other connections are as they were
+        error.invalidate_pool_on_disconnect = False  # the other connections are intact
 
 
 @contextmanager
 def writing(engine: Engine, what: str = "ledger") -> Iterator[Connection]:
-    """A transaction that commits at its end; database errors come out as ours. `what` is written names its failpoints."""
+    """A transaction that commits at its end; database errors are translated to ours. `what` is the prefix of its failpoints."""
     with translated(engine), engine.begin() as conn:
         yield conn
         failpoint(f"{what}.before-commit")
@@ -112,18 +109,18 @@ def writing(engine: Engine, what: str = "ledger") -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One consistent look at the database."""
+    """A read-only transaction: one consistent snapshot of the database."""
     with translated(engine), engine.connect().execution_options(reading=True) as conn, conn.begin():
         yield conn
 
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Turn a database's errors into ours: away or busy can be tried again, the rest cannot."""
+    """Translate database errors into ours: an unavailable or busy one is retryable, a damaged one fatal; the rest pass through."""
     try:
         yield
     except DBAPIError as error:
-        if error.connection_invalidated or is_passing(error) or is_damage(error):
+        if error.connection_invalidated or is_transient(error) or is_damage(error):
             raise unavailable(engine, error) from error
         raise
     except PendingRollbackError as error:
@@ -131,17 +128,17 @@ def translated(engine: Engine) -> Iterator[None]:
 
 
 def shown(engine: Engine) -> str:
-    """Where a database is, without its password."""
+    """The database's URL without its password."""
     return engine.url.render_as_string(hide_password=True)
 
 
 def shown_url(url: str) -> str:
-    """A database's address as people may see it: without its password."""
+    """A database URL without its password, for display."""
     return make_url(url).render_as_string(hide_password=True)
 
 
 def unavailable(engine: Engine, error: DBAPIError) -> HubError:
-    """The error that says the database is away, busy, full or damaged."""
+    """Our error for a database that is unavailable, busy, full or damaged."""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     where = shown(engine)
     if is_damage(error):
@@ -151,13 +148,13 @@ def unavailable(engine: Engine, error: DBAPIError) -> HubError:
     return RetryableError("HUB-E5002", url=where, reason=reason)
 
 
-def is_passing(error: DBAPIError) -> bool:
-    """Serialization failures, deadlocks, a disk that is full, a standby that is not promoted yet: the same work again will do."""
+def is_transient(error: DBAPIError) -> bool:
+    """Whether repeating the work can succeed: serialization failure, deadlock, full disk, a standby that is not promoted yet."""
     return isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) in {"40001", "40P01", "25006"}
 
 
 def is_damage(error: DBAPIError) -> bool:
-    """Whether SQLite cannot make sense of its file."""
+    """Whether SQLite reports its file as corrupt."""
     return str(getattr(error.orig, "sqlite_errorname", "")).startswith(_DAMAGE)
 
 
@@ -167,7 +164,7 @@ def is_a_file(url: str) -> bool:
 
 
 def set_aside_whole(url: str, why: str) -> Path | None:
-    """As `set_aside`, for a sound file that nobody has open: what waits in its log beside it is written into it first."""
+    """As `set_aside`, for an intact file that no process has open: its write-ahead log is checkpointed into it first."""
     if not is_a_file(url):
         return None
     engine = open_engine(url)
@@ -179,19 +176,21 @@ def set_aside_whole(url: str, why: str) -> Path | None:
 
 
 def set_aside(url: str, why: str = "damaged") -> Path | None:
-    """Rename a SQLite file, so that a new one is made in its place; its new name, None where there is no such file."""
+    """Rename a SQLite file, so that a new one is created in its place; returns its new path, None where there is no such file."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or not Path(parsed.database).exists():
         return None
     file = Path(parsed.database)
     aside = file.with_name(f"{file.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S}")
     for suffix in ("-wal", "-shm"):
-        file.with_name(file.name + suffix).unlink(missing_ok=True)  # of no use without it, and taken for the new one's
+        file.with_name(file.name + suffix).unlink(
+            missing_ok=True
+        )  # useless without it, and SQLite would apply them to the new file
     return file.rename(aside)
 
 
 def migrate(engine: Engine, script: Path, head: str) -> None:
-    """Bring the tables to revision `head` by the alembic scripts in `script`; quick when they are there."""
+    """Migrate the tables to revision `head` with the alembic scripts in `script`; quick when they are at it already."""
     if _revision(engine) == head:
         return
     from alembic import command
@@ -201,7 +200,7 @@ def migrate(engine: Engine, script: Path, head: str) -> None:
     config.set_main_option("script_location", str(script))
     with writing(engine) as conn:
         if engine.dialect.name == "postgresql":
-            conn.execute(text("SELECT pg_advisory_xact_lock(4207849484)"))  # two programs that start together
+            conn.execute(text("SELECT pg_advisory_xact_lock(4207849484)"))  # two processes may start at once
         config.attributes["connection"] = conn
         command.upgrade(config, head)
 
@@ -226,20 +225,20 @@ Values = tuple[Any, ...]
 
 
 def insert_new(conn: Connection, table: Table, row: Mapping[str, Any], *key: str) -> int:
-    """Insert a row unless its key is there; 1 if it was inserted."""
+    """Insert a row unless its key exists; 1 if it was inserted."""
     return conn.execute(_insert_new(conn.dialect.name, table, key), dict(row)).rowcount
 
 
 @functools.cache
 def _insert_new(dialect: str, table: Table, key: tuple[str, ...]) -> Executable:
-    """The statement, made once: making it costs more than carrying it out."""
+    """The statement, built once: building it costs more than executing it."""
     into = postgresql.insert if dialect == "postgresql" else sqlite.insert
     statement = into(table).on_conflict_do_nothing(index_elements=key)
-    return statement.execution_options(preserve_rowcount=True)  # psycopg forgets it with the cursor otherwise
+    return statement.execution_options(preserve_rowcount=True)  # psycopg drops it with the cursor otherwise
 
 
-def put(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *key: str) -> None:
-    """Insert rows, or replace those with their keys. All name the same columns; nothing to do for none."""
+def upsert(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *key: str) -> None:
+    """Insert rows, or update those whose key exists. All rows have the same columns; no rows is a no-op."""
     if rows:
         conn.execute(_put(conn.dialect.name, table, tuple(rows[0]), key), [dict(row) for row in rows])
 
@@ -253,7 +252,7 @@ def _put(dialect: str, table: Table, columns: tuple[str, ...], key: tuple[str, .
 
 
 def insert_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Values], key: str) -> int:
-    """Insert rows, in order, except those whose key is there; how many were inserted. One statement, however many rows."""
+    """Insert rows in order, except those whose key exists; returns how many were inserted. One statement for any number of rows."""
     if not rows:
         return 0
     return with_rows(conn, _insert_all(table, columns, key), _of(table, columns), rows).rowcount
@@ -262,7 +261,7 @@ def insert_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: S
 def insert_all_new(
     conn: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Values], key: str
 ) -> Sequence[Any]:
-    """As `insert_all`; the keys of the rows that were inserted."""
+    """As `insert_all`; returns the keys of the inserted rows."""
     if not rows:
         return ()
     statement = f"{_insert_all(table, columns, key)} RETURNING {key}"
@@ -270,7 +269,7 @@ def insert_all_new(
 
 
 def update_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Values]) -> None:
-    """Set columns of rows; the first column is the key. One statement, however many rows; nothing to do for none."""
+    """Update columns of rows; the first column is the key. One statement for any number of rows; no rows is a no-op."""
     if rows:
         with_rows(conn, _update_all(table, columns), _of(table, columns), rows)
 
@@ -278,9 +277,9 @@ def update_all(conn: Connection, table: Table, columns: tuple[str, ...], rows: S
 def with_rows(
     conn: Connection, statement: str, columns: tuple[Column[Any], ...], rows: Sequence[Values]
 ) -> CursorResult[Any]:
-    """Execute a statement in which `{given}` stands for a query that gives these rows, of the types of these columns.
+    """Execute a statement in which `{given}` is replaced by a query that yields these rows, with the types of these columns.
 
-    The database's own driver is used, without SQLAlchemy's work for each row; each value must be one that it takes as it is.
+    It goes directly to the database driver, without SQLAlchemy's cost for each row; the driver must accept each value as it is.
     """
     if conn.dialect.name == "postgresql":
         query, values = _arrays(columns), tuple([row[at] for row in rows] for at in range(len(columns)))
@@ -296,7 +295,11 @@ def _insert_all(table: Table, columns: tuple[str, ...], key: str) -> str:
 
 @functools.cache
 def _update_all(table: Table, columns: tuple[str, ...]) -> str:
-    name, key, changed = table.name, columns[0], ", ".join(f"{each} = given.{each}" for each in columns[1:])
+    name, key, changed = (
+        table.name,
+        columns[0],
+        ", ".join(f"{column} = given.{column}" for column in columns[1:]),
+    )
     given = f"WITH given ({', '.join(columns)}) AS ({{given}})"
     return f"{given} UPDATE {name} SET {changed} FROM given WHERE {name}.{key} = given.{key}"  # noqa: S608  # names of ours
 
@@ -308,7 +311,7 @@ def _of(table: Table, columns: tuple[str, ...]) -> tuple[Column[Any], ...]:
 
 @functools.cache
 def _arrays(columns: tuple[Column[Any], ...]) -> str:
-    """An array for each column: the statement is the same for any number of rows, so that the server prepares it once."""
+    """One array for each column: the statement text is the same for any number of rows, so the server prepares it once."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types for it
     arrays = ", ".join([f"%s::{column.type.compile(dialect)}[]" for column in columns])
     return f"SELECT * FROM unnest({arrays})"  # noqa: S608  # names of types
@@ -320,12 +323,12 @@ def _values(columns: int, rows: int) -> str:
     return f"VALUES {', '.join([row] * rows)}"
 
 
-def each(conn: Connection, statement: Executable, values: Sequence[Mapping[str, Any]]) -> None:
-    """Execute once for each set of values; nothing to do for none."""
+def execute_each(conn: Connection, statement: Executable, values: Sequence[Mapping[str, Any]]) -> None:
+    """Execute the statement once for each set of values; no values is a no-op."""
     if values:
         conn.execute(statement, values)
 
 
 def bound(name: str) -> BindParameter[Any]:
-    """A value that `each` gives. The name must be no column's."""
+    """A bound parameter. Its name must not be a column's."""
     return bindparam(name)

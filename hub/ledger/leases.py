@@ -1,4 +1,4 @@
-"""Who may do a job that only one program at a time may do. Times are the database's own, so that clocks need not agree."""
+"""Leases for jobs that only one process at a time may do. Expiry uses the database's clock, so hosts' clocks need not agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ leases = Table(
 )
 
 
-# Asked in every round of every loop: made once, as making a statement costs more than carrying it out.
+# Executed in every round of every loop, so built once: building a statement costs more than executing it.
 _TIME = {
     "postgresql": select(func.extract("epoch", func.clock_timestamp())),
     "sqlite": select(literal_column("(julianday('now') - 2440587.5) * 86400.0")),
@@ -32,30 +32,30 @@ def database_time(conn: Connection) -> float:
 
 
 def acquire(conn: Connection, job: str, owner: str, seconds: float) -> int | None:
-    """Take or keep the job for so long: its epoch, or None while another has it."""
+    """Acquire or renew the lease for so many seconds; returns its epoch, or None while another owner has it."""
     now = database_time(conn)
     insert_new(conn, leases, {"job": job, "owner": "", "epoch": 0, "expires": 0.0}, "job")
     mine = leases.c.owner == owner
-    kept = update(leases).where(leases.c.job == job, mine).values(expires=now + seconds)
-    if conn.execute(kept).rowcount == 0:
+    renewal = update(leases).where(leases.c.job == job, mine).values(expires=now + seconds)
+    if conn.execute(renewal).rowcount == 0:
         free = or_(leases.c.owner == "", leases.c.expires < now)
-        taken = update(leases).where(leases.c.job == job, free)
-        if conn.execute(taken.values(owner=owner, epoch=leases.c.epoch + 1, expires=now + seconds)).rowcount == 0:
+        takeover = update(leases).where(leases.c.job == job, free)
+        if conn.execute(takeover.values(owner=owner, epoch=leases.c.epoch + 1, expires=now + seconds)).rowcount == 0:
             return None
     epoch: int = conn.execute(select(leases.c.epoch).where(leases.c.job == job)).scalar_one()
     return epoch
 
 
 def owner_of(conn: Connection, job: str) -> str | None:
-    """Who has the job, perhaps no longer; None when nobody does."""
+    """The owner of the lease, which may have expired; None when it was released or never acquired."""
     return conn.execute(select(leases.c.owner).where(leases.c.job == job)).scalar_one_or_none() or None
 
 
 def holds(conn: Connection, job: str, owner: str, epoch: int) -> bool:
-    """Whether the job is still this owner's, under this epoch."""
+    """Whether this owner still holds the lease under this epoch."""
     return conn.execute(_HELD, {"of": job, "by": owner, "under": epoch}).first() is not None
 
 
-def let_go(conn: Connection, job: str, owner: str) -> None:
-    """Give the job up, so that the next need not wait for it to expire."""
+def release(conn: Connection, job: str, owner: str) -> None:
+    """Release the lease, so that the next owner need not wait for it to expire."""
     conn.execute(update(leases).where(leases.c.job == job, leases.c.owner == owner).values(owner="", expires=0.0))

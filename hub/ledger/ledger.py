@@ -1,7 +1,4 @@
-"""The ledger, opened: its tables in place, its writer running.
-
-Looking at a database that another program writes: one consistent look, and nothing is made by it.
-"""
+"""Opens the ledger: migrated tables and a running writer, or a read-only snapshot of a database that another process writes."""
 
 from __future__ import annotations
 
@@ -35,8 +32,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def look_at(url: str, table: str) -> Iterator[Connection | None]:
-    """One consistent look at a database; None when it lacks this table. Writes nothing, not even a file."""
+def read_snapshot(url: str, table: str) -> Iterator[Connection | None]:
+    """A consistent snapshot of a database; None when it lacks this table. Writes nothing and creates no file."""
     from sqlalchemy import inspect
     from sqlalchemy.engine import make_url
 
@@ -59,14 +56,14 @@ def look_at(url: str, table: str) -> Iterator[Connection | None]:
 HEAD = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"
 TABLES = (commands, conflicts, cursors, identity, leases, links, outbox, parked, positions, refused, timers, trimmed)
-"""The modules whose tables make up `metadata`."""
+"""The modules that register their tables in `metadata`."""
 
 
 class Ledger:
-    """One program's door to the ledger. Opening it waits for a database that is busy and raises RetryableError for one away."""
+    """A process's handle on the ledger. Opening waits for a busy database and raises RetryableError for an unavailable one."""
 
     outages: int = 0
-    """How often a connection has broken so far: it may be another server that answers now."""
+    """How many connections have broken so far; after each, another server may be answering."""
 
     def __init__(self, url: str) -> None:
         self.engine: Engine = open_engine(url)
@@ -77,14 +74,14 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One consistent look."""
+        """A read-only transaction: one consistent snapshot."""
         with reading(self.engine) as conn:
             yield conn
 
     def continue_outbox(self, name: str | None) -> None:
-        """Go on with the sequences of a ledger that is gone, unless this one has given its own.
+        """Take over the outbox name, and so the sequences, of a lost ledger, unless this outbox has assigned sequences already.
 
-        With None, only hear what another program of this ledger has settled on.
+        With None, only read the name that another process of this ledger has chosen.
         """
         self.outbox_id = self.writer.run(lambda conn: _continued(conn, name))
 
@@ -92,7 +89,7 @@ class Ledger:
         self.outages += error.is_disconnect
 
     def close(self) -> None:
-        """Finish what was asked of the writer, and let go of the database."""
+        """Commit the requests queued at the writer, and close the connections."""
         self.writer.close()
         self.engine.dispose()
 

@@ -1,6 +1,6 @@
-"""Which case an outside object belongs to: written with the effect that made it, read at intake.
+"""Links from outside objects to their cases, written with the effect that created the object and read at intake.
 
-What the ledger knows of one object at the moment that news of it comes in: one look for three questions.
+`known_object` reads, in one query, all that intake needs of an object: its case, and whether deliveries or events of it wait.
 """
 
 from __future__ import annotations
@@ -24,52 +24,52 @@ links = Table(
 
 
 def case_of(conn: Connection, ref: str) -> str | None:
-    """The object's case, None while nobody has linked it."""
+    """The object's case, None while it is not linked."""
     return conn.execute(select(links.c.case_id).where(links.c.object == ref)).scalar_one_or_none()
 
 
 def link(conn: Connection, ref: str, case: str, command: str | None = None) -> int:
-    """Say that an object belongs to a case; 1 if nobody had. The first word counts: an object never changes its case."""
+    """Link an object to a case; 1 if it was not linked. The first link is final: an object never changes its case."""
     return insert_new(conn, links, {"object": ref, "case_id": case, "command_id": command}, "object")
 
 
-def link_made(conn: Connection, made: Sequence[tuple[str, str, str]]) -> None:
-    """As `link`, for what commands have made: object, case, command."""
+def link_effects(conn: Connection, made: Sequence[tuple[str, str, str]]) -> None:
+    """As `link`, for objects that commands have created: object, case, command."""
     insert_all(conn, links, ("object", "case_id", "command_id"), sorted(made), "object")
 
 
 def link_all(conn: Connection, cases: Mapping[str, str]) -> Mapping[str, str]:
-    """As `link`, for many: object → case as it is now."""
-    rows = [(ref, case, None) for ref, case in sorted(cases.items())]  # sorted: two programs then never wait crosswise
+    """As `link`, for many; returns object → its case now."""
+    rows = [(ref, case, None) for ref, case in sorted(cases.items())]  # sorted, so that two processes never deadlock
     if insert_all(conn, links, ("object", "case_id", "command_id"), rows, "object") == len(rows):
         return cases
     return cases_of(conn, tuple(cases))
 
 
 def cases_of(conn: Connection, refs: Sequence[str]) -> dict[str, str]:
-    """The cases of those objects that are linked."""
+    """Object → case, for the linked ones of these objects."""
     found = "WITH given (ref) AS ({given}) SELECT object, case_id FROM given JOIN links ON object = ref"
     return {row.object: row.case_id for row in with_rows(conn, found, (links.c.object,), [(ref,) for ref in refs])}
 
 
-ALL = 2**62
+NO_UPPER_BOUND = 2**62
 """As `before`: every parked delivery counts."""
 
 
 class KnownObject(NamedTuple):
-    """`case` is None for an object that nobody has linked."""
+    """What the ledger stores of an object. `case` is None while it is not linked."""
 
     case: str | None
     waits: bool
-    """A delivery about it is parked: later news wait behind it."""
+    """A delivery about it is parked; later events wait behind it."""
     held: bool
-    """News of it is held back until its case is known: later news wait behind it."""
+    """An event about it is held until its case is known; later events wait behind it."""
 
 
 _LOOK = select(
     select(links.c.case_id).where(links.c.object == bindparam("ref")).scalar_subquery(),
     exists().where(
-        parked.c.state == literal_column("'open'", Text),  # written out, so that the partial index can serve
+        parked.c.state == literal_column("'open'", Text),  # a literal, so that the partial index applies
         parked.c.kind == "delivery",
         parked.c.subject == bindparam("ref"),
         parked.c.id < bindparam("before"),
@@ -78,8 +78,8 @@ _LOOK = select(
 )
 
 
-def look(conn: Connection, ref: str, before: int = ALL) -> KnownObject:
-    """What is known of an object; of its parked deliveries, only those with an id under `before` count."""
+def known_object(conn: Connection, ref: str, before: int = NO_UPPER_BOUND) -> KnownObject:
+    """What the ledger stores of an object; only parked deliveries with an id below `before` count."""
     return KnownObject(*conn.execute(_LOOK, {"ref": ref, "before": before}).one())
 
 
@@ -94,7 +94,7 @@ _LOOK_ALL = """
 """
 
 
-def look_all(conn: Connection, refs: Sequence[str]) -> dict[str, KnownObject]:
-    """As `look`, for many objects at once; those of which nothing is known are left out."""
+def known_objects(conn: Connection, refs: Sequence[str]) -> dict[str, KnownObject]:
+    """As `known_object`, for many objects at once; those of which nothing is known are left out."""
     found = with_rows(conn, _LOOK_ALL, (links.c.object,), [(ref,) for ref in refs]) if refs else ()
     return {row.about: KnownObject(row.case_id, bool(row.waits), bool(row.held)) for row in found}

@@ -1,8 +1,8 @@
-"""Whether a ledger and a log belong together: by the log's identity, and by the sequences that each has of the other.
+"""Compares ledger and log by the log's identity and by the sequences that each has of the other, to detect a restored or wrong log.
 
-`same`, or `moved`: all that the ledger has as published is there, in the log that it knew or in a copy of it. `behind`: the log it
-knew, which lacks its newest events (it goes on from an older copy): what is missing can be sent again at its place. `lost`: another
-log, which lacks them. `foreign`: another log, written by another outbox; one of the two belongs to another hub.
+`same`, `moved`: the log, or a copy of it, has every event that the ledger marks as published. `behind`: the known log lacks the
+newest events (it was restored from an older copy); the ledger can resend them. `lost`: another log, which lacks them. `foreign`:
+another log, written by another outbox; one of the two belongs to another hub.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ Kind = Literal["same", "moved", "behind", "lost", "foreign"]
 
 @dataclass(frozen=True)
 class KnownLog:
-    """What a ledger knows of its log: the log's identity, its own outbox, and the sequences that were acknowledged and trimmed."""
+    """What a ledger has stored of its log: the log's identity, its own outbox, and the acknowledged and trimmed sequences."""
 
     outbox: str
     log: str | None
     published: Mapping[int, int]
     floors: Mapping[int, int] = field(default_factory=dict)
-    """Partition → the last sequence of which the ledger has no row any more."""
+    """Partition → the last sequence whose row is trimmed."""
     backup: str = ""
-    """Where and of when the last backup is."""
+    """Folder and time of the last backup."""
 
     @classmethod
     def of(cls, conn: Connection) -> KnownLog:
-        """Read it. To be read before the log is: what is published later would seem to be missing there."""
-        name = identity.known(conn, "outbox") or ""
-        backup = retention.last(conn)
+        """Read it from the ledger. Call this before reading the log: events published in between would seem to be missing there."""
+        name = identity.get_value(conn, "outbox") or ""
+        backup = retention.last_backup(conn)
         where = str(backup) if backup is not None else ""
-        log = identity.known(conn, identity.LOG)
+        log = identity.get_value(conn, identity.LOG)
         return cls(name, log, outbox.published_ends(conn), trimmed.sequences(conn), where)
 
 
 @dataclass(frozen=True)
 class Match:
-    """How they belong together. `lacking`: partition → (last sequence in the log, last published). `writer`: who wrote last."""
+    """The comparison's result. `lacking`: partition → (last sequence in the log, last published). `writer`: its newest outbox."""
 
     kind: Kind
     known: str | None
@@ -55,7 +55,7 @@ class Match:
     lacking: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     writer: str | None = None
     trimmed: int = 0
-    """How many of the events that the log lacks are trimmed in the ledger too: only a backup may have them."""
+    """How many of the events that the log lacks are trimmed in the ledger too: only a backup can have them."""
     backup: str = ""
 
     @property
@@ -64,22 +64,22 @@ class Match:
         return sum(published - last for last, published in self.lacking.values())
 
     def error(self) -> HubError | None:
-        """What is wrong, FatalError where a person must decide; None when nothing is."""
-        told: dict[str, Any] = {"known": self.known or "—", "seen": self.seen, "events": self.missing}
+        """The mismatch as an error, FatalError where a person must decide; None for `same` and `moved`."""
+        fields: dict[str, Any] = {"known": self.known or "—", "seen": self.seen, "events": self.missing}
         match self.kind:
             case "behind" if self.trimmed:
-                return FatalError("HUB-E2122", trimmed=self.trimmed, backup=self.backup or "—", **told)
+                return FatalError("HUB-E2122", trimmed=self.trimmed, backup=self.backup or "—", **fields)
             case "behind":
-                return HubError("HUB-E2117", **told)
+                return HubError("HUB-E2117", **fields)
             case "lost":
-                return FatalError("HUB-E2116", **told)
+                return FatalError("HUB-E2116", **fields)
             case "foreign":
-                return FatalError("HUB-E5009", outbox=self.outbox, writer=self.writer, **told)
+                return FatalError("HUB-E5009", outbox=self.outbox, writer=self.writer, **fields)
         return None
 
 
 def match(log: EventLog, known: KnownLog) -> Match:
-    """Compare; reads a few records of each partition, and all of one that seems to lack something."""
+    """Compare; reads a few records of each partition, and all records of a partition that seems to lack events."""
     seen = log.identity(EVENTS.name)
     there = tails_at_least(log, known.outbox, known.published)
     lacking = {
@@ -103,7 +103,7 @@ def kind_of(
     lacking: Mapping[int, tuple[int, int]],
     writer: str | None,
 ) -> Kind:
-    """Judge. A ledger of a version that noted no log is taken to know one that holds anything of its outbox."""
+    """Classify. A ledger of a version that stored no log identity is assumed to know a log that has any event of its outbox."""
     if not lacking:
         return "same" if known.log in (None, seen) else "moved"
     if known.log == seen or (known.log is None and any(there.values())):

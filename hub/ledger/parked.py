@@ -1,4 +1,4 @@
-"""What cannot go on: deliveries, events and commands, each with its bytes and its reason, until a person has dealt with it."""
+"""Dead letters, called parked: deliveries, events and commands that failed, with bytes and reason, until a person settles them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ parked = Table(
     Column("state", Text, nullable=False, default="open"),  # open, done, discarded
     Column("settled_at", Text),
     Column("reason", Text),
-    Column("asked", Text),  # retry or discard, until the program that keeps this kind has answered
+    Column("asked", Text),  # retry or discard, until the program responsible for this kind has carried it out
     Column("asked_by", Text),
     Column("tries", Integer, nullable=False, server_default="1"),  # how often it has failed
     Column("tried_at", Text),  # when it failed last, if that was not when it was parked
@@ -61,15 +61,15 @@ attempts = Table(
     Column("seen", Json, nullable=False),
     Column("place", Text),
 )
-"""Why an entry failed before its newest reason, which stands in the entry itself."""
-# Written out, not bound: only then may a database use the partial indexes below.
+"""Earlier failures of an entry; its newest reason is in the entry itself."""
+# Literals, not bound parameters: only then can a database use the partial indexes below.
 is_open = parked.c.state == literal_column("'open'", Text)
-_is_asked = parked.c.asked.is_not(None)
+_is_requested = parked.c.asked.is_not(None)
 _columns = parked.c
 Index("parked_open", _columns.subject, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_case", _columns.case_id, sqlite_where=is_open, postgresql_where=is_open)
 Index("parked_row", _columns.id, sqlite_where=is_open, postgresql_where=is_open)
-Index("parked_asked", _columns.kind, _columns.id, sqlite_where=_is_asked, postgresql_where=_is_asked)
+Index("parked_asked", _columns.kind, _columns.id, sqlite_where=_is_requested, postgresql_where=_is_requested)
 # Covers the groups of `hub.ledger.parked_search`: their rows, with bytes of up to half a megabyte each, are not touched.
 Index(
     "parked_cause",
@@ -82,24 +82,27 @@ _SETTLE = """
     UPDATE parked SET state = given.state, settled_at = given.settled_at
     FROM given WHERE parked.ref = given.ref AND parked.state = 'open'
 """
-_ASKED = (
-    select(parked).where(is_open, parked.c.kind == bound("of"), _is_asked).order_by(parked.c.id).limit(bound("most"))
+_PENDING_REQUESTS = (
+    select(parked)
+    .where(is_open, parked.c.kind == bound("of"), _is_requested)
+    .order_by(parked.c.id)
+    .limit(bound("most"))
 )
 _REASON = ("code", "seen", "place", "rule", "mark")
 
 
 def park(conn: Connection, row: dict[str, Any]) -> int:
-    """Keep something aside, once by its `ref`; 1 if it was not open. One that fails again has its newest reason.
+    """Insert an entry, once for each `ref`; returns 1 if it was not open. An entry that fails again gets the newest reason.
 
-    The reason before it is kept among its attempts. The same failure told twice (by its `mark`, or an open entry that nobody
-    asked to try again and whose reason is the same) is one attempt.
+    Its former reason moves to the attempts. The same failure reported twice counts as one attempt: a repeat has the same `mark`,
+    or the entry is open, has no pending request and the same reason.
     """
     if insert_new(conn, parked, {"state": "open", **row}, "ref"):
         return 1
     known = conn.execute(select(*(c for c in _columns if c.name not in BYTES)).where(_columns.ref == row["ref"])).one()
     if _is_repeat(known, row):
         return 0
-    _remember(conn, known)
+    _add_attempt(conn, known)
     reason = {name: row.get(name) for name in _REASON}
     again = {"tries": known.tries + 1, "tried_at": row["parked_at"]}
     if known.state != "open":
@@ -109,7 +112,7 @@ def park(conn: Connection, row: dict[str, Any]) -> int:
 
 
 BYTES = frozenset({"body", "correction", "headers"})
-"""Columns that lists do without."""
+"""Columns that lists omit."""
 
 
 def _is_repeat(known: AnyRow, row: dict[str, Any]) -> bool:
@@ -120,26 +123,26 @@ def _is_repeat(known: AnyRow, row: dict[str, Any]) -> bool:
     return known.state == "open" and known.asked is None and same
 
 
-def _remember(conn: Connection, known: AnyRow) -> None:
+def _add_attempt(conn: Connection, known: AnyRow) -> None:
     before = {name: getattr(known, name) for name in ("code", "seen", "place")}
     at = known.tried_at or known.parked_at
     conn.execute(insert(attempts).values(parked=known.id, number=known.tries, at=at, **before))
 
 
-def tried(conn: Connection, row: int) -> Sequence[AnyRow]:
+def earlier_attempts(conn: Connection, row: int) -> Sequence[AnyRow]:
     """The attempts of an entry before its newest, oldest first: number, at, code, seen, place."""
     return conn.execute(select(attempts).where(attempts.c.parked == row).order_by(attempts.c.number)).all()
 
 
 def correct(conn: Connection, row: int, correction: bytes) -> int:
-    """Note what takes the place of an open entry's bytes at its next try; 1 unless it is closed, or corrected so already."""
+    """Store what replaces an open entry's bytes at its next try; 0 when it is settled or already has this correction, else 1."""
     new = (_columns.correction.is_(None)) | (_columns.correction != correction)
     values = {"correction": correction, "edits": _columns.edits + 1}
     return conn.execute(update(parked).where(_columns.id == row, is_open, new).values(values)).rowcount
 
 
 def settle(conn: Connection, ref: str, state: str, at: str, reason: str | None = None) -> int:
-    """Close what is parked as `done` or `discarded`; 1 if it was open."""
+    """Settle an entry as `done` or `discarded`; 1 if it was open."""
     closed = update(parked).where(parked.c.ref == ref, is_open)
     return conn.execute(closed.values(state=state, settled_at=at, reason=reason)).rowcount
 
@@ -150,24 +153,24 @@ def settle_all(conn: Connection, settled: Sequence[tuple[str, str]], at: str) ->
         with_rows(conn, _SETTLE, (parked.c.ref, parked.c.state, parked.c.settled_at), [(*each, at) for each in settled])
 
 
-def ask(conn: Connection, row: int, what: str, by: str | None = None, reason: str | None = None) -> int:
-    """Ask for a `retry` or a `discard` of an open entry; 1 if it is open. `asked` is empty again once that was tried."""
+def request(conn: Connection, row: int, action: str, by: str | None = None, reason: str | None = None) -> int:
+    """Request a `retry` or a `discard` of an open entry; 1 if it is open. `clear_request` empties the column again."""
     open_ = update(parked).where(parked.c.id == row, is_open)
-    return conn.execute(open_.values(asked=what, asked_by=by, reason=reason)).rowcount
+    return conn.execute(open_.values(asked=action, asked_by=by, reason=reason)).rowcount
 
 
-def asked(conn: Connection, kind: str, limit: int = 1000) -> Sequence[AnyRow]:
-    """Open entries of a kind that something was asked for, oldest first."""
-    return conn.execute(_ASKED, {"of": kind, "most": limit}).all()
+def pending_requests(conn: Connection, kind: str, limit: int = 1000) -> Sequence[AnyRow]:
+    """Open entries of a kind with a pending request, oldest first."""
+    return conn.execute(_PENDING_REQUESTS, {"of": kind, "most": limit}).all()
 
 
-def is_asked(conn: Connection, row: int) -> bool:
-    """Whether something was asked for that was not tried yet."""
+def has_request(conn: Connection, row: int) -> bool:
+    """Whether an open entry has a pending request."""
     return conn.execute(select(parked.c.asked).where(parked.c.id == row, is_open)).scalar_one_or_none() is not None
 
 
-def answer(conn: Connection, row: int) -> None:
-    """Note that what was asked for has been tried; the entry itself says with what result."""
+def clear_request(conn: Connection, row: int) -> None:
+    """Clear the entry's request after it was carried out; the entry's state and reason show the result."""
     conn.execute(update(parked).where(parked.c.id == row).values(asked=None, asked_by=None))
 
 
@@ -177,15 +180,15 @@ def find(conn: Connection, ref: str) -> AnyRow | None:
 
 
 def waits(conn: Connection, subject: str) -> bool:
-    """Whether a delivery about this subject is parked: later ones then wait behind it."""
+    """Whether a delivery about this subject is parked; later ones then wait behind it."""
     found = select(parked.c.id).where(is_open, parked.c.kind == "delivery", parked.c.subject == subject).limit(1)
     return conn.execute(found).first() is not None
 
 
-def opened(
+def open_entries(
     conn: Connection, *, kind: str | None = None, case: str | None = None, limit: int = 1000
 ) -> Sequence[AnyRow]:
-    """What is open, oldest first."""
+    """Open entries, oldest first."""
     found = select(parked).where(is_open).order_by(parked.c.id).limit(limit)
     if kind is not None:
         found = found.where(parked.c.kind == kind)
@@ -194,10 +197,10 @@ def opened(
     return conn.execute(found).all()
 
 
-def turn(conn: Connection, case: str) -> tuple[str, ...]:
-    """What a retry of a case would take up first, how often that has failed, and how often anything in the case was edited.
+def retry_key(conn: Connection, case: str) -> tuple[str, ...]:
+    """The case's first open entry, how often it has failed, and the number of edits in the case: the idempotency key of a retry.
 
-    It changes with every failure and every edit, and with nothing else: two who ask for the same retry ask once.
+    It changes with every failure and every edit and with nothing else, so that a retry requested twice is one request.
     """
     mine = (is_open, parked.c.kind == "event", parked.c.case_id == case)
     first = conn.execute(select(parked.c.ref, parked.c.tries).where(*mine).order_by(parked.c.id).limit(1)).first()

@@ -1,6 +1,6 @@
-"""What a person does about a parked delivery: correct it. Trying again and discarding are asked for by `parked.ask`.
+"""Operator action on a parked (dead-lettered) delivery: correct it. Retry and discard are requested through `parked.request`.
 
-The bytes that came stay; the correction is read in their place, and what it tells has the ids that the bytes would have given.
+The received bytes stay stored. The correction is read in their place, and its events get the ids that those bytes would have given.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 
 from hub.ledger import parked_events
 from hub.ledger.database import AnyRow
-from hub.ledger.parked_events import Asking
+from hub.ledger.parked_events import OperatorRequest
 from schemas.envelope import MAX_BYTES
 
 
-def edit(conn: Connection, entry: AnyRow, body: bytes, asking: Asking) -> str | None:
-    """Have the next try read this instead of what came; the id of the event that tells of it, None when that is so already."""
+def edit(conn: Connection, entry: AnyRow, body: bytes, request: OperatorRequest) -> str | None:
+    """Read `body` instead of the received bytes at the next try; returns the edit event's id, None when nothing changes."""
     text = body.decode(errors="replace")
-    told = {"body": text}
+    details = {"body": text}
     if len(text.encode()) > MAX_BYTES // 4:
-        told = {"body": text[: MAX_BYTES // 16], "sha256": hashlib.sha256(body).hexdigest()}
-    return parked_events.correct(conn, entry, body, told, asking)
+        details = {"body": text[: MAX_BYTES // 16], "sha256": hashlib.sha256(body).hexdigest()}
+    return parked_events.correct(conn, entry, body, details, request)

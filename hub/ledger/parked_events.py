@@ -1,7 +1,7 @@
-"""What a person does about a parked event: have its case taken up again, correct it, or leave it out. Each is an event itself.
+"""Operator actions on a parked (dead-lettered) event: retry its case, correct it, discard it. Each is recorded as an event.
 
-The processor answers: it folds what waits, in order, as far as it goes, and settles the ledger's entries through `hub.commands`.
-Their ids hold no time: who asks twice before there is an answer has asked once.
+The processor reacts to that event: it folds the waiting events in order until one fails, and settles the ledger's entries through
+`hub.commands`. The ids of these events contain no time: a request repeated before the processor has reacted is the same event.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub.ledger import outbox, parked
 from hub.ledger.database import AnyRow
-from schemas.envelope import HUB, Event, derived_id, format_time, is_reference
+from schemas.envelope import HUB_INSTANCE, Event, derived_id, format_time, is_reference
 from schemas.registry import event_spec
 
 SOURCE = "/hub/parked"
@@ -22,55 +22,57 @@ RETRIED, DISCARDED, EDITED = "hub.parked.retried", "hub.parked.discarded", "hub.
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Who asks, when, and why."""
+class OperatorRequest:
+    """An operator's action: when, by which person, and for what reason."""
 
     now: datetime
     by: str | None = None
     reason: str | None = None
 
-    def told(self) -> dict[str, Any]:
-        """As an event tells it."""
+    def as_data(self) -> dict[str, Any]:
+        """The `reason` and `by` fields of the event's data."""
         return {"reason": self.reason, "by": self.by}
 
 
 def has_case(entry: AnyRow) -> bool:
-    """Whether it holds a case up. What came under no case's key holds up nothing: it can be corrected, or discarded."""
+    """Whether the entry blocks a case. A record whose key is no case id blocks nothing: it can only be corrected or discarded."""
     return entry.case_id is not None and is_reference(entry.case_id)
 
 
-def retry(conn: Connection, entry: AnyRow, asking: Asking) -> str:
-    """Have the entry's case take up all that waits in it; the id of the event that asks for it.
+def retry(conn: Connection, entry: AnyRow, request: OperatorRequest) -> str:
+    """Request that the entry's case processes all its waiting events; returns the id of the request event.
 
-    What belongs to no case enters the log as it was corrected, as an event like others, and is settled.
+    An entry of no case enters the log as an ordinary event with its corrected content, and is settled here.
     """
     if has_case(entry):
-        return _record(conn, RETRIED, entry, parked.turn(conn, entry.case_id), asking.told(), asking)
+        return _record(conn, RETRIED, entry, parked.retry_key(conn, entry.case_id), request.as_data(), request)
     event = Event.from_json(entry.correction).model_copy(update={"sequence": None, "outbox": None})
-    outbox.record(conn, [event], HUB)
-    parked.settle(conn, entry.ref, "done", format_time(asking.now))
-    return _record(conn, RETRIED, entry, _tries(entry), asking.told(), asking)
+    outbox.record(conn, [event], HUB_INSTANCE)
+    parked.settle(conn, entry.ref, "done", format_time(request.now))
+    return _record(conn, RETRIED, entry, _tries(entry), request.as_data(), request)
 
 
-def discard(conn: Connection, entry: AnyRow, asking: Asking) -> str:
-    """Have the entry's case leave it out and go on; what holds up no case is settled at once. The id of the event."""
+def discard(conn: Connection, entry: AnyRow, request: OperatorRequest) -> str:
+    """Request that the entry's case skips it and goes on; returns the event's id. An entry of no case is settled at once."""
     if not has_case(entry):
-        parked.settle(conn, entry.ref, "discarded", format_time(asking.now), asking.reason)
-    return _record(conn, DISCARDED, entry, _tries(entry), asking.told(), asking)
+        parked.settle(conn, entry.ref, "discarded", format_time(request.now), request.reason)
+    return _record(conn, DISCARDED, entry, _tries(entry), request.as_data(), request)
 
 
-def edit(conn: Connection, entry: AnyRow, corrected: Event, asking: Asking) -> str | None:
-    """Have the next try read this instead of what is parked; the id of the event, None when that is so already."""
-    return correct(conn, entry, corrected.to_json(), {"event": corrected.model_dump(exclude_none=True)}, asking)
+def edit(conn: Connection, entry: AnyRow, corrected: Event, request: OperatorRequest) -> str | None:
+    """Use `corrected` instead of the parked event at the next try; returns the event's id, None when nothing changes."""
+    return correct(conn, entry, corrected.to_json(), {"event": corrected.model_dump(exclude_none=True)}, request)
 
 
-def correct(conn: Connection, entry: AnyRow, body: bytes, told: dict[str, Any], asking: Asking) -> str | None:
-    """Note a correction, and record the event that tells of it with `told`; None when nothing is changed by it."""
+def correct(
+    conn: Connection, entry: AnyRow, body: bytes, details: dict[str, Any], request: OperatorRequest
+) -> str | None:
+    """Store a correction and record the edit event, with `details` in its data; None when the correction changes nothing."""
     if not parked.correct(conn, entry.id, body):
         return None
-    now = parked.get(conn, entry.id)
-    assert now is not None  # it was corrected above
-    return _record(conn, EDITED, entry, (str(now.edits),), {**asking.told(), **told}, asking)
+    current = parked.get(conn, entry.id)
+    assert current is not None  # it was corrected above
+    return _record(conn, EDITED, entry, (str(current.edits),), {**request.as_data(), **details}, request)
 
 
 def _tries(entry: AnyRow) -> tuple[str, ...]:
@@ -78,12 +80,17 @@ def _tries(entry: AnyRow) -> tuple[str, ...]:
 
 
 def _record(
-    conn: Connection, type_: str, entry: AnyRow, turn: tuple[str, ...], data: dict[str, Any], asking: Asking
+    conn: Connection,
+    type_: str,
+    entry: AnyRow,
+    retry_key: tuple[str, ...],
+    data: dict[str, Any],
+    request: OperatorRequest,
 ) -> str:
-    at, wanted = format_time(asking.now), entry.ref.removeprefix("event/")
+    at, event_id = format_time(request.now), entry.ref.removeprefix("event/")
     case = str(entry.case_id) if entry.kind == "event" and has_case(entry) else str(entry.ref)
     event = Event(
-        id=derived_id(type_, case, wanted, *turn),
+        id=derived_id(type_, case, event_id, *retry_key),
         source=SOURCE,
         type=type_,
         subject=case,
@@ -92,7 +99,7 @@ def _record(
         dataschema=event_spec(type_).dataschema,
         partitionkey=case,
         correlationid=case,
-        data={"parked": wanted, **data},
+        data={"parked": event_id, **data},
     )
-    outbox.record(conn, [event], HUB)
+    outbox.record(conn, [event], HUB_INSTANCE)
     return event.id

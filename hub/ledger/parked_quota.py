@@ -1,4 +1,4 @@
-"""How much of what one instance pushes may be parked at once: a sender whose pushes all park must not fill the disk."""
+"""Quota of open parked deliveries for each instance, so that a sender whose pushes all park cannot fill the disk."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy import Connection, func, select
 from hub.config.settings import Quota
 from hub.ledger.parked import is_open, parked
 
-AGAIN_S = 5.0
-"""Seconds for which figures of an instance hold: counting costs some milliseconds."""
+RECOUNT_INTERVAL_S = 5.0
+"""Seconds for which an instance's figures are cached: counting takes some milliseconds."""
 
 
 @dataclass
 class OpenDeliveries:
-    """What is open of one instance's deliveries, as far as this program knows."""
+    """Open parked deliveries of one instance, as this process last counted them."""
 
     entries: int
     bytes: int
@@ -25,12 +25,12 @@ class OpenDeliveries:
     full_until: float = 0.0
 
     def exceeds(self, quota: Quota) -> bool:
-        """Whether it is more than may be."""
+        """Whether the quota is exceeded."""
         return self.entries > quota.entries or self.bytes > quota.bytes
 
 
 def count(conn: Connection, instance: str) -> tuple[int, int]:
-    """Open deliveries of an instance, and their bytes."""
+    """The number of an instance's open deliveries, and the bytes of their bodies."""
     columns = parked.c
     found = select(func.count(), func.coalesce(func.sum(func.length(columns.body)), 0))
     row = conn.execute(found.where(is_open, columns.kind == "delivery", columns.instance == instance)).one()
@@ -38,18 +38,18 @@ def count(conn: Connection, instance: str) -> tuple[int, int]:
 
 
 class Quotas:
-    """Knows whether an instance has its quota full. For the ledger's writing thread."""
+    """Checks instances against their quotas. For the ledger's writer thread only."""
 
     def __init__(self, quotas: Mapping[str, Quota] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._quotas, self._clock = quotas or {}, clock
-        self._taken: dict[str, OpenDeliveries] = {}
+        self._usage: dict[str, OpenDeliveries] = {}
 
     def allow(self, conn: Connection, instance: str, entries: int, size: int) -> bool:
-        """Whether what was just parked in this transaction may stay. Before it says no it has counted, at most seconds ago."""
+        """Whether the entries just parked in this transaction may stay. A refusal rests on a count at most seconds old."""
         quota, now = self._quotas.get(instance, Quota()), self._clock()
-        known = self._taken.get(instance)
-        if known is None or now - known.at >= AGAIN_S:
-            known = self._taken[instance] = OpenDeliveries(*count(conn, instance), now)
+        known = self._usage.get(instance)
+        if known is None or now - known.at >= RECOUNT_INTERVAL_S:
+            known = self._usage[instance] = OpenDeliveries(*count(conn, instance), now)
             return not known.exceeds(quota)
         if now < known.full_until:
             return False
@@ -60,5 +60,5 @@ class Quotas:
         if exact.exceeds(quota):
             known.full_until = now + quota.again
             return False
-        self._taken[instance] = exact
+        self._usage[instance] = exact
         return True

@@ -1,4 +1,4 @@
-"""Looking through parked work: by cause, by filter, page by page. Made for a million entries: no look reads their bytes."""
+"""Searching parked entries: by cause, by filter, page by page. Built for a million entries: no query reads their bytes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from hub.ledger.database import AnyRow
 from hub.ledger.parked import BYTES, is_open, parked
 
-PAGE = 1000
-"""Entries of a page where all are gone through."""
+PAGE_SIZE = 1000
+"""Entries of a page when iterating over all."""
 LISTED = tuple(column for column in parked.c if column.name not in BYTES)
 
 
 class ParkedCause(NamedTuple):
-    """What entries of one group have in common."""
+    """The fields that entries of one group share."""
 
     kind: str
     code: str
@@ -28,14 +28,14 @@ class ParkedCause(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How a person names it: eight letters that derive from it, the same on every machine."""
-        told = "\x1f".join("\x1e" if part is None else part for part in self)
-        return hashlib.sha256(told.encode()).hexdigest()[:8]
+        """A short name for people: eight hexadecimal digits of a hash, the same on every machine."""
+        joined = "\x1f".join("\x1e" if part is None else part for part in self)
+        return hashlib.sha256(joined.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class ParkedFilter:
-    """Which entries: those with all of these. `since` is a `schemas.envelope.Stamp`; `state` None means open or settled."""
+    """Which entries: those with all of these. `since` is a `schemas.envelope.Timestamp`; `state` None means open or settled."""
 
     kind: str | None = None
     code: str | None = None
@@ -47,7 +47,7 @@ class ParkedFilter:
     cause: ParkedCause | None = None
 
     def conditions(self) -> Iterator[ColumnElement[bool]]:
-        """As a database has it. What is open must be said in its words, or no index serves."""
+        """The SQL conditions. Open entries need the literal condition `is_open`, or no partial index applies."""
         if self.state is not None:
             yield is_open if self.state == "open" else parked.c.state == self.state
         named = {"kind": self.kind, "code": self.code, "rule": self.rule, "instance": self.instance}
@@ -75,34 +75,34 @@ class Group:
 _CAUSE = tuple(parked.c[name] for name in ParkedCause._fields)
 
 
-def groups(conn: Connection, wanted: ParkedFilter) -> list[Group]:
-    """Entries by cause; the causes that hold most up come first."""
+def groups(conn: Connection, criteria: ParkedFilter) -> list[Group]:
+    """Entries by cause; the causes with the most entries first."""
     of_each = (func.count(), func.min(parked.c.parked_at), func.max(parked.c.parked_at), func.min(parked.c.id))
-    found = conn.execute(select(*_CAUSE, *of_each).where(*wanted.conditions()).group_by(*_CAUSE)).all()
+    found = conn.execute(select(*_CAUSE, *of_each).where(*criteria.conditions()).group_by(*_CAUSE)).all()
     made = [Group(ParkedCause(*row[:5]), row[5], row[6], row[7], row[8]) for row in found]
     return sorted(made, key=lambda group: (-group.count, group.example))
 
 
 def by_name(conn: Connection, name: str) -> list[ParkedCause]:
-    """The causes of open entries that a name means: its letters, or the beginning of them, or a code."""
+    """The causes of open entries whose name begins with `name`, or whose code is `name`."""
     found = [group.cause for group in groups(conn, ParkedFilter())]
     return [cause for cause in found if cause.code == name or cause.name.startswith(name.lower())]
 
 
-def count(conn: Connection, wanted: ParkedFilter) -> int:
-    """How many there are."""
-    return int(conn.execute(select(func.count()).select_from(parked).where(*wanted.conditions())).scalar_one())
+def count(conn: Connection, criteria: ParkedFilter) -> int:
+    """The number of matching entries."""
+    return int(conn.execute(select(func.count()).select_from(parked).where(*criteria.conditions())).scalar_one())
 
 
-def page(conn: Connection, wanted: ParkedFilter, after: int = 0, limit: int = PAGE) -> Sequence[AnyRow]:
+def page(conn: Connection, criteria: ParkedFilter, after: int = 0, limit: int = PAGE_SIZE) -> Sequence[AnyRow]:
     """Entries with a number above `after`, oldest first, without their bytes."""
-    # The numbers are found in an index that covers the conditions, and only then are rows fetched.
-    ids = select(parked.c.id).where(*wanted.conditions(), parked.c.id > after).order_by(parked.c.id).limit(limit)
+    # The ids come from an index that covers the conditions; only then are rows fetched.
+    ids = select(parked.c.id).where(*criteria.conditions(), parked.c.id > after).order_by(parked.c.id).limit(limit)
     return conn.execute(select(*LISTED).where(parked.c.id.in_(ids.scalar_subquery())).order_by(parked.c.id)).all()
 
 
-def behind(conn: Connection, entry: AnyRow, limit: int) -> tuple[int, Sequence[AnyRow]]:
-    """What is parked because this entry is: later ones of its case, or about its object; how many, and the first of them."""
+def blocked_by(conn: Connection, entry: AnyRow, limit: int) -> tuple[int, Sequence[AnyRow]]:
+    """Entries parked behind this one: later ones of its case, or about its object. Returns their number and the first of them."""
     same = parked.c.subject == entry.subject if entry.kind == "delivery" else parked.c.case_id == entry.case_id
     conditions = (is_open, parked.c.kind == entry.kind, same, parked.c.id > entry.id)
     number = conn.execute(select(func.count()).select_from(parked).where(*conditions)).scalar_one()
@@ -115,8 +115,8 @@ def examples(conn: Connection, numbers: Sequence[int]) -> dict[int, Any]:
     return {row.id: row for row in conn.execute(select(*LISTED).where(parked.c.id.in_(numbers)))}
 
 
-def opened_of(conn: Connection, refs: Sequence[str]) -> list[AnyRow]:
-    """Those of these refs that are open, in their order, without their bytes."""
+def open_entries_of(conn: Connection, refs: Sequence[str]) -> list[AnyRow]:
+    """The open entries of these refs, in the given order, without their bytes."""
     found = list[AnyRow]()
     for first in range(0, len(refs), 500):
         some = refs[first : first + 500]

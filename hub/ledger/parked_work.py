@@ -1,4 +1,4 @@
-"""What a person does about a parked command: try it again, correct it, or give it up. Each is one transaction with its event."""
+"""Operator actions on a parked (dead-lettered) command: retry, correct or discard it, each in one transaction with its event."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from hub.engine.step import cause_of
 from hub.ledger import commands, outbox, parked
 from hub.ledger.database import AnyRow
-from hub.ledger.parked_events import DISCARDED, EDITED, RETRIED, SOURCE, Asking
-from schemas.envelope import HUB, Command, Event, derived_id, format_time
+from hub.ledger.parked_events import DISCARDED, EDITED, RETRIED, SOURCE, OperatorRequest
+from schemas.domains.work import cause_of
+from schemas.envelope import HUB_INSTANCE, Command, Event, derived_id, format_time
 from schemas.registry import event_spec
 
 
 def retry(conn: Connection, command_id: str, now: datetime, by: str | None = None, reason: str | None = None) -> bool:
-    """Let a parked command go on, before all later ones of its case; False when it is not parked.
+    """Reopen a parked command, ahead of all later ones of its case; False when it is not parked.
 
-    One that may have been done is looked up before it is sent again. It is sent as it was corrected, under its own id.
+    A command that may have been executed is looked up before it is sent again. It is sent with its correction, under its own id.
     """
-    asking = Asking(now, by, reason)
+    request = OperatorRequest(now, by, reason)
     entry = parked.find(conn, f"command/{command_id}")
     doubtful = entry is not None and bool(entry.seen.get("doubtful"))
     if not commands.reopen(conn, command_id, format_time(now), doubtful=doubtful):
@@ -30,21 +30,21 @@ def retry(conn: Connection, command_id: str, now: datetime, by: str | None = Non
         conn.execute(update(commands.commands).where(mine).values(body=entry.correction))
     parked.settle(conn, f"command/{command_id}", "done", format_time(now))
     command = _command(conn, command_id)
-    note = {"parked": command.id, **asking.told()}
-    outbox.record(conn, [_event(RETRIED, command, _turn(entry), note, asking)], HUB)
+    data = {"parked": command.id, **request.as_data()}
+    outbox.record(conn, [_event(RETRIED, command, _retry_key(entry), data, request)], HUB_INSTANCE)
     return True
 
 
 def discard(conn: Connection, command_id: str, reason: str, now: datetime, by: str | None = None) -> bool:
-    """Give a parked command up: its case goes on without it. False when it is not parked."""
-    asking = Asking(now, by, reason)
+    """Discard a parked command, so that its case goes on without it. False when it is not parked."""
+    request = OperatorRequest(now, by, reason)
     entry = parked.find(conn, f"command/{command_id}")
     if not commands.discard(conn, command_id, reason, format_time(now)):
         return False
     parked.settle(conn, f"command/{command_id}", "discarded", format_time(now), reason)
     command, row = _command(conn, command_id), commands.get(conn, command_id)
     assert row is not None  # it was discarded above
-    ended = {
+    failure = {
         "type": command.type,
         "arguments": command.arguments,
         "code": row.code,
@@ -52,24 +52,24 @@ def discard(conn: Connection, command_id: str, reason: str, now: datetime, by: s
         "attempts": row.attempts,
         "why": cause_of(command).model_dump(),
     }
-    note, turn = {"parked": command.id, **asking.told()}, _turn(entry)
-    told = [
-        _event(DISCARDED, command, turn, note, asking),
-        _event("hub.command.failed", command, turn, ended, asking),
+    data, retry_key = {"parked": command.id, **request.as_data()}, _retry_key(entry)
+    events = [
+        _event(DISCARDED, command, retry_key, data, request),
+        _event("hub.command.failed", command, retry_key, failure, request),
     ]
-    outbox.record(conn, told, HUB)
+    outbox.record(conn, events, HUB_INSTANCE)
     return True
 
 
-def edit(conn: Connection, entry: AnyRow, corrected: Command, asking: Asking) -> str | None:
-    """Have the next try send this; the id of the event that tells of it, None when that is so already."""
+def edit(conn: Connection, entry: AnyRow, corrected: Command, request: OperatorRequest) -> str | None:
+    """Send `corrected` at the next try; returns the edit event's id, None when nothing changes."""
     if not parked.correct(conn, entry.id, corrected.to_json()):
         return None
-    now = parked.get(conn, entry.id)
-    assert now is not None  # it was corrected above
-    note = {"parked": corrected.id, **asking.told(), "arguments": corrected.arguments}
-    event = _event(EDITED, corrected, (str(now.edits),), note, asking)
-    outbox.record(conn, [event], HUB)
+    current = parked.get(conn, entry.id)
+    assert current is not None  # it was corrected above
+    data = {"parked": corrected.id, **request.as_data(), "arguments": corrected.arguments}
+    event = _event(EDITED, corrected, (str(current.edits),), data, request)
+    outbox.record(conn, [event], HUB_INSTANCE)
     return event.id
 
 
@@ -79,15 +79,17 @@ def _command(conn: Connection, command_id: str) -> Command:
     return Command.from_json(row.body)
 
 
-def _turn(entry: AnyRow | None) -> tuple[str, ...]:
-    """What tells one time from the next: a command may park, and be let go, many times."""
+def _retry_key(entry: AnyRow | None) -> tuple[str, ...]:
+    """Distinguishes the action from earlier ones: a command may be parked and reopened many times."""
     return (str(entry.tries), str(entry.edits)) if entry is not None else ("0", "0")
 
 
-def _event(type_: str, command: Command, turn: tuple[str, ...], data: dict[str, Any], asking: Asking) -> Event:
-    at = format_time(asking.now)
+def _event(
+    type_: str, command: Command, retry_key: tuple[str, ...], data: dict[str, Any], request: OperatorRequest
+) -> Event:
+    at = format_time(request.now)
     return Event(
-        id=derived_id(type_, command.id, *turn),
+        id=derived_id(type_, command.id, *retry_key),
         source=SOURCE,
         type=type_,
         subject=f"command/{command.instance}/{command.id}",

@@ -1,6 +1,6 @@
-"""How far each reader of the log is, under an epoch: who claims a partition later shuts out who had it before.
+"""Consumer positions in the log, fenced by epochs: claiming a partition shuts out its former owner.
 
-Which partitions of the log the processor has stopped before a loss, by the facts that it has told of them.
+Also reads which partitions the processor has halted before a sequence gap, from the events that it recorded about them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ positions = Table(
 
 @dataclass(frozen=True)
 class Position:
-    """Where one reader is in one partition, and under which epoch it may move on."""
+    """A reader's next offset in one partition, and the epoch under which it may advance."""
 
     reader: str
     topic: str
@@ -54,7 +54,7 @@ _ADVANCE = """
 
 
 def claim(conn: Connection, reader: str, topic: str, partition: int) -> Position:
-    """Take a partition over: whoever held it cannot `advance` it any more."""
+    """Take over a partition; its former owner can no longer `advance` it."""
     begin(conn, reader, topic, {partition: 0})
     mine = _at(reader, topic, partition)
     conn.execute(update(positions).where(*mine).values(epoch=positions.c.epoch + 1))
@@ -63,23 +63,23 @@ def claim(conn: Connection, reader: str, topic: str, partition: int) -> Position
 
 
 def begin(conn: Connection, reader: str, topic: str, starts: Mapping[int, int]) -> None:
-    """Have a reader that never read begin at these offsets (partition → next offset)."""
+    """Set the starting offsets (partition → next offset) of a reader that has no position yet."""
     for partition, start in starts.items():
         first = {"reader": reader, "topic": topic, "partition": partition, "next_offset": start, "epoch": 0}
         insert_new(conn, positions, first, "reader", "topic", "partition")
 
 
 def restart(conn: Connection, reader: str, topic: str, starts: Mapping[int, int]) -> None:
-    """Have a reader read from these offsets on, wherever it was; who holds a partition now cannot `advance` it any more."""
+    """Reset a reader to these offsets; the present owner of a partition can no longer `advance` it."""
     for partition, start in starts.items():
         held = claim(conn, reader, topic, partition)
         conn.execute(update(positions).where(*_at(reader, topic, held.partition)).values(next_offset=start))
 
 
 def advance(conn: Connection, held: Mapping[int, Position], ends: Mapping[int, int]) -> dict[int, Position]:
-    """Move on in partitions of one topic (partition → next offset), in the transaction that holds what was read.
+    """Advance partitions of one topic (partition → next offset), in the transaction that stores the results of what was read.
 
-    All as they are held now; raises FatalError when one of them is no longer as it was `held`.
+    Returns all positions as held afterwards; raises FatalError when one of them is no longer as in `held` (fenced).
     """
     rows = [(*astuple(held[partition]), end) for partition, end in ends.items()]
     moved = set(with_rows(conn, _ADVANCE, _ADVANCED, rows).scalars()) if rows else set()
@@ -105,7 +105,7 @@ def of_reader(conn: Connection, reader: str, topic: str) -> dict[int, int]:
 
 
 def halted(conn: Connection) -> list[dict[str, Any]]:
-    """The data of each halt that was not dealt with yet, by partition."""
+    """The data of each halt that is not repaired yet, by partition."""
     subjects = [subject_of(partition) for partition in range(PARTITIONS)]
     rows = conn.execute(select(outbox.c.body).where(outbox.c.subject.in_(subjects)).order_by(outbox.c.id))
     open_: dict[tuple[int, int], dict[str, Any]] = {}

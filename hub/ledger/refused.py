@@ -1,8 +1,8 @@
-"""Pushes that the door refused. The sender hears of it at once; this is how the hub's owner does.
+"""Webhook pushes that were refused. The sender gets the error in the response; this table shows it to the hub's owner.
 
-A push whose signature is right is kept with its reason and its first bytes: it is news from a system of ours that would be lost
-without a trace. What carries no right signature may be anybody's: it is counted. Both are bounded for each instance, so that
-nobody can fill the disk by being refused.
+A push with a valid signature is stored with its reason and first bytes, since data of a connected system would otherwise be lost
+without a trace. A push without a valid signature is only counted. Both are bounded for each instance, so that refused pushes cannot
+fill the disk.
 """
 
 from __future__ import annotations
@@ -56,35 +56,35 @@ refusals = Table(
     Column("instance", Text, primary_key=True),
     Column("day", Text, primary_key=True),  # 2026-11-20, UTC
     Column("code", Text, primary_key=True),
-    Column("signed", Integer, nullable=False),  # 1: by a sender who knows the secret
+    Column("signed", Integer, nullable=False),  # 1: with a valid signature
     Column("times", Integer, nullable=False),
-    Column("dropped", Integer, nullable=False),  # kept entries that had to make room
+    Column("dropped", Integer, nullable=False),  # stored entries that were deleted to stay within the limits
     Column("last_at", Text, nullable=False),
 )
 _columns = refused.c
 LISTED = tuple(column for column in _columns if column.name not in ("headers", "head"))
-"""What a list shows: all but the bytes."""
+"""Columns of a list: all but the bytes."""
 
 
 @dataclass(frozen=True)
 class RefusedLimits:
-    """How much of refused pushes is kept for each instance; the oldest make room."""
+    """Limits of the stored pushes of each instance; the oldest are deleted beyond them."""
 
     entries: int = 1000
     bytes: int = 8 * 1024 * 1024
     head: int = 16 * 1024
-    """Of one push."""
+    """Bytes stored of one push."""
     age: timedelta = timedelta(days=30)
     every: int = 32
-    """Room is made once in so many entries: it may be exceeded by as many."""
+    """The limits are enforced once in so many entries, so they may be exceeded by as many."""
 
 
-BOUNDS = RefusedLimits()
+DEFAULT_LIMITS = RefusedLimits()
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A push whose signature is right, and why it was refused."""
+    """A push with a valid signature, and why it was refused."""
 
     instance: str
     ref: str
@@ -97,7 +97,7 @@ class Refusal:
 
 
 class Reason(NamedTuple):
-    """What pushes are counted by. `signed`: by a sender who knows the secret."""
+    """What refused pushes are counted by. `signed`: with a valid signature."""
 
     instance: str
     code: str
@@ -116,8 +116,8 @@ class Count:
     last_at: str
 
 
-def keep(conn: Connection, refusal: Refusal, bounds: RefusedLimits = BOUNDS) -> None:
-    """Keep a signed push that was refused, and count it. The same push again is the same entry with its newest reason."""
+def store(conn: Connection, refusal: Refusal, bounds: RefusedLimits = DEFAULT_LIMITS) -> None:
+    """Store a refused push with a valid signature, and count it. The same push again updates its entry with the newest reason."""
     at, head = format_time(refusal.at), refusal.body[: bounds.head]
     seen = {name: str(fact) for name, fact in refusal.seen.items()}
     row = {
@@ -144,9 +144,9 @@ def keep(conn: Connection, refusal: Refusal, bounds: RefusedLimits = BOUNDS) -> 
     _count(conn, refusal.instance, refusal.code, 1, at, signed=True)
 
 
-def count(conn: Connection, counted: Mapping[Reason, int], at: datetime) -> None:
-    """Add to the counts what is not kept itself."""
-    for reason, times in sorted(counted.items()):
+def count(conn: Connection, counts_by_reason: Mapping[Reason, int], at: datetime) -> None:
+    """Add to the counts; for pushes that are not stored."""
+    for reason, times in sorted(counts_by_reason.items()):
         _count(conn, reason.instance, reason.code, times, format_time(at), signed=reason.signed)
 
 
@@ -158,34 +158,34 @@ def _count(conn: Connection, instance: str, code: str, times: int, at: str, *, s
     conn.execute(statement.on_conflict_do_update(index_elements=["instance", "day", "code"], set_=more))
 
 
-def make_room(conn: Connection, instance: str, now: datetime, bounds: RefusedLimits = BOUNDS) -> int:
-    """Drop the oldest entries of an instance until it keeps to its bounds; how many. That they were there stays counted."""
+def make_room(conn: Connection, instance: str, now: datetime, bounds: RefusedLimits = DEFAULT_LIMITS) -> int:
+    """Delete an instance's oldest entries until it is within its limits; returns how many. The counts keep them as dropped."""
     rows = conn.execute(
         select(_columns.id, _columns.code, _columns.kept, _columns.last_at)
         .where(_columns.instance == instance)
         .order_by(_columns.last_at.desc(), _columns.id.desc())
     ).all()
-    room, gone = bounds.bytes, []
+    remaining, excess = bounds.bytes, []
     for at, row in enumerate(rows):
-        room -= row.kept
-        if room < 0 or at >= bounds.entries:
-            gone.append(row)
-    conn.execute(delete(refused).where(_columns.id.in_([row.id for row in gone])))
-    for code in {row.code for row in gone}:
-        dropped = sum(row.code == code for row in gone)
+        remaining -= row.kept
+        if remaining < 0 or at >= bounds.entries:
+            excess.append(row)
+    conn.execute(delete(refused).where(_columns.id.in_([row.id for row in excess])))
+    for code in {row.code for row in excess}:
+        dropped = sum(row.code == code for row in excess)
         _count(conn, instance, code, 0, format_time(now), signed=True, dropped=dropped)
-    return len(gone)
+    return len(excess)
 
 
-def forget(conn: Connection, now: datetime, bounds: RefusedLimits = BOUNDS) -> None:
-    """Drop what is older than anybody would look for, counts included."""
+def forget(conn: Connection, now: datetime, bounds: RefusedLimits = DEFAULT_LIMITS) -> None:
+    """Delete entries and counts older than `bounds.age`."""
     oldest = format_time(now - bounds.age)
     conn.execute(delete(refused).where(_columns.last_at < oldest))
     conn.execute(delete(refusals).where(refusals.c.day < oldest[:10]))
 
 
 def counts(conn: Connection, since: datetime | None = None) -> Sequence[Count]:
-    """How often each instance refused, by reason, since a day (None: as long as it is remembered). Signed ones first."""
+    """Refused pushes by instance and reason since a day (None: since the oldest count). Signed ones first."""
     table = refusals.c
     summed = (func.sum(table.times), func.sum(table.dropped), func.max(table.last_at))
     found = select(table.instance, table.code, table.signed, *summed)
@@ -199,7 +199,7 @@ def counts(conn: Connection, since: datetime | None = None) -> Sequence[Count]:
 def page(
     conn: Connection, instance: str | None = None, before: int | None = None, limit: int = 100
 ) -> Sequence[AnyRow]:
-    """What is kept, the newest first, without bytes; the next page begins before the last number."""
+    """Stored entries, newest first, without their bytes; pass the last id as `before` for the next page."""
     found = select(*LISTED).order_by(_columns.id.desc()).limit(limit)
     if instance is not None:
         found = found.where(_columns.instance == instance)
@@ -213,11 +213,11 @@ def get(conn: Connection, number: int) -> AnyRow | None:
     return conn.execute(select(refused).where(_columns.id == number)).first()
 
 
-def is_there(conn: Connection) -> bool:
-    """Whether this ledger has the tables: one that is only looked at may be of an older hub."""
+def has_tables(conn: Connection) -> bool:
+    """Whether this ledger has the tables; one that is only read may be of an older hub."""
     return inspect(conn).has_table(refused.name)
 
 
-def kept(conn: Connection) -> int:
-    """How many are kept."""
+def entry_count(conn: Connection) -> int:
+    """The number of stored entries."""
     return int(conn.execute(select(func.count()).select_from(refused)).scalar_one())

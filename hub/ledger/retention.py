@@ -1,6 +1,6 @@
-"""How much of its history the ledger keeps, and why it keeps what is older than it was told to.
+"""Retention of the outbox: which rows are still there, why rows older than the setting remain, and the last complete backup.
 
-The last backup that was whole, as the ledger knows it: what it holds of the log need not stay here.
+Where the log has only one broker, rows wait for a backup; rows that are in a backup may be trimmed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from sqlalchemy import Connection, select
 
 from hub.ledger import identity, outbox, trimmed
 from hub.ledger.outbox import outbox as table
-from hub.ledger.trimming import NEWEST_STAYS, STAYS
+from hub.ledger.trimming import NEWEST_RETAINED_PREFIX, RETAINED_TYPES
 from schemas.envelope import parse_time
 
 _NAME = "backup"
 
 
 @dataclass(frozen=True)
-class BackedUp:
-    """Where it lies, and of when it is; of which log (its identity, the mark of its last cut); and the first offsets it lacks."""
+class BackupRecord:
+    """A backup's folder and time; the log's identity and the mark of its last cut; partition → first offset not in the backup."""
 
     folder: str
     at: str
@@ -35,63 +35,63 @@ class BackedUp:
         return f"{self.folder} ({self.at})"
 
 
-def note(conn: Connection, backup: BackedUp) -> None:
-    """Note a backup in the place of the one before."""
+def record_backup(conn: Connection, backup: BackupRecord) -> None:
+    """Store a backup as the last one."""
     offsets = {str(partition): offset for partition, offset in backup.next_offsets.items()}
-    identity.note(conn, _NAME, json.dumps({**vars(backup), "next_offsets": offsets}))
+    identity.set_value(conn, _NAME, json.dumps({**vars(backup), "next_offsets": offsets}))
 
 
-def last(conn: Connection) -> BackedUp | None:
-    """The last one; None when none was ever made."""
-    told = json.loads(identity.known(conn, _NAME) or "null")
-    if told is None:
+def last_backup(conn: Connection) -> BackupRecord | None:
+    """The last backup; None before the first."""
+    stored = json.loads(identity.get_value(conn, _NAME) or "null")
+    if stored is None:
         return None
-    offsets = {int(partition): offset for partition, offset in told["next_offsets"].items()}
-    return BackedUp(**{**told, "next_offsets": offsets})
+    offsets = {int(partition): offset for partition, offset in stored["next_offsets"].items()}
+    return BackupRecord(**{**stored, "next_offsets": offsets})
 
 
-def of_log(conn: Connection, log: str) -> BackedUp | None:
-    """The last one, if it is of this log as it is now: offsets of another mean other records."""
-    found = last(conn)
-    return found if found is not None and (found.log, found.cut) == (log, identity.last_cut(conn)) else None
+def backup_of_log(conn: Connection, log: str) -> BackupRecord | None:
+    """The last backup if it is of this log since its last cut; offsets of another log denote other records."""
+    backup = last_backup(conn)
+    return backup if backup is not None and (backup.log, backup.cut) == (log, identity.last_cut(conn)) else None
 
 
 SLACK = timedelta(days=1)
-"""What is older by less than this may just wait for its turn."""
+"""A row that is overdue by less than this may just wait for the next trimming."""
 
 Why = Literal["young", "forever", "stuck", "never backed up", "not backed up since", "its turn"]
 
 
 @dataclass(frozen=True)
 class RetainedRows:
-    """`rows` are whole events, `keys` those of which only a key is left; `oldest` is when the oldest row was recorded."""
+    """`rows`: events with a row; `keys`: trimmed events, reduced to their key; `oldest`: when the oldest row was recorded."""
 
     rows: int
     keys: int
     oldest: datetime | None = None
     stuck: Mapping[int, int] = field(default_factory=dict)
     """Partition → a sequence that the log lacks."""
-    backup: BackedUp | None = None
+    backup: BackupRecord | None = None
     """The last backup of the log as it is now."""
     copies: int | None = None
-    """How many brokers were seen to keep the log."""
+    """The log's replication factor, as last seen."""
 
     @classmethod
     def of(cls, conn: Connection) -> RetainedRows:
-        """Look; `rows` is counted."""
+        """Read it from the ledger; counts all rows of the outbox."""
         stuck = {floor.partition: floor.stuck for floor in trimmed.floors_of(conn).values() if floor.stuck is not None}
-        backup = of_log(conn, identity.known(conn, identity.LOG) or "")
+        backup = backup_of_log(conn, identity.get_value(conn, identity.LOG) or "")
         return cls(
             outbox.count(conn),
             trimmed.count(conn),
             _oldest(conn),
             stuck,
             backup,
-            int(identity.known(conn, identity.COPIES) or 0) or None,
+            int(identity.get_value(conn, identity.COPIES) or 0) or None,
         )
 
     def why(self, keep: timedelta | None, now: datetime, copies: int | None) -> Why:
-        """Why the oldest row is still there; `copies` is how many there should be of the log, where none were seen yet."""
+        """Why the oldest row is still there; `copies` is the configured replication factor, used until one was seen."""
         if keep is None:
             return "forever"
         if self.oldest is None or now - self.oldest < keep + min(SLACK, keep):
@@ -106,8 +106,8 @@ class RetainedRows:
 
 
 def _oldest(conn: Connection) -> datetime | None:
-    """By the order of rows; those that stay in any case do not count."""
-    goes = (table.c.type.not_in(STAYS), table.c.type.not_like(f"{NEWEST_STAYS}%"))
-    found = select(table.c.recorded_at).where(*goes).order_by(table.c.id).limit(1)
-    told = conn.execute(found).scalar_one_or_none()
-    return parse_time(told) if told is not None else None
+    """When the first row was recorded that trimming may delete; retained types do not count."""
+    trimmable = (table.c.type.not_in(RETAINED_TYPES), table.c.type.not_like(f"{NEWEST_RETAINED_PREFIX}%"))
+    found = select(table.c.recorded_at).where(*trimmable).order_by(table.c.id).limit(1)
+    recorded_at = conn.execute(found).scalar_one_or_none()
+    return parse_time(recorded_at) if recorded_at is not None else None

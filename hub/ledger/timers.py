@@ -1,4 +1,4 @@
-"""What a case wants to be told later: kept here, so that no crash and no clock of a stream takes it."""
+"""Timers of cases, stored durably: when one is due, its event is recorded for the case."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ timers = Table(
 
 
 def set_timer(conn: Connection, timer: str, case: str, name: str, due_at: str) -> int:
-    """Keep a timer, once by its id (the command's); 1 if it is new."""
+    """Store a timer, once by its id (the command's); 1 if it is new."""
     return insert_new(conn, timers, {"id": timer, "case_id": case, "name": name, "due_at": due_at}, "id")
 
 
 def due(conn: Connection, now: str, limit: int = 100) -> Sequence[AnyRow]:
-    """Timers that have come due, earliest first."""
+    """Timers that are due, earliest first."""
     return conn.execute(select(timers).where(timers.c.due_at <= now).order_by(timers.c.due_at).limit(limit)).all()
 
 
 def drop(conn: Connection, timer: str) -> None:
-    """Forget a timer, in the transaction that records its event."""
+    """Delete a timer, in the transaction that records its event."""
     conn.execute(delete(timers).where(timers.c.id == timer))

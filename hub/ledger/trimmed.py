@@ -1,6 +1,7 @@
-"""What is left of events whose rows have gone from the outbox: keys that recognise a repeat, and how far each partition is trimmed.
+"""Keys of trimmed events, which detect duplicates after the outbox row is deleted, and the floor of each partition's trimming.
 
-A row goes once the log surely has it (`hub.ledger.trimming`). Below a partition's floor the ledger lacks rows by design.
+A row is deleted once the log verifiably has the event (`hub.ledger.trimming`). Below a partition's floor the ledger lacks rows by
+design.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from hub.ledger.database import metadata, put
+from hub.ledger.database import metadata, upsert
 
 trimmed = Table(
     "trimmed",
@@ -32,8 +33,8 @@ trimmed = Table(
     Column("id_hash", LargeBinary, primary_key=True),
     Column(
         "content", LargeBinary
-    ),  # digest of what a system told; nothing for the hub's own events, which repeat as they are
-    Column("people", LargeBinary),  # the same without who is named in it, where anybody is
+    ),  # digest of an outside event's content; NULL for the hub's own events, which repeat unchanged
+    Column("people", LargeBinary),  # digest of the content without the people named in it; NULL where none are
     sqlite_with_rowid=False,
 )
 
@@ -49,15 +50,15 @@ floors = Table(
 )
 
 _MANY = 500
-"""Keys that are asked for at once."""
+"""Keys in one query."""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """How far a partition is trimmed: up to this sequence, which was read before this offset of that log.
+    """How far a partition is trimmed: up to `sequence`, which was read before offset `next_offset` of `log`.
 
-    `events`: how many keys its events have left; some rows stay. `stuck`: the next sequence of which the outbox has a row, and that
-    the log has not, or not as the outbox has it.
+    `events`: how many trimmed events have a key; retained rows are not among them. `stuck`: the next sequence with a row in the
+    outbox, where the log lacks the event or has other bytes.
     """
 
     partition: int
@@ -69,17 +70,17 @@ class Floor:
 
 
 def id_hash(event_id: str) -> bytes:
-    """The key of an event: 128 bits, so that no two events share one."""
+    """The key of an event: 128 bits, so that collisions are practically impossible."""
     return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
 
 
 def is_trimmed(conn: Connection, event_id: str) -> bool:
-    """Whether an event was taken in, and its row is gone."""
+    """Whether an event was recorded and its row is trimmed."""
     return conn.execute(select(trimmed.c.id_hash).where(trimmed.c.id_hash == id_hash(event_id))).first() is not None
 
 
 def contents(conn: Connection, event_ids: Sequence[str]) -> dict[str, tuple[bytes, bytes | None]]:
-    """Of those that are trimmed and came from outside: `content` and `people`."""
+    """Event id → `content` and `people` digests, for trimmed events from outside."""
     found: dict[str, tuple[bytes, bytes | None]] = {}
     for start in range(0, len(event_ids), _MANY):
         hashes = {id_hash(id_): id_ for id_ in event_ids[start : start + _MANY]}
@@ -89,7 +90,7 @@ def contents(conn: Connection, event_ids: Sequence[str]) -> dict[str, tuple[byte
 
 
 def forget(conn: Connection, rows: Iterable[tuple[int, str]]) -> None:
-    """Drop the keys of events whose rows come back: partition and event id of each."""
+    """Delete the keys of events whose rows are restored: partition and event id of each."""
     if conn.execute(select(trimmed.c.id_hash).limit(1)).first() is None:
         return
     for partition, group in itertools.groupby(sorted(rows), key=lambda row: row[0]):
@@ -99,20 +100,20 @@ def forget(conn: Connection, rows: Iterable[tuple[int, str]]) -> None:
 
 
 def count(conn: Connection) -> int:
-    """How many events are trimmed."""
+    """The number of trimmed events."""
     return sum(floor.events for floor in floors_of(conn).values())
 
 
 def all_hashes(conn: Connection) -> Iterator[bytes]:
-    """The key of every trimmed event, in their order."""
-    if _is_there(conn):
+    """The key of every trimmed event, in key order."""
+    if _has_tables(conn):
         rows = conn.execution_options(yield_per=10_000).execute(select(trimmed.c.id_hash).order_by(trimmed.c.id_hash))
         yield from map(bytes, rows.scalars())
 
 
 def floors_of(conn: Connection) -> Mapping[int, Floor]:
-    """Partition → its floor, of those that were ever looked at."""
-    return {row.partition: Floor(*row) for row in conn.execute(select(floors))} if _is_there(conn) else {}
+    """Partition → its floor, for partitions that were ever trimmed."""
+    return {row.partition: Floor(*row) for row in conn.execute(select(floors))} if _has_tables(conn) else {}
 
 
 def floor_of(conn: Connection, partition: int) -> Floor:
@@ -122,15 +123,15 @@ def floor_of(conn: Connection, partition: int) -> Floor:
 
 
 def sequences(conn: Connection) -> dict[int, int]:
-    """Partition → the last sequence that was trimmed."""
+    """Partition → the last trimmed sequence."""
     return {partition: floor.sequence for partition, floor in floors_of(conn).items() if floor.sequence}
 
 
 def move(conn: Connection, floor: Floor) -> None:
-    """Keep a partition's floor."""
-    put(conn, floors, [{**vars(floor)}], "partition")
+    """Store a partition's floor."""
+    upsert(conn, floors, [{**vars(floor)}], "partition")
 
 
-def _is_there(conn: Connection) -> bool:
-    """A ledger that is only looked at may be of an older hub."""
+def _has_tables(conn: Connection) -> bool:
+    """Whether the tables exist; a ledger that is only read may be of an older hub."""
     return inspect(conn).has_table(floors.name)

@@ -1,7 +1,8 @@
-"""Writes to the ledger: one thread a program, and one commit for all that was asked for in the meantime.
+"""Group commit for the ledger: one writer thread per process commits all requests that queued up in one transaction.
 
-A commit costs a wait for the disk; a hundred pieces of work in one transaction share that wait. When one of them fails, all are
-done again, each in a savepoint of its own, so that one which fails takes nothing with it: work must stand being begun twice.
+A commit costs one fsync; a hundred requests in one transaction share it. When one request of a batch fails, the transaction is
+rolled back and every request runs again in a savepoint of its own, so that a failure affects no other request. Work therefore must
+tolerate being started twice.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from hub.errors import RetryableError
-from hub.ledger.database import is_passing, unavailable, writing
+from hub.ledger.database import is_transient, unavailable, writing
 from hub.runtime.watchdog import at_work
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  # item, as T is type
-Together = Callable[[Connection, Sequence[I]], Sequence[T]]
-"""Does for many items what would be done for each alone, in their order; an answer for each."""
-MOST = 256
-"""Pieces of work in one transaction."""
+BatchWork = Callable[[Connection, Sequence[I]], Sequence[T]]
+"""Processes many items in order, with the same effect as one call for each; returns one result for each item."""
+MAX_BATCH = 256
+"""Requests in one transaction."""
 
 
 @dataclass
-class _Asked:
+class _Request:
     work: Callable[[Connection], Any]
-    answer: Future[Any]
-    together: Together[Any, Any] | None = None
+    result: Future[Any]
+    batch_work: BatchWork[Any, Any] | None = None
     item: Any = None
     value: Any = None
     error: BaseException | None = None
@@ -45,144 +46,148 @@ class LedgerWriter:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._listeners: list[Callable[[], None]] = []
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Have `work` done in a transaction; the future answers once that has committed.
+        """Run `work` in a transaction; the future resolves after the commit.
 
-        Its errors are the work's own, and RetryableError when the database could not commit: then nothing of it is kept.
+        It fails with the error that `work` raised, or with RetryableError when the database could not commit; then nothing of
+        `work` is stored.
         """
-        return self._ask(_Asked(work, Future()))
+        return self._enqueue(_Request(work, Future()))
 
-    def gather(self, work: Together[I, T], item: I) -> Future[T]:
-        """As `submit`, where `work` costs less for many: it is called with all items that wait for it one after another.
+    def gather(self, work: BatchWork[I, T], item: I) -> Future[T]:
+        """As `submit`, for work that is cheaper in bulk: consecutive queued items of the same `work` go into one call.
 
-        When it fails for many, it is called for each alone, so that one that fails takes nothing with it.
+        When a bulk call fails, `work` runs once for each item, so that a failing item affects no other.
         """
-        return self._ask(_Asked(lambda conn: work(conn, [item])[0], Future(), work, item))
+        return self._enqueue(_Request(lambda conn: work(conn, [item])[0], Future(), work, item))
 
-    def _ask(self, asked: _Asked) -> Future[Any]:
+    def _enqueue(self, request: _Request) -> Future[Any]:
         if self._closed:
-            asked.answer.set_exception(RetryableError("HUB-E5005"))
+            request.result.set_exception(RetryableError("HUB-E5005"))
         else:
-            self._asked.put(asked)
-        return asked.answer
+            self._queue.put(request)
+        return request.result
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Have `work` done and wait for its commit."""
+        """Run `work` and block until its commit; returns its result or raises its error."""
         return self.submit(work).result()
 
     def on_commit(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every commit, from the writing thread; it must return at once."""
+        """Call `listener` after every commit, on the writer thread; it must not block."""
         self._listeners.append(listener)
 
     def close(self) -> None:
-        """Finish what was asked for, then stop."""
+        """Process the queued requests, then stop the thread; waits at most 30 s."""
         self._closed = True
-        self._asked.put(None)
+        self._queue.put(None)
         self._thread.join(30)
 
     def _loop(self) -> None:
         while True:
-            first = self._asked.get()
+            first = self._queue.get()
             if first is None:
                 return
-            batch = [first, *self._more()]
-            # From here on nobody can cancel: an answer that could not be given would end this thread.
+            batch = [first, *self._queued()]
+            # From here on the futures cannot be cancelled: setting the result of a cancelled one would end this thread.
             with at_work("ledger-writer"):
-                self._write([one for one in batch if one is not None and one.answer.set_running_or_notify_cancel()])
+                self._write([each for each in batch if each is not None and each.result.set_running_or_notify_cancel()])
             if None in batch:
                 return
 
-    def _more(self) -> list[_Asked | None]:
-        more: list[_Asked | None] = []
-        while len(more) < MOST and not (more and more[-1] is None):
+    def _queued(self) -> list[_Request | None]:
+        queued: list[_Request | None] = []
+        while len(queued) < MAX_BATCH and not (queued and queued[-1] is None):
             try:
-                more.append(self._asked.get_nowait())
+                queued.append(self._queue.get_nowait())
             except queue.Empty:
                 break
-        return more
+        return queued
 
-    def _write(self, batch: list[_Asked]) -> None:
+    def _write(self, batch: list[_Request]) -> None:
         try:
-            if not self._done_plainly(batch):
-                self._done_apart(batch)
+            if not self._write_together(batch):
+                self._write_separately(batch)
         except BaseException as error:
-            for asked in batch:
-                asked.answer.set_exception(error)
+            for request in batch:
+                request.result.set_exception(error)
             return
         for listener in self._listeners:
             listener()
-        for asked in batch:
-            _tell(asked)
+        for request in batch:
+            _resolve(request)
 
-    def _done_plainly(self, batch: list[_Asked]) -> bool:
-        """Do all as one. False when one of several failed; then nothing was kept. Raises what one that is alone raises."""
+    def _write_together(self, batch: list[_Request]) -> bool:
+        """Run the whole batch in one transaction. False when one of several requests failed; then nothing was committed.
+
+        A batch of one raises the error of its request.
+        """
         try:
             with writing(self.engine) as conn:
-                for together, alike in itertools.groupby(batch, key=lambda asked: asked.together):
-                    _do(conn, together, list(alike), len(batch) == 1)
-        except _PieceFailedError:
+                for batch_work, group in itertools.groupby(batch, key=lambda request: request.batch_work):
+                    _execute(conn, batch_work, list(group), len(batch) == 1)
+        except _BatchFailedError:
             return False
         return True
 
-    def _done_apart(self, batch: list[_Asked]) -> None:
+    def _write_separately(self, batch: list[_Request]) -> None:
         with writing(self.engine) as conn:
-            for asked in batch:
-                self._one(conn, asked)
+            for request in batch:
+                self._write_one(conn, request)
 
-    def _one(self, conn: Connection, asked: _Asked) -> None:
+    def _write_one(self, conn: Connection, request: _Request) -> None:
         try:
             with _savepoint(conn):
-                asked.value = asked.work(conn)
+                request.value = request.work(conn)
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise unavailable(self.engine, error) from error
-            # Two programs that write the same rows may each wait for the other; the database then ends one of them.
-            asked.error = unavailable(self.engine, error) if is_passing(error) else error
+            # Two processes that write the same rows can deadlock; the database then aborts one of them.
+            request.error = unavailable(self.engine, error) if is_transient(error) else error
         except BaseException as error:
-            asked.error = error
+            request.error = error
 
 
-class _PieceFailedError(Exception):
-    """One of several pieces of work failed."""
+class _BatchFailedError(Exception):
+    """One of several requests of a batch failed."""
 
 
-def _do(conn: Connection, together: Together[Any, Any] | None, alike: list[_Asked], alone: bool) -> None:
-    """Do what is alike; what fails fails all, as something that failed in the middle may have been half done."""
+def _execute(conn: Connection, batch_work: BatchWork[Any, Any] | None, group: list[_Request], is_only: bool) -> None:
+    """Run consecutive requests of the same work. One failure fails the batch, since the failed request may be half done."""
     try:
-        if together is None or len(alike) == 1:
-            for asked in alike:
-                asked.value = asked.work(conn)
+        if batch_work is None or len(group) == 1:
+            for request in group:
+                request.value = request.work(conn)
         else:
-            for asked, answer in zip(alike, together(conn, [asked.item for asked in alike]), strict=True):
-                asked.value = answer
+            for request, value in zip(group, batch_work(conn, [each.item for each in group]), strict=True):
+                request.value = value
     except Exception as error:
-        if alone:
+        if is_only:
             raise
-        raise _PieceFailedError from error
+        raise _BatchFailedError from error
 
 
 @contextlib.contextmanager
 def _savepoint(conn: Connection) -> Iterator[None]:
-    """As `Connection.begin_nested`, at a third of its cost: there is one for every piece of work."""
+    """As `Connection.begin_nested`, at a third of its cost: every request of a failed batch needs one."""
     conn.exec_driver_sql("SAVEPOINT work")
     try:
         yield
     except BaseException:
-        if not conn.invalidated:  # a connection that is lost has rolled back by itself
+        if not conn.invalidated:  # a lost connection has rolled back by itself
             conn.exec_driver_sql("ROLLBACK TO SAVEPOINT work")
             conn.exec_driver_sql("RELEASE SAVEPOINT work")
         raise
     conn.exec_driver_sql("RELEASE SAVEPOINT work")
 
 
-def _tell(asked: _Asked) -> None:
-    if asked.error is None:
-        asked.answer.set_result(asked.value)
+def _resolve(request: _Request) -> None:
+    if request.error is None:
+        request.result.set_result(request.value)
     else:
-        asked.answer.set_exception(asked.error)
+        request.result.set_exception(request.error)

@@ -1,1 +1,1 @@
-"""The log: partitions of records on Kafka, and the sequences by which a reader knows that nothing is missing."""
+"""The log: partitions of records on Kafka, and the sequences that let a reader detect missing events."""

@@ -1,6 +1,6 @@
-"""The log, as the hub's parts see it: partitions of records, appended durably and read in order.
+"""The log interface: partitions of records, appended durably and read in order.
 
-`KafkaLog` keeps it on a broker, `MemoryLog` in the process for tests; one contract suite holds both to these promises.
+`KafkaLog` implements it on a broker, `MemoryLog` in the process for tests; one contract suite tests both.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from hub.errors import FatalError, RetryableError
 from hub.runtime.watchdog import beat
 from schemas.envelope import MAX_BYTES
 
-LARGEST = 8 * MAX_BYTES
-"""Bytes of a record that a log still takes: what is parked carries its event in it, and a state all of a case."""
+MAX_RECORD_BYTES = 8 * MAX_BYTES
+"""The largest record that a log accepts: a dead letter carries its whole event, and a state record all of a case."""
 
-SILENT = 60
-"""Seconds without a record after which a log that has more is held to be away."""
+SILENCE_TIMEOUT_S = 60
+"""Seconds without a record after which a log that has more counts as unavailable."""
 
 
-class Stored(Protocol):
-    """A record that lies in the log, in whatever form a client of Kafka gave it."""
+class StoredRecord(Protocol):
+    """A record of the log, in the form that any Kafka client returns."""
 
     @property
     def topic(self) -> str: ...
@@ -37,7 +37,7 @@ class Stored(Protocol):
 
 
 class Record(NamedTuple):
-    """A record as it lies in the log. `time` is when it was appended, in seconds since 1970."""
+    """A record read from the log. `time` is when it was appended, in seconds since 1970."""
 
     topic: str
     partition: int
@@ -48,7 +48,7 @@ class Record(NamedTuple):
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """A record to append. Without a partition, the key's murmur2 hash chooses it, as in every client of Kafka."""
+    """A record to append. Without a partition, the key's murmur2 hash chooses it, as in every Kafka client."""
 
     topic: str
     key: bytes
@@ -57,47 +57,47 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
 
 
 class LogWriter(Protocol):
-    """Appends. One writer keeps its order per partition; two writers have none between them."""
+    """Appends records. One writer keeps its order per partition; there is no order between two writers."""
 
     def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
         """Return once the log has every record, in the order given per partition.
 
-        Raises RetryableError when that is not known within `timeout` seconds: some may be there, so append again.
-        Raises RejectedError for a record that the log will never take (too large).
+        Raises RetryableError when that is not known within `timeout` seconds: the log may have some, so append all again.
+        Raises RejectedError for a record that the log will never accept (too large).
         """
 
     def close(self) -> None:
-        """Let go of the connection; nothing is unsent after `append` has returned."""
+        """Close the connection; nothing is unsent after `append` has returned."""
 
 
 class Reader(Protocol):
-    """Reads some partitions of one topic from given offsets on."""
+    """Reads some partitions of one topic, each from a given offset on."""
 
     def read(self, limit: int, timeout: float) -> list[Record]:
         """Up to `limit` records, waiting at most `timeout` seconds for the first; in offset order within a partition.
 
-        Raises RetryableError while the log is away, FatalError when an offset that was asked for is no longer kept.
+        Raises RetryableError while the log is unavailable, FatalError when a requested offset is no longer retained.
         """
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
-class PlaceReader(Protocol):
-    """Reads single records of one topic by their places. Keeps its connection, so that a record costs a millisecond or two.
+class OffsetReader(Protocol):
+    """Reads single records of one topic by offset. Reuses its connection, so that a record costs a millisecond or two.
 
-    Several threads may use it.
+    Thread-safe.
     """
 
     def at(self, partition: int, offsets: Iterable[int]) -> dict[int, Record]:
-        """Those of these records that the log still has, by offset. Raises RetryableError while it is away."""
+        """The records at these offsets, of those the log still has, by offset. Raises RetryableError while it is unavailable."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class EventLog(Protocol):
-    """A log of topics, each with the same number of partitions."""
+    """A log of topics that all have the same number of partitions."""
 
     def writer(self) -> LogWriter:
         """A new writer."""
@@ -105,34 +105,34 @@ class EventLog(Protocol):
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> Reader:
         """A reader of these partitions, each from its next offset on.
 
-        The log may gather records for `gather` seconds before it answers: fewer and larger answers, for who is in no hurry.
+        The log may gather records for `gather` seconds before it answers: fewer and larger responses, for readers that can wait.
         """
 
-    def places(self, topic: str) -> PlaceReader:
-        """A reader of single records. Connects when it is first asked."""
+    def places(self, topic: str) -> OffsetReader:
+        """A reader of single records. Connects on first use."""
 
     def ends(self, topic: str) -> dict[int, int]:
         """Partition → the offset that the next record will have."""
 
     def starts(self, topic: str) -> dict[int, int]:
-        """Partition → the lowest offset that is still kept."""
+        """Partition → the lowest offset that is still retained."""
 
     def copies(self, topic: str) -> int:
-        """How many brokers keep each record, at least. Raises as `identity`."""
+        """The replication factor: the lowest number of replicas of any partition. Raises as `identity`."""
 
     def identity(self, topic: str) -> str:
-        """The cluster's id and the topic's own: another after either was made anew, whatever its name and address.
+        """The cluster id and the topic id: they change when either is recreated, even under the same name and address.
 
-        Raises RetryableError while the log is away, or while it has no such topic.
+        Raises RetryableError while the log is unavailable, or while it has no such topic.
         """
 
 
 def read_to_end(
     log: EventLog, topic: str, positions: Mapping[int, int], *, limit: int = 2000
 ) -> Iterable[list[Record]]:
-    """Batches of what lies in the log now, from `positions` on; ends where the log ended when it was called.
+    """Batches of the records in the log now, from `positions` on; stops at the end offsets of the moment of the call.
 
-    Raises RetryableError when for a minute none comes of what is there: a partition may be away alone.
+    Raises RetryableError when none of these records arrives for a minute: a single partition may be unavailable.
     """
     ends = log.ends(topic)
     missing = {partition: end for partition, end in ends.items() if positions.get(partition, 0) < end}
@@ -140,13 +140,13 @@ def read_to_end(
     if not missing:
         return
     reader = log.reader(topic, {partition: positions[partition] for partition in missing})
-    silent = 0
+    empty_reads = 0
     try:
         while missing:
-            if silent == SILENT:
-                raise RetryableError("HUB-E2104", reason=f"{topic} {sorted(missing)}: > {SILENT} s")
+            if empty_reads == SILENCE_TIMEOUT_S:
+                raise RetryableError("HUB-E2104", reason=f"{topic} {sorted(missing)}: > {SILENCE_TIMEOUT_S} s")
             batch = [r for r in reader.read(limit, 1.0) if r.offset < ends[r.partition]]
-            silent = 0 if batch else silent + 1
+            empty_reads = 0 if batch else empty_reads + 1
             beat()
             if batch:
                 yield batch
@@ -162,20 +162,20 @@ def record_at(log: EventLog, topic: str, partition: int, offset: int) -> bytes:
     return records_at(log, topic, partition, [offset])[0]
 
 
-NEAR = 1000
-"""Offsets that are read past rather than that a reader is made for what lies behind them."""
+MAX_SKIPPED_OFFSETS = 1000
+"""A gap of up to this many offsets is read through; a larger one gets a new reader."""
 
 
 def records_at(log: EventLog, topic: str, partition: int, offsets: Sequence[int]) -> list[bytes]:
-    """The bytes of these records, in this order. Raises FatalError HUB-E6022 when one does not come within half a minute."""
-    found = dict[int, bytes]()
-    for wanted in runs(sorted(set(offsets)), NEAR):
-        found |= _read_run(log, topic, partition, wanted)
-    return [found[offset] for offset in offsets]
+    """The bytes of these records, in this order. Raises FatalError HUB-E6022 when one does not arrive within 30 s."""
+    values = dict[int, bytes]()
+    for run in runs(sorted(set(offsets)), MAX_SKIPPED_OFFSETS):
+        values |= _read_run(log, topic, partition, run)
+    return [values[offset] for offset in offsets]
 
 
 def runs(offsets: Sequence[int], near: int) -> Iterable[list[int]]:
-    """Offsets in their order, cut where more than `near` others lie between two of them."""
+    """Sorted offsets, split into runs wherever two of them are more than `near` apart."""
     run = list[int]()
     for offset in offsets:
         if run and offset - run[-1] > near:
@@ -187,17 +187,17 @@ def runs(offsets: Sequence[int], near: int) -> Iterable[list[int]]:
 
 
 def _read_run(log: EventLog, topic: str, partition: int, offsets: Sequence[int]) -> dict[int, bytes]:
-    reader, wanted, found = log.reader(topic, {partition: offsets[0]}), set(offsets), dict[int, bytes]()
-    silent = 0
+    reader, wanted, values = log.reader(topic, {partition: offsets[0]}), set(offsets), dict[int, bytes]()
+    empty_reads = 0
     try:
-        while silent < SILENT // 2:
-            batch = reader.read(NEAR, 1.0)
-            silent = 0 if batch else silent + 1
-            found |= {record.offset: record.value or b"" for record in batch if record.offset in wanted}
-            if len(found) == len(wanted):
-                return found
+        while empty_reads < SILENCE_TIMEOUT_S // 2:
+            batch = reader.read(MAX_SKIPPED_OFFSETS, 1.0)
+            empty_reads = 0 if batch else empty_reads + 1
+            values |= {record.offset: record.value or b"" for record in batch if record.offset in wanted}
+            if len(values) == len(wanted):
+                return values
             if batch and batch[-1].offset > offsets[-1]:
                 break
     finally:
         reader.close()
-    raise FatalError("HUB-E6022", partition=partition, offset=min(wanted - found.keys()))
+    raise FatalError("HUB-E6022", partition=partition, offset=min(wanted - values.keys()))

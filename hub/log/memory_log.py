@@ -9,21 +9,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hub.errors import RejectedError
-from hub.log.event_log import LARGEST, Outgoing, Record
+from hub.log.event_log import MAX_RECORD_BYTES, Outgoing, Record
 from hub.log.partitioner import partition_of
 from schemas.topics import PARTITIONS
 
 
 @dataclass
 class MemoryLog:
-    """Keeps every record for ever; readers see an append at once."""
+    """A log that retains every record; readers see an append immediately."""
 
     partitions: int = PARTITIONS
     records: dict[tuple[str, int], list[Record]] = field(default_factory=lambda: defaultdict(list))
     changed: threading.Condition = field(default_factory=threading.Condition)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     replicas: int = 3
-    """What it says of its copies."""
+    """The replication factor that it reports."""
 
     def writer(self) -> MemoryWriter:
         return MemoryWriter(self)
@@ -31,8 +31,8 @@ class MemoryLog:
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> MemoryReader:
         return MemoryReader(self, topic, dict(positions))
 
-    def places(self, topic: str) -> MemoryPlaces:
-        return MemoryPlaces(self, topic)
+    def places(self, topic: str) -> MemoryOffsetReader:
+        return MemoryOffsetReader(self, topic)
 
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: len(self.records[topic, partition]) for partition in range(self.partitions)}
@@ -56,17 +56,19 @@ class MemoryWriter:
     def append(self, records: Sequence[Outgoing], timeout: float = 30.0) -> None:
         with self.log.changed:
             for record in records:
-                if len(record.key) + len(record.value or b"") > LARGEST:
-                    raise RejectedError("HUB-E2102", reason=f"> {LARGEST}")
+                if len(record.key) + len(record.value or b"") > MAX_RECORD_BYTES:
+                    raise RejectedError("HUB-E2102", reason=f"> {MAX_RECORD_BYTES}")
                 partition = (
                     partition_of(record.key, self.log.partitions) if record.partition is None else record.partition
                 )
-                there = self.log.records[record.topic, partition]
-                there.append(Record(record.topic, partition, len(there), record.key, record.value))
+                partition_records = self.log.records[record.topic, partition]
+                partition_records.append(
+                    Record(record.topic, partition, len(partition_records), record.key, record.value)
+                )
             self.log.changed.notify_all()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
 
 @dataclass
@@ -87,27 +89,27 @@ class MemoryReader:
             return batch
 
     def _take(self, limit: int) -> list[Record]:
-        """What is there, up to `limit`; with limit 0, one record if any."""
-        found: list[Record] = []
+        """The available records, up to `limit`; with limit 0, one record if any."""
+        batch: list[Record] = []
         for partition, position in self.positions.items():
-            there = self.log.records[self.topic, partition]
-            found += there[position : position + max(limit, 1) - len(found)]
-        return found
+            records = self.log.records[self.topic, partition]
+            batch += records[position : position + max(limit, 1) - len(batch)]
+        return batch
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
 
 @dataclass
-class MemoryPlaces:
-    """Reads single records of a MemoryLog."""
+class MemoryOffsetReader:
+    """Reads single records of a MemoryLog by offset."""
 
     log: MemoryLog
     topic: str
 
     def at(self, partition: int, offsets: Iterable[int]) -> dict[int, Record]:
-        there = self.log.records[self.topic, partition]
-        return {offset: there[offset] for offset in offsets if 0 <= offset < len(there)}
+        records = self.log.records[self.topic, partition]
+        return {offset: records[offset] for offset in offsets if 0 <= offset < len(records)}
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""

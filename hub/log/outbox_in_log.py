@@ -1,63 +1,67 @@
-"""What the log holds of an outbox, for a ledger that may know less of it than the log does."""
+"""Finds an outbox's events in the log, for a ledger that may be behind the log (after a restore or failover)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from hub.log.event_log import EventLog, Reader, Record, read_to_end
-from hub.log.sequences import numbered
+from hub.log.sequences import sequence_of
 from schemas.topics import EVENTS
 
-_LAST_FEW = 50
-"""Records at the end of a partition among which the last one of an outbox is looked for: a foreign hand may write there too."""
-FAR = 1_000_000
-"""By so much a sequence may be ahead of what can be accounted for, as events may be lost from a log. Past it, it is forged."""
-UNHEARD_OF = 10**12
-"""No ledger gives one partition so many: a thousand a second for thirty years."""
+_TAIL_RECORDS = 50
+"""How many records at a partition's end to search for an outbox's last one: foreign producers may write there, too."""
+MAX_SEQUENCE_LEAD = 1_000_000
+"""How far a sequence may be ahead of the records that explain it, as a log can lose events. A sequence beyond that is forged."""
+MAX_PLAUSIBLE_SEQUENCE = 10**12
+"""More than any ledger assigns to one partition: a thousand events a second for thirty years."""
 
 
 def tails(log: EventLog, outbox: str, given: Mapping[int, int]) -> dict[int, int]:
-    """Partition → the last sequence of this outbox that lies in the log. Reads a few records of each partition.
+    """Partition → the last sequence of this outbox in the log. Reads a few records of each partition.
 
-    `given` are the sequences that its ledger is known to have given; what is far from them was written by a foreign hand, and is
-    passed over, as a ledger that took it over would go on from there.
+    `given` are the sequences that its ledger is known to have assigned. A sequence far ahead of them comes from a foreign producer
+    and is ignored: a ledger that adopted it would continue from there.
     """
     ends, starts = log.ends(EVENTS.name), log.starts(EVENTS.name)
     own: dict[int, list[int]] = {}
-    for record, told in _last_few(log):
-        if told[0] == outbox:
-            own.setdefault(record.partition, []).append(told[1])
-    found: dict[int, int] = {}
-    for partition, there in own.items():
-        room = ends[partition] - starts[partition]
+    for record, (record_outbox, sequence) in _tail_records(log):
+        if record_outbox == outbox:
+            own.setdefault(record.partition, []).append(sequence)
+    lasts: dict[int, int] = {}
+    for partition, tail in own.items():
+        size = ends[partition] - starts[partition]
         if given.get(partition):
-            bound = given[partition] + room + FAR  # each record has moved the ledger on by one at most
+            bound = given[partition] + size + MAX_SEQUENCE_LEAD  # each record advanced the ledger by at most one
         else:
-            bound = min(_smallest(log, outbox, partition, min(there), room) + room + FAR, UNHEARD_OF)
-        last = max((sequence for sequence in there if sequence <= bound), default=0)
-        found[partition] = last or _highest(log, outbox, partition, bound)
-    return {partition: last for partition, last in found.items() if last}
+            bound = min(
+                _smallest(log, outbox, partition, min(tail), size) + size + MAX_SEQUENCE_LEAD, MAX_PLAUSIBLE_SEQUENCE
+            )
+        last = max((sequence for sequence in tail if sequence <= bound), default=0)
+        lasts[partition] = last or _highest(log, outbox, partition, bound)
+    return {partition: last for partition, last in lasts.items() if last}
 
 
-def _smallest(log: EventLog, outbox: str, partition: int, seen: int, room: int) -> int:
-    """The first sequence of an outbox whose ledger is new; `seen` is the smallest of the last few.
+def _smallest(log: EventLog, outbox: str, partition: int, tail_minimum: int, size: int) -> int:
+    """The first sequence of an outbox whose ledger is new; `tail_minimum` is the smallest of the tail records.
 
-    A log whose beginning is not kept, or was trimmed, may begin with any number: a high one alone proves nothing.
+    A log that no longer retains its beginning may start with any sequence: a high one alone proves nothing.
     """
-    return seen if seen <= room + FAR else min(_all(log, outbox, partition), default=seen)
+    if tail_minimum <= size + MAX_SEQUENCE_LEAD:
+        return tail_minimum
+    return min(_all(log, outbox, partition), default=tail_minimum)
 
 
 def tails_at_least(log: EventLog, outbox: str, wanted: Mapping[int, int]) -> dict[int, int]:
-    """As `tails`. Where it finds less than is `wanted`, all of the partition is read: strangers may have written since."""
-    found = tails(log, outbox, wanted)
+    """As `tails`, but reads the whole partition where that finds less than `wanted`: foreign producers may have written since."""
+    lasts = tails(log, outbox, wanted)
     for partition, last in wanted.items():
-        if found.get(partition, 0) < last:
-            found[partition] = max(found.get(partition, 0), _highest(log, outbox, partition, last + FAR))
-    return found
+        if lasts.get(partition, 0) < last:
+            lasts[partition] = max(lasts.get(partition, 0), _highest(log, outbox, partition, last + MAX_SEQUENCE_LEAD))
+    return lasts
 
 
 def _highest(log: EventLog, outbox: str, partition: int, bound: int) -> int:
-    """The highest sequence of this outbox in a partition, of those up to `bound`; 0 for none."""
+    """The highest sequence of this outbox in a partition, up to `bound`; 0 for none."""
     return max((sequence for sequence in _all(log, outbox, partition) if sequence <= bound), default=0)
 
 
@@ -65,44 +69,46 @@ def _all(log: EventLog, outbox: str, partition: int) -> Iterator[int]:
     """The sequences of this outbox in a partition, from its beginning."""
     for batch in read_to_end(log, EVENTS.name, {partition: log.starts(EVENTS.name)[partition]}):
         for record in batch:
-            told = numbered(record.value)
-            if told is not None and told[0] == outbox:
-                yield told[1]
+            numbered = sequence_of(record.value)
+            if numbered is not None and numbered[0] == outbox:
+                yield numbered[1]
 
 
 def latest_outbox(log: EventLog) -> str | None:
     """The outbox that wrote to the log last; None when none has. Reads a few records of each partition."""
-    latest = max(_last_few(log), key=lambda each: (each[0].time, each[0].offset), default=None)
+    latest = max(_tail_records(log), key=lambda each: (each[0].time, each[0].offset), default=None)
     return latest[1][0] if latest else None
 
 
-def _last_few(log: EventLog) -> Iterator[tuple[Record, tuple[str, int]]]:
-    """The numbered ones among the last records of each partition."""
+def _tail_records(log: EventLog) -> Iterator[tuple[Record, tuple[str, int]]]:
+    """The records with a sequence among the last ones of each partition, each with its outbox and sequence."""
     ends, starts = log.ends(EVENTS.name), log.starts(EVENTS.name)
-    positions = {partition: max(starts[partition], end - _LAST_FEW) for partition, end in ends.items()}
+    positions = {partition: max(starts[partition], end - _TAIL_RECORDS) for partition, end in ends.items()}
     for batch in read_to_end(log, EVENTS.name, positions):
         for record in batch:
-            told = numbered(record.value)
-            if told is not None:
-                yield record, told
+            numbered = sequence_of(record.value)
+            if numbered is not None:
+                yield record, numbered
 
 
-def since(log: EventLog, outbox: str, lasts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[Record]]:
-    """The records of this outbox behind the sequences `lasts` up to `ends` (partition → sequence), in batches, in their order."""
+def records_since(
+    log: EventLog, outbox: str, lasts: Mapping[int, int], ends: Mapping[int, int]
+) -> Iterator[list[Record]]:
+    """The records of this outbox after the sequences `lasts`, up to `ends` (partition → sequence), in batches, in log order."""
     positions = {partition: _position(log, outbox, partition, last) for partition, last in lasts.items()}
     for batch in read_to_end(log, EVENTS.name, positions, limit=500):
-        told = [(record, numbered(record.value)) for record in batch]
-        found = [
+        numbered = [(record, sequence_of(record.value)) for record in batch]
+        records = [
             record
-            for record, own in told
+            for record, own in numbered
             if own and own[0] == outbox and lasts[record.partition] < own[1] <= ends[record.partition]
         ]
-        if found:
-            yield found
+        if records:
+            yield records
 
 
 def _position(log: EventLog, outbox: str, partition: int, last: int) -> int:
-    """An offset at or before the first record of this outbox behind a sequence: steps back, each twice as far."""
+    """An offset at or before this outbox's first record after a sequence: searches backwards in steps that double."""
     start, position, step = log.starts(EVENTS.name)[partition], log.ends(EVENTS.name)[partition], 1000
     while position > start and last:
         end, position, step = position, max(start, position - step), 2 * step
@@ -120,9 +126,9 @@ def _first(reader: Reader, outbox: str, end: int) -> int | None:
     """The first sequence of this outbox before an offset."""
     while batch := reader.read(500, 1.0):
         for record in batch:
-            told = numbered(record.value)
-            if told is not None and told[0] == outbox:
-                return told[1]
+            numbered = sequence_of(record.value)
+            if numbered is not None and numbered[0] == outbox:
+                return numbered[1]
         if batch[-1].offset + 1 >= end:
             break
     return None

@@ -1,6 +1,6 @@
-"""Which partition a key belongs to: murmur2, as Java's clients and aiokafka count it.
+"""The partition of a key: murmur2, as Java's clients and aiokafka compute it.
 
-librdkafka's own default is another hash; every producer of ours is set to `murmur2_random`, and a test holds them together.
+librdkafka's default is another hash; every producer of the hub uses `murmur2_random`, and a test checks that they agree.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key among so many."""
+    """The partition of a key, of `partitions` many."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

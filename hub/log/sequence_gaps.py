@@ -1,4 +1,4 @@
-"""What the log is told of its own losses: that the processor has stopped before one, and that one was dealt with."""
+"""Events about gaps in the log itself: the processor halted before one (`hub.partition.halted`), or an operator settled one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hub.log.event_log import EventLog, Stored, read_to_end
+from hub.log.event_log import EventLog, StoredRecord, read_to_end
 from hub.log.partitioner import partition_of
-from hub.log.sequences import Dealt, Loss
+from hub.log.sequences import Loss, SettledOffsets
 from schemas.envelope import Event, derived_id, format_time
 from schemas.registry import event_spec
 from schemas.topics import EVENTS, PARTITIONS
@@ -19,45 +19,45 @@ HALTED, REPAIRED = "hub.partition.halted", "hub.partition.repaired"
 
 @dataclass
 class SettledGaps:
-    """The offsets of one partition before which what is missing was dealt with; `look` reads on in the log."""
+    """The offsets of one partition whose gaps are settled; `look` reads newer records from the log."""
 
     log: EventLog
     partition: int
     position: int
-    offsets: Dealt = field(default_factory=dict)
+    offsets: SettledOffsets = field(default_factory=dict)
 
-    def look(self) -> Dealt:
-        """Read what has come since the last look. Blocks; raises RetryableError while the log is away."""
+    def look(self) -> SettledOffsets:
+        """Read the records since the last call. Blocks; raises RetryableError while the log is unavailable."""
         for batch in read_to_end(self.log, EVENTS.name, {self.partition: self.position}):
             self.offsets.update(settled_by(batch))
             self.position = batch[-1].offset + 1
         return self.offsets
 
 
-def settled_by(records: Iterable[Stored]) -> Dealt:
-    """The offsets that these records of one partition declare to be dealt with."""
-    found: Dealt = {}
+def settled_by(records: Iterable[StoredRecord]) -> SettledOffsets:
+    """The offsets whose gaps these records of one partition declare settled."""
+    settled: SettledOffsets = {}
     for record in records:
-        told = told_repaired(record)
-        if told is not None and isinstance(told.get("offset"), int):
-            found[told["offset"]] = told.get("foreign") is True
-    return found
+        repair = repair_data(record)
+        if repair is not None and isinstance(repair.get("offset"), int):
+            settled[repair["offset"]] = repair.get("foreign") is True
+    return settled
 
 
-def told_repaired(record: Stored) -> dict[str, Any] | None:
-    """The data of a record that says that its partition was repaired."""
+def repair_data(record: StoredRecord) -> dict[str, Any] | None:
+    """The data of a record that reports the repair of its own partition; None for any other record."""
     if REPAIRED.encode() not in (record.value or b""):
         return None
     try:
         event = Event.from_json(record.value or b"")
     except ValueError:
         return None
-    right = event.type == REPAIRED and event.data.get("partition") == record.partition
-    return event.data if right else None
+    is_repair = event.type == REPAIRED and event.data.get("partition") == record.partition
+    return event.data if is_repair else None
 
 
 def halted(loss: Loss, now: datetime) -> Event:
-    """The fact that the processor has stopped before a loss; told again, it is the same one."""
+    """The event that the processor halted before a loss; the same loss always gives the same event id."""
     data = {**loss._asdict(), "code": loss.error().code}
     return _event(HALTED, loss.partition, derived_id(HALTED, *map(str, loss)), data, now)
 
@@ -72,9 +72,9 @@ def repaired(
     by: str | None,
     foreign: bool = False,
 ) -> Event:
-    """The fact that a loss was dealt with: so many events were published again, so many are given up for `reason`.
+    """The event that a loss was settled: `published` events were republished, `accepted` ones are given up for `reason`.
 
-    `foreign`: nothing was lost, as the number there was never given.
+    `foreign`: nothing was lost, as no ledger ever assigned the sequence there (it comes from a foreign producer).
     """
     data: dict[str, Any] = {**loss._asdict(), "published": published, "accepted": accepted, "reason": reason, "by": by}
     data |= {"foreign": True} if foreign else {}
@@ -98,11 +98,11 @@ def _event(type_: str, partition: int, id_: str, data: dict[str, Any], now: date
 
 
 def subject_of(partition: int) -> str:
-    """What events about a partition are about."""
+    """The subject of events about a partition."""
     return f"partition/hub/{partition}"
 
 
 def case_of(partition: int, hashed: Callable[[bytes, int], int] = partition_of) -> str:
-    """A case that lies in this very partition: who has stopped there finds the news by reading on."""
-    tries = (f"{subject_of(partition)}/{n}" for n in range(100_000))
-    return next(case for case in tries if hashed(case.encode(), PARTITIONS) == partition)
+    """A case id that hashes to this very partition: a reader that halted there finds the repair event by reading on."""
+    candidates = (f"{subject_of(partition)}/{n}" for n in range(100_000))
+    return next(case for case in candidates if hashed(case.encode(), PARTITIONS) == partition)

@@ -1,7 +1,7 @@
-"""What parked deliveries would tell now: `python -m hub.ops.previewing --home DIR NUMBER …`, for `hub parked preview`.
+"""Maps parked deliveries again without storing anything: `python -m hub.ops.previewing --home DIR NUMBER …`.
 
-Says one JSON line an entry: its `ref` with its `events`, or with the `error` that would park it again. Nothing is kept, and no
-system is asked.
+`hub parked preview` calls it. Writes one JSON line an entry: its `ref` with the `events` that the mapping gives now, or with the
+`error` that would park it again. Calls no system.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hub.config.home import Home
 from hub.config.yaml_places import mask
 from hub.errors import HubError, RejectedError
-from hub.intake.deferred_intake import read_again
-from hub.intake.intake import Intake, Item, Refused
+from hub.home import Home
+from hub.intake.deferred_intake import reread
+from hub.intake.intake import Intake, Item, ParkReason
 from hub.kit import registry
 from hub.kit.connector import Connector
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
-from hub.ops.connector_checks import as_value, tell
-from hub.people import PeopleWatcher
+from hub.ops.connector_checks import as_value, write_line
+from hub.people_watcher import PeopleWatcher
 from hub.runtime.clock import SystemClock
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Tell of each entry."""
+    """Write one JSON line an entry; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hub.ops.previewing")
     parser.add_argument("numbers", nargs="*", type=int)
     parser.add_argument("--home", type=Path, required=True)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        for line in previews(Home.load(asked.home), asked.numbers):
-            tell(line)
+        for line in previews(Home.load(options.home), options.numbers):
+            write_line(line)
     except HubError as error:
-        tell({"error": as_value(error)})
+        write_line({"error": as_value(error)})
     return 0
 
 
 def previews(home: Home, numbers: Sequence[int]) -> Iterator[Mapping[str, Any]]:
-    """What each of these entries would tell by the mapping as it is now."""
+    """The events that the current mapping gives for each of these entries."""
     connectors = {name: registry.connect(instance) for name, instance in home.instances.items()}
     ledger = Ledger(home.ledger_url)
     try:
@@ -53,22 +53,22 @@ def previews(home: Home, numbers: Sequence[int]) -> Iterator[Mapping[str, Any]]:
 def of_entries(
     ledger: Ledger, connectors: Mapping[str, Connector], staff: Any, numbers: Sequence[int], secrets: set[str]
 ) -> Iterator[Mapping[str, Any]]:
-    """As `previews`, with parts that are there already."""
+    """As `previews`, with a ledger, connectors and people that are open already."""
     intake = Intake(ledger, staff, SystemClock())
     for number in numbers:
         with ledger.reading() as conn:
             entry = parked.get(conn, number)
         if entry is not None:
-            yield {"ref": entry.ref, **_told(read_again(intake, connectors, entry), secrets)}
+            yield {"ref": entry.ref, **_preview(reread(intake, connectors, entry), secrets)}
 
 
-def _told(items: Sequence[Item], secrets: set[str]) -> Mapping[str, Any]:
+def _preview(items: Sequence[Item], secrets: set[str]) -> Mapping[str, Any]:
     events = []
-    for told, _ in items:
-        if isinstance(told, Refused):
-            seen = {name: mask(str(fact), secrets) for name, fact in told.seen.items()}
-            return {"error": as_value(RejectedError(told.code, place=told.place, **seen))}
-        events.append({name: getattr(told, name) for name in ("id", "type", "subject", "data")})
+    for outcome, _ in items:
+        if isinstance(outcome, ParkReason):
+            seen = {name: mask(str(fact), secrets) for name, fact in outcome.seen.items()}
+            return {"error": as_value(RejectedError(outcome.code, place=outcome.place, **seen))}
+        events.append({name: getattr(outcome, name) for name in ("id", "type", "subject", "data")})
     return {"events": events}
 
 

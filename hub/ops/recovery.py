@@ -1,9 +1,8 @@
-"""Bringing a hub back after the loss of its log, its ledger, its boards, or any two of them, while nothing of it runs.
+"""Recovers a hub that has lost its log, its ledger, its boards, or any two of them, while none of its programs runs.
 
-The ledger holds every event with its sequence, the log holds every event that was sent, and boards and the processor's state are
-folds of the log. So what is missing in one is taken from another; each step may be broken off and done again.
-
-Log, ledger and boards of one hub beside each other: what each has that the others lack, and what is nowhere any more.
+The ledger holds every event with its sequence, the log holds every published event, and the boards and the processor's state are
+folds of the log. `survey` compares the three: what one lacks is restored from another, and events that none of them has are
+counted as gone. Every step may be interrupted and repeated.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from sqlalchemy.exc import DBAPIError
 from hub.errors import FatalError, RejectedError
 from hub.ledger import identity, outbox, positions, retention, trimmed
 from hub.ledger.database import reading
-from hub.ledger.ledger import Ledger, look_at
+from hub.ledger.ledger import Ledger, read_snapshot
 from hub.ledger.log_match import KnownLog, Match, match
 from hub.log.event_log import EventLog, LogWriter, Outgoing
 from hub.log.outbox_in_log import latest_outbox, tails_at_least
-from hub.log.sequences import ReadPosition, with_number
+from hub.log.sequences import ReadPosition, with_sequence
 from hub.ops.backups.filling import Filling
 from hub.ops.repair import folded_places
 from schemas.envelope import format_time
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 
-# As a reader from outside knows them: the hub does not import its boards. `tests/contract` holds the two together.
+# Declared here, as the hub imports none of its boards' code. `tests/contract` checks that the declarations agree.
 _board_positions = Table(
     "board_positions",
     MetaData(),
@@ -46,8 +45,8 @@ Ends = Mapping[int, int]
 
 
 @dataclass(frozen=True)
-class BoardsKnow:
-    """What the boards' store remembers: outbox → partition → last sequence folded, the next offsets, and its log and outbox."""
+class BoardPositions:
+    """The positions in the boards' store: outbox → partition → last sequence folded, the next offsets, and its log and outbox."""
 
     sequences: Mapping[str, Ends] = field(default_factory=dict)
     next_offsets: Ends = field(default_factory=dict)
@@ -56,21 +55,21 @@ class BoardsKnow:
 
 @dataclass(frozen=True)
 class Survey:
-    """How the three stand to each other."""
+    """The result of comparing log, ledger and boards."""
 
     match: Match | None
-    """None: there is no ledger, or one that has sent nothing yet."""
+    """None when there is no ledger, or one that has published nothing yet."""
     gone: Ends = field(default_factory=dict)
-    """Partition → how many events were folded by the boards, and are neither in the log nor in the ledger."""
+    """Partition → how many events the boards have folded that are neither in the log nor in the ledger."""
     boards_ahead: bool = False
-    """Whether a board has read further than the log goes."""
+    """Whether a board's position is beyond the end of the log."""
     boards_foreign: bool = False
     """Whether the boards were folded from another hub's log."""
     is_proved: bool = False
-    """Whether the boards bear out that the ledger lacks nothing."""
+    """Whether the boards' positions prove that the ledger lacks nothing."""
 
     def refuse(self) -> None:
-        """Raise what a person must decide before the hub may start."""
+        """Raise FatalError for a difference that a person must decide about before the hub may start."""
         error = self.match.error() if self.match is not None else None
         if isinstance(error, FatalError):
             raise error
@@ -79,12 +78,12 @@ class Survey:
 
 
 def survey(log: EventLog, ledger_url: str, boards_url: str) -> Survey:
-    """Compare them. Raises RetryableError while one of them is away."""
-    with look_at(ledger_url, "identity") as conn:
+    """Compare log, ledger and boards. Raises RetryableError while one of them is unreachable."""
+    with read_snapshot(ledger_url, "identity") as conn:
         known = KnownLog.of(conn) if conn is not None else None
         given = outbox.sequence_ends(conn) if conn is not None else {}
     found = match(log, known) if known is not None and given else None
-    boards = boards_know(boards_url)
+    boards = read_board_positions(boards_url)
     name = known.outbox if known is not None and given else latest_outbox(log)
     foreign = name is not None and boards.noted.get("outbox") not in (None, name) and not _is_log(log, boards)
     remembered = {} if foreign else boards.sequences.get(name or boards.noted.get("outbox", ""), {})
@@ -100,19 +99,19 @@ def survey(log: EventLog, ledger_url: str, boards_url: str) -> Survey:
     )
 
 
-def _is_log(log: EventLog, boards: BoardsKnow) -> bool:
+def _is_log(log: EventLog, boards: BoardPositions) -> bool:
     return boards.noted.get("log") == log.identity(EVENTS.name)
 
 
-def boards_know(url: str) -> BoardsKnow:
-    """Read the boards' store; nothing where there is none, or one that cannot be read: it is made anew from the log."""
+def read_board_positions(url: str) -> BoardPositions:
+    """Read the boards' store; empty when there is none, or it cannot be read: the boards are then rebuilt from the log."""
     try:
-        with look_at(url, _board_identity.name) as conn:
+        with read_snapshot(url, _board_identity.name) as conn:
             noted = {} if conn is None else {row.name: row.value for row in conn.execute(select(_board_identity))}
-        with look_at(url, _board_positions.name) as conn:
+        with read_snapshot(url, _board_positions.name) as conn:
             rows = [] if conn is None else conn.execute(select(_board_positions)).all()
     except (DBAPIError, FatalError):
-        return BoardsKnow()
+        return BoardPositions()
     sequences: dict[str, dict[int, int]] = {}
     offsets: dict[int, int] = {}
     for row in rows:
@@ -120,34 +119,34 @@ def boards_know(url: str) -> BoardsKnow:
         for name, last in dict(row.sequences).items():
             lasts = sequences.setdefault(name, {})
             lasts[row.partition] = max(int(last), lasts.get(row.partition, 0))
-    return BoardsKnow(sequences, offsets, noted)
+    return BoardPositions(sequences, offsets, noted)
 
 
 READER = "executor"
-AT_ONCE = 2000
+MAX_BATCH = 2000
 """Events in one append."""
-PATIENCE = 120.0
+APPEND_TIMEOUT_S = 120.0
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many are done."""
+"""Called with the number of records done, and the total."""
 
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """What must be done so that log, ledger, state and boards are those of one hub again."""
+    """The steps after which log, ledger, state and boards belong to one hub again."""
 
     publish: int = 0
-    """How many events the log lacks of what the ledger has as sent."""
+    """How many events the log lacks that the ledger has as published."""
     gone: Ends = field(default_factory=dict)
-    """Partition → events that were folded, and that neither log nor ledger has."""
+    """Partition → how many folded events neither log nor ledger has."""
     state: bool = False
-    """The processor's state is of another log, or of more than there is: it is folded anew."""
+    """Rebuild the processor's state: it is of another log, or reaches beyond the end of this one."""
     boards: bool = False
-    """So are the boards."""
+    """Rebuild the boards, for the same reason."""
     requests: bool = False
-    """Requests are read from their first one again; those that are known are passed over."""
+    """Read the requests again from the first; known ones are skipped."""
     doubt: bool = False
-    """Nothing proves that the ledger knows all that was done: what is asked for by old events is looked up before it is done."""
+    """The ledger may lack commands that were carried out: look up the effect before executing a request of an old event."""
 
     @property
     def is_empty(self) -> bool:
@@ -156,12 +155,12 @@ class RecoveryPlan:
 
 
 def plan(log: EventLog, conn: Connection | None, found: Survey, *, running: bool = False) -> RecoveryPlan:
-    """Judge by the survey, by how far the processor has folded, and by how far requests were read.
+    """Plan from the survey, the processor's read positions, and the executor's position in the requests.
 
-    While the hub is running, its relay sends a tail again that the log lacks, and nobody has read that.
+    While the hub is `running`, its relay publishes a missing tail again, and no reader has passed it yet.
     """
     folded = folded_places(log)
-    ends = log.ends(EVENTS.name)  # after it: what is folded meanwhile is no more than there is
+    ends = log.ends(EVENTS.name)  # read second: the processor may fold on, but never beyond the end
     kind = found.match.kind if found.match is not None else "same"
     given = outbox.sequence_ends(conn) if conn is not None else {}
     name = found.match.outbox if found.match is not None else None
@@ -181,7 +180,7 @@ def plan(log: EventLog, conn: Connection | None, found: Survey, *, running: bool
 def _folded_and_gone(
     folded: Mapping[int, ReadPosition], name: str | None, given: Ends, ahead: set[int]
 ) -> dict[int, int]:
-    """Events that the processor has folded from a log that is gone, and that the ledger does not have."""
+    """Partition → how many events the processor has folded from a lost log that the ledger does not have."""
     if name is None:
         return {}
     lasts = {partition: folded[partition].sequences.get(name, 0) for partition in ahead}
@@ -189,41 +188,42 @@ def _folded_and_gone(
 
 
 def _are_beyond(log: EventLog, conn: Connection) -> bool:
-    """Whether requests were read to where there are none, or are no longer kept from there on."""
+    """Whether the executor's position is beyond the end of the requests, or before their first retained offset."""
     read = positions.of_reader(conn, READER, COMMANDS.name)
     starts, ends = log.starts(COMMANDS.name), log.ends(COMMANDS.name)
     return any(not starts.get(p, 0) <= offset <= ends.get(p, 0) for p, offset in read.items())
 
 
 def prepare(conn: Connection, log: EventLog, wanted: RecoveryPlan, now: datetime) -> None:
-    """Note in the ledger what must hold before the first program starts again."""
+    """Write to the ledger what must hold before the first program starts again."""
     if wanted.requests:
         positions.restart(conn, READER, COMMANDS.name, log.starts(COMMANDS.name))
     if wanted.doubt:
-        identity.note(conn, identity.DOUBT, format_time(now))
+        identity.set_value(conn, identity.DOUBT, format_time(now))
     if wanted.boards:
         identity.note_cut(conn, dict.fromkeys(range(PARTITIONS), 0))
 
 
-def settle(conn: Connection, log: EventLog) -> None:
-    """Note that this is the ledger's log. To be done last: until then a repair that was broken off goes on."""
-    identity.note(conn, identity.LOG, log.identity(EVENTS.name))
-    identity.note(conn, identity.COMMANDS_LOG, log.identity(COMMANDS.name))
+def adopt_log(conn: Connection, log: EventLog) -> None:
+    """Record this log as the ledger's own. Call it last: until then an interrupted recovery resumes."""
+    identity.set_value(conn, identity.LOG, log.identity(EVENTS.name))
+    identity.set_value(conn, identity.COMMANDS_LOG, log.identity(COMMANDS.name))
 
 
-def say_judged(log: EventLog, writer: LogWriter) -> None:
-    """Let a log that was published anew not be taken for a new hub's, whose rules would judge it from its first event.
+def mark_log_as_judged(log: EventLog, writer: LogWriter) -> None:
+    """Mark a republished log as one whose events rules have handled already, so that the hub does not count as new.
 
-    A word that settles nothing: with neither state nor requests there, nobody could know that rules have judged the events.
+    With neither state nor requests there, a new hub's rules would handle the log from its first event. The record has no other
+    effect.
     """
     if not any(log.ends(COMMANDS.name).values()):
-        word = b'{"record":"settled","ref":"recovery","state":"done"}'
-        _append(writer, [Outgoing(COMMANDS.name, b"recovery", word, 0)])
+        record = b'{"record":"settled","ref":"recovery","state":"done"}'
+        _append(writer, [Outgoing(COMMANDS.name, b"recovery", record, 0)])
 
 
 def trimmed_and_lacking(log: EventLog, conn: Connection) -> dict[int, tuple[int, int]]:
     """Partition → the last sequence in the log and the last one trimmed, where the log lacks events that the ledger has trimmed."""
-    floors, name = trimmed.sequences(conn), identity.known(conn, "outbox") or ""
+    floors, name = trimmed.sequences(conn), identity.get_value(conn, "outbox") or ""
     there = tails_at_least(log, name, floors) if floors else {}
     return {p: (there.get(p, 0), floor) for p, floor in sorted(floors.items()) if there.get(p, 0) < floor}
 
@@ -236,10 +236,11 @@ def publish(
     *,
     give_up: bool = False,
 ) -> int:
-    """Send what the log lacks of the ledger's numbered events, in their order and under their sequences; how many.
+    """Publish the ledger's sequenced events that the log lacks, in order and under their sequences; returns their number.
 
-    What the ledger has trimmed comes from a backup, by `filling`. Without one, raises FatalError HUB-E2122 where any of that is
-    lacking, unless it was given up. Nobody else may write meanwhile. Broken off, it goes on where the log ends.
+    Events that the ledger has trimmed come from a backup, by `filling`. Without one, raises FatalError HUB-E2122 when any of them
+    is missing, unless `give_up`. No other program may write to the log at the same time. After an interruption it resumes at
+    the log's end.
     """
     with ledger.reading() as conn:
         given = outbox.sequence_ends(conn)
@@ -253,7 +254,7 @@ def publish(
         return 0
     writer, done = log.writer(), 0
     try:
-        say_judged(log, writer)
+        mark_log_as_judged(log, writer)
         for records in _all_missing(log, ledger, filling, given):
             _append(writer, records)
             done += len(records)
@@ -264,15 +265,15 @@ def publish(
 
 
 def lacking_error(conn: Connection, lacking: Mapping[int, tuple[int, int]]) -> FatalError | None:
-    """That log and ledger both lack events, as `trimmed_and_lacking` tells; None when they do not."""
+    """The error that log and ledger both lack events, from `trimmed_and_lacking`; None when they do not."""
     if not lacking:
         return None
-    gone, backup = sum(floor - last for last, floor in lacking.values()), retention.last(conn)
+    gone, backup = sum(floor - last for last, floor in lacking.values()), retention.last_backup(conn)
     return FatalError("HUB-E2122", events=gone, trimmed=gone, backup=backup or "—")
 
 
 def _all_missing(log: EventLog, ledger: Ledger, filling: Filling | None, given: Ends) -> Iterator[list[Outgoing]]:
-    """What a backup fills first; then, from where the log ends by then, what the ledger has."""
+    """First the records of the backup; then, from the end that the log has by then, the events of the ledger."""
     if filling is not None:
         yield from filling.records()
     yield from _missing(ledger.engine, ledger.outbox_id, tails_at_least(log, ledger.outbox_id, given))
@@ -281,10 +282,10 @@ def _all_missing(log: EventLog, ledger: Ledger, filling: Filling | None, given: 
 def _missing(engine: Engine, name: str, above: Ends) -> Iterator[list[Outgoing]]:
     with reading(engine) as order, reading(engine) as bodies, closing(outbox.in_sequence(order)) as given:
         rows = (row for row in given if row.sequence > above.get(row.partition, 0))
-        while page := list(itertools.islice(rows, AT_ONCE)):
+        while page := list(itertools.islice(rows, MAX_BATCH)):
             found = outbox.bodies(bodies, [row.id for row in page])
             yield [
-                Outgoing(EVENTS.name, case.encode(), with_number(body, row.sequence, name), row.partition)
+                Outgoing(EVENTS.name, case.encode(), with_sequence(body, row.sequence, name), row.partition)
                 for row in page
                 for case, body in (found[row.id],)
             ]
@@ -292,6 +293,6 @@ def _missing(engine: Engine, name: str, above: Ends) -> Iterator[list[Outgoing]]
 
 def _append(writer: LogWriter, records: list[Outgoing]) -> None:
     try:
-        writer.append(records, PATIENCE)
+        writer.append(records, APPEND_TIMEOUT_S)
     except RejectedError as error:
         raise FatalError(error.code, **error.seen) from error

@@ -1,4 +1,4 @@
-"""The Faust shell round the pure step: records come by chunks, outputs go out, then state, and only then is a chunk done."""
+"""The Faust shell around the pure step: records arrive in chunks; outputs are sent, then state, and only then is a chunk done."""
 
 GROUP = "hub-processor"
-"""The consumer group under which the processor commits how far it is."""
+"""The consumer group under which the processor commits its offsets."""

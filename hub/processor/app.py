@@ -1,4 +1,4 @@
-"""The Faust app: one agent on `hub.events`, a partition's chunks in order, partitions beside each other."""
+"""The Faust app: one agent on `hub.events` that folds a partition's chunks in order and partitions concurrently."""
 
 from __future__ import annotations
 
@@ -17,95 +17,95 @@ import structlog
 from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
-from hub.engine.step import Derive, StepRules
+from hub.engine.step import EmitEvent, StepRules
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.log.event_log import EventLog, LogWriter, Outgoing, Stored, read_to_end, records_at
-from hub.log.sequences import Loss, ReadPosition, follow, history, numbered, passed_over
+from hub.log.event_log import EventLog, LogWriter, Outgoing, StoredRecord, read_to_end, records_at
+from hub.log.sequences import Loss, ReadPosition, follow, position_before, sequence_of, skipped_offsets
 from hub.processor import GROUP
-from hub.processor.case_expiry import before
+from hub.processor.case_expiry import expiry_cutoff
 from hub.processor.folding import Folding, fold_chunk
-from hub.processor.forgotten_cases import folded_again, pieces, read_again, returning
+from hub.processor.forgotten_cases import refold, reread_records, returning_cases, split_records
 from hub.processor.halting import (
     EXIT_STALLED,
-    LOOP_PATIENCE,
-    PATIENCE,
+    LOOP_STALL_S,
+    PARTITION_STALL_S,
     EventLoopWatchdog,
     FailureRun,
-    Halts,
-    Watchdog,
+    PartitionHalts,
+    PartitionWatchdog,
     guard,
     monotonic,
 )
-from hub.processor.rules_in_force import Judged
+from hub.processor.rules_in_force import RuleSource
 from hub.processor.source import Chunk, ChunkConsumer, ChunkTransport, PartitionThreads, faust_broker
-from hub.processor.stale_writes import EVERY, StaleWrites
+from hub.processor.stale_writes import CHECK_INTERVAL_S, StaleWrites
 from hub.processor.state import PartitionState, catch_up
 from hub.runtime.failpoints import failpoint
 from hub.runtime.watchdog import exit_now
 from schemas.envelope import Event
 from schemas.topics import EVENTS, PARTITIONS
 
-DELIVERY_SECONDS = 130.0
-"""A little more than librdkafka's own time-out: by then a record is in the log or never will be."""
-HANDING_OVER = 8.0
-"""Seconds that the others wait for a chunk in hand when partitions are shared out anew: less than the session's length."""
+DELIVERY_TIMEOUT_S = 130.0
+"""Seconds; a little more than librdkafka's own time-out: by then a record is in the log or never will be."""
+HANDOVER_TIMEOUT_S = 8.0
+"""Seconds that a rebalance waits for the chunks in progress: less than the session time-out."""
 
-FORGOTTEN_AT_ONCE = 5000
-"""Records of state that end or are replaced in one go, as cases are forgotten; the rest waits for the next chunk."""
+MAX_FORGOTTEN_RECORDS = 5000
+"""State records that forgetting cases replaces or deletes after one chunk; the rest waits for the next chunk."""
 
 log = structlog.get_logger("hub.processor")
 
 
 @dataclass
 class Processor:
-    """What one worker works with; `judged` says which rules judge which records."""
+    """One worker: folds the chunks of its partitions. `rules` selects the rules that decide each record."""
 
     events: EventLog
-    judged: Judged
+    rules: RuleSource
     writer: LogWriter
     ready: Callable[[], None] = lambda: None
     """Called whenever the state of newly assigned partitions has been read."""
     learn_rules: Callable[[], None] = lambda: None
-    """Reads what the log has told of rules since; blocks. Called before partitions are judged that were just assigned."""
+    """Reads the newer rule announcements in the log; blocks. Called before newly assigned partitions are folded."""
     forgets: timedelta | None = None
-    """How long a case has been over when it is forgotten; None: none ever is."""
+    """The time after its end at which a case is forgotten; None: never."""
     states: dict[int, PartitionState] = field(default_factory=dict)
     failures: FailureRun = field(default_factory=FailureRun)
-    lanes: PartitionThreads = field(default_factory=PartitionThreads)
-    halts: Halts = field(init=False)
-    late: dict[int, StaleWrites] = field(default_factory=dict)
+    threads: PartitionThreads = field(default_factory=PartitionThreads)
+    halts: PartitionHalts = field(init=False)
+    stale_writes: dict[int, StaleWrites] = field(default_factory=dict)
     _restored: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:
-        self.halts = Halts(self.events, self.writer, self._go_on)
+        self.halts = PartitionHalts(self.events, self.writer, self._fold_aside)
 
     async def run(self, chunk: Chunk) -> None:
-        """Fold a chunk, deliver its outputs, then its states, and call it done; stop its partition before a loss in it."""
+        """Fold a chunk, deliver its outputs, then its states, then mark it done; halt its partition before a sequence gap in it."""
         with guard(chunk):
             if self._restored is not None:
                 await asyncio.shield(self._restored)
             if not self.halts.set_aside(chunk):
-                loss = await self._whole(chunk)
+                loss = await self._fold_chunk(chunk)
                 if loss is not None:
                     self.halts.begin(loss, chunk)
 
-    async def _go_on(self, chunk: Chunk) -> Loss | None:
+    async def _fold_aside(self, chunk: Chunk) -> Loss | None:
         """Fold a chunk that was set aside."""
         with guard(chunk):
-            return await self._whole(chunk)
+            return await self._fold_chunk(chunk)
 
-    async def _whole(self, chunk: Chunk) -> Loss | None:
-        """Fold a chunk as far as it follows on what was folded before; what is missing then, if anything is."""
+    async def _fold_chunk(self, chunk: Chunk) -> Loss | None:
+        """Fold a chunk up to the first sequence gap; return the gap, if there is one."""
         state, settled = self.states[chunk.partition], self.halts.offsets(chunk.partition)
         first = chunk.records[0].offset
         place = state.place
         if place is None:
-            place = await self.lanes.run(None, self._first_place, state, first)
+            place = await self.threads.run(None, self._first_position, state, first)
         if first > place.next_offset:
-            loss = await self.lanes.run(None, self._passed_over, chunk.partition, place, settled)
+            loss = await self.threads.run(None, self._skipped_gap, chunk.partition, place, settled)
             if loss is not None:
                 return loss
-        for piece in pieces(state, chunk.records):
+        for piece in split_records(state, chunk.records):
             count, reached, loss = follow(place, piece, settled)
             await self._fold(Chunk(chunk.partition, piece[:count], 0), state, place, reached)
             place = reached
@@ -114,7 +114,7 @@ class Processor:
         chunk.done()
         return None
 
-    async def _fold(self, chunk: Chunk, state: PartitionState, before: ReadPosition, place: ReadPosition) -> None:
+    async def _fold(self, chunk: Chunk, state: PartitionState, previous: ReadPosition, place: ReadPosition) -> None:
         failpoint("worker.before-fold")
         if not chunk.records:
             return
@@ -123,149 +123,149 @@ class Processor:
         folding = self._folding(chunk, state)
         for parked in folding.parked.values():
             log.warning("worker.parked", **parked.fields())
-        await self._tell_rules(chunk.partition, self.judged.news(chunk.partition, chunk.records, before.sequences))
+        await self._announce_rules(chunk.partition, self.rules.news(chunk.partition, chunk.records, previous.sequences))
         await self._deliver(chunk.partition, folding.outputs)
         failpoint("worker.outputs-delivered")
         gone = self._forget(state)
         await self._deliver(chunk.partition, [*back, *folding.states, *gone, *state.keep_place(place)])
         failpoint("worker.states-delivered")
         state.ahead = False
-        await self._overrule(chunk.partition)
+        await self._rewrite_stale(chunk.partition)
 
     async def _bring_back(self, chunk: Chunk, state: PartitionState) -> list[Outgoing]:
-        """Have the forgotten cases again of which a chunk brings news; the records that make the large ones last."""
-        cases, partition = returning(state, chunk.records), chunk.partition
+        """Restore the forgotten cases that a chunk has new events of; return the state records of the large ones to send."""
+        cases, partition = returning_cases(state, chunk.records), chunk.partition
         if not cases:
             return []
-        records = await self.lanes.run(None, read_again, self.events, partition, cases)
+        records = await self.threads.run(None, reread_records, self.events, partition, cases)
 
-        def judge(records: Sequence[Stored]) -> list[tuple[Sequence[Stored], StepRules]]:
-            return [(part.records, part.rules) for part in self.judged.again(partition, records)]
+        def with_rules(records: Sequence[StoredRecord]) -> list[tuple[Sequence[StoredRecord], StepRules]]:
+            return [(part.records, part.rules) for part in self.rules.again(partition, records)]
 
-        found = folded_again(partition, records, judge, lambda offsets: self._reread(partition, offsets))
+        restored = refold(partition, records, with_rules, lambda offsets: self._reread(partition, offsets))
         log.info("worker.cases-back", partition=partition, cases=len(cases), records=len(records))
         failpoint("worker.cases-back")
-        return state.bring_back(found, cases)
+        return state.bring_back(restored, cases)
 
     def _forget(self, state: PartitionState) -> list[Outgoing]:
-        """Forget what has been over for long enough, by the partition's clock."""
-        if self.forgets is None or not (until := before(state.clock, self.forgets)):
+        """Forget the cases that ended long enough ago, by the partition's clock."""
+        if self.forgets is None or not (until := expiry_cutoff(state.clock, self.forgets)):
             return []
-        return state.forget(until, FORGOTTEN_AT_ONCE, functools.partial(self.judged.are_sure, state.partition))
+        return state.forget(until, MAX_FORGOTTEN_RECORDS, functools.partial(self.rules.are_sure, state.partition))
 
     def _folding(self, chunk: Chunk, state: PartitionState) -> Folding:
-        """Fold a chunk, each record by the rules that judge it. What failed when it was folded long ago is no new failure."""
-        found: Folding | None = None
-        for records, rules, live in self.judged.parts(chunk.partition, chunk.records):
+        """Fold a chunk, each record by the rules that decide it. Failures count only for records folded for the first time."""
+        whole: Folding | None = None
+        for records, rules, live in self.rules.parts(chunk.partition, chunk.records):
             part = Chunk(chunk.partition, records, chunk.next_offset)
             folding = fold_chunk(part, state, rules, lambda offsets: self._reread(chunk.partition, offsets))
             if live and self.failures.note(folding.applied, folding.failed):
                 log.error("worker.all-fail", **RejectedError("HUB-E6021", count=self.failures.length).fields())
-            found = folding if found is None else found.and_then(folding)
-        assert found is not None  # there is a record, and somebody judges it
-        return found
+            whole = folding if whole is None else whole.and_then(folding)
+        assert whole is not None  # there is a record, and rules decide it
+        return whole
 
-    async def _tell_rules(self, partition: int, event: Event | None) -> None:
-        """Have it in the log which rules judge, before anything is sent that they decided."""
+    async def _announce_rules(self, partition: int, event: Event | None) -> None:
+        """Announce the rules in force in the log, before anything that they decided is sent."""
         if event is not None:
             failpoint("worker.before-in-force")
-            await self._deliver(partition, [Derive(event).record()])
+            await self._deliver(partition, [EmitEvent(event).record()])
             failpoint("worker.in-force")
 
-    async def look_again(self) -> None:
-        """Read what was written to the topic of states since the last look; a partition amid a chunk judges it after that."""
-        for partition, words in list(self.late.items()):
+    async def check_stale_writes(self) -> None:
+        """Read the state topic's newer records and rewrite stale ones; a partition that folds a chunk does so after it."""
+        for partition, writes in list(self.stale_writes.items()):
             try:
-                words.hear(await self.lanes.run(None, words.read, self.events))
+                writes.add(await self.threads.run(None, writes.read, self.events))
             except RetryableError:
-                return  # the log is away, and who has something to fold says so
-            if self.late.get(partition) is words and not words.state.ahead:
-                await self._overrule(partition)
+                return  # the log is away; folding reports that
+            if self.stale_writes.get(partition) is writes and not writes.state.ahead:
+                await self._rewrite_stale(partition)
 
-    async def _overrule(self, partition: int) -> None:
-        """Say again what a late word of another worker has overtaken, if there was a look."""
-        words = self.late.get(partition)
-        if words is None or words.unheard is None:
+    async def _rewrite_stale(self, partition: int) -> None:
+        """Write again the state and views that an expired worker has overwritten, if the topic was read since."""
+        writes = self.stale_writes.get(partition)
+        if writes is None or writes.pending is None:
             return
-        again = words.overruled()
-        if again:
-            log.warning("worker.overruled", partition=partition, records=len(again))
-            await self._deliver(partition, again)
+        rewrites = writes.rewrites()
+        if rewrites:
+            log.warning("worker.overruled", partition=partition, records=len(rewrites))
+            await self._deliver(partition, rewrites)
 
-    def _first_place(self, state: PartitionState, first: int) -> ReadPosition:
-        """Where a partition stands that kept no place: at its beginning, or where a version before this one has brought it."""
+    def _first_position(self, state: PartitionState, first: int) -> ReadPosition:
+        """The read position of a partition without a stored one: its beginning, or how far an earlier version has folded it."""
         if first == self.events.starts(EVENTS.name)[state.partition]:
             return ReadPosition()
-        place, keyed = history(self.events, state.partition, first)
+        place, keyed = position_before(self.events, state.partition, first)
         if keyed and not state.cases:
             raise FatalError("HUB-E6023", partition=state.partition, offset=first)
         return place
 
-    def _passed_over(self, partition: int, place: ReadPosition, settled: Container[int]) -> Loss | None:
+    def _skipped_gap(self, partition: int, place: ReadPosition, settled: Container[int]) -> Loss | None:
         starts, ends = self.events.starts(EVENTS.name), self.events.ends(EVENTS.name)
-        return passed_over(partition, place, starts[partition], ends[partition], settled)
+        return skipped_offsets(partition, place, starts[partition], ends[partition], settled)
 
     async def _deliver(self, partition: int, records: Sequence[Outgoing]) -> None:
         if records:
-            await self.lanes.run(partition, self.writer.append, records, DELIVERY_SECONDS)
+            await self.threads.run(partition, self.writer.append, records, DELIVERY_TIMEOUT_S)
 
     def _reread(self, partition: int, offsets: Sequence[int]) -> list[bytes]:
-        """The bytes of parked events, from the log. Rare, and blocking: it is a person who asked for it."""
+        """The bytes of parked events, from the log. Blocks; rare, since only a person's retry needs it."""
         return records_at(self.events, EVENTS.name, partition, offsets)
 
-    async def leave_off(self) -> None:
-        """Let the chunks in hand come to their end, if they do soon: what they send must not come after the next owner's.
+    async def hand_over(self) -> None:
+        """Wait for the chunks in progress, up to `HANDOVER_TIMEOUT_S`: their records must not follow the next owner's.
 
-        To be called when partitions are taken away, and no more chunks are handed out.
+        Called when partitions are revoked and no more chunks are handed out.
         """
         self.halts.drop()
-        deadline = monotonic() + HANDING_OVER
+        deadline = monotonic() + HANDOVER_TIMEOUT_S
         while any(state.ahead for state in self.states.values()) and monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # a chunk has nobody to tell
+            await asyncio.sleep(0.01)  # a chunk signals no one
 
     def assigned(self, partitions: set[int]) -> None:
-        """Take partitions over: no chunk of them is folded before their state has been read to its end.
+        """Take partitions over: their chunks are folded once their state has been read to its end.
 
-        State of partitions that others have now is forgotten; what is kept is read on from where it was.
+        State of partitions that other workers now own is dropped; the rest is read on from where it was.
         """
         self.halts.drop()
-        self.late = {}
+        self.stale_writes = {}
         self.states = {partition: self.states.get(partition) or PartitionState(partition) for partition in partitions}
         self._restored = asyncio.ensure_future(self._restore(self.states))
 
     async def _restore(self, states: Mapping[int, PartitionState]) -> None:
-        # A chunk whose agent was cancelled may still be on its way to the log; what it sends must not come after the next.
+        # A cancelled agent's chunk may still be sending; its records must not follow those of the next chunk.
         for partition in states:
-            await self.lanes.run(partition, lambda: None)
+            await self.threads.run(partition, lambda: None)
         started = monotonic()
-        count = await self.lanes.run(None, catch_up, self.events, states)
-        losses, told = await self.lanes.run(None, self._looked, states)
+        count = await self.threads.run(None, catch_up, self.events, states)
+        losses, outputs = await self.threads.run(None, self._inspect, states)
         for loss in losses:
             self.halts.begin(loss)
-        if told:
-            await self.lanes.run(None, self.writer.append, told, DELIVERY_SECONDS)
-        self.late = {partition: StaleWrites(state, state.read_to, {}) for partition, state in states.items()}
+        if outputs:
+            await self.threads.run(None, self.writer.append, outputs, DELIVERY_TIMEOUT_S)
+        self.stale_writes = {partition: StaleWrites(state, state.read_to, {}) for partition, state in states.items()}
         log.info("worker.state-read", partitions=len(states), records=count, seconds=round(monotonic() - started, 3))
         self.ready()
 
-    def _looked(self, states: Mapping[int, PartitionState]) -> tuple[list[Loss], list[Outgoing]]:
-        """Of the partitions just read: what their log has lost, and what it must be told of the rules before they are folded."""
+    def _inspect(self, states: Mapping[int, PartitionState]) -> tuple[list[Loss], list[Outgoing]]:
+        """For partitions just read: the gaps in their log, and the rule announcements to send before they are folded."""
         starts, ends = self.events.starts(EVENTS.name), self.events.ends(EVENTS.name)
         self.learn_rules()
-        losses, news = [], []
+        losses, events = [], []
         for partition, state in states.items():
             if state.place is not None:
-                losses.append(passed_over(partition, state.place, starts[partition], ends[partition]))
-            after = functools.partial(self._numbers_before, partition, ends[partition])
-            news.append(self.judged.assigned(partition, state.folded, ends[partition], after))
-        told = [Derive(event).record() for event in news if event is not None]
-        return [loss for loss in losses if loss is not None], told
+                losses.append(skipped_offsets(partition, state.place, starts[partition], ends[partition]))
+            after = functools.partial(self._sequences_before, partition, ends[partition])
+            events.append(self.rules.assigned(partition, state.folded, ends[partition], after))
+        outputs = [EmitEvent(event).record() for event in events if event is not None]
+        return [loss for loss in losses if loss is not None], outputs
 
-    def _numbers_before(self, partition: int, offset: int) -> dict[str, int]:
-        """The outbox and the sequence of the record before an offset; nothing where it has none."""
+    def _sequences_before(self, partition: int, offset: int) -> dict[str, int]:
+        """Outbox → sequence of the record before an offset; empty if it has none."""
         for batch in read_to_end(self.events, EVENTS.name, {partition: max(0, offset - 1)}, limit=1):
-            told = numbered(batch[0].value)
-            return {} if told is None else {told[0]: told[1]}
+            sequence = sequence_of(batch[0].value)
+            return {} if sequence is None else {sequence[0]: sequence[1]}
         return {}
 
 
@@ -275,10 +275,10 @@ def make_app(
     *,
     data: Path,
     instance: str,
-    patience: float = PATIENCE,
-    looks: float = EVERY,
+    patience: float = PARTITION_STALL_S,
+    stale_check_s: float = CHECK_INTERVAL_S,
 ) -> faust.App:
-    """A Faust app on this broker, with the settings that the promises need. `looks`: seconds between two looks for late words.
+    """A Faust app with the settings that the guarantees need. `stale_check_s`: seconds between two checks for stale writes.
 
     `instance` names this copy for good: one that restarts under its name within the session time-out causes no rebalance.
     """
@@ -297,32 +297,32 @@ def make_app(
 
     @app.agent(events, isolated_partitions=True)
     async def run_cases(stream: StreamT[Chunk]) -> None:
-        # A partition that goes to another worker cancels its agent in the middle; Faust would take that for a crash of the app.
+        # A rebalance cancels the agents of revoked partitions; Faust would take the cancellation for a crash of the app.
         with contextlib.suppress(asyncio.CancelledError):
             async for chunk in stream:
                 await processor.run(chunk)
 
-    pulse = EventLoopWatchdog(max(patience, LOOP_PATIENCE))
+    loop_watchdog = EventLoopWatchdog(max(patience, LOOP_STALL_S))
 
     async def assigned(*given: Any, **_more: Any) -> None:
-        pulse.start(asyncio.get_running_loop())
+        loop_watchdog.start(asyncio.get_running_loop())
         processor.assigned({tp.partition for tp in given[1] if tp.topic == EVENTS.name})
 
     app.on_partitions_assigned.connect(assigned)
 
     async def revoked(*_given: Any, **_more: Any) -> None:
-        await processor.leave_off()
+        await processor.hand_over()
 
     app.on_partitions_revoked.connect(revoked)
     processor.halts.pause = lambda partition: app.consumer.pause_partitions([TP(EVENTS.name, partition)])
     processor.halts.resume = lambda partition: app.consumer.resume_partitions([TP(EVENTS.name, partition)])
-    watchdog = Watchdog(patience)
+    watchdog = PartitionWatchdog(patience)
 
     async def watch() -> None:
         _watch(app, watchdog, processor.halts.partitions)
 
     app.timer(2.0)(watch)
-    app.timer(looks)(processor.look_again)
+    app.timer(stale_check_s)(processor.check_stale_writes)
     return app
 
 
@@ -348,17 +348,17 @@ SETTINGS: Mapping[str, Any] = {
 
 
 def _quiet() -> None:
-    """Faust and its libraries build DEBUG records that nobody reads: 11 % of the time of a plain app."""
+    """Faust and its libraries build DEBUG records that are never written: 11 % of the time of a plain app."""
     for name in ("faust", "aiokafka", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _watch(
-    app: faust.App, watchdog: Watchdog, halted: Container[int] = (), leaving: Callable[[int], None] = exit_now
+    app: faust.App, watchdog: PartitionWatchdog, halted: Container[int] = (), leaving: Callable[[int], None] = exit_now
 ) -> None:
-    """End a worker that has records waiting and commits nothing: another one, or this one restarted, will go on.
+    """End a worker that has records waiting and commits nothing: another one, or this one restarted, continues.
 
-    A partition that is `halted` stands still on purpose, and no restart would help it.
+    A partition that is `halted` stopped on purpose, and no restart would help it.
     """
     consumer = app.consumer
     if not isinstance(consumer, ChunkConsumer):

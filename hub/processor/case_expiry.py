@@ -1,12 +1,11 @@
-"""Cases that are over, in the order in which they came to their ends: which of them are to be forgotten, told by the log alone.
+"""Case expiry: which ended cases are forgotten, decided by the log alone, and the offset ranges (spans) of a case's records. Pure.
 
-A partition's clock is the latest `recordedtime` among the records that were folded, and no clock of a machine. A case that is over
-since a moment is forgotten once that clock is a settable time ahead of it.
+A partition's clock is the latest `recordedtime` of its folded records, not a machine's clock. An ended case is forgotten once that
+clock is a configurable time past the case's end.
 
-Where the records of a case lie in its partition: stretches of the log that hold them all, and perhaps some of others.
-
-Written as one short row of numbers: the first offset, how many behind it belong to the stretch, and then for each further
-stretch how far it lies behind the last one's end, and how many behind its first. Pure.
+The spans of a case are stretches of its partition that contain all its records, and perhaps some of other cases. They are one
+short list of numbers: the first offset, the number of records after it in the stretch, and then for each further stretch its
+distance from the last one's end, and the number of records after its first.
 """
 
 from __future__ import annotations
@@ -18,104 +17,104 @@ from datetime import datetime, timedelta
 
 from schemas.envelope import format_time, parse_time
 
-NEAR = 16
-"""Records of others that are read past rather than that a stretch begins."""
-STRETCHES = 32
-"""Of one case. Where more would be needed, those are joined that have the fewest records between them."""
-MOST_READ = 10_000
-"""Records in the stretches of one case. Where there are more, the case keeps none: to read them again would hold up the others."""
+MAX_GAP_RECORDS = 16
+"""Records of other cases that are read along before a new stretch begins."""
+MAX_STRETCHES = 32
+"""Stretches of one case. Where more would be needed, the two with the fewest records between them are merged."""
+MAX_CASE_RECORDS = 10_000
+"""Records in the stretches of one case. A case with more has no spans: to read it again would delay the other cases."""
 
 Spans = tuple[int, ...]
 
 
 def with_offsets(spans: Spans | None, offsets: Sequence[int]) -> Spans | None:
-    """The spans with further records, behind all that they hold; None once they hold too many."""
+    """The spans extended by later records; None once they contain more than `MAX_CASE_RECORDS`."""
     if spans is None:
         return None
-    found = list(spans)
-    last = end_of(spans)
+    ranges = list(spans)
+    last = last_offset(spans)
     for offset in offsets:
-        if last is not None and offset - last <= NEAR:
-            found[-1] += offset - last
+        if last is not None and offset - last <= MAX_GAP_RECORDS:
+            ranges[-1] += offset - last
         else:
-            found += (offset if last is None else offset - last, 0)
-            if len(found) > 2 * STRETCHES:
-                _join(found)
+            ranges += (offset if last is None else offset - last, 0)
+            if len(ranges) > 2 * MAX_STRETCHES:
+                _merge_closest(ranges)
         last = offset
-    return tuple(found) if length(found) <= MOST_READ else None
+    return tuple(ranges) if record_count(ranges) <= MAX_CASE_RECORDS else None
 
 
-def _join(found: list[int]) -> None:
-    """Join the two stretches that have the fewest records between them."""
-    at = min(range(2, len(found), 2), key=found.__getitem__)
-    found[at - 1] += found[at] + found[at + 1]
-    del found[at : at + 2]
+def _merge_closest(ranges: list[int]) -> None:
+    """Merge the two stretches that have the fewest records between them."""
+    index = min(range(2, len(ranges), 2), key=ranges.__getitem__)
+    ranges[index - 1] += ranges[index] + ranges[index + 1]
+    del ranges[index : index + 2]
 
 
-def end_of(spans: Sequence[int]) -> int | None:
-    """The last offset in them."""
+def last_offset(spans: Sequence[int]) -> int | None:
+    """The last offset in the spans."""
     return sum(spans) if spans else None
 
 
-def length(spans: Sequence[int]) -> int:
-    """How many records lie in them."""
+def record_count(spans: Sequence[int]) -> int:
+    """The number of records in the spans."""
     return sum(spans[1::2]) + len(spans) // 2
 
 
 def stretches(spans: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last offset of each, in order."""
+    """The first and the last offset of each stretch, in order."""
     last = 0
-    for at in range(0, len(spans), 2):
-        first = last + spans[at]
-        last = first + spans[at + 1]
+    for index in range(0, len(spans), 2):
+        first = last + spans[index]
+        last = first + spans[index + 1]
         yield first, last
 
 
-def together(many: Iterable[Sequence[int]], near: int) -> list[tuple[int, int]]:
-    """All stretches of several spans in order, those joined that lie near to each other."""
-    found = list[tuple[int, int]]()
+def merge_stretches(many: Iterable[Sequence[int]], near: int) -> list[tuple[int, int]]:
+    """All stretches of several spans in order; those at most `near` records apart are merged."""
+    ranges = list[tuple[int, int]]()
     for first, last in sorted(stretch for spans in many for stretch in stretches(spans)):
-        if found and first - found[-1][1] <= near:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
+        if ranges and first - ranges[-1][1] <= near:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], last))
         else:
-            found.append((first, last))
-    return found
+            ranges.append((first, last))
+    return ranges
 
 
-def packed(spans: Sequence[int]) -> bytes:
-    """In as few bytes as it takes: seven bits of each number in one."""
-    found = bytearray()
+def encode_spans(spans: Sequence[int]) -> bytes:
+    """Encode spans as variable-length integers of seven bits a byte."""
+    encoded = bytearray()
     for number in spans:
         while number > 127:
-            found.append(number & 127 | 128)
+            encoded.append(number & 127 | 128)
             number >>= 7
-        found.append(number)
-    return bytes(found)
+        encoded.append(number)
+    return bytes(encoded)
 
 
-def unpacked(raw: bytes) -> Spans:
-    """What `packed` gave."""
-    found, number, shift = list[int](), 0, 0
+def decode_spans(raw: bytes) -> Spans:
+    """Decode what `encode_spans` returned."""
+    ranges, number, shift = list[int](), 0, 0
     for byte in raw:
         number |= (byte & 127) << shift
         shift += 7
         if byte < 128:
-            found.append(number)
+            ranges.append(number)
             number, shift = 0, 0
-    return tuple(found)
+    return tuple(ranges)
 
 
 @dataclass
-class Over:
-    """The cases of one partition that are over, and not forgotten."""
+class EndedCases:
+    """The cases of one partition that have ended and are not forgotten."""
 
     since: dict[bytes, str] = field(default_factory=dict)
     """Key → the partition's clock at the case's last record."""
     _heap: list[tuple[str, bytes]] = field(default_factory=list)
-    """The same, and what was so before; the earliest first."""
+    """A heap of the same entries and outdated ones, the earliest first."""
 
     def note(self, key: bytes, since: str) -> None:
-        """The case is over since then; empty: it is not."""
+        """Note when a case ended; empty: it has not."""
         if since:
             self.since[key] = since
             heapq.heappush(self._heap, (since, key))
@@ -126,7 +125,7 @@ class Over:
             self.since.pop(key, None)
 
     def until(self, last: str) -> Iterator[bytes]:
-        """The cases that are over since then or longer, each once: they count as over no longer."""
+        """Remove and yield the cases that ended at `last` or before."""
         while self._heap and self._heap[0][0] <= last:
             since, key = heapq.heappop(self._heap)
             if self.since.get(key) == since:
@@ -138,11 +137,11 @@ _RECORDED = b'"recordedtime":"'
 _LENGTH = len("2026-01-01T00:00:00.000000Z")
 
 
-def later(clock: str, raw: bytes | None) -> str:
-    """The clock, after this record. One that says no time leaves it as it is."""
-    if not raw or (at := raw.find(_RECORDED)) < 0:
+def advance_clock(clock: str, raw: bytes | None) -> str:
+    """The clock after this record. A record without a time does not change it."""
+    if not raw or (index := raw.find(_RECORDED)) < 0:
         return clock
-    recorded = raw[at + len(_RECORDED) : at + len(_RECORDED) + _LENGTH].decode(errors="replace")
+    recorded = raw[index + len(_RECORDED) : index + len(_RECORDED) + _LENGTH].decode(errors="replace")
     return recorded if recorded > clock and _is_time(recorded) else clock
 
 
@@ -154,8 +153,8 @@ def _is_time(text: str) -> bool:
     return text[10] == "T" and text[-1] == "Z"
 
 
-def before(clock: str, after: timedelta) -> str:
-    """The moment from which on a case is not forgotten yet; empty where there is none."""
+def expiry_cutoff(clock: str, after: timedelta) -> str:
+    """The time at or before which an ended case is forgotten; empty if the clock is not set."""
     try:
         return format_time(parse_time(clock) - after)
     except (ValueError, OverflowError):

@@ -1,122 +1,127 @@
-"""Folding a chunk: every record in order, through the pure step, into outputs and states to send."""
+"""Folds a chunk: passes every record in order through the pure step and collects the outputs and states to send."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hub.engine.case import Case, altered
+from hub.engine.case import Case, replace
 from hub.engine.parking import Folded, Reread, fold, park_instead
 from hub.engine.step import ParkedEvent, StepRules
 from hub.errors import RejectedError
-from hub.log.event_log import LARGEST, Outgoing, Stored
-from hub.processor.case_expiry import later, with_offsets
+from hub.log.event_log import MAX_RECORD_BYTES, Outgoing, StoredRecord
+from hub.processor.case_expiry import advance_clock, with_offsets
 from hub.processor.source import Chunk
 from hub.processor.state import CaseParts, PartitionState
 
 
 @dataclass
 class Folding:
-    """What a chunk came to. Send `outputs`, then `states`, and only then call the chunk done."""
+    """The result of a chunk. Send `outputs`, then `states`, and only then mark the chunk as done."""
 
     outputs: list[Outgoing] = field(default_factory=list)
     states: list[Outgoing] = field(default_factory=list)
     parked: dict[tuple[str, str | None], ParkedEvent] = field(default_factory=dict)
-    """What failed, the first of each code and rule: for the log, where a thousand would say no more."""
+    """The first failure of each code and rule: enough for the log."""
     applied: int = 0
     repeated: int = 0
     failed: int = 0
 
-    def and_then(self, later: Folding) -> Folding:
-        """This, and what came of the records behind it."""
+    def and_then(self, other: Folding) -> Folding:
+        """This result followed by that of the next records."""
         return Folding(
-            self.outputs + later.outputs,
-            self.states + later.states,
-            {**later.parked, **self.parked},
-            self.applied + later.applied,
-            self.repeated + later.repeated,
-            self.failed + later.failed,
+            self.outputs + other.outputs,
+            self.states + other.states,
+            {**other.parked, **self.parked},
+            self.applied + other.applied,
+            self.repeated + other.repeated,
+            self.failed + other.failed,
         )
 
 
-ROOM = 128 * 1024
-"""Bytes that a case may gather in a chunk before it is kept, so that none of its records is too large for the log."""
+MAX_CASE_BYTES = 128 * 1024
+"""Bytes that a case may accumulate in a chunk before it is stored, so that none of its records is too large for the log."""
 
 
-class Hand:
-    """A case that a chunk is at work on: as it is, as it was read, and up to which offset."""
+class OpenCase:
+    """A case that a chunk is folding: its current value, the value it was read with, and the offset it reflects."""
 
-    __slots__ = ("before", "case", "clock", "kept", "offset", "offsets", "parts", "room")
+    __slots__ = ("before", "case", "clock", "offset", "offsets", "parts", "remaining_bytes", "stored_offset")
 
     def __init__(self, case: Case | None, size: int, offset: int) -> None:
         self.case = self.before = case
         self.parts = case.apart if case is not None and isinstance(case.apart, CaseParts) else None
-        self.kept = self.offset = offset
+        self.stored_offset = self.offset = offset
         self.offsets = list[int]()
         self.clock = ""
-        self.room = ROOM - size
-        """Bytes that may still come for it to be surely not too much."""
+        self.remaining_bytes = MAX_CASE_BYTES - size
+        """Bytes that it may still accumulate before it must be stored."""
 
     def take(self, case: Case, offset: int, weight: int, clock: str) -> None:
-        """The case after a record, and the partition's clock then."""
+        """Set the case after a record, and the partition's clock then."""
         self.case, self.offset, self.clock = case, offset, clock
         self.offsets.append(offset)
-        self.room -= weight
+        self.remaining_bytes -= weight
         if self.parts is not None:
-            self.room -= self.parts.taken()
+            self.remaining_bytes -= self.parts.taken()
 
 
 def fold_chunk(chunk: Chunk, state: PartitionState, rules: StepRules, reread: Reread) -> Folding:
     """Fold a chunk over a partition's state. A record that a case's state reflects already changes nothing.
 
-    `state` is changed as it goes: if what is returned cannot be sent, the partition's state is to be read anew.
+    `state` is changed in place: if the result cannot be sent, the partition's state must be read again.
     """
     folding = Folding()
-    hands: dict[bytes, Hand] = {}
+    open_cases: dict[bytes, OpenCase] = {}
     for record in chunk.records:
         key = record.key or b""
-        hand = hands.get(key)
-        if hand is None:
+        open_case = open_cases.get(key)
+        if open_case is None:
             offset = state.reflects(key)
             if record.offset <= offset:
                 folding.repeated += 1
-                state.clock = later(state.clock, record.value)
+                state.clock = advance_clock(state.clock, record.value)
                 continue
             if key in state.forgotten:
-                raise RuntimeError(f"a forgotten case has to be brought back first: {key!r}")
-            hand = hands[key] = Hand(*state.read(key), offset)
-        folded = followed(hand.case, record, rules, reread, folding.outputs, hand.room)
+                raise RuntimeError(f"a forgotten case must be restored first: {key!r}")
+            open_case = open_cases[key] = OpenCase(*state.read(key), offset)
+        folded = fold_record(open_case.case, record, rules, reread, folding.outputs, open_case.remaining_bytes)
         folding.applied += 1
-        state.clock = later(state.clock, record.value)
+        state.clock = advance_clock(state.clock, record.value)
         if folded.failed:
             _note(folding, folded)
         if folded.case is not None:
-            hand.take(folded.case, record.offset, folded.weight, state.clock)
-            if hand.room < 0:
-                folding.states += _kept(state, key, hand)
-                hands[key] = Hand(*state.read(key), record.offset)
-    for key, hand in hands.items():
-        folding.states += _kept(state, key, hand)
+            open_case.take(folded.case, record.offset, folded.weight, state.clock)
+            if open_case.remaining_bytes < 0:
+                folding.states += _store(state, key, open_case)
+                open_cases[key] = OpenCase(*state.read(key), record.offset)
+    for key, open_case in open_cases.items():
+        folding.states += _store(state, key, open_case)
     return folding
 
 
-def followed(
-    case: Case | None, record: Stored, rules: StepRules, reread: Reread, outputs: list[Outgoing], room: int = 0
+def fold_record(
+    case: Case | None,
+    record: StoredRecord,
+    rules: StepRules,
+    reread: Reread,
+    outputs: list[Outgoing],
+    remaining_bytes: int = 0,
 ) -> Folded:
-    """Fold one record, and add to `outputs` what is to be sent. What cannot be written, or the log would not take, parks it."""
-    folded = fold(case, record, rules, reread, room)
+    """Fold one record, and add its outputs to `outputs`. An output that cannot be encoded or is too large parks the record."""
+    folded = fold(case, record, rules, reread, remaining_bytes)
     try:
-        _send(outputs, folded)
+        _add_outputs(outputs, folded)
     except RejectedError as error:
         folded = park_instead(case, record, error)
-        _send(outputs, folded)
+        _add_outputs(outputs, folded)
     return folded
 
 
-def _kept(state: PartitionState, key: bytes, hand: Hand) -> list[Outgoing]:
-    if hand.case is None or hand.offset == hand.kept:
+def _store(state: PartitionState, key: bytes, open_case: OpenCase) -> list[Outgoing]:
+    if open_case.case is None or open_case.offset == open_case.stored_offset:
         return []
-    case = altered(hand.case, spans=with_offsets(hand.case.spans, hand.offsets))
-    return state.keep(key, case, hand.offset, hand.before, hand.clock)
+    case = replace(open_case.case, spans=with_offsets(open_case.case.spans, open_case.offsets))
+    return state.keep(key, case, open_case.offset, open_case.before, open_case.clock)
 
 
 def _note(folding: Folding, folded: Folded) -> None:
@@ -126,8 +131,8 @@ def _note(folding: Folding, folded: Folded) -> None:
             folding.parked.setdefault((output.code, output.rule), output)
 
 
-def _send(outputs: list[Outgoing], folded: Folded) -> None:
-    """Add what is to be sent; raises RejectedError, and adds nothing, for what cannot be written or the log would not take."""
+def _add_outputs(outputs: list[Outgoing], folded: Folded) -> None:
+    """Add a record's outputs; raises RejectedError, and adds none, if one cannot be encoded or is too large for the log."""
     count = len(outputs)
     try:
         for output in folded.outputs:
@@ -135,8 +140,8 @@ def _send(outputs: list[Outgoing], folded: Folded) -> None:
             if record is None:
                 continue
             outputs.append(record)
-            if len(record.value or b"") > LARGEST_SENT:
-                raise RejectedError("HUB-E6027", size=len(record.value or b""), most=LARGEST_SENT, topic=record.topic)
+            if len(record.value or b"") > MAX_SENT_BYTES:
+                raise RejectedError("HUB-E6027", size=len(record.value or b""), most=MAX_SENT_BYTES, topic=record.topic)
     except Exception as error:
         del outputs[count:]
         if isinstance(error, RejectedError):
@@ -144,5 +149,5 @@ def _send(outputs: list[Outgoing], folded: Folded) -> None:
         raise RejectedError("HUB-E6005", reason=f"{type(error).__name__}: {error}"[:500]) from error
 
 
-LARGEST_SENT = LARGEST - 64 * 1024
-"""Bytes of a value that the log still takes, with its key and what the log adds."""
+MAX_SENT_BYTES = MAX_RECORD_BYTES - 64 * 1024
+"""Bytes of the largest value that the log accepts, less a margin for its key and the log's own overhead."""

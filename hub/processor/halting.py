@@ -1,12 +1,11 @@
-"""Stopping one partition before a loss in the log, and going on once the log says that it was dealt with.
+"""Halts one partition at a sequence gap, ends the process when a chunk fails, and ends a worker that stalls.
 
-The others go on: the partition is fetched no more, and the chunks of it that are under way are set aside, in order. Nothing of
-them is called done, so a restart meets the loss again.
+A halted partition is fetched no more, and its open chunks are set aside, in order, until the log shows that a person has settled
+the gap; the other partitions continue. The chunks are not marked as done, so a restart finds the gap again.
 
-No chunk is passed over: what fails here ends the process before anything is committed.
-
-Faust acks a message whose agent raised, was cancelled or could not be decoded. `Chunk.done` keeps the offset where it is, and
-leaving at once keeps every later chunk from being folded on a state that was never sent.
+No chunk is skipped: an unexpected failure ends the process before anything is committed. Faust acks a message whose agent raised
+or was cancelled, or that it could not decode. Here the offset only moves by `Chunk.done`, and exiting at once prevents that a later
+chunk is folded on state that was never sent.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ from datetime import UTC, datetime
 
 import structlog
 
-from hub.engine.step import Derive
+from hub.engine.step import EmitEvent
 from hub.errors import HubError, RetryableError
 from hub.log.event_log import EventLog, LogWriter
 from hub.log.sequence_gaps import SettledGaps, halted
-from hub.log.sequences import Dealt, Loss
+from hub.log.sequences import Loss, SettledOffsets
 from hub.processor.source import Chunk
 from hub.runtime.watchdog import EXIT_FAILED as EXIT_FAILED
 from hub.runtime.watchdog import EXIT_STALLED as EXIT_STALLED
 from hub.runtime.watchdog import exit_now
 
-LOOK = 1.0
-"""Seconds between looks for the news that a loss was dealt with."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two checks of whether a gap has been settled."""
 
 log = structlog.get_logger("hub.processor")
-GoOn = Callable[[Chunk], Awaitable[Loss | None]]
-"""Fold a chunk that was set aside; what is missing in it, if it still is not whole."""
+FoldChunk = Callable[[Chunk], Awaitable[Loss | None]]
+"""Folds a chunk that was set aside; returns the next gap in it, if there is one."""
 
 
 @dataclass(eq=False)
 class Halt:
-    """A partition that stands still."""
+    """A halted partition."""
 
     loss: Loss
     aside: deque[Chunk] = field(default_factory=deque)
@@ -51,12 +50,12 @@ class Halt:
 
 
 @dataclass
-class Halts:
-    """The partitions of this worker that stand still. For the event loop's thread."""
+class PartitionHalts:
+    """The halted partitions of this worker. For the event loop's thread."""
 
     events: EventLog
     writer: LogWriter
-    go_on: GoOn
+    fold: FoldChunk
     settled: dict[int, SettledGaps] = field(default_factory=dict)
     pause: Callable[[int], None] = lambda partition: None
     resume: Callable[[int], None] = lambda partition: None
@@ -64,138 +63,140 @@ class Halts:
 
     @property
     def partitions(self) -> set[int]:
-        """Which stand still now."""
+        """The partitions that are halted now."""
         return set(self._halts)
 
-    def offsets(self, partition: int) -> Dealt:
-        """The offsets of a partition that are known to be settled."""
-        found = self.settled.get(partition)
-        return found.offsets if found else {}
+    def offsets(self, partition: int) -> SettledOffsets:
+        """The settled gaps of a partition, by offset, as far as is known."""
+        gaps = self.settled.get(partition)
+        return gaps.offsets if gaps else {}
 
     def set_aside(self, chunk: Chunk) -> bool:
-        """Keep a chunk for later if its partition stands still."""
+        """Set a chunk aside if its partition is halted; return whether it is."""
         halt = self._halts.get(chunk.partition)
         if halt is not None:
             halt.aside.append(chunk)
-            self.pause(chunk.partition)  # Faust resumes what it is assigned; fetched on, it would fill the memory
+            self.pause(chunk.partition)  # Faust resumes partitions on assignment; further fetches would fill the memory
         return halt is not None
 
     def begin(self, loss: Loss, *chunks: Chunk) -> None:
-        """Stop the partition of a loss, with the chunks that are in hand."""
+        """Halt the partition of a gap, with its open chunks."""
         halt = Halt(loss, deque(chunks))
         self._halts[loss.partition] = halt
         self.pause(loss.partition)
         halt.task = asyncio.ensure_future(self._guarded(halt))
 
     def drop(self) -> None:
-        """Forget all: the partitions are another's, or are read from their last commit again."""
+        """End all halts: the partitions are revoked, or are read again from their last commit."""
         for halt in self._halts.values():
             if halt.task is not None:
                 halt.task.cancel()
         self._halts, self.settled = {}, {}
 
     async def _guarded(self, halt: Halt) -> None:
-        """Nobody awaits this task: what it did not foresee ends the process."""
-        with ending(halt.loss.partition, halt.loss.offset):
+        """No task awaits this one: an unexpected error ends the process."""
+        with exit_on_failure(halt.loss.partition, halt.loss.offset):
             await self._wait(halt)
 
     async def _wait(self, halt: Halt) -> None:
         more: Loss | None = halt.loss
         while more is not None:
-            await self._is_over(more)
+            await self._wait_until_settled(more)
             more = await self._fold_aside(halt.aside)
         del self._halts[halt.loss.partition]
         self.resume(halt.loss.partition)
         log.info("worker.goes-on", partition=halt.loss.partition, offset=halt.loss.offset)
 
-    async def _is_over(self, loss: Loss) -> None:
-        """Say what is missing, and wait until that was dealt with."""
+    async def _wait_until_settled(self, loss: Loss) -> None:
+        """Log and announce the gap, and wait until it is settled."""
         error = loss.error()
         log.error("worker.halted", **error.fields(), **loss._asdict())
-        await self._tell(loss)
+        await self._announce(loss)
         while True:
             if await self._is_settled(loss):
                 return
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _fold_aside(self, aside: deque[Chunk]) -> Loss | None:
-        """Fold what was set aside meanwhile, in order; what is missing in there, if anything is."""
+        """Fold the chunks set aside, in order; return the next gap in them, if there is one."""
         while aside:
-            again = await self.go_on(aside[0])
-            if again is not None:
-                return again
+            loss = await self.fold(aside[0])
+            if loss is not None:
+                return loss
             aside.popleft()
         return None
 
-    async def _tell(self, loss: Loss) -> None:
-        """Put the alarm where `hub status` and the boards see it."""
+    async def _announce(self, loss: Loss) -> None:
+        """Send the alarm as an event, for `hub status` and the boards."""
         while True:
             with contextlib.suppress(RetryableError):
-                return await asyncio.to_thread(self.writer.append, [Derive(halted(loss, datetime.now(UTC))).record()])
-            await asyncio.sleep(LOOK)
+                return await asyncio.to_thread(
+                    self.writer.append, [EmitEvent(halted(loss, datetime.now(UTC))).record()]
+                )
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _is_settled(self, loss: Loss) -> bool:
         if loss.kind == "replaced":
-            return False  # what was folded of the old log is wrong for this one: only a restart on new state goes on
+            return False  # state folded from the old log is wrong for this one: only a restart on new state continues
         known = self.settled.setdefault(loss.partition, SettledGaps(self.events, loss.partition, loss.offset))
         with contextlib.suppress(RetryableError):
             return loss.offset in await asyncio.to_thread(known.look)
         return False
 
 
-MOST_FAILURES = 200
-"""Failed events in a row, over all cases, after which a release or a rule is taken to be bad and an alarm is logged."""
-BEAT = 1.0
-LOOP_PATIENCE = 15.0
-"""Seconds that the event loop may stand still at least; a machine under load makes it wait for a few."""
-PATIENCE = 60.0
-"""Seconds that a partition may have records waiting and commit nothing."""
+MAX_FAILURES_IN_A_ROW = 200
+"""Failed events in a row, over all cases, after which a bad release or rule is suspected and an alarm is logged."""
+HEARTBEAT_INTERVAL_S = 1.0
+LOOP_STALL_S = 15.0
+"""Seconds without progress after which the event loop counts as stalled; a machine under load blocks it for a few."""
+PARTITION_STALL_S = 60.0
+"""Seconds that a partition may have records waiting without a commit."""
 
 
 @contextmanager
 def guard(chunk: Chunk, leaving: Callable[[int], None] = exit_now) -> Iterator[None]:
-    """Run the work on a chunk; when it ends in any other way than well, the process ends with it.
+    """Run the work on a chunk; an exception in it ends the process.
 
-    A cancelled agent (shut-down, rebalance) is let go: its chunk is not done, so whoever has the partition next folds it again.
+    A cancelled agent (shut-down, rebalance) does not: its chunk is not done, so the partition's next owner folds it again.
     """
-    with ending(chunk.partition, chunk.records[0].offset, leaving):
+    with exit_on_failure(chunk.partition, chunk.records[0].offset, leaving):
         yield
 
 
 @contextmanager
-def ending(partition: int, first: int, leaving: Callable[[int], None] = exit_now) -> Iterator[None]:
-    """As `guard`, for work on a partition from offset `first` on."""
+def exit_on_failure(partition: int, first: int, leaving: Callable[[int], None] = exit_now) -> Iterator[None]:
+    """As `guard`, for work on a partition from offset `first`."""
     try:
         yield
     except Exception as error:
-        said = error.message() if isinstance(error, HubError) else f"{type(error).__name__}: {error}"
+        reason = error.message() if isinstance(error, HubError) else f"{type(error).__name__}: {error}"
         code = error.code if isinstance(error, HubError) else None
-        log.error("worker.leaves", code=code, reason=said, partition=partition, first=first, exc_info=True)
+        log.error("worker.leaves", code=code, reason=reason, partition=partition, first=first, exc_info=True)
         leaving(EXIT_FAILED)
         raise
 
 
 @dataclass
 class FailureRun:
-    """Counts failed events in a row. What fails is parked and can be retried, so that it is no reason to stop for the others."""
+    """Counts failed events in a row. A failed event is parked and can be retried, so it is no reason to stop for the others."""
 
     length: int = 0
 
     def note(self, applied: int, failed: int) -> bool:
-        """Count a chunk in; True when too many have failed since one went well, once for each such run."""
+        """Add a chunk's counts; True once in each run of more than `MAX_FAILURES_IN_A_ROW` failures."""
         before, self.length = self.length, self.length + failed if failed == applied and failed else 0
-        return before <= MOST_FAILURES < self.length
+        return before <= MAX_FAILURES_IN_A_ROW < self.length
 
 
 @dataclass
-class Watchdog:
-    """Notices a partition that has work and makes no headway: Faust is known to stall so, silently (its issue 175 and others)."""
+class PartitionWatchdog:
+    """Detects a partition with work and no progress: Faust is known to stall silently like this (its issue 175 and others)."""
 
-    patience: float = PATIENCE
+    patience: float = PARTITION_STALL_S
     since: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def look(self, partition: int, position: int, end: int, now: float) -> bool:
-        """Note where a partition is; True when it has stood still with records waiting for longer than the patience."""
+        """Note a partition's position; True when it has not moved for longer than `patience` with records waiting."""
         before = self.since.get(partition)
         if before is None or before[0] != position or position >= end:
             self.since[partition] = (position, now)
@@ -203,15 +204,15 @@ class Watchdog:
         return now - before[1] > self.patience
 
     def forget(self, partitions: set[int]) -> None:
-        """Stop looking at partitions that others have now."""
-        self.since = {partition: seen for partition, seen in self.since.items() if partition not in partitions}
+        """Stop watching partitions that other workers own now."""
+        self.since = {partition: since for partition, since in self.since.items() if partition not in partitions}
 
 
 @dataclass
 class EventLoopWatchdog:
-    """Ends a process whose event loop stands still: in there no timer would notice, so a thread beside it looks.
+    """Ends a process whose event loop is blocked. A thread checks it, since no timer in the loop could.
 
-    It begins before the first record can be folded.
+    It starts before the first record can be folded.
     """
 
     patience: float
@@ -220,27 +221,27 @@ class EventLoopWatchdog:
     _thread: threading.Thread | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch this loop from now on; again is no harm."""
+        """Watch this loop from now on; a second call changes nothing."""
         if self._thread is None:
             self._beat(loop)
-            self._thread = threading.Thread(target=self._look, name="pulse", daemon=True)
+            self._thread = threading.Thread(target=self._watch, name="pulse", daemon=True)
             self._thread.start()
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self.last = monotonic()
-        loop.call_later(BEAT, self._beat, loop)
+        loop.call_later(HEARTBEAT_INTERVAL_S, self._beat, loop)
 
-    def _look(self) -> None:
-        while not self.stands_still(monotonic()):
+    def _watch(self) -> None:
+        while not self.is_stalled(monotonic()):
             time.sleep(1.0)
         log.error("worker.stalled", where="loop", seconds=round(self.patience))
         self.leaving(EXIT_STALLED)
 
-    def stands_still(self, now: float) -> bool:
-        """Whether the last beat is too long ago."""
+    def is_stalled(self, now: float) -> bool:
+        """Whether the last beat is older than `patience`."""
         return self.last is not None and now - self.last > self.patience
 
 
 def monotonic() -> float:
-    """Seconds that never go back."""
+    """Monotonic seconds."""
     return time.monotonic()

@@ -1,7 +1,7 @@
-"""Rules that change while the hub runs, or while it did not: announced in the log, and followed from there by every worker.
+"""Announces changed rule files in the log, and follows the announcements there: every worker applies the rules announced last.
 
-A home announces its files when they differ from what it announced last; that is a deployment. What was announced last in the log
-judges new events at every worker, whatever lies on the worker's own disk.
+A home announces its files when they differ from its last announcement; that is a deployment. The last announcement in the log
+decides new events at every worker, whatever rule files are on the worker's own disk.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from typing import NamedTuple
 import orjson
 import structlog
 
-from hub.engine.step import Derive
+from hub.engine.step import EmitEvent
 from hub.errors import FatalError, HubError
 from hub.log.event_log import EventLog, LogWriter
 from hub.processor.rule_history import RuleHistory
 from hub.processor.rules_in_force import InForceRules, RulesTarget
 from hub.rules.book import Files, RuleBook, announcement
 from hub.rules.history import Announced, Sets
-from hub.rules.reload import RuleStore, note_broken
+from hub.rules.reload import RuleStore, write_broken_files
 from hub.runtime.failpoints import failpoint
-from hub.runtime.files import write_whole
+from hub.runtime.files import write_atomically
 from schemas.envelope import format_time
 from schemas.topics import COMMANDS, EVENTS, STATE
 
-SECONDS = 1.0
-"""Between two looks at the files, and at the log."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two checks of the files and the log."""
 
 log = structlog.get_logger("hub.processor")
 
 
-class Noted(NamedTuple):
-    """What a home has announced last, or found in force, and the announcement in the log by then."""
+class LastAnnouncement(NamedTuple):
+    """The rule sets that a home last announced or found in force, and the id of the log's last announcement then."""
 
     sets: Sets
     announced: str
 
 
-class RuleNews:
-    """Looks at the rule files and at the log.
+class RuleAnnouncer:
+    """Watches the rule files and the log.
 
-    `told` is a file that remembers what this home has announced last, `broken` one that says what is wrong with its files.
+    `announced_file` stores this home's last announcement, `broken_file` the errors in its rule files.
     """
 
     def __init__(
@@ -55,19 +55,24 @@ class RuleNews:
         book: RuleBook,
         events: EventLog,
         writer: LogWriter,
-        told: Path,
-        broken: Path,
+        announced_file: Path,
+        broken_file: Path,
     ) -> None:
         self._store, self._history, self._book = store, history, book
-        self._events, self._writer, self._told, self._broken = events, writer, told, broken
+        self._events, self._writer, self._announced_file, self._broken_file = (
+            events,
+            writer,
+            announced_file,
+            broken_file,
+        )
         self._files = Files.of(store.current, store.texts)
-        self._complained: Sets | None = None
+        self._warned_sets: Sets | None = None
         self._followed: str | None = None
         self._failing: str | None = None
 
     def begin(self) -> InForceRules:
-        """Read the history, announce what is new, and choose what judges. Blocks; raises FatalError when nothing can be made."""
-        self._say(self._store.errors)
+        """Read the history, announce changed files, and return the rules in force. Blocks; raises FatalError if none build."""
+        self._report_errors(self._store.errors)
         self._history.refresh()
         self._announce()
         for announced in reversed(self._book.history.announcements()):
@@ -76,38 +81,40 @@ class RuleNews:
                 return InForceRules(self._book, target)
         raise FatalError("HUB-E3191", ruleset=self._files.sets.ruleset[:12])
 
-    async def watch(self, judged: InForceRules) -> None:
-        """Look, again and again. A file that is broken changes nothing but the log of this program."""
+    async def watch(self, rules: InForceRules) -> None:
+        """Poll for ever. Errors in a rule file are logged and change nothing else."""
         while True:
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(POLL_INTERVAL_S)
             try:
-                target = await asyncio.to_thread(self._look)
+                target = await asyncio.to_thread(self._poll)
             except HubError as error:
-                self._away("rules.not-told", **error.fields())
+                self._warn_once("rules.not-told", **error.fields())
                 continue
-            except OSError as error:  # a full disk: told again once there is room, under the same ids
-                self._away("rules.not-noted", reason=str(error))
+            except (
+                OSError
+            ) as error:  # a full disk: the announcement is sent again once there is space, with the same ids
+                self._warn_once("rules.not-noted", reason=str(error))
                 continue
             self._failing = None
-            if target is not None and target.sets != judged.target.sets:
-                judged.target = target
+            if target is not None and target.sets != rules.target.sets:
+                rules.target = target
                 log.info("rules.followed", ruleset=target.sets.ruleset[:12], world=target.sets.world[:12])
-            judged.overtaken()
+            rules.overtaken()
 
-    def _away(self, what: str, **facts: str) -> None:
-        """Tell once that something keeps failing."""
+    def _warn_once(self, what: str, **facts: str) -> None:
+        """Log a repeated failure once."""
         if self._failing != what:
             self._failing = what
             log.warning(what, **facts)
 
-    def _look(self) -> RulesTarget | None:
-        """What judges from now on, None where nothing has changed."""
-        found = self._store.reload_if_changed()
-        if found is not None:
-            self._say(found.errors)
-        if found is not None and not found.errors:
+    def _poll(self) -> RulesTarget | None:
+        """The rules in force from now on; None if nothing has changed."""
+        reload = self._store.reload_if_changed()
+        if reload is not None:
+            self._report_errors(reload.errors)
+        if reload is not None and not reload.errors:
             self._files = Files.of(self._store.current, self._store.texts)
-            log.info("rules.reloaded", changed=[change.name for change in found.changes])
+            log.info("rules.reloaded", changed=[change.name for change in reload.changes])
         self._history.look()
         self._announce()
         last = self._book.history.latest
@@ -117,7 +124,7 @@ class RuleNews:
         return self._target(last)
 
     def _target(self, announced: Announced) -> RulesTarget | None:
-        """These rules; None for what cannot be made here, of which this program's log tells."""
+        """The announced rules; None, with an error in this program's log, for those that cannot be built here."""
         if announced.sets == self._files.sets:
             return RulesTarget(announced.sets, self._store.rules)
         made = self._book.made(announced.sets)
@@ -126,58 +133,58 @@ class RuleNews:
         return RulesTarget(announced.sets, made.rules) if made is not None and not made.lost else None
 
     def _announce(self) -> None:
-        """Put the files in force, if that is what their change means."""
-        history, mine = self._book.history, self._files.sets
-        last, noted = history.latest, self._last_told()
-        if last is not None and (last.sets == mine or self._is_no_news(noted)):
-            self._note(noted, Noted(mine, last.id))
-            if last.sets != mine:
-                self._complain(last)
+        """Announce the files, if their change is a deployment."""
+        history, own = self._book.history, self._files.sets
+        last, stored = history.latest, self._last_announced()
+        if last is not None and (last.sets == own or self._is_no_deployment(stored)):
+            self._store_announcement(stored, LastAnnouncement(own, last.id))
+            if last.sets != own:
+                self._warn_differs(last)
             return
         events = announcement(
             self._files, history, format_time(datetime.now(UTC)), {} if last else self._unknown_before()
         )
-        self._writer.append([Derive(event).record() for event in events])
+        self._writer.append([EmitEvent(event).record() for event in events])
         self._history.add(events)
         failpoint("worker.rules-announced")
-        self._note(noted, Noted(mine, events[-1].id))
-        log.info("rules.announced", ruleset=mine.ruleset[:12], world=mine.world[:12])
+        self._store_announcement(stored, LastAnnouncement(own, events[-1].id))
+        log.info("rules.announced", ruleset=own.ruleset[:12], world=own.world[:12])
 
-    def _is_no_news(self, noted: Noted | None) -> bool:
-        """Whether these files are no deployment: this home has announced them, or they are an old copy of what once was.
+    def _is_no_deployment(self, stored: LastAnnouncement | None) -> bool:
+        """Whether these files are no deployment: this home has announced them, or they are an old copy of announced ones.
 
-        A log that has lost what was announced (it goes on from an older copy) is told again.
+        They are announced again to a log that has lost the announcement (it was restored from an older copy).
         """
-        history, mine = self._book.history, self._files.sets
-        if noted is None:
-            return history.announced(mine) is not None
-        return noted.sets == mine and any(entry.id == noted.announced for entry in history.announcements())
+        history, own = self._book.history, self._files.sets
+        if stored is None:
+            return history.announced(own) is not None
+        return stored.sets == own and any(entry.id == stored.announced for entry in history.announcements())
 
     def _unknown_before(self) -> Mapping[int, int]:
-        """In a log without any announcement: up to where rules may have judged that the log does not hold."""
+        """For a log without announcements: partition → the offset up to which unknown rules may have decided records."""
         ends, states = self._events.ends(EVENTS.name), self._events.ends(STATE.name)
         if not any(states.values()):
             return ends if any(self._events.ends(COMMANDS.name).values()) else {}
         return {partition: end for partition, end in ends.items() if states.get(partition)}
 
-    def _complain(self, last: Announced) -> None:
-        if self._complained != last.sets:
-            self._complained = last.sets
+    def _warn_differs(self, last: Announced) -> None:
+        if self._warned_sets != last.sets:
+            self._warned_sets = last.sets
             error = FatalError("HUB-W3192", mine=self._files.sets.ruleset[:12], ruleset=last.sets.ruleset[:12])
             log.warning("rules.differ", **error.fields())
 
-    def _say(self, errors: tuple[HubError, ...]) -> None:
+    def _report_errors(self, errors: tuple[HubError, ...]) -> None:
         for error in errors:
             log.error("rules.broken", **error.fields())
-        note_broken(self._broken, errors)
+        write_broken_files(self._broken_file, errors)
 
-    def _last_told(self) -> Noted | None:
+    def _last_announced(self) -> LastAnnouncement | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            told = orjson.loads(self._told.read_bytes())
-            return Noted(Sets(str(told["ruleset"]), str(told["world"])), str(told["announced"]))
+            stored = orjson.loads(self._announced_file.read_bytes())
+            return LastAnnouncement(Sets(str(stored["ruleset"]), str(stored["world"])), str(stored["announced"]))
         return None
 
-    def _note(self, before: Noted | None, now: Noted) -> None:
+    def _store_announcement(self, before: LastAnnouncement | None, now: LastAnnouncement) -> None:
         if before == now:
             return
-        write_whole(self._told, orjson.dumps({**now.sets._asdict(), "announced": now.announced}))
+        write_atomically(self._announced_file, orjson.dumps({**now.sets._asdict(), "announced": now.announced}))

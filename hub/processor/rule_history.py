@@ -1,7 +1,8 @@
-"""Reads the history of rules from the log, and keeps what was read in a file, so that the next start reads only what is new.
+"""Reads the history of rule announcements from the log, and caches it in a file, so that the next start reads only newer records.
 
-What workers write travels by `hub.commands` to `hub.events`, as all that they say. A worker reads both: what is on its way counts
-already, or one that has died after it wrote, and before the outbox had it, would be followed by one that decides otherwise.
+Workers' announcements travel by `hub.commands` to `hub.events`, as all their outputs do. A worker reads both topics: an
+announcement counts as soon as it is in `hub.commands`. Otherwise the successor of a worker that died after writing one, before it
+reached the outbox, would decide by other rules.
 """
 
 from __future__ import annotations
@@ -19,65 +20,65 @@ from pydantic import ValidationError
 from hub.errors import FatalError
 from hub.log.event_log import EventLog, Reader, Record, read_to_end
 from hub.log.partitioner import partition_of
-from hub.rules.history import KEY, TYPES, RuleTimeline
-from hub.runtime.files import write_whole
+from hub.rules.history import RULE_EVENT_TYPES, RULES_KEY, RuleTimeline
+from hub.runtime.files import write_atomically
 from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS
 
-AT_ONCE = 5000
-"""Records in one reading."""
+READ_BATCH = 5000
+"""Records in one read."""
 
 log = structlog.get_logger("hub.processor")
 
 
 class RuleHistory:
-    """The history of one log. What reads may block; any thread may call it."""
+    """The rule history of one log. Methods that read may block; any thread may call them."""
 
     def __init__(self, events: EventLog, cache: Path | None = None) -> None:
         self.history = RuleTimeline()
         self._log, self._cache = events, cache
-        self._partition = partition_of(KEY, len(events.ends(EVENTS.name)))
+        self._partition = partition_of(RULES_KEY, len(events.ends(EVENTS.name)))
         self._read_to = {EVENTS.name: 0, COMMANDS.name: 0}
-        self._kept: list[dict[str, Any]] = []
-        """What the cache holds of `hub.events`."""
-        self._waiting: list[dict[str, Any]] = []
-        """What this worker has announced and not seen there; in the cache for who only wants to know, as `hub validate`."""
+        self._logged: list[dict[str, Any]] = []
+        """The announcements in `hub.events`, as cached."""
+        self._unlogged: list[dict[str, Any]] = []
+        """This worker's announcements that are not in `hub.events` yet; cached for read-only commands such as `hub validate`."""
         self._mark: tuple[int, str] | None = None
-        """Where the last of these lies, and its bytes' digest: another log would have something else there."""
+        """The offset of the last one in `hub.events` and the digest of its bytes: another log has a different record there."""
         self._tail: Reader | None = None
-        self._one = threading.RLock()
+        self._lock = threading.RLock()
         self._load()
 
     def refresh(self) -> None:
         """Read both topics to their ends. Raises RetryableError while the log is away."""
-        with self._one:
-            before = len(self._kept)
+        with self._lock:
+            before = len(self._logged)
             self._read(EVENTS.name)
             self._read(COMMANDS.name)
-            if len(self._kept) > before:
-                there = {each["id"] for each in self._kept}
-                self._waiting = [each for each in self._waiting if each["id"] not in there]
+            if len(self._logged) > before:
+                logged = {entry["id"] for entry in self._logged}
+                self._unlogged = [entry for entry in self._unlogged if entry["id"] not in logged]
                 self._store()
 
     def catch_up(self) -> None:
-        """Read what workers have said since, to the end: what they say is on its way first."""
+        """Read newer announcements to the end of `hub.commands`, where they are written first."""
         for batch in read_to_end(
-            self._log, COMMANDS.name, {self._partition: self._read_to[COMMANDS.name]}, limit=AT_ONCE
+            self._log, COMMANDS.name, {self._partition: self._read_to[COMMANDS.name]}, limit=READ_BATCH
         ):
-            self._take(COMMANDS.name, batch)
+            self._apply(COMMANDS.name, batch)
 
     def look(self) -> None:
-        """Read what is there of it by now; quicker than `catch_up`, as it stays connected."""
-        with self._one:
+        """Read the newer announcements available now; faster than `catch_up`, since it stays connected."""
+        with self._lock:
             if self._tail is None:
                 begin = {self._partition: self._read_to[COMMANDS.name]}
                 self._tail = self._log.reader(COMMANDS.name, begin, gather=0.5)
             try:
-                while batch := self._tail.read(AT_ONCE, 0.0):
-                    self._take(COMMANDS.name, batch)
+                while batch := self._tail.read(READ_BATCH, 0.0):
+                    self._apply(COMMANDS.name, batch)
             except (
                 FatalError
-            ):  # that topic was made anew, or no longer keeps what comes next: all that it has is read again
+            ):  # the topic was recreated, or the next record is no longer retained: read all of it again
                 self.close()
                 self._read_to[COMMANDS.name] = self._log.starts(COMMANDS.name)[self._partition]
             except BaseException:
@@ -85,47 +86,51 @@ class RuleHistory:
                 raise
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         tail, self._tail = self._tail, None
         if tail is not None:
             tail.close()
 
     def add(self, events: Sequence[Event]) -> None:
-        """Note what this worker has written itself."""
-        with self._one:
+        """Add this worker's own announcements."""
+        with self._lock:
             self.history.take(events, logged=False)
-            self._waiting += [event.model_dump(exclude_none=True) for event in events]
+            self._unlogged += [event.model_dump(exclude_none=True) for event in events]
             self._store()
 
     def _read(self, topic: str) -> None:
         start = max(self._read_to[topic], self._log.starts(topic)[self._partition])
-        for batch in read_to_end(self._log, topic, {self._partition: start}, limit=AT_ONCE):
-            self._take(topic, batch)
+        for batch in read_to_end(self._log, topic, {self._partition: start}, limit=READ_BATCH):
+            self._apply(topic, batch)
 
-    def _take(self, topic: str, batch: Iterable[Record]) -> None:
+    def _apply(self, topic: str, batch: Iterable[Record]) -> None:
         for record in batch:
             self._read_to[topic] = record.offset + 1
-            if record.key != KEY:
+            if record.key != RULES_KEY:
                 continue
             event = _event(topic, record.value or b"")
             if event is None:
                 continue
             self.history.take([event], logged=topic == EVENTS.name)
             if topic == EVENTS.name:
-                self._kept.append(event.model_dump(exclude_none=True))
+                self._logged.append(event.model_dump(exclude_none=True))
                 self._mark = (record.offset, _digest(record.value or b""))
 
     def _load(self) -> None:
-        """Take up what the cache holds, unless it is of another log, or none."""
+        """Load the cache, unless it is missing or belongs to another log."""
         try:
-            told = orjson.loads(self._cache.read_bytes()) if self._cache is not None else {}
-            events = [Event.model_validate(each) for each in told["events"]]
-            read_to, (offset, digest) = int(told["read_to"]), told["mark"]
+            content = orjson.loads(self._cache.read_bytes()) if self._cache is not None else {}
+            events = [Event.model_validate(entry) for entry in content["events"]]
+            read_to, (offset, digest) = int(content["read_to"]), content["mark"]
         except (OSError, ValueError, KeyError, TypeError):
             return
         if read_to > self._log.ends(EVENTS.name)[self._partition] or self._digest_at(int(offset)) != digest:
             return
-        self._read_to[EVENTS.name], self._mark, self._kept = read_to, (int(offset), str(digest)), list(told["events"])
+        self._read_to[EVENTS.name], self._mark, self._logged = (
+            read_to,
+            (int(offset), str(digest)),
+            list(content["events"]),
+        )
         self.history.take(events, logged=True)
 
     def _digest_at(self, offset: int) -> str | None:
@@ -137,26 +142,26 @@ class RuleHistory:
         if self._cache is None:
             return
         try:
-            told = {
+            content = {
                 "read_to": self._read_to[EVENTS.name],
                 "mark": self._mark,
-                "events": self._kept,
-                "waiting": self._waiting,
+                "events": self._logged,
+                "waiting": self._unlogged,
             }
-            write_whole(self._cache, orjson.dumps(told))
+            write_atomically(self._cache, orjson.dumps(content))
         except OSError as error:
             log.warning("rules.not-noted", reason=str(error))
 
 
 def _event(topic: str, raw: bytes) -> Event | None:
     try:
-        told = orjson.loads(raw)
+        content = orjson.loads(raw)
         if topic == COMMANDS.name:
-            told = told["event"] if told.get("record") == "event" else None
-        event = Event.model_validate(told)
+            content = content["event"] if content.get("record") == "event" else None
+        event = Event.model_validate(content)
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return event if event.type in TYPES else None
+    return event if event.type in RULE_EVENT_TYPES else None
 
 
 def _digest(raw: bytes) -> str:

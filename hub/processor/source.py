@@ -1,18 +1,15 @@
-"""A Faust transport that hands an agent whole chunks, and commits only what the agent has called done.
+"""A Faust transport with manual commits: an agent receives whole chunks, and only chunks that it marks as done are committed.
 
-Faust spends about a millisecond on each message. Here one Faust message is a *chunk*: what one fetch brought of one partition.
-And Faust's own acknowledgement is set aside: it acks a message whose agent raised or was cancelled, commits over one that is
-still in flight, and acks what it could not decode. A chunk counts as done when `Chunk.done` was called, in order, and
-nothing else moves the committed offset.
+Faust spends about a millisecond on each message. Here one Faust message is a *chunk*: the records of one partition in one fetch.
+Faust's own acknowledgement is not used: it acks a message whose agent raised or was cancelled, commits past one that is still in
+flight, and acks one that it could not decode. Only `Chunk.done`, called in order, moves the committed offset.
 
-Five private methods of `faust.transport.consumer.Consumer` are overridden, so the version of Faust is pinned exactly and
-`tests/broker/test_faust_traps.py` holds both to what is relied on here.
+The consumer overrides five private methods of `faust.transport.consumer.Consumer`, so Faust's version is pinned exactly and
+`tests/broker/test_faust_traps.py` checks both for the behaviour that this file relies on.
 
-Threads for blocking work, one a partition: what a partition sends goes out in the order in which it was asked for.
-
-Cancelling whoever waits does not stop a send that has begun; the next one of that partition waits for it all the same.
-
-librdkafka's connection settings, as Faust wants them said.
+`PartitionThreads` runs blocking work in one thread a partition, so that a partition's sends keep their order. Cancelling a waiting
+caller does not stop a send that has begun; the partition's next send waits for it all the same. `faust_broker` translates
+librdkafka's connection settings into Faust's.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP, ConsumerMessage
 from faust.types.auth import CredentialsT
 
-from hub.log.event_log import Stored
+from hub.log.event_log import StoredRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,16 +35,16 @@ T = TypeVar("T")
 
 @dataclass
 class PartitionThreads:
-    """A thread for each partition that has asked, and one (None) for reading state."""
+    """One thread for each partition, created on first use, and one (None) for reading state."""
 
-    _lanes: dict[int | None, ThreadPoolExecutor] = field(default_factory=dict)
+    _pools: dict[int | None, ThreadPoolExecutor] = field(default_factory=dict)
 
-    async def run(self, lane: int | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do blocking work in a lane, behind what was asked for there before."""
-        if lane not in self._lanes:
-            self._lanes[lane] = ThreadPoolExecutor(1, f"lane-{lane}")
+    async def run(self, partition: int | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work in a partition's thread, after the work submitted there before."""
+        if partition not in self._pools:
+            self._pools[partition] = ThreadPoolExecutor(1, f"partition-{partition}")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._lanes[lane], lambda: work(*args, **kwargs))
+        return await loop.run_in_executor(self._pools[partition], lambda: work(*args, **kwargs))
 
 
 def faust_broker(client: Mapping[str, Any]) -> tuple[str, CredentialsT | None]:
@@ -72,7 +69,7 @@ def _credentials(client: Mapping[str, Any]) -> CredentialsT | None:
 def _tls(client: Mapping[str, Any]) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=client.get("ssl.ca.location"))
     if "ssl.certificate.location" in client:
-        # Without a password OpenSSL would ask for one at the terminal and wait there.
+        # Without a password OpenSSL would prompt for one at the terminal and wait there.
         password = client.get("ssl.key.password", "")
         context.load_cert_chain(client["ssl.certificate.location"], client.get("ssl.key.location"), password)
     return context
@@ -80,20 +77,20 @@ def _tls(client: Mapping[str, Any]) -> ssl.SSLContext:
 
 @dataclass(eq=False)
 class Chunk:
-    """Records of one partition, in order and without any between them left out."""
+    """Consecutive records of one partition, in order."""
 
     partition: int
-    records: Sequence[Stored]
+    records: Sequence[StoredRecord]
     next_offset: int
     finished: bool = field(default=False, init=False)
 
     def done(self) -> None:
-        """Say that outputs and state of every record are in the log: the chunk's offsets may be committed."""
+        """Mark that outputs and state of every record are in the log: the chunk's offsets may be committed."""
         self.finished = True
 
 
 class ChunkConsumer(Consumer):
-    """Faust's consumer, by chunks."""
+    """Faust's consumer, which delivers and commits chunks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -106,7 +103,7 @@ class ChunkConsumer(Consumer):
         }
 
     def _to_message(self, tp: TP, record: Chunk) -> ConsumerMessage:
-        """Called as the chunk is handed on: from here on it is awaited."""
+        """Called when the chunk is handed to the agent: from here on it is open until it is done."""
         self._open[tp].append(record)
         first = record.records[0]
         return ConsumerMessage(
@@ -118,7 +115,7 @@ class ChunkConsumer(Consumer):
         """Offsets between two chunks' first records are no gap: a chunk knows where the next begins."""
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Where to commit: behind the last chunk that is done and has none before it that is not."""
+        """The offset to commit: after the last chunk of those that are done without an open one before them."""
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         chunks, committable = self._open[tp], None
@@ -127,17 +124,17 @@ class ChunkConsumer(Consumer):
         return committable
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what is in flight of them; whoever has them next reads from the last commit."""
+        """Drop the open chunks of revoked partitions; their next owner reads from the last commit."""
         for tp in revoked:
             self._open.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
     def awaited(self) -> dict[TP, Chunk]:
-        """Partition → the oldest chunk that is not done."""
+        """Partition → its oldest open chunk."""
         return {tp: chunks[0] for tp, chunks in self._open.items() if chunks}
 
 
 class ChunkTransport(Transport):
-    """Give it to `app.transport` before the app starts."""
+    """The transport to set as `app.transport` before the app starts."""
 
     Consumer: ClassVar[type[Consumer]] = ChunkConsumer

@@ -1,4 +1,4 @@
-"""Forgetting what the processor knows, so that it folds the log from its beginning: for state that is lost or wrong."""
+"""Deletes the processor's offsets and state, so that it folds the log from its beginning: for state that is lost or wrong."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from hub.errors import FatalError, RetryableError
-from hub.log.kafka_log import away
+from hub.log.kafka_log import broker_unavailable
 from hub.log.topics import ensure_topics
 from hub.processor import GROUP
 from schemas.topics import STATE
 
-PATIENCE = 30.0
-"""Seconds for the group's dead members to leave it, and for the topic to go."""
+DELETION_TIMEOUT_S = 30.0
+"""Seconds for the group's dead members to time out, and for the topic to be deleted."""
 _NOT_YET = {
     KafkaError.NON_EMPTY_GROUP,
     KafkaError.NOT_COORDINATOR,  # a broker that has just started
@@ -27,12 +27,12 @@ _NO_SUCH = {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNKNOWN_TOPIC_OR_PART}
 
 
 def forget(client: Mapping[str, Any], replication: int | None) -> None:
-    """Delete the group's positions and make the state's topic anew.
+    """Delete the group's offsets and recreate the state topic.
 
-    Raises FatalError HUB-E2114 while a worker lives: it would go on with what it has in memory.
+    Raises FatalError HUB-E2114 while a worker is alive: it would continue with its state in memory.
     """
     admin = AdminClient({**client, "log_level": 3})
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + DELETION_TIMEOUT_S
     while not _done(admin.delete_consumer_groups([GROUP])[GROUP]):
         if time.monotonic() > until:
             raise FatalError("HUB-E2114")
@@ -46,7 +46,7 @@ def forget(client: Mapping[str, Any], replication: int | None) -> None:
 
 
 def _done(future: Any) -> bool:
-    """Whether it is so now; False while the group still has members, or nobody can tell."""
+    """Whether the deletion is done; False while the group still has members, or no coordinator can answer."""
     try:
         future.result(30)
     except KafkaException as error:
@@ -54,5 +54,5 @@ def _done(future: Any) -> bool:
         if code in _NOT_YET:
             return False
         if code not in _NO_SUCH:
-            raise away(error) from error
+            raise broker_unavailable(error) from error
     return True

@@ -1,1 +1,1 @@
-"""The programs of a hub, each joined from the parts that it runs."""
+"""The programs of a hub: connectors, processor and projector, each composed of the parts that it runs."""

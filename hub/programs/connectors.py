@@ -1,4 +1,4 @@
-"""The connectors of one home: everything between the outside systems and the log, joined, watched and stopped in order.
+"""The connectors program of one home: intake, outbox relay, executor, pollers and web server, started and stopped in order.
 
 `python -m hub.programs.connectors --home DIR [--boards-socket PATH]`.
 """
@@ -19,13 +19,13 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from hub.config.home import Home
 from hub.config.settings import Quota
 from hub.errors import FatalError, HubError, RetryableError
 from hub.executor import Executor
 from hub.health.watch import watch_of
+from hub.home import Home
 from hub.intake import correlation
-from hub.intake.deferred_intake import Redelivery, SecondLooks
+from hub.intake.deferred_intake import DeferredIntake, Redelivery
 from hub.intake.intake import Intake
 from hub.intake.poller import Poller, Stream
 from hub.intake.relay import Relay
@@ -35,42 +35,42 @@ from hub.kit.connector import Connector
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
-from hub.people import PeopleWatcher
+from hub.people_watcher import PeopleWatcher
 from hub.runtime import logs, watchdog
 from hub.runtime.clock import Clock, SystemClock
-from hub.runtime.program import begin, collect_seldom, keep_private, raise_file_limit, say_ready
-from hub.runtime.watchdog import PATIENCE, Heart
+from hub.runtime.program import begin, keep_private, mark_ready, raise_file_limit, tune_gc
+from hub.runtime.watchdog import HANG_TIMEOUT_S, Heartbeat
 from hub.web.bodies import Bodies
 from hub.web.health import PATHS, ProgramHealth
-from hub.web.passage import Passage
+from hub.web.passage import BoardsProxy
 from hub.web.refusals import Refusals
-from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
+from hub.web.webhooks import ListenAddress, Pushes, WebServer
 
 NAME = "connectors"
-REFRESH = 2.0
-"""Seconds between looks at people.yaml and at the program's own threads."""
-AGAIN = 1.0
-"""Seconds until a ledger that is away at the start is tried again."""
-TURN = 0.0005
-"""Seconds that a thread may keep the interpreter while another waits. A command passes through ten threads on its way."""
-FIRST_ANSWER = 3.0
-"""Seconds that the log gets to say whether the ledger is behind it."""
-DRAIN = 5.0
-"""Seconds that the relay gets to send what was committed before the program ends; the rest waits in the ledger."""
+REFRESH_INTERVAL_S = 2.0
+"""Seconds between checks of people.yaml and of the program's own threads."""
+LEDGER_RETRY_S = 1.0
+"""Seconds until a ledger that is unavailable at startup is retried."""
+SWITCH_INTERVAL_S = 0.0005
+"""Seconds that a thread may hold the GIL while another waits. A command passes through ten threads on its way."""
+CATCH_UP_TIMEOUT_S = 3.0
+"""Seconds that startup waits for the log to show whether the ledger is behind it."""
+DRAIN_TIMEOUT_S = 5.0
+"""Seconds that the relay gets to publish the outbox before the program ends; the rest waits in the ledger."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Threads:
-    """The program's threads. One that ends by an error ends the program."""
+    """The program's threads. An error in one of them ends the program."""
 
     failed: Callable[[BaseException], None]
     running: list[threading.Thread] = field(default_factory=list)
     broken: bool = False
 
     def start(self, name: str, run: Callable[[], None]) -> None:
-        """Run something in a thread of its own."""
+        """Run a function in a new thread."""
 
         def guarded() -> None:
             try:
@@ -84,17 +84,17 @@ class Threads:
         self.running.append(thread)
 
     def join(self, seconds: float) -> None:
-        """Wait for all to end, at most so long together: one that waits for an outside system may take longer."""
+        """Wait up to `seconds` in all for the threads to end: one that waits for an outside system may take longer."""
         until = time.monotonic() + seconds
         for thread in self.running:
             thread.join(max(0.0, until - time.monotonic()))
 
 
 class ConnectorsProgram:
-    """One running program. `run` returns when it was told to stop; raises what it cannot go on with."""
+    """One running program. `run` returns after SIGTERM or SIGINT and raises an error that it cannot recover from."""
 
     def __init__(
-        self, home: Home, boards: Path, listening: int | None = None, patience: float = watchdog.PATIENCE
+        self, home: Home, boards: Path, listening: int | None = None, patience: float = watchdog.HANG_TIMEOUT_S
     ) -> None:
         self._home, self._boards, self._listening, self._patience = home, boards, listening, patience
         self._stop = asyncio.Event()
@@ -103,56 +103,56 @@ class ConnectorsProgram:
     async def run(self) -> None:
         """Start everything, wait for SIGTERM or SIGINT, stop everything."""
         self._loop = asyncio.get_running_loop()
-        Heart.of_environment().follow(self._loop)
+        Heartbeat.of_environment().follow(self._loop)
         watchdog.follow(self._loop, self._patience)
         for signal_ in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signal_, self._stop.set)
         clock = SystemClock()
         connectors = {name: registry.connect(instance) for name, instance in self._home.instances.items()}
-        staff = PeopleWatcher(self._home)
-        ledger = await self._opened()
+        people = PeopleWatcher(self._home)
+        ledger = await self._open_ledger()
         if ledger is None:
             return
         try:
             await self._work(
-                RunningParts(self._home, ledger, connectors, staff, clock, self._failed, self._boards, self._listening)
+                RunningParts(self._home, ledger, connectors, people, clock, self._fail, self._boards, self._listening)
             )
         finally:
             ledger.close()
         if self._error is not None:
             raise self._error
 
-    def _failed(self, error: BaseException) -> None:
-        """Told by any thread: the program cannot go on."""
+    def _fail(self, error: BaseException) -> None:
+        """Record a fatal error and stop the program; may be called from any thread."""
         self._error = self._error or error
         self._loop.call_soon_threadsafe(self._stop.set)
 
-    async def _opened(self) -> Ledger | None:
-        """The ledger, once it is there; None when the program is told to stop before."""
-        away = False
+    async def _open_ledger(self) -> Ledger | None:
+        """The ledger, once it is available; None when the program is stopped before."""
+        is_logged = False
         while not self._stop.is_set():
             try:
                 return await asyncio.to_thread(Ledger, self._home.ledger_url)
             except RetryableError as error:
-                if not away:
+                if not is_logged:
                     log.warning("ledger.away", **error.fields())
-                away = True
+                is_logged = True
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), AGAIN)
+                    await asyncio.wait_for(self._stop.wait(), LEDGER_RETRY_S)
         return None
 
     async def _work(self, parts: RunningParts) -> None:
         try:
             port = await parts.start()
             _prefer_short_waits()
-            say_ready(self._home.data, NAME)
+            mark_ready(self._home.data, NAME)
             log.info("ready", port=port, instances=sorted(parts.connectors))
             while not self._stop.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), REFRESH)
+                    await asyncio.wait_for(self._stop.wait(), REFRESH_INTERVAL_S)
                 await asyncio.to_thread(parts.refresh)
                 if not parts.executor.healthy():
-                    self._failed(parts.executor.failed or FatalError("HUB-E7013"))
+                    self._fail(parts.executor.failed or FatalError("HUB-E7013"))
         finally:
             await parts.stop()
             log.info("stopped")
@@ -166,56 +166,58 @@ class RunningParts:
         home: Home,
         ledger: Ledger,
         connectors: Mapping[str, Connector],
-        staff: PeopleWatcher,
+        people: PeopleWatcher,
         clock: Clock,
         failed: Callable[[BaseException], None],
         boards: Path,
         listening: int | None = None,
     ) -> None:
-        self.connectors, self.staff = connectors, staff
+        self.connectors, self.people = connectors, people
         events: EventLog = KafkaLog({**home.kafka_client(), "reconnect.backoff.max.ms": 1000})
-        intake = Intake(ledger, staff, clock, correlation.creates(connectors), _quotas(connectors))
+        intake = Intake(ledger, people, clock, correlation.created_kinds(connectors), _quotas(connectors))
         bodies = Bodies()
         self.refusals = Refusals(ledger, clock)
         self.threads = Threads(failed)
-        self._sums: asyncio.Task[None] | None = None
-        self.executor = Executor(ledger, events, connectors, staff, clock)
-        self.relay = Relay(ledger, events, clock, recall=self.executor.recall)
+        self._refusal_counts: asyncio.Task[None] | None = None
+        self.executor = Executor(ledger, events, connectors, people, clock)
+        self.relay = Relay(ledger, events, clock, catch_up=self.executor.catch_up)
         self.trimmer = _trimmer(home, ledger, events, clock, self.executor)
-        self.looks = SecondLooks(ledger, Redelivery(ledger, intake, connectors, clock), clock)
+        self.deferred_intake = DeferredIntake(ledger, Redelivery(ledger, intake, connectors, clock), clock)
         self.pollers = [Poller(stream, ledger, intake, clock) for stream in _streams(connectors)]
-        self.passage = Passage(boards, bodies)
+        self.boards_proxy = BoardsProxy(boards, bodies)
         self.watch = watch_of(home, ledger)
-        self.health = ProgramHealth(self.relay, self.pollers, self._working, self.passage, self.watch.verdict)
-        receivers = {name: one.receives for name, one in connectors.items() if one.receives is not None}
+        self.health = ProgramHealth(self.relay, self.pollers, self._is_healthy, self.boards_proxy, self.watch.status)
+        receivers = {
+            name: connector.receives for name, connector in connectors.items() if connector.receives is not None
+        }
         self.pushes = Pushes(intake, receivers, bodies, clock, self.refusals)
-        self.door = FrontDoor(ListenAddress(*home.web_address, listening), self.pushes, self._rest)
+        self.web_server = WebServer(ListenAddress(*home.web_address, listening), self.pushes, self._answer_other)
 
     async def start(self) -> int:
-        """Start: what carries on first, what takes in last. The front door's port."""
-        await self._recalled()
+        """Start consumers of existing work first, intake last. Returns the web server's port."""
+        await self._catch_up_ledger()
         self.threads.start("relay", self.relay.run)
-        self.threads.start("second-looks", self.looks.run)
+        self.threads.start("second-looks", self.deferred_intake.run)
         if self.trimmer is not None:
             self.threads.start("trim", self.trimmer.run)
         await asyncio.to_thread(self.executor.start)
         for poller in self.pollers:
             self.threads.start(f"poll-{poller.stream.instance}-{poller.stream.name}", poller.run)
         self.watch.start()
-        await self.passage.open()
-        self._sums = asyncio.create_task(self.refusals.run(), name="refusals")
-        return await self.door.open()
+        await self.boards_proxy.open()
+        self._refusal_counts = asyncio.create_task(self.refusals.run(), name="refusals")
+        return await self.web_server.open()
 
     async def stop(self) -> None:
-        """Take no more in, finish what was begun, then send what is committed."""
+        """Stop intake, finish the work in progress, then publish what is committed to the outbox."""
         self.watch.stop()
-        await self.door.turn_away()
-        await self.passage.close()  # ends the boards' streams, which the door would wait for
-        await self.door.close()
-        if self._sums is not None:
-            self._sums.cancel()
+        await self.web_server.drain()
+        await self.boards_proxy.close()  # ends the boards' streams, which the web server would wait for
+        await self.web_server.close()
+        if self._refusal_counts is not None:
+            self._refusal_counts.cancel()
         self.refusals.flush()
-        self.looks.stop()
+        self.deferred_intake.stop()
         if self.trimmer is not None:
             self.trimmer.stop()
         for poller in self.pollers:
@@ -224,49 +226,49 @@ class RunningParts:
         await asyncio.to_thread(self._drain)
         await asyncio.to_thread(self.threads.join, 2.0)
 
-    async def _recalled(self) -> None:
-        """Have the ledger know what the log holds of it before the door opens. With the log away pushes are taken all the same."""
-        looking = threading.Thread(target=self._recall, name="recall", daemon=True)
-        looking.start()
-        until = time.monotonic() + FIRST_ANSWER
-        while looking.is_alive() and (self.executor.recall.is_behind or time.monotonic() < until):
-            await asyncio.to_thread(looking.join, 0.1)
+    async def _catch_up_ledger(self) -> None:
+        """Catch the ledger up from the log before the web server starts; with the log unavailable, accept webhooks anyway."""
+        thread = threading.Thread(target=self._catch_up, name="catch-up", daemon=True)
+        thread.start()
+        deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
+        while thread.is_alive() and (self.executor.catch_up.is_behind or time.monotonic() < deadline):
+            await asyncio.to_thread(thread.join, 0.1)
 
-    def _recall(self) -> None:
+    def _catch_up(self) -> None:
         try:
-            self.executor.recall.make_sure()
+            self.executor.catch_up.make_sure()
         except RetryableError as error:
             log.warning("ledger.unsure", **error.fields())
 
     def refresh(self) -> None:
-        """Look for other people."""
-        if self.staff.refresh():
+        """Reload people.yaml when it changed."""
+        if self.people.refresh():
             self.executor.wake()
 
     def _drain(self) -> None:
-        if not self.threads.broken and not self.relay.drained(DRAIN):
+        if not self.threads.broken and not self.relay.drained(DRAIN_TIMEOUT_S):
             log.warning("relay.left_some", why="the log or the ledger is away; the rest is sent after the next start")
         self.relay.stop()
 
-    def _working(self) -> bool:
+    def _is_healthy(self) -> bool:
         return not self.threads.broken and self.executor.healthy()
 
-    async def _rest(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_other(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path in PATHS and request.method in ("GET", "HEAD"):
             return await self.health.answer(request)
-        return await self.passage.answer(request)
+        return await self.boards_proxy.answer(request)
 
 
 def _prefer_short_waits() -> None:
-    """Set the interpreter for many threads that each have little to do, and others that wait for it."""
-    sys.setswitchinterval(TURN)
-    collect_seldom()
+    """Tune the interpreter for many threads with short work that wait for each other."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tune_gc()
 
 
 def _trimmer(home: Home, ledger: Ledger, events: EventLog, clock: Clock, executor: Executor) -> Trimmer | None:
-    """What keeps the ledger from growing; None where `hub.yaml` has it keep everything."""
+    """The trimmer that bounds the ledger's size; None where `hub.yaml` retains everything."""
     keep = home.config.history
-    return None if keep is None else Trimmer(ledger, events, clock, executor.recall, keep)
+    return None if keep is None else Trimmer(ledger, events, clock, executor.catch_up, keep)
 
 
 def _quotas(connectors: Mapping[str, Connector]) -> Mapping[str, Quota]:
@@ -283,17 +285,17 @@ def _streams(connectors: Mapping[str, Connector]) -> list[Stream]:
 
 
 def main() -> int:
-    """Run until told to stop; 0 then, 1 after saying in one line why it cannot go on."""
+    """Run until SIGTERM or SIGINT; the exit code: 0, or 1 after one line on stderr with the error."""
     begin()
-    asked = _arguments()
+    arguments = _arguments()
     raise_file_limit()
     logs.configure("connectors")
     try:
-        home = Home.load(asked.home)
+        home = Home.load(arguments.home)
         logs.configure("connectors", home.secrets)
         keep_private(home.data)
-        boards = asked.boards_socket or home.data / "run" / "boards.sock"
-        asyncio.run(ConnectorsProgram(home, boards, asked.listen_fd, asked.patience).run())
+        boards = arguments.boards_socket or home.data / "run" / "boards.sock"
+        asyncio.run(ConnectorsProgram(home, boards, arguments.listen_fd, arguments.patience).run())
     except HubError as error:
         where = f" {error.place}" if error.place else ""
         sys.stderr.write(f"{error.code}{where} {error.message()} → {error.fix()}\n")
@@ -311,10 +313,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--patience",
         type=float,
-        default=PATIENCE,
-        help="seconds for one piece of a thread's work, after which it hangs",
+        default=HANG_TIMEOUT_S,
+        help="seconds for one piece of a thread's work, after which it counts as hung",
     )
-    parser.add_argument("--listen-fd", type=int, help="the open socket to take pushes from, instead of one of its own")
+    parser.add_argument("--listen-fd", type=int, help="the open socket to accept webhooks on, instead of a new one")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The processor: folds `hub.events` into cases and sends what follows, until SIGTERM.
+"""The processor program: folds `hub.events` into cases and publishes the resulting commands and events, until SIGTERM.
 
 `python -m hub.programs.processor --home DIR`.
 """
@@ -15,19 +15,19 @@ from pathlib import Path
 import faust
 import structlog
 
-from hub.config.home import RULES_BROKEN, RULES_HISTORY, RULES_TOLD, Home
 from hub.errors import HubError
+from hub.home import RULES_ANNOUNCED, RULES_BROKEN, RULES_HISTORY, Home
 from hub.log.kafka_log import KafkaLog
 from hub.log.topics import ensure_topics
 from hub.processor.app import Processor, make_app
-from hub.processor.halting import PATIENCE
-from hub.processor.rule_announcements import RuleNews
+from hub.processor.halting import PARTITION_STALL_S
+from hub.processor.rule_announcements import RuleAnnouncer
 from hub.processor.rule_history import RuleHistory
-from hub.processor.stale_writes import EVERY
+from hub.processor.stale_writes import CHECK_INTERVAL_S
 from hub.rules.book import RuleBook
 from hub.runtime.logs import configure
-from hub.runtime.program import begin, collect_seldom, keep_private, raise_file_limit, say_ready
-from hub.runtime.watchdog import Heart, exit_now
+from hub.runtime.program import begin, keep_private, mark_ready, raise_file_limit, tune_gc
+from hub.runtime.watchdog import Heartbeat, exit_now
 from schemas.topics import EVENTS
 
 EXIT_CRASHED = 72
@@ -35,54 +35,64 @@ log = structlog.get_logger("hub.processor")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one worker; its exit code."""
+    """Run one worker; returns its exit code."""
     begin()
     parser = argparse.ArgumentParser(prog="python -m hub.programs.processor", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--copy", help="which copy of the worker this is, where a hub runs several; else HUB_COPY's")
     parser.add_argument(
-        "--patience", type=float, default=PATIENCE, help="seconds without headway after which a worker ends itself"
+        "--patience",
+        type=float,
+        default=PARTITION_STALL_S,
+        help="seconds without progress after which a worker ends itself",
     )
     parser.add_argument(
-        "--looks", type=float, default=EVERY, help="seconds between two looks for what a sleeper says late"
+        "--looks",
+        type=float,
+        default=CHECK_INTERVAL_S,
+        help="seconds between two checks for stale writes of an expired worker",
     )
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     raise_file_limit()
     try:
-        home = Home.load(chosen.home)
+        home = Home.load(options.home)
         configure("worker", home.secrets)
         keep_private(home.data)
-        return asyncio.run(serve(home, chosen.copy or home.copy, chosen.patience, chosen.looks))
+        return asyncio.run(serve(home, options.copy or home.copy, options.patience, options.looks))
     except HubError as error:
         sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
         return 1
 
 
-async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float = EVERY) -> int:
-    """Run until told to stop, or until Faust has crashed: then the supervisor starts another."""
+async def serve(
+    home: Home, copy: str, patience: float = PARTITION_STALL_S, stale_check_s: float = CHECK_INTERVAL_S
+) -> int:
+    """Run until SIGTERM or SIGINT, or until Faust has crashed: then the supervisor starts another worker."""
     store = home.rule_store()
     client = home.kafka_client()
     events = KafkaLog(client)
-    # A log that is away is told of here by its code, not by Faust's traceback.
+    # An unavailable log fails here with its error code, not with Faust's traceback.
     await asyncio.to_thread(ensure_topics, client, replication=home.config.kafka.replication)
     await asyncio.to_thread(events.ends, EVENTS.name)
     writer = events.gathering_writer()
     history = await asyncio.to_thread(RuleHistory, events, home.data / RULES_HISTORY)
     book = RuleBook(history.history, home.environ)
-    news = RuleNews(store, history, book, events, writer, home.data / RULES_TOLD, home.data / RULES_BROKEN)
-    judged = await asyncio.to_thread(news.begin)
-    ready = functools.partial(say_ready, home.data, "worker")
-    processor = Processor(events, judged, writer, ready, history.catch_up, home.config.cases.forgets)
+    announcer = RuleAnnouncer(
+        store, history, book, events, writer, home.data / RULES_ANNOUNCED, home.data / RULES_BROKEN
+    )
+    rules = await asyncio.to_thread(announcer.begin)
+    ready = functools.partial(mark_ready, home.data, "worker")
+    processor = Processor(events, rules, writer, ready, history.catch_up, home.config.cases.forgets)
     instance = f"hub-{home.name}-{copy}"
-    app = make_app(processor, client, data=home.data, instance=instance, patience=patience, looks=looks)
-    told = asyncio.Event()
+    app = make_app(processor, client, data=home.data, instance=instance, patience=patience, stale_check_s=stale_check_s)
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    Heart.of_environment().follow(asyncio.get_running_loop())
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    Heartbeat.of_environment().follow(asyncio.get_running_loop())
     await app.start()
-    collect_seldom()
-    watching = asyncio.create_task(news.watch(judged))
-    if await until_over(app, told):
+    tune_gc()
+    watching = asyncio.create_task(announcer.watch(rules))
+    if await until_over(app, stop):
         exit_now(EXIT_CRASHED)  # Faust's parts may hang when they are stopped after a crash
     watching.cancel()
     await app.stop()
@@ -90,14 +100,14 @@ async def serve(home: Home, copy: str, patience: float = PATIENCE, looks: float 
     return 0
 
 
-async def until_over(app: faust.App, told: asyncio.Event) -> bool:
-    """Wait until told to stop; True when the app has crashed first."""
-    while not told.is_set():
+async def until_over(app: faust.App, stop: asyncio.Event) -> bool:
+    """Wait until `stop` is set; True when the app crashed first."""
+    while not stop.is_set():
         if app.crashed or app.should_stop:
             log.error("worker.crashed", reason=repr(app.crash_reason))
             return True
         try:
-            await asyncio.wait_for(told.wait(), 0.25)
+            await asyncio.wait_for(stop.wait(), 0.25)
         except TimeoutError:
             continue
     return False

@@ -1,4 +1,7 @@
-"""`python -m hub.programs.projector --home DIR [--socket PATH]`: folds the log into boards and serves them, until SIGTERM."""
+"""The projector program: folds the log into boards and serves them, until SIGTERM.
+
+`python -m hub.programs.projector --home DIR [--socket PATH]`.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,21 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from hub.config.home import Home
 from hub.errors import FatalError, HubError
 from hub.health.watch import watch_of
+from hub.home import Home
 from hub.ledger.database import DAMAGED, set_aside
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
 from hub.projector import log_history, registry
 from hub.projector.crew import BoardRunners
-from hub.projector.leftovers import clear
+from hub.projector.leftovers import remove_leftovers
 from hub.projector.store import BoardStore
 from hub.runtime import files
 from hub.runtime.logs import configure
-from hub.runtime.program import begin, keep_private, raise_file_limit, say_ready
-from hub.runtime.watchdog import PATIENCE, Heart, follow
+from hub.runtime.program import begin, keep_private, mark_ready, raise_file_limit
+from hub.runtime.watchdog import HANG_TIMEOUT_S, Heartbeat, follow
 from hub.web.app import make_app
 from hub.web.live import Live
 from hub.web.pages import PeopleFile
@@ -41,36 +44,36 @@ log = structlog.get_logger("projections")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the boards of one home; the exit code."""
+    """Run the boards of one home; returns the exit code."""
     begin()
     parser = argparse.ArgumentParser(prog="python -m hub.programs.projector", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path())
-    parser.add_argument("--socket", type=Path, help="serve on this Unix socket, behind the hub's front door")
+    parser.add_argument("--socket", type=Path, help="serve on this Unix socket, behind the hub's web server")
     parser.add_argument(
         "--patience",
         type=float,
-        default=PATIENCE,
-        help="seconds for one piece of a thread's work, after which it hangs",
+        default=HANG_TIMEOUT_S,
+        help="seconds for one piece of a thread's work, after which it counts as hung",
     )
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     raise_file_limit()
     try:
-        home = Home.load(asked.home)
+        home = Home.load(options.home)
         configure("projections", home.secrets)
         keep_private(home.data)
-        return serve(home, asked.socket, asked.patience)
+        return serve(home, options.socket, options.patience)
     except HubError as error:
-        return say(error)
+        return report_error(error)
 
 
-def say(error: HubError) -> int:
-    """One line that says what is wrong and one that says what to do; the exit code for it."""
+def report_error(error: HubError) -> int:
+    """Write the error and its fix to stderr, one line each; returns the exit code."""
     sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
     return 1
 
 
 def settings_of(home: Home) -> WebSettings:
-    """What the web needs to know of a home."""
+    """The settings of the web pages, from a home."""
     builtin = frozenset(name for name, entry in home.config.connectors.items() if entry.use == "builtin")
     return WebSettings(
         name=home.name,
@@ -81,8 +84,8 @@ def settings_of(home: Home) -> WebSettings:
     )
 
 
-def serve(home: Home, path: Path | None, patience: float = PATIENCE) -> int:
-    """Run until told to stop; 1, or a HubError, when a board failed for good. A damaged store is out of the way then."""
+def serve(home: Home, path: Path | None, patience: float = HANG_TIMEOUT_S) -> int:
+    """Run until SIGTERM or SIGINT; returns 1, or raises a HubError, when a board failed. Moves a damaged store aside first."""
     try:
         return _serve(home, path, patience)
     except FatalError as error:
@@ -95,10 +98,12 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
     store, ledger, live = BoardStore(home.boards_url), Ledger(home.ledger_url), Live(registry.boards())
     address, watch = home.web_address if path is None else None, watch_of(home, ledger)
     events, stop = KafkaLog(home.kafka_client()), threading.Event()
-    places = events.places(EVENTS.name)
-    config = _config(address, make_app(settings_of(home), store, ledger, live, places, watch.verdict, watch.rhythm))
-    server = Server(config, live, lambda: say_ready(home.data, "projections"), patience)
-    crew = BoardRunners(events, store, registry.all_projections().values(), live.told, failed=server.end)
+    offset_reader = events.places(EVENTS.name)
+    config = _config(
+        address, make_app(settings_of(home), store, ledger, live, offset_reader, watch.status, watch.rhythm)
+    )
+    server = Server(config, live, lambda: mark_ready(home.data, "projections"), patience)
+    runners = BoardRunners(events, store, registry.all_projections().values(), live.on_commit, failed=server.end)
 
     def end() -> None:
         stop.set()
@@ -107,43 +112,43 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end())
     try:
-        _recognise(store, events, ledger, stop, end)
-        crew.start()
+        _await_known_log(store, events, ledger, stop, end)
+        runners.start()
         threading.Thread(
-            target=clear, args=(store, registry.all_projections(), stop), name="leftovers", daemon=True
+            target=remove_leftovers, args=(store, registry.all_projections(), stop), name="leftovers", daemon=True
         ).start()
         watch.start()
-        # Not earlier: who asks before anyone answers hears at once that the boards are starting.
-        server.run(None if path is None else [files.listening(path)])
+        # Not earlier: until this server listens, the proxy responds that the boards are starting.
+        server.run(None if path is None else [files.listening_socket(path)])
     finally:
         stop.set()
         watch.stop()
-        crew.stop()
-        places.close()
+        runners.stop()
+        offset_reader.close()
         store.close()
         ledger.close()
-    if isinstance(crew.error, HubError):
-        raise crew.error
-    if crew.error is not None:
-        log.error("boards.failed", exc_info=crew.error)
-    return 0 if crew.error is None else 1
+    if isinstance(runners.error, HubError):
+        raise runners.error
+    if runners.error is not None:
+        log.error("boards.failed", exc_info=runners.error)
+    return 0 if runners.error is None else 1
 
 
-def _recognise(
+def _await_known_log(
     store: BoardStore, events: EventLog, ledger: Ledger, stop: threading.Event, end: Callable[[], None]
 ) -> None:
-    """Fold on from the hub's own log only, also when that is exchanged later: then the program ends, and begins anew."""
+    """Fold only the hub's own log. When that is replaced later, the program ends, and the supervisor restarts it."""
     store.prepare()
 
     def known() -> log_history.LogHistory | None:
-        return log_history.settled(ledger)
+        return log_history.ledger_history(ledger)
 
-    log_history.recognise(store, events, known, registry.all_projections().values(), stop)
+    log_history.await_known_log(store, events, known, registry.all_projections().values(), stop)
     threading.Thread(target=log_history.watch, args=(store, known, end, stop), name="history", daemon=True).start()
 
 
 def _config(address: tuple[str, int] | None, app: FastAPI) -> uvicorn.Config:
-    """Without an address it serves on sockets that it is given."""
+    """uvicorn's settings. Without an address it serves on sockets that are passed to `run`."""
     host, port = address or ("", 0)
     return uvicorn.Config(
         app,
@@ -157,16 +162,16 @@ def _config(address: tuple[str, int] | None, app: FastAPI) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, that ends the pages' streams when it ends, and says when it is ready."""
+    """A uvicorn server that closes the pages' event streams when it ends, and marks the program as ready."""
 
     def __init__(
-        self, config: uvicorn.Config, live: Live, ready: Callable[[], None], patience: float = PATIENCE
+        self, config: uvicorn.Config, live: Live, ready: Callable[[], None], patience: float = HANG_TIMEOUT_S
     ) -> None:
         super().__init__(config)
         self.live, self.ready, self.patience = live, ready, patience
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        Heart.of_environment().follow(asyncio.get_running_loop())
+        Heartbeat.of_environment().follow(asyncio.get_running_loop())
         follow(asyncio.get_running_loop(), self.patience)
         await super().startup(sockets)
         if self.started:
@@ -178,7 +183,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal while serving; a second one of SIGINT does not wait for open connections."""
+        """Handle a signal while serving; a second SIGINT does not wait for open connections."""
         self.live.close()
         super().handle_exit(sig, frame)
 

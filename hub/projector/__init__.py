@@ -1,1 +1,1 @@
-"""Folds of the log into boards, and the web that shows them."""
+"""Folds the log into boards: the runner, the board store, rebuilds, and the trail (an index of the log)."""

@@ -1,4 +1,4 @@
-"""Rows on their way into a table that only grows, in the caller's transaction: by the driver's own fast paths, as in `rows`."""
+"""Inserts rows into append-only tables, in the caller's transaction, through the driver's own fast paths as in `rows`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, select
 
 from hub.kit.projection import Rows
-from hub.projector.rows import FEW, PAGE, copy_rows
+from hub.projector.rows import COPY_THRESHOLD, PAGE_ROWS, copy_rows
 
 
 def add_rows(conn: Connection, table: Table, rows: Rows) -> None:
-    """Add rows; in a table with a primary key a row that is there already stays as it is."""
+    """Insert rows; in a table with a primary key, an existing row is left unchanged."""
     if not rows:
         return
     form = _form(table, conn.dialect.name)
-    if conn.dialect.name != "postgresql" or len(rows) <= FEW:
+    if conn.dialect.name != "postgresql" or len(rows) <= COPY_THRESHOLD:
         conn.exec_driver_sql(form.insert, list(rows))
     elif not table.primary_key.columns:
         copy_rows(conn, form.copy, rows)
@@ -28,32 +28,32 @@ def add_rows(conn: Connection, table: Table, rows: Rows) -> None:
 
 
 def block_hashes(conn: Connection, table: Table) -> tuple[dict[str, bytes], int]:
-    """The hash of each block of rows, and how many rows there are.
+    """The hash of each block of rows, and the number of rows.
 
-    A hash is the sum of its rows', whatever their order; a block is named by its table and by what its rows have in common.
+    A block's hash is the sum of its row hashes, independent of their order; a block is named by its table and what its rows share.
     """
     sums: dict[str, int] = {}
-    count, block_of = 0, _places if "offset" in table.c else _words
-    for row in conn.execution_options(yield_per=PAGE).execute(select(table)):
+    count, block_of = 0, _offset_block if "offset" in table.c else _key_block
+    for row in conn.execution_options(yield_per=PAGE_ROWS).execute(select(table)):
         count += 1
         block = block_of(row)
-        told = repr(tuple(row)).encode(errors="surrogatepass")
-        sums[block] = sums.get(block, 0) + int.from_bytes(blake2b(told, digest_size=16).digest())
+        encoded = repr(tuple(row)).encode(errors="surrogatepass")
+        sums[block] = sums.get(block, 0) + int.from_bytes(blake2b(encoded, digest_size=16).digest())
     name = table.name.removesuffix("__shadow")
-    return {f"{name} {block}": (total % _WIDE).to_bytes(16) for block, total in sums.items()}, count
+    return {f"{name} {block}": (total % _HASH_MODULUS).to_bytes(16) for block, total in sums.items()}, count
 
 
-_WIDE = 1 << 128
+_HASH_MODULUS = 1 << 128
 
 
-def _places(row: Row[Any]) -> str:
-    """A thousand offsets of a partition."""
+def _offset_block(row: Row[Any]) -> str:
+    """The block of a log position: a thousand offsets of a partition."""
     start = row.offset - row.offset % 1000
     return f"{row.partition}:{start}–{start + 999}"
 
 
-def _words(row: Row[Any]) -> str:
-    """Keys that are near."""
+def _key_block(row: Row[Any]) -> str:
+    """The block of a hashed key: its low 12 bits."""
     return f"{row[0] & 0xFFF:03x}"
 
 
@@ -62,14 +62,14 @@ class InsertStatements:
 
     def __init__(self, table: Table, dialect: str) -> None:
         into, staged = f'"{table.name}"', f'"{table.name}__new"'
-        told = ", ".join(f'"{column.name}"' for column in table.columns)
+        columns = ", ".join(f'"{column.name}"' for column in table.columns)
         marks = ", ".join(["%s" if dialect == "postgresql" else "?"] * len(table.columns))
-        stays = " ON CONFLICT DO NOTHING" if table.primary_key.columns else ""
-        self.insert = f"INSERT INTO {into} ({told}) VALUES ({marks}){stays}"  # noqa: S608  # names of ours
-        self.copy = f"COPY {into} ({told}) FROM STDIN"
+        on_conflict = " ON CONFLICT DO NOTHING" if table.primary_key.columns else ""
+        self.insert = f"INSERT INTO {into} ({columns}) VALUES ({marks}){on_conflict}"  # noqa: S608  # our own table and column names
+        self.copy = f"COPY {into} ({columns}) FROM STDIN"
         self.staging = f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {into}) ON COMMIT DELETE ROWS"
-        self.stage = f"COPY {staged} ({told}) FROM STDIN"
-        self.merge = f"INSERT INTO {into} ({told}) SELECT {told} FROM {staged}{stays}"  # noqa: S608  # names of ours
+        self.stage = f"COPY {staged} ({columns}) FROM STDIN"
+        self.merge = f"INSERT INTO {into} ({columns}) SELECT {columns} FROM {staged}{on_conflict}"  # noqa: S608  # our own table and column names
 
 
 @functools.lru_cache(64)

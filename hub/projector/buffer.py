@@ -1,7 +1,7 @@
-"""A board's store with rows kept in memory for a while: for building a board anew, which nobody looks at before it is done.
+"""A write-back buffer in front of the board store, for rebuilds: readers do not see a shadow board before it is finished.
 
-What is written to the database is written as ever, rows with position and fence in one transaction, only seldom and much at once.
-So an event costs no look at the database, and a row is written once for the many events that change it.
+A flush writes as the store does, rows with position and fence in one transaction, but rarely and in large batches. So an event
+costs no database read, and a row that many events change is written once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from hub.projector.folding import FoldPosition, RowChange
 from hub.projector.store import Batch, BoardStore, Claim
 
 
-class Buffer(BoardStore):
-    """Stands before the store of one board; `flush` at the end. What is lost before that was told to no one.
+class BufferedStore(BoardStore):
+    """Buffers the writes of one board; call `flush` at the end. A crash before that loses only rows that no caller was sure of.
 
-    `most` changed rows are kept before they are written. `is_new`: the board's table is empty, and need not be asked.
+    `max_rows`: changed rows held in memory before they are written. `is_new`: the board's table is empty, so reads skip it.
     """
 
-    def __init__(self, store: BoardStore, most: int, *, is_new: bool) -> None:
-        self.engine, self._store, self._most = store.engine, store, most
+    def __init__(self, store: BoardStore, max_rows: int, *, is_new: bool) -> None:
+        self.engine, self._store, self._max_rows = store.engine, store, max_rows
         self._changes: dict[Table, dict[str, RowChange]] = {}
         self._added: dict[Table, list[tuple[Any, ...]]] = {}
         self._places: dict[int, FoldPosition] = {}
@@ -32,7 +32,7 @@ class Buffer(BoardStore):
         self._is_empty = is_new
 
     def rows(self, table: Table, keys: Iterable[str]) -> dict[str, Row]:
-        """As the store's, looking into memory first."""
+        """Rows of these keys, from memory first and then from the store."""
         found: dict[str, Row] = {}
         missing = []
         changes = self._changes.get(table, {})
@@ -47,7 +47,7 @@ class Buffer(BoardStore):
         return found
 
     def commit(self, name: str, claim: Claim, batch: Batch) -> None:
-        """Keep a batch; many are written together, in one transaction. Raises FencedError when they are."""
+        """Buffer a batch; many batches are written together, in one transaction. That write raises FencedError."""
         for table, changes in batch.changes.items():
             known = self._changes.setdefault(table, {})
             for key, change in changes.items():
@@ -58,18 +58,18 @@ class Buffer(BoardStore):
         self._places.update(batch.places)
         self._unreadable += batch.unreadable
         self._last = (name, claim, batch)
-        if self._kept() >= self._most:
+        if self._buffered() >= self._max_rows:
             self.flush()
 
-    def _kept(self) -> int:
+    def _buffered(self) -> int:
         return sum(map(len, self._changes.values())) + sum(map(len, self._added.values()))
 
     def flush(self) -> None:
-        """Write what is kept."""
+        """Write everything that is buffered."""
         if self._last is None:
             return
         name, claim, batch = self._last
-        self._is_empty = self._is_empty and not self._kept()
+        self._is_empty = self._is_empty and not self._buffered()
         whole = Batch(self._places, self._changes, self._added, batch.delay_ms, self._unreadable)
         self._store.commit(name, claim, whole)
         self._changes, self._added, self._places, self._unreadable, self._last = {}, {}, {}, 0, None

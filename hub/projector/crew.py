@@ -1,4 +1,4 @@
-"""All boards of one program: a runner each, in a thread each. One that fails for good stops them all, loudly."""
+"""The boards of one program: one runner and one thread per board. A permanent failure of one board stops them all."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from hub.kit.projection import AnyProjection
 from hub.log.event_log import EventLog
 from hub.projector.rebuild import rebuild
-from hub.projector.runner import Ends, Runner, Told, holder_id
+from hub.projector.runner import LogEnds, OnCommit, Runner, holder_id
 from hub.projector.store import BoardStore
 from hub.runtime.clock import Clock, SystemClock
 
 
 @dataclass
 class BoardRunners:
-    """`failed` is called once, from the thread of the board that failed; `error` then says how."""
+    """Runs all boards. `failed` is called once, from the thread of the failing board; `error` then holds its exception."""
 
     log: EventLog
     store: BoardStore
     projections: Collection[AnyProjection]
-    told: Told = lambda name, changes, at: None
+    on_commit: OnCommit = lambda name, changes, at: None
     failed: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=SystemClock)
     error: BaseException | None = None
@@ -29,16 +29,16 @@ class BoardRunners:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        """Begin; the store's own tables are made first. Raises RetryableError while the store is away."""
+        """Create the store's tables, then start the threads. Raises RetryableError while the store is unavailable."""
         self.store.prepare(self.projections)
-        ends, holder = Ends(self.log, self.clock), holder_id()
+        ends, holder = LogEnds(self.log, self.clock), holder_id()
         for projection in self.projections:
-            runner = Runner(self.log, self.store, projection, self.clock, self.told, self._renew, ends, holder)
+            runner = Runner(self.log, self.store, projection, self.clock, self.on_commit, self._rebuild, ends, holder)
             thread = threading.Thread(target=self._run, args=(runner,), name=f"board-{projection.name}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _renew(self, projection: AnyProjection) -> None:
+    def _rebuild(self, projection: AnyProjection) -> None:
         rebuild(self.log, self.store, projection)
 
     def _run(self, runner: Runner) -> None:
@@ -51,7 +51,7 @@ class BoardRunners:
                 self.failed()
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Let every runner finish its batch and let go of its board."""
+        """Let every runner finish its batch and release its board; wait up to `seconds` for each."""
         self._stop.set()
         for thread in self._threads:
             thread.join(seconds)

@@ -1,4 +1,4 @@
-"""What a batch of records does to a board: pure, so that the live runner, a rebuild and the tests share it."""
+"""How a batch of records changes a board. Pure, so that the live runner, rebuilds and tests share it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hub.errors import FatalError
 from hub.kit.projection import Projection, Row
 from hub.kit.records import corrected
 from hub.log.event_log import Record
-from hub.log.sequences import NONE, note, numbered
+from hub.log.sequences import NONE_SETTLED, note_sequence, sequence_of
 from schemas.decoding import RecordedEvent
 from schemas.envelope import Event
 
@@ -20,7 +20,7 @@ E = TypeVar("E", Event, RecordedEvent)
 
 @dataclass(frozen=True)
 class FoldPosition:
-    """How far one partition is folded: the next offset, each outbox's last sequence, when the newest event was recorded."""
+    """How far one partition is folded: next offset, last sequence per outbox, recorded time of the newest event."""
 
     next_offset: int = 0
     sequences: Mapping[str, int] = field(default_factory=dict)
@@ -29,12 +29,12 @@ class FoldPosition:
 
 @dataclass
 class FoldableBatch(Generic[E]):
-    """The events of a batch that are to be folded, and where it leaves the partitions. `loss` ends the batch before a gap."""
+    """The events of a batch to fold, and the positions of the partitions after it. `loss`: the batch ends before a sequence gap."""
 
     places: dict[int, FoldPosition]
     found: list[tuple[Record, E]] = field(default_factory=list)
-    again: list[tuple[Record, E]] = field(default_factory=list)
-    """Repeats: they lie there, and tell nothing new."""
+    repeats: list[tuple[Record, E]] = field(default_factory=list)
+    """Duplicates: events of the log whose sequence was folded before."""
     unreadable: int = 0
     loss: FatalError | None = None
 
@@ -46,10 +46,10 @@ def take(
     read: Callable[[Record], E | None],
     settled: Mapping[int, Mapping[int, bool]] = MappingProxyType({}),
 ) -> FoldableBatch[E]:
-    """Check each record against its partition's place: repeats are passed over, and a gap stops everything before it.
+    """Check each record against its partition's position: skip repeats, and end the batch before a sequence gap.
 
-    `settled` are the offsets by partition before which a gap was dealt with; the number of one that is foreign counts for nothing.
-    What is no good event has its number all the same.
+    `settled`: per partition, the offsets before which a gap was repaired → whether that record came from a foreign producer; a
+    foreign record's sequence is ignored. A record that is no valid event advances the sequence all the same.
     """
     taken = FoldableBatch[E](dict(places))
     moving: dict[int, _Moving] = {}
@@ -60,9 +60,9 @@ def take(
         if record.offset < place.next_offset:
             continue
         event = read(record)
-        outbox, sequence = numbered(record.value) or ("", 0)
+        outbox, sequence = sequence_of(record.value) or ("", 0)
         last = place.sequences.get(outbox, 0)
-        foreign = settled.get(record.partition, NONE).get(record.offset)
+        foreign = settled.get(record.partition, NONE_SETTLED).get(record.offset)
         if sequence > last + 1 and foreign is None:
             taken.loss = _loss(board, record, outbox, last, sequence)
             break
@@ -72,16 +72,16 @@ def take(
             taken.found.append((record, event))
             place.as_of = max(place.as_of, event.recordedtime)
         else:
-            taken.again.append((record, event))
+            taken.repeats.append((record, event))
         if sequence > last and not foreign:
-            note(place.sequences, outbox, sequence)
+            note_sequence(place.sequences, outbox, sequence)
         place.next_offset = record.offset + 1
     taken.places.update({partition: place.reached() for partition, place in moving.items()})
     return taken
 
 
 class _Moving:
-    """A partition's place while a batch is taken."""
+    """The mutable position of a partition while a batch is read."""
 
     __slots__ = ("as_of", "next_offset", "sequences")
 
@@ -105,40 +105,40 @@ def _loss(board: str, record: Record, outbox: str, last: int, found: int) -> Fat
 
 
 def to_fold(found: Sequence[tuple[Record, Event]]) -> list[Event]:
-    """The events that boards fold: those that were found, and behind a correction what it puts in the place of what came."""
+    """The events that boards fold: each event found and, after a correction, the corrected event that it carries."""
     events: list[Event] = []
     for _, event in found:
-        mended = corrected(event)
-        events += [event] if mended is None else [event, mended]
+        correction = corrected(event)
+        events += [event] if correction is None else [event, correction]
     return events
 
 
 @dataclass(frozen=True)
 class RowChange:
-    """A row before and after a batch; None: there was, or is, no row."""
+    """A row before and after a batch; None: no row."""
 
     before: Row | None
     after: Row | None
 
 
 def keys_of(projection: Projection, events: Sequence[Event]) -> set[str]:
-    """The rows that a batch concerns."""
+    """The keys of the rows that a batch affects."""
     return {key for event in events for key in projection.keys(event)}
 
 
 def fold(projection: Projection, events: Sequence[Event], rows: Mapping[str, Row]) -> dict[str, RowChange]:
-    """Fold events over the rows they concern; only what really changed comes back.
+    """Fold events over the rows that they affect; returns only rows that changed.
 
-    Raises FatalError when the fold itself fails: passing the event over would leave a board that is no fold of the log.
+    Raises FatalError when the fold itself fails: skipping the event would leave a board that is no fold of the log.
     """
-    now: dict[str, Row | None] = dict(rows)
+    current: dict[str, Row | None] = dict(rows)
     for event in events:
         keys = projection.keys(event)
         if not keys:
             continue
         try:
-            now.update(projection.fold({key: now.get(key) for key in keys}, event))
+            current.update(projection.fold({key: current.get(key) for key in keys}, event))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise FatalError("HUB-E5102", board=projection.name, event=event.id, reason=reason) from error
-    return {key: RowChange(rows.get(key), after) for key, after in now.items() if rows.get(key) != after}
+    return {key: RowChange(rows.get(key), after) for key, after in current.items() if rows.get(key) != after}

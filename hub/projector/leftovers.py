@@ -1,7 +1,7 @@
-"""Boards that are no more: what an earlier version's board has left in the store goes, once nobody writes it.
+"""Removes leftover boards: tables of boards that this version no longer folds, once no program writes them.
 
-A program of that version may still run beside this one, so a board goes only when it has not moved for as long as it takes until
-a board is free to be taken over.
+A program of the earlier version may still run beside this one, so a board is removed only after it has not moved for
+TAKEOVER_TIMEOUT_S, the silence after which a board may be taken over.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import structlog
 from sqlalchemy import inspect
 
 from hub.errors import RetryableError
-from hub.projector.runner import SILENT
+from hub.projector.runner import TAKEOVER_TIMEOUT_S
 from hub.projector.store import PREFIX, BoardStore, Owner, forget, lock_schema, metadata, read_owner
 
 log = structlog.get_logger(__name__)
-AGAIN = 1.0
-"""Seconds until a store that is away is looked at again."""
+RETRY_DELAY_S = 1.0
+"""Seconds before retrying while the store is unavailable."""
 
 
-def left_over(store: BoardStore, known: Collection[str]) -> dict[str, Owner]:
-    """The boards in the store that no program of this version folds. A shadow belongs to its board."""
+def leftover_boards(store: BoardStore, known: Collection[str]) -> dict[str, Owner]:
+    """Boards in the store that are not `known` to this version. A shadow belongs to its board."""
     return {name: owner for name, owner in store.owners().items() if name.removesuffix("__shadow") not in known}
 
 
-def remove(store: BoardStore, seen: Mapping[str, Owner]) -> list[str]:
-    """Remove every board that still stands as it was `seen`, with its table; their names."""
+def remove_boards(store: BoardStore, unchanged: Mapping[str, Owner]) -> list[str]:
+    """Remove each board whose owner row is still as in `unchanged`, with its table; the names of the removed boards."""
     removed = []
-    for name, owner in sorted(seen.items()):
+    for name, owner in sorted(unchanged.items()):
         with store.writing() as conn:
             lock_schema(conn)
             if read_owner(conn, name) != owner:
@@ -42,15 +42,17 @@ def remove(store: BoardStore, seen: Mapping[str, Owner]) -> list[str]:
     return removed
 
 
-def clear(store: BoardStore, known: Collection[str], stop: threading.Event, silent: float = SILENT) -> None:
-    """Look, wait, and remove what has not moved; returns when that is done, or at `stop`."""
+def remove_leftovers(
+    store: BoardStore, known: Collection[str], stop: threading.Event, silent: float = TAKEOVER_TIMEOUT_S
+) -> None:
+    """Wait `silent` seconds, then remove the leftover boards that have not moved; returns when done, or at `stop`."""
     while not stop.is_set():
         try:
-            seen = left_over(store, known)
-            if not seen or stop.wait(silent):
+            leftovers = leftover_boards(store, known)
+            if not leftovers or stop.wait(silent):
                 return
-            for name in remove(store, seen):
+            for name in remove_boards(store, leftovers):
                 log.info("board.removed", board=name)
             return
         except RetryableError:
-            stop.wait(AGAIN)
+            stop.wait(RETRY_DELAY_S)

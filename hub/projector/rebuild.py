@@ -1,4 +1,4 @@
-"""Building a board again from the log: to compare it with the one that is shown, or to put it in its place."""
+"""Rebuilds a board from the log into a shadow table, to verify the live board or to replace it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from hub.errors import RetryableError
 from hub.kit.projection import AnyProjection, Index, Projection, Row
 from hub.log.event_log import EventLog, Record
 from hub.projector.adding import block_hashes
-from hub.projector.buffer import Buffer
+from hub.projector.buffer import BufferedStore
 from hub.projector.folding import FoldPosition
 from hub.projector.rows import all_rows
-from hub.projector.runner import MOST, BoardLease, Runner
+from hub.projector.runner import MAX_BATCH, BoardLease, Runner
 from hub.projector.store import BoardStore, forget, lock_schema, owners, read_owner, read_places, write_places
 from schemas.topics import EVENTS
 
 Progress = Callable[[int, int], None]
-"""Told how many records are folded, of how many."""
-MOST_ROWS = 50_000
-"""Changed rows that are kept in memory before they are written."""
-TRIES = 20
-"""How often the swap runs after a board that moves on."""
+"""Called with the number of folded records and the total."""
+MAX_BUFFERED_ROWS = 50_000
+"""Changed rows held in memory before they are written."""
+MAX_SWAP_ATTEMPTS = 20
+"""Attempts to swap while the live board moves on between comparison and swap."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A board at one moment: where it stands in the log, and the hash of each row; of an index, of each block of rows."""
+    """A board at one moment: its positions and the hash of each row (board) or of each block of rows (index)."""
 
     places: Mapping[int, FoldPosition]
     hashes: Mapping[str, bytes]
@@ -47,7 +47,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The board that is shown beside the fold of the log up to the same position. `live` None: there was none to compare."""
+    """The live board compared with the fold of the log up to the same position. `live` is None when there was no board."""
 
     board: str
     records: int
@@ -55,11 +55,11 @@ class Comparison:
     built: str
     live: str | None
     differing: tuple[str, ...] = ()
-    """Keys whose rows differ, that are missing or that should not be there; of an index, blocks with such rows. Sorted."""
+    """Keys whose rows differ, are missing or are superfluous; of an index, blocks with such rows. Sorted."""
 
     @property
     def equal(self) -> bool:
-        """Whether the board equals its history."""
+        """Whether the live board equals the fold of the log."""
         return self.live == self.built
 
 
@@ -68,10 +68,10 @@ def row_hash(row: Row) -> bytes:
     return hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def snapshot(conn: Connection, kept: AnyProjection) -> Snapshot:
-    """Look at a board, or an index, in a transaction that sees one moment."""
-    places = read_places(conn, kept.name)
-    match kept:
+def snapshot(conn: Connection, projection: AnyProjection) -> Snapshot:
+    """Read a board or an index, in a transaction with a consistent snapshot."""
+    places = read_places(conn, projection.name)
+    match projection:
         case Projection(table=table):
             hashes = {key: row_hash(row) for key, row in all_rows(conn, table)}
             return Snapshot(places, hashes, len(hashes))
@@ -90,8 +90,9 @@ def rebuild(
 ) -> Comparison:
     """Fold the log into a shadow table up to the very position of the board, and compare; then, unless `verify`, swap.
 
-    The board is shown and written as before until the swap, which is one transaction. May be broken off at any time: the shadow
-    is made anew. Raises RetryableError when the board moved on faster than it could be followed, or another rebuild of it began.
+    The live board is read and written as before until the swap, which is one transaction. May be interrupted at any time: the next
+    rebuild starts with an empty shadow. Raises RetryableError when the live board moved on faster than the rebuild could follow,
+    or when another rebuild of it began.
     """
     shadow = _shadow(projection)
     _drop(store, shadow)
@@ -100,7 +101,7 @@ def rebuild(
     if lease is None:
         raise RetryableError("HUB-E5103", board=projection.name)
     try:
-        for _ in range(TRIES):
+        for _ in range(MAX_SWAP_ATTEMPTS):
             comparison, live = _compare(runner, lease, store, projection, progress)
             if verify or _swap(store, projection, shadow, lease, live):
                 return comparison
@@ -135,7 +136,7 @@ def _compare(
 
 
 def _live(store: BoardStore, projection: AnyProjection) -> Snapshot | None:
-    """The board that is shown; None when there is none of this version."""
+    """The live board; None when there is none of this version."""
     with store.reading() as conn:
         owner = read_owner(conn, projection.name)
         if owner is None or owner.version != projection.version:
@@ -144,18 +145,18 @@ def _live(store: BoardStore, projection: AnyProjection) -> Snapshot | None:
 
 
 def _fold_to(runner: Runner, lease: BoardLease, ends: Mapping[int, int], progress: Progress | None) -> None:
-    """Fold up to these offsets exactly: a record past them waits."""
+    """Fold up to exactly these offsets: a record past them is not folded yet."""
     missing = {p: end for p, end in ends.items() if lease.places[p].next_offset < end}
     if not missing:
         return
     total = left = sum(ends.values())
     is_new = not any(place.next_offset for place in lease.places.values())
-    buffer = Buffer(runner.store, MOST_ROWS, is_new=is_new)
+    buffer = BufferedStore(runner.store, MAX_BUFFERED_ROWS, is_new=is_new)
     runner = replace(runner, store=buffer)
     reader = runner.log.reader(EVENTS.name, {p: lease.places[p].next_offset for p in missing})
     try:
         while left > 0:
-            batch = _before(reader.read(MOST, 1.0), ends)
+            batch = _before(reader.read(MAX_BATCH, 1.0), ends)
             runner.fold(lease, batch)
             left = sum(max(0, end - lease.places[p].next_offset) for p, end in missing.items())
             if progress is not None:
@@ -176,24 +177,24 @@ def _differing(built: Mapping[str, bytes], live: Mapping[str, bytes]) -> tuple[s
 def _swap(
     store: BoardStore, projection: AnyProjection, shadow: AnyProjection, lease: BoardLease, live: Snapshot | None
 ) -> bool:
-    """Put the shadow in the board's place if the board still stands where it was compared."""
+    """Replace the live board by the shadow if the live board's positions are still those of the comparison."""
     with store.writing() as conn:
         lock_schema(conn)
-        # Locked, so that a writer is either done, and seen below, or waits and then finds its epoch gone.
+        # Row lock: a concurrent writer has committed, and is visible below, or waits and is then fenced by the new epoch.
         owner = conn.execute(select(owners.c.epoch).where(_is(projection)).with_for_update()).scalar_one_or_none()
         if live is not None and _offsets(read_places(conn, projection.name)) != _offsets(live.places):
             return False
         built = read_owner(conn, shadow.name)
         forget(conn, projection.name)
-        for table, made in zip(projection.tables, shadow.tables, strict=True):
+        for table, rebuilt in zip(projection.tables, shadow.tables, strict=True):
             table.drop(conn, checkfirst=True)
-            conn.exec_driver_sql(f'ALTER TABLE "{made.name}" RENAME TO "{table.name}"')
+            conn.exec_driver_sql(f'ALTER TABLE "{rebuilt.name}" RENAME TO "{table.name}"')
             for index in table.indexes:
                 index.create(conn)
         write_places(conn, projection.name, lease.places)
-        fresh = {"holder": "", "beat": 0, "fresh_at": "", "delay_ms": 0}
-        counted = {"unreadable": built.unreadable if built else 0, "epoch": (owner or 0) + 1}
-        conn.execute(insert(owners).values(projection=projection.name, version=projection.version, **fresh, **counted))
+        reset = {"holder": "", "beat": 0, "fresh_at": "", "delay_ms": 0}
+        carried = {"unreadable": built.unreadable if built else 0, "epoch": (owner or 0) + 1}
+        conn.execute(insert(owners).values(projection=projection.name, version=projection.version, **reset, **carried))
     return True
 
 
@@ -211,9 +212,9 @@ def _shadow(projection: AnyProjection) -> AnyProjection:
 
 
 def _shadow_of(table: Table) -> Table:
-    made = table.to_metadata(MetaData(), name=f"{table.name}__shadow")
-    made.indexes.clear()  # their names are taken
-    return made
+    shadow = table.to_metadata(MetaData(), name=f"{table.name}__shadow")
+    shadow.indexes.clear()  # the live table's indexes have these names
+    return shadow
 
 
 def _drop(store: BoardStore, shadow: AnyProjection) -> None:

@@ -1,9 +1,9 @@
 """Rebuilds or verifies boards: `python -m hub.projector.rebuilding --home DIR [--all | NAME …] [--verify]`, for `hub rebuild`.
 
-With `--begin-anew` they are emptied, for `hub repair`.
+`--begin-anew` empties them, for `hub repair`.
 
-Says JSON lines: `{"progress": {"board", "done", "total"}}` on the way, `{"board": {…}}` for each that is done, `{"error": …}` for
-one that could not be. Exit 0 once all is said; who asked decides what it means.
+Writes JSON lines: `{"progress": {"board", "done", "total"}}` during a fold, `{"board": {…}}` for each finished board,
+`{"error": …}` for each failed one. Exits 0 once every line is written; the calling command decides what they mean.
 """
 
 from __future__ import annotations
@@ -17,85 +17,85 @@ from typing import Any
 
 import orjson
 
-from hub.config.home import Home
 from hub.errors import HubError
+from hub.home import Home
 from hub.kit.projection import AnyProjection
 from hub.log.kafka_log import KafkaLog
 from hub.projector import registry
 from hub.projector.rebuild import Comparison, Progress, rebuild
 from hub.projector.store import BoardStore
 
-EVERY = 0.2
-"""Seconds between two words about progress."""
-SHOWN = 100
-"""Differing keys that are named."""
+PROGRESS_INTERVAL_S = 0.2
+"""Minimum seconds between two progress lines."""
+MAX_DIFFERING_KEYS = 100
+"""Differing keys that a comparison lists."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what was asked, and say what came of it."""
-    asked = _arguments(arguments)
-    unknown = sorted(set(asked.boards) - set(registry.all_projections()))
+    """Rebuild, verify or empty the boards, and write one line per result."""
+    options = _arguments(arguments)
+    unknown = sorted(set(options.boards) - set(registry.all_projections()))
     if unknown:
-        tell({"unknown": unknown, "known": sorted(registry.all_projections())})
+        write_line({"unknown": unknown, "known": sorted(registry.all_projections())})
         return 0
     try:
-        home = Home.load(asked.home)
+        home = Home.load(options.home)
         log, store = KafkaLog(home.kafka_client()), BoardStore(home.boards_url)
         store.prepare()
-        if asked.begin_anew:
-            store.begin_anew(registry.all_projections().values(), {})
-            tell({"begun_anew": sorted(registry.all_projections())})
+        if options.begin_anew:
+            store.reset(registry.all_projections().values(), {})
+            write_line({"begun_anew": sorted(registry.all_projections())})
             return 0
     except HubError as error:
-        tell({"error": as_value(error)})
+        write_line({"error": error_value(error)})
         return 0
-    for name in list(registry.all_projections()) if asked.all else asked.boards:
-        _one(log, store, registry.all_projections()[name], asked.verify)
+    for name in list(registry.all_projections()) if options.all else options.boards:
+        _one(log, store, registry.all_projections()[name], options.verify)
     return 0
 
 
 def _one(log: KafkaLog, store: BoardStore, projection: AnyProjection, verify: bool) -> None:
     try:
-        told = rebuild(log, store, projection, verify=verify, progress=teller(projection.name))
+        comparison = rebuild(log, store, projection, verify=verify, progress=progress_writer(projection.name))
     except HubError as error:
-        tell({"error": {"board": projection.name, **as_value(error)}})
+        write_line({"error": {"board": projection.name, **error_value(error)}})
         return
-    tell({"board": comparison(told)})
+    write_line({"board": comparison_value(comparison)})
 
 
-def comparison(told: Comparison) -> dict[str, Any]:
-    """A comparison as JSON has it. `live` None: there was no board to compare."""
+def comparison_value(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as a JSON object. `live` is None when there was no board to compare."""
     return {
-        "board": told.board,
-        "records": told.records,
-        "rows": told.rows,
-        "built": told.built,
-        "live": told.live,
-        "equal": told.equal,
-        "differing": list(told.differing[:SHOWN]),
-        "differing_count": len(told.differing),
+        "board": comparison.board,
+        "records": comparison.records,
+        "rows": comparison.rows,
+        "built": comparison.built,
+        "live": comparison.live,
+        "equal": comparison.equal,
+        "differing": list(comparison.differing[:MAX_DIFFERING_KEYS]),
+        "differing_count": len(comparison.differing),
     }
 
 
-def as_value(error: HubError) -> dict[str, Any]:
-    """An error that another program can say in its reader's language."""
+def error_value(error: HubError) -> dict[str, Any]:
+    """An error as its code and facts, so that the caller can render it in its reader's language."""
     return {"code": error.code, "seen": error.seen}
 
 
-def teller(board: str) -> Progress:
-    """Tells of progress, not too often."""
-    last = [0.0]
+def progress_writer(board: str) -> Progress:
+    """A callback that writes progress lines, at most one per PROGRESS_INTERVAL_S."""
+    written_at = [0.0]
 
     def progress(done: int, total: int) -> None:
-        if done >= total or time.monotonic() - last[0] > EVERY:
-            last[0] = time.monotonic()
-            tell({"progress": {"board": board, "done": done, "total": total}})
+        if done >= total or time.monotonic() - written_at[0] > PROGRESS_INTERVAL_S:
+            written_at[0] = time.monotonic()
+            write_line({"progress": {"board": board, "done": done, "total": total}})
 
     return progress
 
 
-def tell(value: Mapping[str, Any]) -> None:
-    """Say one line."""
+def write_line(value: Mapping[str, Any]) -> None:
+    """Write one JSON line to stdout."""
     sys.stdout.buffer.write(orjson.dumps(value, default=str) + b"\n")
     sys.stdout.buffer.flush()
 

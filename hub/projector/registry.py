@@ -1,7 +1,7 @@
-"""Finds the boards: ours and those of other packages, by the entry points of the group `baton.projections`.
+"""The registry of boards: ours and those of other packages, from the entry points of the group `baton.projections`.
 
-An entry point's name is the board's, and its value is a `Board` (a projection with a page) or a `Projection` without one. The
-folder of its module holds `page.html`.
+An entry point has the board's name; its value is a `Board` (a projection with a page) or a `Projection` without one. The folder
+of its module holds `page.html`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ GROUP = "baton.projections"
 
 
 def boards() -> Mapping[str, Board]:
-    """Those with a page, in the order of the menu. Raises FatalError for a package that cannot be loaded."""
+    """Boards with a page by name, in menu order. Raises FatalError for an entry point that cannot be loaded."""
     pages = [found for found in _found().values() if isinstance(found, Board)]
     return {board.name: board for board in sorted(pages, key=lambda board: (board.order, board.name))}
 
 
 def projections() -> Mapping[str, Projection]:
-    """All that fold the log into rows, with a page or without."""
+    """All projections by name, with or without a page."""
     pages = {name: board.projection for name, board in boards().items()}
     return {**pages, **{name: found for name, found in _found().items() if isinstance(found, Projection)}}
 
 
 def all_projections() -> Mapping[str, AnyProjection]:
-    """All that is kept equal to the log: the projections, and the index of the log."""
+    """All projections, and the trail: everything that runners fold from the log."""
     return {**projections(), trail_index.INDEX.name: trail_index.INDEX}
 
 
 def folder(board: str) -> Path:
-    """Where a board's page lies."""
+    """The folder that holds a board's page."""
     return Path(str(sys.modules[_points()[board].module].__file__)).parent
 
 

@@ -1,6 +1,6 @@
-"""Where boards lie: their rows, the log position these reflect, and who is writing them. SQLite or PostgreSQL, one code path.
+"""The board store: rows of boards, the log positions that they reflect, and the writer of each board. SQLite or PostgreSQL.
 
-The boards' database is its own: it can be deleted at any time, and the log gives it back.
+The boards' database holds derived data only: it can be deleted at any time and is rebuilt from the log.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from sqlalchemy import (
 
 from hub.errors import RetryableError
 from hub.kit.projection import AnyProjection, Row, Rows
-from hub.ledger.database import insert_new, open_engine, put, reading, writing
+from hub.ledger.database import insert_new, open_engine, reading, upsert, writing
 from hub.projector.adding import add_rows
 from hub.projector.folding import FoldPosition, RowChange
 from hub.projector.rows import read_rows, write_changes
 
 PREFIX = "board_"
-"""Every table of a board, and of this store, is called so: the ledger may lie in the same database."""
-FORMER = ("owners", "positions", "tasks", "deals", "inbox", "entities")
-"""Tables that had no prefix once."""
+"""Prefix of every table of a board and of this store: the ledger may use the same database."""
+UNPREFIXED_TABLES = ("owners", "positions", "tasks", "deals", "inbox", "entities")
+"""Tables that earlier versions created without the prefix."""
 
 metadata = MetaData()
 
@@ -48,9 +48,9 @@ owners = Table(
     Column("projection", Text, primary_key=True),
     Column("version", Integer, nullable=False),
     Column("epoch", BigInteger, nullable=False),
-    Column("holder", Text, nullable=False),  # "": nobody
+    Column("holder", Text, nullable=False),  # "": no writer
     Column("beat", BigInteger, nullable=False),
-    Column("fresh_at", Text, nullable=False),  # all that was in the log at this moment is folded
+    Column("fresh_at", Text, nullable=False),  # everything in the log at this time is folded
     Column("delay_ms", Integer, nullable=False),  # from recorded to shown, of the newest event
     Column("unreadable", BigInteger, nullable=False),
 )
@@ -70,12 +70,12 @@ histories = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""Which log the boards were folded from: see `hub.projector.log_history`."""
+"""The log that the boards were folded from: see `hub.projector.log_history`."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who writes a board, and how it stands."""
+    """The writer of a board, and the board's state."""
 
     projection: str
     version: int
@@ -91,8 +91,8 @@ class Owner:
 class Claim:
     """The right to write a board.
 
-    Every write goes from its beat to the next one. So the writer notices another in between, and a database that has gone on
-    from an older copy: there the board is not as this writer left it.
+    Every write advances `beat` by one from the value of this claim. So a writer detects another writer in between, and a database
+    that was restored from an older copy.
     """
 
     epoch: int
@@ -101,14 +101,14 @@ class Claim:
 
 
 class FencedError(RetryableError):
-    """Somebody else writes this board now; nothing of this transaction was kept."""
+    """Another runner writes this board now; this transaction was rolled back."""
 
     def __init__(self, board: str) -> None:
         super().__init__("HUB-E5103", board=board)
 
 
 class BoardStore:
-    """Opens nothing until it is used; safe to use from several threads."""
+    """Opens no connection before its first use; safe to use from several threads."""
 
     def __init__(self, url: str) -> None:
         self.engine: Engine = open_engine(url)
@@ -116,12 +116,12 @@ class BoardStore:
             event.listen(self.engine, "connect", _for_boards)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections."""
         self.engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One consistent look."""
+        """A read transaction with one consistent snapshot."""
         with reading(self.engine) as conn:
             if conn.dialect.name == "postgresql":
                 conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -129,32 +129,31 @@ class BoardStore:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that commits at its end, and does not wait for the disk.
+        """A transaction that commits at its end without waiting for the disk.
 
-        After a crash of the database a board is a little older, its rows, its position and its writer's beat alike, and the
-        log brings the rest again.
+        A crash of the database may lose the last commits, rows, position and heartbeat together; the runner folds them again.
         """
         with writing(self.engine, "boards") as conn:
             if conn.dialect.name == "postgresql":
-                # Of this transaction only: a pooler may hand the connection on to the ledger.
+                # For this transaction only: a pooler may hand the connection to the ledger.
                 conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield conn
 
     def prepare(self, boards: Iterable[AnyProjection] = ()) -> None:
-        """Make the store's own tables, and these boards', where they are missing; several programs may call it at once."""
+        """Create the missing tables of the store and of these boards; several programs may call it at once."""
         with self.writing() as conn:
             lock_schema(conn)
-            _rename_former(conn)
+            _add_table_prefixes(conn)
             metadata.create_all(conn)
             for board in boards:
                 _make(conn, board.tables)
 
     def history(self) -> dict[str, str]:
-        """What `note_history` has noted last; empty when it never did."""
+        """The values that `note_history` stored last; empty before its first call."""
         with self.reading() as conn:
             return {row.name: row.value for row in conn.execute(select(histories))}
 
-    def lasts(self, outbox: str) -> dict[int, int]:
+    def last_sequences(self, outbox: str) -> dict[int, int]:
         """Partition → the last sequence of an outbox that any board has folded."""
         found: dict[int, int] = {}
         with self.reading() as conn:
@@ -162,13 +161,13 @@ class BoardStore:
                 found[row.partition] = max(found.get(row.partition, 0), int(row.sequences.get(outbox, 0)))
         return found
 
-    def note_history(self, told: Mapping[str, str]) -> None:
-        """Note which log the boards are folded from."""
+    def note_history(self, values: Mapping[str, str]) -> None:
+        """Store the identity of the log that the boards are folded from."""
         with self.writing() as conn:
-            _note_history(conn, told)
+            _note_history(conn, values)
 
-    def begin_anew(self, boards: Iterable[AnyProjection], told: Mapping[str, str]) -> None:
-        """Empty these boards, and note the log that they are folded from then; who writes them now is shut out."""
+    def reset(self, boards: Iterable[AnyProjection], values: Mapping[str, str]) -> None:
+        """Empty these boards and store the identity of the log that they are folded from next; their current writers are fenced."""
         with self.writing() as conn:
             lock_schema(conn)
             for board in boards:
@@ -177,59 +176,59 @@ class BoardStore:
                     table.drop(conn, checkfirst=True)
                     table.create(conn)
             conn.execute(delete(histories))
-            _note_history(conn, told)
+            _note_history(conn, values)
 
     def owner(self, name: str) -> Owner | None:
-        """How a board stands; None before its first start."""
+        """The owner row of a board; None before its first claim."""
         with self.reading() as conn:
             return read_owner(conn, name)
 
     def owners(self) -> dict[str, Owner]:
-        """Every board by name."""
+        """Board name → owner row."""
         with self.reading() as conn:
             return {row["projection"]: Owner(**row) for row in conn.execute(select(owners)).mappings()}
 
     def places(self, name: str) -> dict[int, FoldPosition]:
-        """Partition → how far it is folded."""
+        """Partition → how far the board has folded it."""
         with self.reading() as conn:
             return read_places(conn, name)
 
     def rows(self, table: Table, keys: Iterable[str]) -> dict[str, Row]:
-        """The rows of these keys, without them in it."""
+        """Key → row, for these keys; a row does not contain its key."""
         with self.reading() as conn:
             return dict(read_rows(conn, table, keys))
 
-    def claim(self, board: AnyProjection, holder: str, seen: Owner | None) -> Claim | None:
-        """Become the writer of a board, if it still stands as it was `seen`; None when somebody was faster."""
+    def claim(self, board: AnyProjection, holder: str, expected: Owner | None) -> Claim | None:
+        """Become the writer of a board whose epoch is still that of `expected` (None: no row); None if another was faster."""
         with self.writing() as conn:
             lock_schema(conn)
-            if seen is None:
+            if expected is None:
                 _make(conn, board.tables)
-                first = {"version": board.version, "epoch": 1, "holder": holder, "beat": 0}
-                rest = {"fresh_at": "", "delay_ms": 0, "unreadable": 0}
-                made = insert_new(conn, owners, {"projection": board.name, **first, **rest}, "projection")
-                return Claim(1, holder) if made else None
-            mine = (owners.c.projection == board.name, owners.c.epoch == seen.epoch)
-            taken = conn.execute(update(owners).where(*mine).values(epoch=seen.epoch + 1, holder=holder, beat=0))
-            return Claim(seen.epoch + 1, holder) if taken.rowcount == 1 else None
+                identity = {"version": board.version, "epoch": 1, "holder": holder, "beat": 0}
+                state = {"fresh_at": "", "delay_ms": 0, "unreadable": 0}
+                inserted = insert_new(conn, owners, {"projection": board.name, **identity, **state}, "projection")
+                return Claim(1, holder) if inserted else None
+            mine = (owners.c.projection == board.name, owners.c.epoch == expected.epoch)
+            updated = conn.execute(update(owners).where(*mine).values(epoch=expected.epoch + 1, holder=holder, beat=0))
+            return Claim(expected.epoch + 1, holder) if updated.rowcount == 1 else None
 
     def release(self, name: str, claim: Claim) -> None:
-        """Let others write the board at once; nothing happens when somebody already does."""
+        """Give up the board so that a standby claims it at once; no effect when another runner has claimed it already."""
         mine = (owners.c.projection == name, owners.c.epoch == claim.epoch, owners.c.holder == claim.holder)
         with self.writing() as conn:
             conn.execute(update(owners).where(*mine).values(holder=""))
 
     def beat(self, name: str, claim: Claim, fresh_at: str | None) -> None:
-        """Say that the writer lives, and that the board reflects all there was at `fresh_at`; raises FencedError."""
-        told = {"fresh_at": fresh_at} if fresh_at else {}
+        """Write a heartbeat and, if given, the time `fresh_at` of the log state that the board reflects. Raises FencedError."""
+        values = {"fresh_at": fresh_at} if fresh_at else {}
         with self.writing() as conn:
-            hold(conn, name, claim, **told)
+            fence(conn, name, claim, **values)
         claim.beat += 1
 
     def commit(self, name: str, claim: Claim, batch: Batch) -> None:
-        """Write what a batch brings and where it ends, in one transaction; raises FencedError, and then has written nothing."""
+        """Write a batch and its positions in one transaction. Raises FencedError, having written nothing."""
         with self.writing() as conn:
-            hold(conn, name, claim, delay_ms=batch.delay_ms, unreadable=owners.c.unreadable + batch.unreadable)
+            fence(conn, name, claim, delay_ms=batch.delay_ms, unreadable=owners.c.unreadable + batch.unreadable)
             for table, changes in batch.changes.items():
                 write_changes(conn, table, changes)
             for table, rows in batch.added.items():
@@ -239,28 +238,28 @@ class BoardStore:
 
 
 def _for_boards(connection: sqlite3.Connection, _record: object) -> None:
-    """Flush with each checkpoint, not each commit: after a power cut a board is a little older, rows and position alike."""
+    """Flush at checkpoints, not at commits: a power cut may lose the last commits, rows and positions together."""
     for pragma in ("synchronous=NORMAL", "wal_autocheckpoint=8000", "cache_size=-64000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one commit brings."""
+    """The content of one commit."""
 
     places: Mapping[int, FoldPosition]
-    """Only those that moved."""
+    """Positions of the partitions that moved."""
     changes: Mapping[Table, Mapping[str, RowChange]] = field(default_factory=dict)
     added: Mapping[Table, Rows] = field(default_factory=dict)
     delay_ms: int = 0
     unreadable: int = 0
 
 
-def hold(conn: Connection, name: str, claim: Claim, **values: Any) -> None:
-    """Fence: go on only as the board's writer. The row stays locked until the end, so no other can take over in between."""
+def fence(conn: Connection, name: str, claim: Claim, **values: Any) -> None:
+    """Advance `beat`, or raise FencedError. The owner row stays locked until the commit, so no takeover happens in between."""
     mine = (owners.c.epoch == claim.epoch, owners.c.holder == claim.holder, owners.c.beat == claim.beat)
-    held = update(owners).where(owners.c.projection == name, *mine).values(beat=claim.beat + 1, **values)
-    if conn.execute(held).rowcount != 1:
+    advanced = update(owners).where(owners.c.projection == name, *mine).values(beat=claim.beat + 1, **values)
+    if conn.execute(advanced).rowcount != 1:
         raise FencedError(name)
 
 
@@ -270,41 +269,41 @@ def _make(conn: Connection, tables: Iterable[Table]) -> None:
 
 
 def lock_schema(conn: Connection) -> None:
-    """Keep programs that start together from making the same table; SQLite's transactions already do."""
+    """Serialize schema changes of programs that start together; SQLite's transactions already are serial."""
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql("SELECT pg_advisory_xact_lock(4207849485)")
 
 
-def _rename_former(conn: Connection) -> None:
-    """Give the tables of a store that a version without prefixes made their names; others' tables stay as they are."""
-    there = {name: {str(c["name"]) for c in inspect(conn).get_columns(name)} for name in _former_tables(conn)}
-    if not {"projection", "epoch"} <= there.get("owners", set()):
+def _add_table_prefixes(conn: Connection) -> None:
+    """Add the prefix to the tables of a store of an earlier version; tables of other programs stay as they are."""
+    columns_of = {name: {str(c["name"]) for c in inspect(conn).get_columns(name)} for name in _unprefixed_tables(conn)}
+    if not {"projection", "epoch"} <= columns_of.get("owners", set()):
         return
-    for name, columns in there.items():
+    for name, columns in columns_of.items():
         conn.exec_driver_sql(f'DROP TABLE IF EXISTS "{name}__shadow"')
-        if name != "positions" or "projection" in columns:  # else it is the ledger's
+        if name != "positions" or "projection" in columns:  # else it is the ledger's table
             conn.exec_driver_sql(f'ALTER TABLE "{name}" RENAME TO "{PREFIX}{name}"')
 
 
-def _former_tables(conn: Connection) -> list[str]:
-    there = set(inspect(conn).get_table_names())
-    return [name for name in FORMER if name in there and f"{PREFIX}{name}" not in there]
+def _unprefixed_tables(conn: Connection) -> list[str]:
+    existing = set(inspect(conn).get_table_names())
+    return [name for name in UNPREFIXED_TABLES if name in existing and f"{PREFIX}{name}" not in existing]
 
 
 def read_owner(conn: Connection, name: str) -> Owner | None:
-    """How a board stands, in a transaction that is open."""
+    """The owner row of a board, in the caller's transaction."""
     row = conn.execute(select(owners).where(owners.c.projection == name)).mappings().first()
     return Owner(**row) if row else None
 
 
 def read_places(conn: Connection, name: str) -> dict[int, FoldPosition]:
-    """Partition → how far it is folded, in a transaction that is open."""
+    """Partition → how far the board has folded it, in the caller's transaction."""
     found = conn.execute(select(positions).where(positions.c.projection == name))
     return {row.partition: FoldPosition(row.next_offset, row.sequences, row.as_of) for row in found}
 
 
 def write_places(conn: Connection, name: str, places: Mapping[int, FoldPosition]) -> None:
-    """Set positions."""
+    """Upsert positions of a board."""
     rows = [
         {
             "projection": name,
@@ -315,14 +314,14 @@ def write_places(conn: Connection, name: str, places: Mapping[int, FoldPosition]
         }
         for partition, place in sorted(places.items())
     ]
-    put(conn, positions, rows, "projection", "partition")
+    upsert(conn, positions, rows, "projection", "partition")
 
 
-def _note_history(conn: Connection, told: Mapping[str, str]) -> None:
-    put(conn, histories, [{"name": name, "value": value} for name, value in sorted(told.items())], "name")
+def _note_history(conn: Connection, values: Mapping[str, str]) -> None:
+    upsert(conn, histories, [{"name": name, "value": value} for name, value in sorted(values.items())], "name")
 
 
 def forget(conn: Connection, name: str) -> None:
-    """Remove every trace of a board but its table."""
+    """Delete a board's positions and owner row; its tables remain."""
     conn.execute(delete(positions).where(positions.c.projection == name))
     conn.execute(delete(owners).where(owners.c.projection == name))

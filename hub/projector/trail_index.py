@@ -1,4 +1,4 @@
-"""Which rows of the trail an event gives. What they are for: `hub.replay`."""
+"""The index `trail`: the rows that each event adds to the trail's tables. `hub.replay` reads them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from hub.kit.projection import EventRecord, Index, Rows
-from hub.kit.records import INSTEAD, NUL
+from hub.kit.records import NUL, NUL_REPLACEMENT
 from hub.projector.trail import NAME, TABLES, VERSION, of_id, of_name, of_thing, of_type, of_word
 
 UNNAMED = frozenset({"command", "request"})
-"""Kinds of subject that end in a command's id: the ledger knows each of these, and there are many."""
+"""Kinds of subject that end in a command's id, not indexed by bare id: they are many, and the ledger knows each of them."""
 
 
 def rows(found: Sequence[EventRecord]) -> Sequence[Rows]:
-    """The rows of places, words and types, in the order of `TABLES`."""
+    """Rows for the tables places, words and types, in the order of `TABLES`."""
     places: list[tuple[Any, ...]] = []
     subjects: dict[tuple[str, str], None] = {}
     types: dict[str, None] = {}
@@ -39,7 +39,7 @@ def rows(found: Sequence[EventRecord]) -> Sequence[Rows]:
 
 
 def _word(subject: str, case: str) -> tuple[Any, ...]:
-    ref, case_id = subject.replace(NUL, INSTEAD), case.replace(NUL, INSTEAD)
+    ref, case_id = subject.replace(NUL, NUL_REPLACEMENT), case.replace(NUL, NUL_REPLACEMENT)
     return of_word(subject), of_thing(subject, case), ref, case_id if case_id != ref else None
 
 

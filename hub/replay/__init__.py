@@ -1,5 +1,4 @@
-"""The trail: where in the log each event lies, by its id, its case and its object. Written by `projections.trail`, read from here.
+"""Readers of the past: `history` reads events from ledger and log, `story` links a case's events and commands, `audit` checks all.
 
-`numbers` says what the trail keeps of a name, `tables` how it lies, `finding` looks up, `history` puts ledger, trail
-and log together.
+They only read. The trail, an index of log positions by event id, case and entity, is written by `hub.projector`.
 """

@@ -1,7 +1,7 @@
-"""What happened, from wherever it still is: first the ledger's outbox, then what only the log has, by the trail.
+"""Past events from wherever they are still stored: first the ledger's outbox, then, by the trail, the events that only the log has.
 
-The outbox lets go of an event some time after the log has it, so the same answer may come from either. What cannot be read now
-(no ledger, no trail, no broker, a record that is gone or is no event) is told in `gaps` and not guessed.
+The outbox trims an event some time after it was published, so either store may give the same answer. `gaps` reports what cannot
+be read now (no ledger, no trail, no broker, a record that is gone or is no event); nothing is guessed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from hub.errors import HubError
 from hub.ledger import commands, identity, outbox, trimmed
 from hub.ledger.database import AnyRow
 from hub.ledger.outbox import outbox as table
-from hub.log.event_log import PlaceReader, Record
-from hub.log.sequences import numbered
-from hub.projector.trail import Named, Trail, TrailPlace, by_partition, of_id
+from hub.log.event_log import OffsetReader, Record
+from hub.log.sequences import sequence_of
+from hub.projector.trail import NamedObject, Trail, TrailPlace, by_partition, of_id
 from schemas.envelope import Event
 
-NEWEST = 10_000
-"""Rows of the ledger that are looked through for names that the trail has not taken in yet."""
-MANY = 20
-"""Events of one start of an id that are read."""
+MAX_RECENT_ROWS = 10_000
+"""Newest ledger rows searched for names that the trail has not indexed yet."""
+MAX_PREFIX_MATCHES = 20
+"""Events read for one prefix of an id."""
 
 
 _SUBJECTS = select(table.c.subject, table.c.case_id, table.c.partition, table.c.sequence)
@@ -33,58 +33,58 @@ _SUBJECTS = select(table.c.subject, table.c.case_id, table.c.partition, table.c.
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event as the ledger or the log keeps it: as the outbox had it, without the relay's number."""
+    """An event as stored in the ledger or the log, without the sequence and outbox id that the relay adds."""
 
     event: Event
     case: str | None
-    """None: held, its case is not known yet."""
+    """None while the event waits for correlation: its case is not known yet."""
     partition: int | None = None
     sequence: int | None = None
     outbox: str | None = None
-    """Of a record of the log."""
+    """Set for a record of the log."""
     record: Record | None = None
-    """None: from the ledger."""
+    """None for an event from the ledger."""
 
 
 @dataclass
 class Gaps:
-    """What an answer lacks."""
+    """The stores and records that an answer could not include."""
 
     no_ledger: bool = False
-    ledger: HubError | None = None
-    """Why the ledger could not be read; None also where there is none."""
+    ledger_error: HubError | None = None
+    """Why the ledger could not be read; None also when there is no ledger."""
     no_trail: bool = False
-    away: HubError | None = None
+    log_error: HubError | None = None
     """Why the log could not be read."""
     unread: dict[tuple[int, int], None] = field(default_factory=dict)
-    """Places whose events are part of the answer, and could not be read: the log is away, or has them no more."""
+    """(partition, offset) of events that belong to the answer and cannot be read: the log is away, or no longer has them."""
     behind: bool = False
-    """Whether more rows than were looked through wait to be taken in by the trail."""
+    """Whether more rows than were searched wait to be indexed by the trail."""
 
     def __bool__(self) -> bool:
         return bool(self.as_value())
 
     def error(self) -> HubError | None:
-        """Why something may be missing that is there, if it may."""
-        return self.away or self.ledger
+        """Why the answer may lack events that exist; None when no store failed."""
+        return self.log_error or self.ledger_error
 
     def as_value(self) -> dict[str, Any]:
-        """For machines; empty where nothing is missing."""
-        told = {"ledger": self.no_ledger, "trail": self.no_trail, "behind": self.behind}
-        lacking: dict[str, Any] = {name: True for name, lacks in told.items() if lacks}
+        """As JSON; empty when nothing is missing."""
+        flags = {"ledger": self.no_ledger, "trail": self.no_trail, "behind": self.behind}
+        lacking: dict[str, Any] = {name: True for name, is_set in flags.items() if is_set}
         if self.unread:
             lacking["unread"] = [{"partition": p, "offset": offset} for p, offset in self.unread]
-            lacking["code"] = self.away.code if self.away is not None else None
+            lacking["code"] = self.log_error.code if self.log_error is not None else None
         return lacking
 
 
 @dataclass
 class History:
-    """One look at ledger and trail, and a reader of the log. What is None is away, and the rest answers."""
+    """One snapshot of ledger and trail, and a reader of the log. A store that is None is unavailable; the others still answer."""
 
     ledger: Connection | None
     trail: Trail | None = None
-    log: PlaceReader | None = None
+    log: OffsetReader | None = None
     gaps: Gaps = field(default_factory=Gaps)
 
     def __post_init__(self) -> None:
@@ -92,32 +92,32 @@ class History:
         self.gaps.no_trail = self.trail is None and self.ledger is not None and _is_trimmed(self.ledger)
 
     def event(self, id: str) -> StoredEvent | None:
-        """One event."""
+        """The event with this id."""
         row = outbox.find(self.ledger, id) if self.ledger is not None else None
         if row is not None:
             return _of_row(row)
-        found = self._read(self.trail.of_id(id)) if self.trail is not None else ()
-        return next((each for each in found if each.event.id == id), None)
+        stored = self._read(self.trail.of_id(id)) if self.trail is not None else ()
+        return next((each for each in stored if each.event.id == id), None)
 
     def starting(self, start: str) -> list[StoredEvent]:
-        """Events whose id starts so; of each of ledger and log the first few."""
+        """Events whose id has this prefix: the first `MAX_PREFIX_MATCHES` of the ledger, and of the log."""
         ids = [row.event_id for row in ids_starting(self.ledger, table, start)] if self.ledger is not None else []
         rows = self.ledger.execute(select(table).where(table.c.event_id.in_(ids))) if self.ledger is not None else ()
-        kept = [_of_row(row) for row in rows]
-        places = self.trail.starting(start, MANY) if self.trail is not None else []
-        found = [*kept, *self._read(_missing(places, kept))]
-        return sorted((each for each in found if each.event.id.startswith(start)), key=lambda each: each.event.id)
+        in_ledger = [_of_row(row) for row in rows]
+        places = self.trail.starting(start, MAX_PREFIX_MATCHES) if self.trail is not None else []
+        stored = [*in_ledger, *self._read(_missing(places, in_ledger))]
+        return sorted((each for each in stored if each.event.id.startswith(start)), key=lambda each: each.event.id)
 
     def of_case(self, case: str) -> list[StoredEvent]:
-        """The events of a case, in the order of the log; behind them what is not there yet."""
+        """The events of a case in log order, followed by those not published yet."""
         rows = outbox.of_case(self.ledger, case) if self.ledger is not None else ()
         places = self.trail.of_case(case) if self.trail is not None else ()
         return [each for each in self._together(rows, places) if each.case == case]
 
     def of_subject(self, ref: str, case: str | None = None) -> list[StoredEvent]:
-        """The events about one object, case by case, each in the order of the log; behind them what is not there yet.
+        """The events about one entity, case by case in log order, followed by those not published yet.
 
-        `case`: one of its cases, where that is known already.
+        `case`: one of its cases, when the caller knows it already.
         """
         rows = outbox.of_subject(self.ledger, ref) if self.ledger is not None else ()
         cases = {*self._cases_of(ref, rows), *([case] if case else ())}
@@ -133,56 +133,58 @@ class History:
         return sorted(known)
 
     def case_of(self, ref: str) -> str | None:
-        """The case of an object that some event is about."""
+        """The case of an entity that is the subject of some event."""
         rows = outbox.of_subject(self.ledger, ref) if self.ledger is not None else ()
         cases = (row.case_id for row in rows if row.case_id)
         return next(iter([*cases, *self._cases_of(ref, ())]), None)
 
-    def named(self, name: str) -> list[Named]:
-        """The objects whose id over there is this, each with its case; sorted."""
+    def named(self, name: str) -> list[NamedObject]:
+        """The entities with this id in their system, each with its case; sorted."""
         found = {each.ref: each for each in reversed(self.trail.named(name))} if self.trail is not None else {}
         end = f"/{name.casefold()}"
-        for row in self._untaken():
+        for row in self._unindexed():
             if row.case_id and row.subject.casefold().endswith(end):
-                found.setdefault(row.subject, Named(row.subject, row.case_id))
+                found.setdefault(row.subject, NamedObject(row.subject, row.case_id))
         return sorted(found.values())
 
-    def _untaken(self) -> Iterator[AnyRow]:
-        """The newest rows of the ledger, as far as the trail has not taken them in."""
+    def _unindexed(self) -> Iterator[AnyRow]:
+        """The newest rows of the ledger that the trail has not indexed yet."""
         if self.ledger is None:
             return
-        taken = self.trail.sequences(identity.known(self.ledger, "outbox") or "") if self.trail is not None else {}
-        given = outbox.sequence_ends(self.ledger)
-        left = sum(max(0, last - taken.get(partition, 0)) for partition, last in given.items())
-        newest = _SUBJECTS.order_by(table.c.id.desc()).limit(NEWEST)
+        indexed = (
+            self.trail.sequences(identity.get_value(self.ledger, "outbox") or "") if self.trail is not None else {}
+        )
+        ends = outbox.sequence_ends(self.ledger)
+        left = sum(max(0, last - indexed.get(partition, 0)) for partition, last in ends.items())
+        newest = _SUBJECTS.order_by(table.c.id.desc()).limit(MAX_RECENT_ROWS)
         if left == 0:
             newest = newest.where(table.c.published_at.is_(None))
         for row in self.ledger.execute(newest):
-            if row.sequence is None or row.sequence > taken.get(row.partition, 0):
+            if row.sequence is None or row.sequence > indexed.get(row.partition, 0):
                 left -= row.sequence is not None
                 yield row
         self.gaps.behind = left > 0
 
     def _together(self, rows: Iterable[AnyRow], places: Sequence[TrailPlace]) -> list[StoredEvent]:
-        """What the ledger has, and what only the log has; in the order of these places, each event once."""
-        kept = [_of_row(row) for row in rows]
+        """The events of the ledger and those that only the log has, each once, in the order of `places`."""
+        in_ledger = [_of_row(row) for row in rows]
         order = {place.id: at for at, place in reversed(list(enumerate(places)))}
-        found = [*kept, *self._read(_missing(places, kept))]
-        return sorted(found, key=lambda each: order.get(of_id(each.event.id), len(places)))
+        stored = [*in_ledger, *self._read(_missing(places, in_ledger))]
+        return sorted(stored, key=lambda each: order.get(of_id(each.event.id), len(places)))
 
     def _read(self, places: Sequence[TrailPlace]) -> list[StoredEvent]:
         """The events at these places, each once; what cannot be read is noted."""
         if not places:
             return []
         records = self._records(places)
-        found: dict[str, StoredEvent] = {}
+        by_id: dict[str, StoredEvent] = {}
         for place in places:
-            kept = _of_record(records.get((place.partition, place.offset)))
-            if kept is None:
+            stored = _of_record(records.get((place.partition, place.offset)))
+            if stored is None:
                 self.gaps.unread[place.partition, place.offset] = None
-            elif of_id(kept.event.id) == place.id:
-                found.setdefault(kept.event.id, kept)
-        return list(found.values())
+            elif of_id(stored.event.id) == place.id:
+                by_id.setdefault(stored.event.id, stored)
+        return list(by_id.values())
 
     def _records(self, places: Sequence[TrailPlace]) -> dict[tuple[int, int], Record]:
         found: dict[tuple[int, int], Record] = {}
@@ -191,23 +193,23 @@ class History:
         return found
 
     def _at(self, partition: int, offsets: Sequence[int]) -> dict[int, Record]:
-        if self.log is None or self.gaps.away is not None:
+        if self.log is None or self.gaps.log_error is not None:
             return {}
         try:
             return self.log.at(partition, offsets)
         except HubError as error:
-            self.gaps.away = error
+            self.gaps.log_error = error
             return {}
 
 
 def _is_trimmed(conn: Connection) -> bool:
-    """Whether the ledger has let go of anything that the log has: without a trail that is not found."""
+    """Whether the ledger has trimmed any event: without a trail, such events cannot be found in the log."""
     return bool(trimmed.sequences(conn))
 
 
-def _missing(places: Iterable[TrailPlace], kept: Iterable[StoredEvent]) -> list[TrailPlace]:
-    """The places of what is not kept."""
-    known = {of_id(each.event.id) for each in kept}
+def _missing(places: Iterable[TrailPlace], stored: Iterable[StoredEvent]) -> list[TrailPlace]:
+    """The places of events that are not in `stored`."""
+    known = {of_id(each.event.id) for each in stored}
     return [place for place in places if place.id not in known]
 
 
@@ -218,7 +220,7 @@ def _of_row(row: AnyRow) -> StoredEvent:
 def _of_record(record: Record | None) -> StoredEvent | None:
     if record is None:
         return None
-    outbox_id, sequence = numbered(record.value) or (None, None)
+    outbox_id, sequence = sequence_of(record.value) or (None, None)
     try:
         event = Event.from_json(record.value or b"")
     except ValidationError:
@@ -232,9 +234,9 @@ _HEX = "0123456789abcdefg"
 
 
 def ids_starting(conn: Connection, within: Table, start: str) -> Sequence[AnyRow]:
-    """Id and case of the ledger's events or commands whose id starts so, by its index.
+    """Id and case of the ledger's events or commands whose id has this prefix, found by the index on the id.
 
-    A database may order ids by other rules than their bytes, but their first digits are ordered alike by all.
+    A collation may order ids differently from their bytes, but every collation orders the leading hex digits alike.
     """
     digits = start[:8]
     if not digits or not set(digits) <= set(_HEX[:-1]):
@@ -242,4 +244,4 @@ def ids_starting(conn: Connection, within: Table, start: str) -> Sequence[AnyRow
     after = digits[:-1] + _HEX[_HEX.index(digits[-1]) + 1]
     id = within.c.event_id if within is table else within.c.id
     found = select(id, within.c.case_id).where(id >= digits, id < after, id.startswith(start, autoescape=True))
-    return conn.execute(found.order_by(id).limit(MANY)).all()
+    return conn.execute(found.order_by(id).limit(MAX_PREFIX_MATCHES)).all()

@@ -1,7 +1,7 @@
-"""The chain of one case as its history tells it: event → rule → command → effect → later events, as trees.
+"""The causal trees of one case: event → rule → command → effect → later events.
 
-Of what the ledger has, it can be told while everything else is down. What an event or command was caused by stands in it
-(`causationid`); what was caused by nothing of this case begins a tree.
+The part that the ledger holds is available while everything else is down. Every event and command names its cause in
+`causationid`; one whose cause is outside of the case is the root of a tree.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from hub.ledger.database import AnyRow
 from hub.replay.history import History, StoredEvent, ids_starting
 from schemas.envelope import Command, Event
 
-SHORTEST = 6
-"""Characters of an id that may stand for the whole."""
-MANY = 20
-"""Candidates that are named."""
+MIN_ID_PREFIX = 6
+"""Characters that a prefix of an id must have to be looked up."""
+MAX_CANDIDATES = 20
+"""Candidates returned for one ambiguous reference."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Node:
     """An event or a command, and what it caused, in the order of the history."""
 
     id: str
-    kept: StoredEvent | None = None
+    stored: StoredEvent | None = None
     command: Command | None = None
     row: AnyRow | None = None
     """The command's row: its state, attempts, effect and reason."""
@@ -35,17 +35,17 @@ class Node:
 
     @property
     def event(self) -> Event | None:
-        """The event, where it is one."""
-        return self.kept.event if self.kept is not None else None
+        """The event; None for a command."""
+        return self.stored.event if self.stored is not None else None
 
     def walk(self) -> Iterator[Node]:
-        """Itself and all that followed."""
+        """The node and all its descendants."""
         yield self
         for node in self.causes:
             yield from node.walk()
 
     def is_about(self, ref: str) -> bool:
-        """Whether it tells of this object, or is it."""
+        """Whether the node has this id, or is about the entity `ref`."""
         if self.event is not None:
             return ref in (self.event.id, self.event.subject)
         assert self.command is not None  # a node is one or the other
@@ -55,7 +55,7 @@ class Node:
 
 @dataclass(frozen=True)
 class CaseStory:
-    """All that is known of one case."""
+    """The causal trees of one case."""
 
     case: str
     roots: tuple[Node, ...]
@@ -66,23 +66,23 @@ class CaseStory:
             yield from root.walk()
 
     def about(self, ref: str) -> list[Node]:
-        """The nodes that tell of this object, event or command."""
+        """The nodes that have this id, or are about this entity."""
         return [node for node in self.nodes() if node.is_about(ref)]
 
     def around(self, targets: list[Node]) -> set[str]:
-        """The ids that explain these: they themselves, what led to them, and all that followed."""
+        """The ids of these nodes, their ancestors and their descendants."""
         wanted = {node.id for node in targets}
-        kept = {node.id for target in targets for node in target.walk()}
-        return kept | {node.id for node in self.nodes() if wanted & {below.id for below in node.walk()}}
+        descendants = {node.id for target in targets for node in target.walk()}
+        return descendants | {node.id for node in self.nodes() if wanted & {below.id for below in node.walk()}}
 
 
 def of_case(history: History, case: str) -> CaseStory:
-    """The case's story."""
+    """The story of one case."""
     nodes: dict[str, Node] = {}
     order: list[tuple[str, int, int, Node]] = []
-    for at, kept in enumerate(history.of_case(case)):
-        nodes[kept.event.id] = Node(kept.event.id, kept=kept)
-        order.append((kept.event.recordedtime, 0, at, nodes[kept.event.id]))
+    for at, stored in enumerate(history.of_case(case)):
+        nodes[stored.event.id] = Node(stored.event.id, stored=stored)
+        order.append((stored.event.recordedtime, 0, at, nodes[stored.event.id]))
     for row in commands.of_case(history.ledger, case) if history.ledger is not None else ():
         nodes[row.id] = Node(row.id, command=Command.from_json(row.body), row=row)
         order.append((row.created_at, 1, row.seq, nodes[row.id]))
@@ -96,16 +96,16 @@ def of_case(history: History, case: str) -> CaseStory:
 
 @dataclass(frozen=True)
 class ResolvedReference:
-    """What a reference means: the object, event or command, and its case."""
+    """The entity, event or command that a reference means, and its case."""
 
     ref: str
     case: str
 
 
-def find(history: History, ref: str) -> list[ResolvedReference]:
-    """What people may mean by `ref`: an id of an event or command or its start, an object, or the bare id of one.
+def resolve(history: History, ref: str) -> list[ResolvedReference]:
+    """Resolve what a person typed: the id of an event or command or a prefix of it, an entity, or an entity's bare id.
 
-    One answer is sure, several are candidates, none is nothing, as far as could be read: see the history's gaps.
+    One result is certain, several are candidates. No result means no match in what could be read: see the history's gaps.
     """
     exact = _exact(history, ref)
     if exact is not None:
@@ -114,9 +114,9 @@ def find(history: History, ref: str) -> list[ResolvedReference]:
 
 
 def _exact(history: History, ref: str) -> ResolvedReference | None:
-    kept = history.event(ref)
-    if kept is not None:
-        return ResolvedReference(ref, kept.case or kept.event.subject)
+    stored = history.event(ref)
+    if stored is not None:
+        return ResolvedReference(ref, stored.case or stored.event.subject)
     conn = history.ledger
     if conn is not None:
         command = commands.get(conn, ref.rpartition("/")[2] if ref.startswith(("command/", "request/")) else ref)
@@ -127,18 +127,18 @@ def _exact(history: History, ref: str) -> ResolvedReference | None:
 
 
 def _named(history: History, ref: str) -> list[ResolvedReference]:
-    """Objects whose id over there is this: `P-77` for `project/pm/P-77`. Those in other letters only where none is in these."""
+    """Entities with this id in their system: `P-77` for `project/pm/P-77`. Ignores case only when no id matches exactly."""
     found = history.named(ref)
     same = [each for each in found if each.ref.endswith(f"/{ref}")]
     linked = (
         links.cases_of(history.ledger, [each.ref for each in found]) if history.ledger is not None and found else {}
     )
-    return [ResolvedReference(each.ref, linked.get(each.ref, each.case)) for each in (same or found)[:MANY]]
+    return [ResolvedReference(each.ref, linked.get(each.ref, each.case)) for each in (same or found)[:MAX_CANDIDATES]]
 
 
 def starting_with(history: History, start: str) -> list[ResolvedReference]:
-    """Events and commands whose id starts so; none for a start that is too short to mean one."""
-    if len(start) < SHORTEST:
+    """Events and commands whose id has this prefix; none for a prefix shorter than `MIN_ID_PREFIX`."""
+    if len(start) < MIN_ID_PREFIX:
         return []
     found = [ResolvedReference(each.event.id, each.case) for each in history.starting(start) if each.case]
     if history.ledger is not None:
@@ -146,9 +146,9 @@ def starting_with(history: History, start: str) -> list[ResolvedReference]:
     return sorted(found, key=lambda each: each.ref)
 
 
-def as_value(node: Node, kept: set[str]) -> dict[str, Any]:
-    """A node and what it caused, for machines; of what it caused only these."""
-    below = [as_value(each, kept) for each in node.causes if each.id in kept]
+def as_value(node: Node, shown: set[str]) -> dict[str, Any]:
+    """A node and its descendants as JSON, limited to the ids in `shown`."""
+    below = [as_value(each, shown) for each in node.causes if each.id in shown]
     if node.event is not None:
         return {"event": node.event.model_dump(exclude_none=True), "caused": below}
     assert node.command is not None and node.row is not None  # a node is one or the other
@@ -156,7 +156,7 @@ def as_value(node: Node, kept: set[str]) -> dict[str, Any]:
     return {"command": {**node.command.model_dump(), **{n: getattr(node.row, n) for n in names}}, "caused": below}
 
 
-def in_short(values: dict[str, Any]) -> str:
+def one_line(values: dict[str, Any]) -> str:
     """Values on one line."""
     shown = {name: value if isinstance(value, str) else short(value) for name, value in values.items()}
     return "  ".join(f"{name} = {value}" for name, value in shown.items())

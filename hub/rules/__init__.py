@@ -1,1 +1,1 @@
-"""Rules: YAML that says which commands an event asks for, with CEL expressions inside."""
+"""Rules: YAML files with CEL expressions that map an event to commands."""

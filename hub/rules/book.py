@@ -1,11 +1,8 @@
-"""Rule sets made of the log's texts: what was in force then, and what another home has announced since.
+"""Rules in the log: announces a home's rules, people and calendar, and rebuilds any rule set from the announced texts.
 
-What rules can read of people and of the calendar, as canonical text for the log, and read back from there.
-
-Accounts are left out: no rule can read them. Of the calendar every working day of some decades is written down, since what a
-country's holidays are said to be changes with the library that knows them.
-
-What a home announces: the texts of its rules, people and calendar that the log lacks, then their names as one set.
+An announcement is the texts that the log lacks, then one event that names them as a set. People and calendar are written as
+canonical JSON. Accounts are left out: no rule can read them. The calendar lists the exceptional days of some decades, because a
+country's holidays change with the version of the library that provides them.
 """
 
 from __future__ import annotations
@@ -23,22 +20,21 @@ from pydantic import ValidationError
 
 from hub.calendar import WorkingTime
 from hub.config.yaml_places import parse_yaml
-from hub.engine.case import UNKNOWN as ANY_RULE
-from hub.engine.case import Case
+from hub.engine.case import ANY_RULE, Case
 from hub.errors import FatalError, HubError
 from hub.people import Department, PeopleDirectory, Person
 from hub.rules.files import LoadedRules
 from hub.rules.history import (
-    ANNOUNCED,
-    CHANGED,
-    WORLD,
+    RULE_CHANGED_TYPE,
+    RULES_ANNOUNCED_TYPE,
+    WORLD_CHANGED_TYPE,
     Announced,
     RuleTimeline,
     Sets,
-    parted,
     rule_event,
     ruleset_of,
     sha256,
+    split_text,
     world_of,
 )
 from hub.rules.language import World, read_rule
@@ -48,12 +44,12 @@ from schemas.decoding import AnyEvent
 from schemas.domains.hub import RULES_CASE
 from schemas.envelope import Event, derived_id
 
-FIRST, LAST = 2010, 2040
-"""Years whose working days are written down."""
+FIRST_YEAR, LAST_YEAR = 2010, 2040
+"""The range of years whose working days are written to the log."""
 
 
 def people_text(people: PeopleDirectory) -> str:
-    """Departments with their liaisons; people with name, department and roles."""
+    """The canonical text: departments with their liaisons; people with name, department and roles."""
     return _canonical(
         {
             "departments": {name: {"liaison": each.liaison} for name, each in people.departments.items()},
@@ -66,47 +62,50 @@ def people_text(people: PeopleDirectory) -> str:
 
 
 def people_of(text: str) -> PeopleDirectory:
-    """The people of such a text; raises ValueError for another."""
-    told = _object(text)
+    """The people of a canonical text; raises ValueError for any other text."""
+    stored = _object(text)
     departments = {
         name: Department.model_construct(name=None, liaison=each.get("liaison"))
-        for name, each in told["departments"].items()
+        for name, each in stored["departments"].items()
     }
     people = {
         name: Person(name=each["name"], department=each.get("department"), roles=tuple(each.get("roles", ())))
-        for name, each in told["people"].items()
+        for name, each in stored["people"].items()
     }
     return PeopleDirectory(departments, people)
 
 
 def calendar_text(working_time: WorkingTime) -> str:
-    """Country, time zone, the home's own days, and of the country those days that are not what their weekday says."""
-    odd = _odd_days(working_time.country)
+    """The canonical text: country, time zone, the home's own days, and the country's exceptional days."""
+    exceptions = _exceptional_days(working_time.country)
     return _canonical(
         {
             "country": working_time.country,
             "timezone": working_time.timezone,
             "days": {day.isoformat(): works for day, works in working_time.days.items()},
-            "odd": [day.isoformat() for day in odd],
-            "years": [FIRST, LAST],
+            "odd": [day.isoformat() for day in exceptions],
+            "years": [FIRST_YEAR, LAST_YEAR],
         }
     )
 
 
 def working_time_of(text: str) -> WorkingTime:
-    """The working days of such a text; raises ValueError for another."""
-    told = _object(text)
-    first, last = told["years"]
-    days = {day: day.weekday() >= 5 for day in map(date.fromisoformat, told["odd"])}
-    days |= {date.fromisoformat(day): bool(works) for day, works in told["days"].items()}
-    return WorkingTime(str(told["country"]), str(told["timezone"]), days, range(int(first), int(last) + 1))
+    """The working days of a canonical text; raises ValueError for any other text."""
+    stored = _object(text)
+    first, last = stored["years"]
+    days = {day: day.weekday() >= 5 for day in map(date.fromisoformat, stored["odd"])}
+    days |= {date.fromisoformat(day): bool(works) for day, works in stored["days"].items()}
+    return WorkingTime(str(stored["country"]), str(stored["timezone"]), days, range(int(first), int(last) + 1))
 
 
 @functools.lru_cache(maxsize=8)
-def _odd_days(country: str) -> tuple[date, ...]:
+def _exceptional_days(country: str) -> tuple[date, ...]:
     """Working weekends and days off from Monday to Friday."""
     plain = WorkingTime(country, "UTC")
-    days = (date(FIRST, 1, 1) + timedelta(days=at) for at in range((date(LAST + 1, 1, 1) - date(FIRST, 1, 1)).days))
+    days = (
+        date(FIRST_YEAR, 1, 1) + timedelta(days=at)
+        for at in range((date(LAST_YEAR + 1, 1, 1) - date(FIRST_YEAR, 1, 1)).days)
+    )
     return tuple(day for day in days if plain.is_working(day) != (day.weekday() < 5))
 
 
@@ -116,21 +115,21 @@ def _canonical(value: Any) -> str:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        told = orjson.loads(text)
-        if not isinstance(told, dict):
+        value = orjson.loads(text)
+        if not isinstance(value, dict):
             raise ValueError("no object")
     except orjson.JSONDecodeError as error:
         raise ValueError(str(error)) from error
-    return told
+    return value
 
 
-MOST = 40_000
-"""Characters of a text in one event."""
+MAX_TEXT_CHARACTERS = 40_000
+"""The most characters of a text in one event; a longer text is split."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """What a home's files say, as the log would tell it."""
+    """The content of a home's files, in the form in which it is announced."""
 
     sets: Sets
     rules: Mapping[str, str]
@@ -141,20 +140,20 @@ class Files:
     calendar: str
 
     @classmethod
-    def of(cls, read: LoadedRules, texts: Mapping[str, bytes]) -> Files:
-        """The files as they were read, without a mistake."""
-        rules = read.rules.digests()
-        people, calendar = people_text(read.people), calendar_text(read.working_time)
+    def of(cls, loaded: LoadedRules, texts: Mapping[str, bytes]) -> Files:
+        """From files that were read without a mistake."""
+        rules = loaded.rules.digests()
+        people, calendar = people_text(loaded.people), calendar_text(loaded.working_time)
         sets = Sets(ruleset_of(rules), world_of(sha256(people), sha256(calendar)))
-        found = {
+        rule_texts = {
             rule.name: (rule.place.file, texts.get(rule.place.file, b"").decode("utf-8-sig", "replace"))
-            for rule in read.rules.rules
+            for rule in loaded.rules.rules
         }
-        return cls(sets, rules, found, people, calendar)
+        return cls(sets, rules, rule_texts, people, calendar)
 
 
 def announcement(files: Files, history: RuleTimeline, now: str, before: Mapping[int, int]) -> list[Event]:
-    """The events that put these files in force, in their order. Made again with the same history, they have the same ids."""
+    """The events that announce these files, in order. The same history gives the same event ids."""
     last = history.latest
     return [*_rules(files, last, history, now), *_world(files, history, now), _set(files, last, now, before)]
 
@@ -166,18 +165,20 @@ def _rules(files: Files, last: Announced | None, history: RuleTimeline, now: str
         if digest == previous and digest in history.rules:
             continue
         file, text = files.texts.get(name, (None, None))
-        for part, parts, piece in parted(text, MOST) if text is not None else [(1, 1, None)]:
+        for part, parts, piece in split_text(text, MAX_TEXT_CHARACTERS) if text is not None else [(1, 1, None)]:
             id_ = derived_id("rule", name, previous or "", digest or "", last.id if last else "", str(part))
             data = {"digest": digest, "previous": previous, "file": file, "text": piece, "part": part, "parts": parts}
-            yield rule_event(CHANGED, id_, f"rule/hub/{name}", now, data)
+            yield rule_event(RULE_CHANGED_TYPE, id_, f"rule/hub/{name}", now, data)
 
 
 def _world(files: Files, history: RuleTimeline, now: str) -> Iterator[Event]:
     for what, text in (("people", files.people), ("calendar", files.calendar)):
         value = sha256(text)
-        for part, parts, piece in parted(text, MOST) if value not in history.world else ():
+        for part, parts, piece in split_text(text, MAX_TEXT_CHARACTERS) if value not in history.world else ():
             data = {"what": what, "value": value, "text": piece, "part": part, "parts": parts}
-            yield rule_event(WORLD, derived_id("world", what, value, str(part)), f"world/hub/{what}", now, data)
+            yield rule_event(
+                WORLD_CHANGED_TYPE, derived_id("world", what, value, str(part)), f"world/hub/{what}", now, data
+            )
 
 
 def _set(files: Files, last: Announced | None, now: str, before: Mapping[int, int]) -> Event:
@@ -188,80 +189,84 @@ def _set(files: Files, last: Announced | None, now: str, before: Mapping[int, in
         "calendar": sha256(files.calendar),
         "before": {str(partition): offset for partition, offset in before.items() if offset},
     }
-    return rule_event(ANNOUNCED, derived_id("rules", *files.sets, last.id if last else ""), RULES_CASE, now, data)
+    return rule_event(
+        RULES_ANNOUNCED_TYPE, derived_id("rules", *files.sets, last.id if last else ""), RULES_CASE, now, data
+    )
 
 
-WORLDS = 8
-"""Worlds whose rules are kept ready."""
+MAX_CACHED_WORLDS = 8
+"""How many worlds, with their rules, are cached."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Incomplete:
-    """Rules of which some, or all, are not known any more: what is not known asks for nothing, and may have asked in any stage."""
+class IncompleteRules:
+    """Rules of which some, or all, are unknown: an unknown rule gives no commands, and may have fired in any stage."""
 
     known: RuleSet | None = None
 
     def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decisions:
-        """What the known rules ask for."""
-        found = self.known.commands_for(case, event, occurrence) if self.known is not None else Decisions()
-        return found._replace(fired=(*found.fired, ANY_RULE)) if case.entities[event.subject].stage else found
+        """The decisions of the known rules."""
+        decisions = self.known.commands_for(case, event, occurrence) if self.known is not None else Decisions()
+        return (
+            decisions._replace(fired=(*decisions.fired, ANY_RULE)) if case.entities[event.subject].stage else decisions
+        )
 
 
-UNKNOWN = Incomplete()
+UNKNOWN_RULES = IncompleteRules()
 
 
 @dataclass(frozen=True)
-class Made:
-    """A rule set as it can be made here; `lost` says which of its rules cannot, and why."""
+class BuiltRules:
+    """A rule set as this program can build it; `lost` are the errors of the rules that it cannot build."""
 
     rules: RuleSet
     lost: tuple[HubError, ...] = ()
 
 
 @dataclass
-class _Ready:
-    """A world that rules are read against, and the rules that were."""
+class _LoadedWorld:
+    """A world, and the rules and sets that were read against it."""
 
     world: World
     rules: dict[str, Rule | HubError] = field(default_factory=dict)
-    sets: dict[str, Made] = field(default_factory=dict)
+    sets: dict[str, BuiltRules] = field(default_factory=dict)
 
 
 class RuleBook:
-    """Makes each set once. For one thread at a time."""
+    """Builds each rule set once and caches it. Not thread-safe."""
 
     def __init__(self, history: RuleTimeline, environ: Mapping[str, str]) -> None:
         self.history, self._environ = history, environ
-        self._ready: OrderedDict[str, _Ready] = OrderedDict()
-        self._told: set[Sets] = set()
+        self._ready: OrderedDict[str, _LoadedWorld] = OrderedDict()
+        self._reported: set[Sets] = set()
 
-    def rules_of(self, sets: Sets | None) -> RuleSet | Incomplete:
-        """The rules that judged then. One that cannot be made here asks for nothing and parks nothing; that is told once."""
+    def rules_of(self, sets: Sets | None) -> RuleSet | IncompleteRules:
+        """The rules of these sets. A rule that cannot be built gives no commands and parks nothing; its error is logged once."""
         made = self.made(sets) if sets is not None else None
         if made is None:
-            return UNKNOWN
-        if made.lost and sets is not None and sets not in self._told:
-            self._told.add(sets)
+            return UNKNOWN_RULES
+        if made.lost and sets is not None and sets not in self._reported:
+            self._reported.add(sets)
             for error in made.lost:
                 log.error("rules.lost", **error.fields())
-        return Incomplete(made.rules) if made.lost else made.rules
+        return IncompleteRules(made.rules) if made.lost else made.rules
 
-    def made(self, sets: Sets) -> Made | None:
-        """A set; None for one whose announcement, people or calendar the log does not hold."""
+    def made(self, sets: Sets) -> BuiltRules | None:
+        """A rule set; None for one whose announcement, people or calendar is not in the log."""
         announced = self.history.announced(sets)
-        ready = self._world(announced) if announced is not None else None
-        if announced is None or ready is None:
+        world = self._world(announced) if announced is not None else None
+        if announced is None or world is None:
             return None
-        found = ready.sets.get(sets.ruleset)
+        found = world.sets.get(sets.ruleset)
         if found is None:
-            found = ready.sets[sets.ruleset] = self._made(announced, ready)
+            found = world.sets[sets.ruleset] = self._made(announced, world)
         return found
 
-    def _world(self, announced: Announced) -> _Ready | None:
-        found = self._ready.get(announced.sets.world)
-        if found is None:
+    def _world(self, announced: Announced) -> _LoadedWorld | None:
+        loaded = self._ready.get(announced.sets.world)
+        if loaded is None:
             people, calendar = (self.history.world.get(value) for value in (announced.people, announced.calendar))
             if people is None or calendar is None:
                 return None
@@ -270,13 +275,13 @@ class RuleBook:
                 engine = engine_for(known, working_time_of(calendar))
             except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
                 return None
-            found = self._ready[announced.sets.world] = _Ready(World(engine, known, any_type=True))
-            while len(self._ready) > WORLDS:
+            loaded = self._ready[announced.sets.world] = _LoadedWorld(World(engine, known, any_type=True))
+            while len(self._ready) > MAX_CACHED_WORLDS:
                 self._ready.popitem(last=False)
         self._ready.move_to_end(announced.sets.world)
-        return found
+        return loaded
 
-    def _made(self, announced: Announced, ready: _Ready) -> Made:
+    def _made(self, announced: Announced, ready: _LoadedWorld) -> BuiltRules:
         rules, lost = list[Rule](), list[HubError]()
         for name, digest in sorted(announced.rules.items()):
             if digest not in ready.rules:
@@ -287,15 +292,15 @@ class RuleBook:
             else:
                 rules.append(rule)
         people: PeopleDirectory = ready.world.people
-        return Made(make_rule_set(rules, ready.world.engine, people), tuple(lost))
+        return BuiltRules(make_rule_set(rules, ready.world.engine, people), tuple(lost))
 
     def _rule(self, name: str, digest: str, world: World) -> Rule | HubError:
-        found = self.history.rules.get(digest)
-        if found is None:
+        rule_text = self.history.rules.get(digest)
+        if rule_text is None:
             return FatalError("HUB-E3190", rule=name, digest=digest, reason="—")
-        rule, errors = read_rule(parse_yaml(found.text, found.file, self._environ), world)
+        rule, errors = read_rule(parse_yaml(rule_text.text, rule_text.file, self._environ), world)
         if errors:
             return FatalError("HUB-E3190", place=errors[0].place, rule=name, digest=digest, reason=errors[0].message())
-        if rule is None or rule.digest != digest:  # what stands in its ${env:…} is another here
+        if rule is None or rule.digest != digest:  # its ${env:…} has another value here
             return FatalError("HUB-E3190", rule=name, digest=digest, reason="${env:…}")
         return rule

@@ -1,4 +1,4 @@
-"""What rules see of their case: all of a small one; of a large one the objects that they name."""
+"""The part of a case that rules read: all of a small case; of a large one only the entities that the rules name."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ from hub.errors import RejectedError
 from hub.expressions.reading import PathRead, follow
 from hub.rules.rule import Rule
 
-WHOLE = 1000
-"""Objects of a large case that are read for a rule that names none."""
-NESTED = 5
-"""How deep an object may be named by a field of another: `case.entities[case.entities[…].data.project]`."""
+MAX_OBJECTS_READ_WHOLE = 1000
+"""The most entities of a large case that are read for a rule that names none."""
+MAX_NESTING = 5
+"""How many levels deep a rule may name an entity by a field of another: `case.entities[case.entities[…].data.project]`."""
 
 
 def case_value(case: Case, rules: Sequence[Rule], event: Mapping[str, Json]) -> dict[str, Json]:
-    """The case as these rules see it on this event. Raises RejectedError for a rule that reads all of a case that is too large."""
+    """The case as these rules read it for this event. Raises RejectedError for a rule that reads all of too large a case."""
     if case.apart is msgspec.UNSET:
         return case.as_value()
     for rule in rules:
-        if case.count > WHOLE and any(_is_whole(read) for read in rule.case_reads):
+        if case.count > MAX_OBJECTS_READ_WHOLE and any(_is_whole(read) for read in rule.case_reads):
             raise RejectedError(
-                "HUB-E6028", place=rule.place, rule=rule.name, case=case.id, count=case.count, most=WHOLE
+                "HUB-E6028",
+                place=rule.place,
+                rule=rule.name,
+                case=case.id,
+                count=case.count,
+                most=MAX_OBJECTS_READ_WHOLE,
             )
     reads = [read for rule in rules for read in rule.case_reads]
     if any(map(_is_whole, reads)):
         return case.as_value()
     refs, value = set[str](), case.as_value(())
-    for _ in range(NESTED):
+    for _ in range(MAX_NESTING):
         named = set(_named(reads, {"event": event, "case": value}))
         if named <= refs:
             break
@@ -41,7 +46,7 @@ def case_value(case: Case, rules: Sequence[Rule], event: Mapping[str, Json]) -> 
 
 
 def _is_whole(read: PathRead) -> bool:
-    """Whether it reads `case` or `case.entities` without naming an object that can be told beforehand."""
+    """Whether it reads `case` or `case.entities` as a whole, so that no single entity can be loaded in advance."""
     return not read.parts or (read.parts[0] == "entities" and len(read.parts) == 1)
 
 

@@ -1,6 +1,6 @@
-"""Why a rule answers an event, or does not: each rule that waits for its type, clause by clause. Pure; asks for nothing.
+"""Explains why a rule fires on an event or does not, clause by clause, and dry-runs events through the rules in memory.
 
-What the rules would ask for: events tried one after the other, in memory. Nothing outside is called, nothing is kept.
+Pure: it emits no commands, calls no outside system and stores nothing.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from hub.config.validation import check, dotted
 from hub.config.yaml_places import Located, read_yaml
 from hub.config.yaml_places import Path as Keys
 from hub.engine.case import Case, Entity
-from hub.engine.step import Derive, occurrence_of, opened_by, step
+from hub.engine.step import EmitEvent, occurrence_of, opened_by, step
 from hub.errors import FatalError, HubError, RejectedError
 from hub.expressions.expression import Scope
 from hub.expressions.reading import tokens
 from hub.people import PeopleDirectory
 from hub.rules.case_reading import case_value
-from hub.rules.rule import Occasion, Rule, event_value
+from hub.rules.rule import Rule, RuleInput, event_value
 from hub.rules.rule_set import RuleSet
 from hub.rules.trial import MAX_EVENTS, Given, given_event
 from schemas.decoding import AnyEvent
 from schemas.envelope import Command, Event
 
 Outcome = Literal["asks", "shadow", "off", "repeat", "late", "others", "condition", "nothing", "failed"]
-"""`repeat`: the entity is in that stage already, and the rule has asked; `late`: a later state is known; `others`: its departments
-are not concerned; `condition`: it does not hold."""
+"""`repeat`: the entity is in that stage already, and the rule has fired; `late`: a later state is known; `others`: its departments
+are not concerned; `condition`: it is not true."""
 OPENING, CLOSING = "([{", ")]}"
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One part of a condition that is joined by `&&`: whether it holds (None: it cannot be told) and what it read."""
+    """One operand of a condition's `&&`: whether it is true (None: it failed to evaluate) and the values it read."""
 
     text: str
     holds: bool | None
@@ -46,7 +46,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """What one rule makes of one event."""
+    """The outcome of one rule for one event."""
 
     rule: Rule
     outcome: Outcome
@@ -62,16 +62,16 @@ def explain(rules: RuleSet, case: Case | None, event: AnyEvent) -> list[RuleOutc
     occurrence = occurrence_of(before, after, event)
     waiting, happened = [rule for rule in rules.rules if event.type in rule.when], event_value(event)
     scope = Scope({"event": happened, "case": case_value(after, waiting, happened)}, after.id)
-    occasion = Occasion(event, occurrence or "", scope)
+    occasion = RuleInput(event, occurrence or "", scope)
     entity = after.entities[event.subject]
-    return [_verdict(rules, rule, occasion, entity, occurrence is None) for rule in waiting]
+    return [_rule_outcome(rules, rule, occasion, entity, occurrence is None) for rule in waiting]
 
 
-def _verdict(rules: RuleSet, rule: Rule, occasion: Occasion, entity: Entity, late: bool) -> RuleOutcome:
+def _rule_outcome(rules: RuleSet, rule: Rule, occasion: RuleInput, entity: Entity, late: bool) -> RuleOutcome:
     clauses = tuple(_clauses(rules, rule, occasion.scope))
     if rule.mode == "off":
         return RuleOutcome(rule, "off", clauses=clauses)
-    if late or rule.has_asked(entity, occasion.event):
+    if late or rule.has_fired(entity, occasion.event):
         return RuleOutcome(rule, "late" if late else "repeat", clauses=clauses)
     try:
         commands = tuple(rule.commands(occasion, rules.people, 0))
@@ -87,7 +87,7 @@ def _verdict(rules: RuleSet, rule: Rule, occasion: Occasion, entity: Entity, lat
 def _clauses(rules: RuleSet, rule: Rule, scope: Scope) -> Iterator[Clause]:
     if rule.condition is None:
         return
-    for text in parts(rule.condition.expression.text):
+    for text in split_condition(rule.condition.expression.text):
         expression = rules.engine.expression(text, ("event", "case"), rule.condition.expression.place)
         try:
             value = expression.value(scope)
@@ -96,8 +96,8 @@ def _clauses(rules: RuleSet, rule: Rule, scope: Scope) -> Iterator[Clause]:
         yield Clause(text, value if isinstance(value, bool) else None, expression.matched(scope))
 
 
-def parts(text: str) -> list[str]:
-    """A condition split at each `&&` that stands in no bracket; whole when an `||` or `?` stands beside one."""
+def split_condition(text: str) -> list[str]:
+    """A condition split at each top-level `&&`; not split when there is a top-level `||` or `?`."""
     depth, cuts, signs = 0, [0], list(tokens(text))
     for index, token in enumerate(signs):
         if token.kind != "sign":
@@ -112,14 +112,14 @@ def parts(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class EventTrial:
-    """One event, and what each rule that waits for its type made of it."""
+    """One event, and the outcome of each rule that waits for its type."""
 
     event: Event
-    verdicts: tuple[RuleOutcome, ...]
+    outcomes: tuple[RuleOutcome, ...]
 
 
-def folded(rules: RuleSet, events: Iterable[Event]) -> Case | None:
-    """A case after these events of it; one that fails changes nothing."""
+def fold_events(rules: RuleSet, events: Iterable[Event]) -> Case | None:
+    """The case after folding these events; a rejected event changes nothing."""
     case: Case | None = None
     for event in events:
         try:
@@ -130,7 +130,7 @@ def folded(rules: RuleSet, events: Iterable[Event]) -> Case | None:
 
 
 def try_events(rules: RuleSet, events: Sequence[Event], case: Case | None = None) -> list[EventTrial]:
-    """Try events in their order, with those that the hub derives of them. `case` is what the first one's case was before."""
+    """Dry-run events in order, including those that the hub derives from them. `case` is the first event's case before it."""
     cases = {case.id: case} if case is not None else {}
     waiting, tried = list(events), list[EventTrial]()
     for event in waiting[:MAX_EVENTS]:
@@ -143,7 +143,7 @@ def try_events(rules: RuleSet, events: Sequence[Event], case: Case | None = None
         except RejectedError:
             continue
         cases[event.case] = done.case
-        waiting += [output.event for output in done.outputs if isinstance(output, Derive)]
+        waiting += [output.event for output in done.outputs if isinstance(output, EmitEvent)]
     return tried
 
 
@@ -166,7 +166,9 @@ def _event(located: Located, path: Keys, value: Any, people: PeopleDirectory, at
             return Event.model_validate(value)
         given, errors = check(Given, located, path, located.file)
         if given is None:
-            raise min(errors, key=lambda error: error.code != "HUB-E3005")  # what is missing is often there, misspelt
+            raise min(
+                errors, key=lambda error: error.code != "HUB-E3005"
+            )  # a missing key is often present, but misspelt
         return given_event(given, people, at)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

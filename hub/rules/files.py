@@ -1,9 +1,8 @@
-"""Reads everything that decides what follows from an event: the rule files, the people, the calendar.
+"""Loads all inputs of a home's decisions: the rule files, the people, the calendar.
 
-Which files of a folder are rules, and which are their trials: `*.yaml` and `*.yml`, in any case, that somebody wrote as such.
-
-What macOS, editors and archives leave beside them is passed over: hidden files (`._won.yaml`), copies
-(`won.yaml~`, `#won.yaml#`) and folders. A rule in a folder below would silently be none: it is told.
+Rules are the files `*.yaml` and `*.yml`, in upper or lower case, of the rules folder; `*.test.yaml` are their trials. Files that
+macOS, editors and archives leave there are ignored: hidden files (`._won.yaml`) and copies (`won.yaml~`, `#won.yaml#`). A rule in
+a subfolder is not read, and gets a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from hub.config.yaml_places import Located, read_bytes
 from hub.errors import FatalError, HubError, Place
 from hub.people import PeopleDirectory, read_people
 from hub.rules.language import World
-from hub.rules.lint import OF_PEOPLE, Lint, lint
+from hub.rules.lint import PEOPLE_CODES, Lint, lint
 from hub.rules.rule_set import RuleSet, engine_for, rule_set
 
 _YAML = re.compile(r"\.ya?ml", re.IGNORECASE)
@@ -38,21 +37,21 @@ def trial_files(folder: Path) -> list[Path]:
 
 
 def rule_of(trial: Path) -> str:
-    """The name of the file whose rule a trial tries."""
+    """The name of the rule file that a trial tests."""
     return _TRIAL.sub("", trial.name)
 
 
-def below(folder: Path) -> list[str]:
-    """YAML files in folders below it, which are not read."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if _is_meant(path))
+def nested_files(folder: Path) -> list[str]:
+    """YAML files in its subfolders, which are not read."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if _is_yaml(path))
     return sorted(path.as_posix() for path in found if len(path.parts) > 1 and not _hidden(path))
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _is_meant(path)) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if _is_yaml(path)) if folder.is_dir() else []
 
 
-def _is_meant(path: Path) -> bool:
+def _is_yaml(path: Path) -> bool:
     return bool(_YAML.fullmatch(path.suffix)) and not path.name.startswith((".", "#", "~")) and not path.is_dir()
 
 
@@ -60,12 +59,12 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-PEOPLE, CALENDAR, FOLDER = "people.yaml", "calendar.yaml", "rules"
+PEOPLE_FILE, CALENDAR_FILE, RULES_FOLDER = "people.yaml", "calendar.yaml", "rules"
 
 
 @dataclass(frozen=True)
 class LoadedRules:
-    """What the files gave. With errors, `rules` holds only the rules that have none: good for checking, not for running."""
+    """The content of the files. With errors, `rules` holds only the rules without one: usable for checks, not to run."""
 
     rules: RuleSet
     world: World
@@ -93,17 +92,17 @@ class LoadedRules:
 
 @dataclass(frozen=True)
 class RuleFiles:
-    """Where the files of one home are, and what they are read against."""
+    """The files of one home, and the configuration they are read with."""
 
     home: Path
     config_file: Located
     config: Config
     environ: Mapping[str, str]
     strict: bool = False
-    """Whether a rule that fails on every event of its type is an error: for those that would act on it."""
+    """Whether a rule that fails on every event of its type is an error: for programs that would run it."""
 
     def texts(self) -> dict[str, bytes]:
-        """The bytes of every file, by its name below the home; raises FatalError for one that may not be read."""
+        """The bytes of every file, by its path below the home; raises FatalError for a file that cannot be read."""
         return {
             name: content
             for name in self.names()
@@ -112,36 +111,43 @@ class RuleFiles:
         }
 
     def names(self) -> list[str]:
-        """Every file that counts, tests left out."""
-        return [PEOPLE, CALENDAR, *(f"{FOLDER}/{file.name}" for file in rule_files(self.home / FOLDER))]
+        """The paths of all files, without trials."""
+        return [
+            PEOPLE_FILE,
+            CALENDAR_FILE,
+            *(f"{RULES_FOLDER}/{file.name}" for file in rule_files(self.home / RULES_FOLDER)),
+        ]
 
     def unread(self) -> list[FatalError]:
-        """Files that look like rules and are none: those in a folder below."""
+        """Warnings for files that look like rules but are not read: those in a subfolder."""
         return [
-            FatalError("HUB-W1024", place=Place(f"{FOLDER}/{name}"), file=name) for name in below(self.home / FOLDER)
+            FatalError("HUB-W1024", place=Place(f"{RULES_FOLDER}/{name}"), file=name)
+            for name in nested_files(self.home / RULES_FOLDER)
         ]
 
     def read(self, texts: Mapping[str, bytes] | None = None) -> LoadedRules:
-        """Read them, or these texts in their place. Never raises for what they hold."""
+        """Read the files, or these texts instead. Never raises because of their content."""
         given = self.texts() if texts is None else texts
-        people_file = self._located(given, PEOPLE) or Located(PEOPLE)
+        people_file = self._located(given, PEOPLE_FILE) or Located(PEOPLE_FILE)
         people, people_errors = read_people(people_file)
         days, day_errors = self._working_time(given)
-        world = World(engine_for(people, days), people, frozenset(self.config.connectors), declared(self.config_file))
-        files = [located for name in given if name.startswith(FOLDER) and (located := self._located(given, name))]
+        world = World(
+            engine_for(people, days), people, frozenset(self.config.connectors), declared_fields(self.config_file)
+        )
+        files = [located for name in given if name.startswith(RULES_FOLDER) and (located := self._located(given, name))]
         rules, rule_errors = rule_set(files, world)
         found_in_people = (*people_file.errors, *people_errors)
         linted = lint(rules, world) if self.strict else Lint()
         of_rules = [*rule_errors, *linted.errors]
         if found_in_people:
-            of_rules = [error for error in of_rules if error.code not in OF_PEOPLE]
+            of_rules = [error for error in of_rules if error.code not in PEOPLE_CODES]
         errors = (*found_in_people, *day_errors, *of_rules)
         return LoadedRules(
             rules, world, people, people_file, days, errors, tuple(linted.warnings), found_in_people, tuple(files)
         )
 
     def _working_time(self, found: Mapping[str, bytes]) -> tuple[WorkingTime, list[FatalError]]:
-        calendar = self._located(found, CALENDAR)
+        calendar = self._located(found, CALENDAR_FILE)
         try:
             return working_time(self.config.calendar, self.config.timezone, calendar, self.config_file), []
         except FatalError as error:
@@ -151,8 +157,8 @@ class RuleFiles:
         return read_bytes(found[name], name, self.environ) if name in found else None
 
 
-def declared(config_file: Located) -> dict[str, frozenset[str]]:
-    """The types of event that `receive` sections name, with the fields of data that they give."""
+def declared_fields(config_file: Located) -> dict[str, frozenset[str]]:
+    """The event types that `receive` sections name, with the data fields that they set."""
     found: dict[str, frozenset[str]] = {}
     for entry in _mappings(config_file.value):
         type_, data = entry.get("type"), entry.get("data")

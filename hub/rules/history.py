@@ -1,8 +1,9 @@
-"""Which rules judged which part of the log: told by the log's own events, all of one case and so in one order.
+"""The timeline of rules: which rules decided which offsets of the log. Its events share one case, so they are totally ordered.
 
-A *rule set* is every rule's name and digest, a *world* is what rules can read of people and calendar; both are named by their
-hash. `hub.rules.announced` says which of them count from now on, behind the events that hold their texts. `hub.rules.in_force`
-says for one partition from which offset on they really did: a worker writes it before it sends anything that they decided.
+A *rule set* is every rule's name and digest, a *world* is what rules can read of people and calendar; a hash identifies each.
+`hub.rules.announced` names the rule set and world in effect from now on; it follows the events that hold their texts.
+`hub.rules.in_force` records for one partition the offset from which they really decided: a worker writes it before it publishes
+any output of their decisions.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from typing import NamedTuple
 import orjson
 from pydantic import ValidationError
 
-from hub.log.event_log import Stored
-from hub.log.sequences import numbered
+from hub.log.event_log import StoredRecord
+from hub.log.sequences import sequence_of
 from schemas.domains.hub import RULES_CASE, RuleChange, RulesAnnounced, RulesInForce, WorldChange
 from schemas.envelope import Event
 from schemas.registry import event_spec
 
-CHANGED, WORLD, ANNOUNCED, IN_FORCE = (
+RULE_CHANGED_TYPE, WORLD_CHANGED_TYPE, RULES_ANNOUNCED_TYPE, RULES_IN_FORCE_TYPE = (
     "hub.rule.changed",
     "hub.world.changed",
     "hub.rules.announced",
     "hub.rules.in_force",
 )
-TYPES = frozenset({CHANGED, WORLD, ANNOUNCED, IN_FORCE})
-KEY = RULES_CASE.encode()
+RULE_EVENT_TYPES = frozenset({RULE_CHANGED_TYPE, WORLD_CHANGED_TYPE, RULES_ANNOUNCED_TYPE, RULES_IN_FORCE_TYPE})
+RULES_KEY = RULES_CASE.encode()
 
 
 class Sets(NamedTuple):
-    """A rule set and a world, by their hashes: together they decide what follows from an event."""
+    """A rule set and a world, by their hashes: together they determine the decisions on an event."""
 
     ruleset: str
     world: str
@@ -42,7 +43,7 @@ class Sets(NamedTuple):
 
 @dataclass(frozen=True)
 class Announced:
-    """What a home has announced."""
+    """A `hub.rules.announced` event: the rules, people and calendar that a home announced."""
 
     id: str
     time: str
@@ -52,12 +53,12 @@ class Announced:
     people: str
     calendar: str
     before: Mapping[int, int]
-    """Of the log's first: partition → the offset before which rules judged that nobody knows any more."""
+    """In the log's first announcement: partition → the offset before which the rules are unknown."""
 
 
 @dataclass(frozen=True)
 class InForce:
-    """From this offset of a partition on, these judge."""
+    """A `hub.rules.in_force` event: from this offset of a partition on, these sets decide."""
 
     id: str
     time: str
@@ -70,62 +71,65 @@ class InForce:
 
 
 class RuleText(NamedTuple):
-    """A rule file as it was."""
+    """A rule file's name and text at that time."""
 
     file: str
     text: str
 
 
 class Span(NamedTuple):
-    """A stretch of a partition, to the next span's begin. `sets` None: nobody knows its rules any more."""
+    """A range of a partition, up to the next span's start. `sets` is None where the rules are unknown."""
 
     from_offset: int
     sets: Sets | None
     doubt_to: int | None = None
     after: Mapping[str, int] = MappingProxyType({})
-    """Each outbox's last sequence before it. In a log that was made anew from the ledger, offsets are others; sequences are not."""
+    """Each outbox's last sequence before it. In a log that was rebuilt from the ledger offsets differ, sequences do not."""
 
-    def reached_by(self, record: Stored) -> bool:
-        """Whether a record lies in it, or behind it."""
-        told = numbered(record.value) if self.after else None
-        if told is None or told[0] not in self.after:
+    def reached_by(self, record: StoredRecord) -> bool:
+        """Whether a record is in the span, or after it."""
+        numbered = sequence_of(record.value) if self.after else None
+        if numbered is None or numbered[0] not in self.after:
             return record.offset >= self.from_offset
-        return told[1] > self.after[told[0]]
+        outbox, sequence = numbered
+        return sequence > self.after[outbox]
 
 
-def cut(spans: Sequence[Span], records: Sequence[Stored]) -> Iterator[tuple[int, Sequence[Stored]]]:
-    """Records of one partition by the spans that they lie in: the number of the span, and those.
+def split_by_span(
+    spans: Sequence[Span], records: Sequence[StoredRecord]
+) -> Iterator[tuple[int, Sequence[StoredRecord]]]:
+    """Split records of one partition by span: the index of the span, and its records.
 
-    It only goes forward: a record that came again behind a span's begin is in that span, and comes to nothing there.
+    The index never decreases: a redelivered record after a span's start belongs to that span, where deduplication drops it.
     """
     at, begin = 0, 0
     for index, record in enumerate(records):
-        now = at
-        while now + 1 < len(spans) and spans[now + 1].reached_by(record):
-            now += 1
-        if now != at:
+        reached = at
+        while reached + 1 < len(spans) and spans[reached + 1].reached_by(record):
+            reached += 1
+        if reached != at:
             if begin < index:
                 yield at, records[begin:index]
-            at, begin = now, index
+            at, begin = reached, index
     if begin < len(records):
         yield at, records[begin:]
 
 
 class RuleTimeline:
-    """What the log has told so far. One thread tells it more; any may read."""
+    """The rule history read from the log so far. One thread adds events with `take`; any thread may read."""
 
     def __init__(self) -> None:
         self.rules: dict[str, RuleText] = {}
-        """Digest → text, the first that had this meaning."""
+        """Digest → the first text with this digest."""
         self.world: dict[str, str] = {}
         """sha256 → text, of people and of calendars."""
         self._parts: dict[str, dict[int, str]] = {}
         self._logged: dict[str, Announced | InForce] = {}
         self._waiting: dict[str, Announced | InForce] = {}
-        """What is on its way to `hub.events`: behind all that is there."""
+        """Entries that are not in `hub.events` yet: they come after all logged ones."""
 
     def take(self, events: Iterable[Event], *, logged: bool) -> None:
-        """Note events of the rules' case, in their order. `logged`: as `hub.events` has them; else on their way there."""
+        """Add events of the rules' case, in their order. `logged`: read from `hub.events`; else still on their way there."""
         for event in events:
             entry = self._entry(event)
             if entry is None:
@@ -148,22 +152,22 @@ class RuleTimeline:
                 case "hub.rules.in_force":
                     return _in_force(event)
         except (ValidationError, ValueError):
-            return None  # whoever wrote that is no worker of ours
+            return None  # written by a foreign producer
         return None
 
-    def _text(self, told: RuleChange) -> None:
-        if told.digest is None or told.text is None or told.digest in self.rules:
+    def _text(self, change: RuleChange) -> None:
+        if change.digest is None or change.text is None or change.digest in self.rules:
             return
-        whole = self._whole(f"rule {told.digest}", told.text, told.part, told.parts)
+        whole = self._whole(f"rule {change.digest}", change.text, change.part, change.parts)
         if whole is not None:
-            self.rules[told.digest] = RuleText(told.file or "rules/?.yaml", whole)
+            self.rules[change.digest] = RuleText(change.file or "rules/?.yaml", whole)
 
-    def _world(self, told: WorldChange) -> None:
-        if told.value in self.world:
+    def _world(self, change: WorldChange) -> None:
+        if change.value in self.world:
             return
-        whole = self._whole(f"{told.what} {told.value}", told.text, told.part, told.parts)
-        if whole is not None and sha256(whole) == told.value:
-            self.world[told.value] = whole
+        whole = self._whole(f"{change.what} {change.value}", change.text, change.part, change.parts)
+        if whole is not None and sha256(whole) == change.value:
+            self.world[change.value] = whole
 
     def _whole(self, name: str, text: str, part: int, parts: int) -> str | None:
         if parts == 1:
@@ -179,25 +183,25 @@ class RuleTimeline:
         return [*self._logged.values(), *self._waiting.values()]
 
     def announcements(self) -> list[Announced]:
-        """All of them, the oldest first."""
+        """All announcements, the oldest first."""
         return [entry for entry in self._entries() if isinstance(entry, Announced)]
 
     def in_force(self, partition: int | None = None) -> list[InForce]:
-        """All of them, or those of one partition, in the order in which they were written."""
+        """All in-force entries, or those of one partition, in the order in which they were written."""
         found = [entry for entry in self._entries() if isinstance(entry, InForce)]
         return found if partition is None else [entry for entry in found if entry.partition == partition]
 
     @property
     def latest(self) -> Announced | None:
-        """What was announced last."""
+        """The last announcement."""
         return next(iter(reversed(self.announcements())), None)
 
     def announced(self, sets: Sets) -> Announced | None:
-        """The announcement that says what these are."""
+        """The announcement of these sets."""
         return next((entry for entry in self.announcements() if entry.sets == sets), None)
 
     def judged(self, partition: int, outbox: str, sequence: int) -> Sets | None:
-        """Which sets judged the event that has this place in an outbox; None where that cannot be told."""
+        """The sets that decided the event with this sequence of an outbox; None where that is unknown."""
         found = None
         for entry in self.in_force(partition):
             if entry.from_offset == 0 or entry.after.get(outbox, sequence) < sequence:
@@ -205,12 +209,12 @@ class RuleTimeline:
         return found
 
     def before(self, partition: int) -> int:
-        """The offset before which rules may have judged that nobody knows any more."""
+        """The offset before which the rules may be unknown."""
         first = self.announcements()[:1]
         return first[0].before.get(partition, 0) if first else 0
 
     def spans(self, partition: int) -> list[Span]:
-        """The partition's whole length: who judged what. The last word counts from its offset on, whatever was said before it."""
+        """The spans of a whole partition. A later in-force entry overrides earlier ones from its offset on."""
         return spans(self.in_force(partition))
 
 
@@ -224,47 +228,47 @@ def spans(entries: Sequence[InForce]) -> list[Span]:
     return found
 
 
-def kept(cache: Path) -> RuleTimeline:
-    """The history as this home's worker has noted it last, for who cannot ask the log; empty where there is no sound note."""
-    history = RuleTimeline()
+def cached_timeline(cache: Path) -> RuleTimeline:
+    """The timeline as this home's worker last cached it, for readers without access to the log; empty without a valid cache."""
+    timeline = RuleTimeline()
     try:
-        told = orjson.loads(cache.read_bytes())
-        history.take([Event.model_validate(each) for each in told["events"]], logged=True)
-        history.take([Event.model_validate(each) for each in told.get("waiting", ())], logged=False)
+        stored = orjson.loads(cache.read_bytes())
+        timeline.take([Event.model_validate(each) for each in stored["events"]], logged=True)
+        timeline.take([Event.model_validate(each) for each in stored.get("waiting", ())], logged=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return RuleTimeline()
-    return history
+    return timeline
 
 
 def _announced(event: Event) -> Announced:
-    told = RulesAnnounced.model_validate(event.data)
-    before = {int(partition): offset for partition, offset in told.before.items()}
-    if Sets(ruleset_of(told.rules), world_of(told.people, told.calendar)) != (told.ruleset, told.world):
+    data = RulesAnnounced.model_validate(event.data)
+    before = {int(partition): offset for partition, offset in data.before.items()}
+    if Sets(ruleset_of(data.rules), world_of(data.people, data.calendar)) != (data.ruleset, data.world):
         raise ValueError("its hashes are not those of what it names")
-    sets = Sets(told.ruleset, told.world)
-    return Announced(event.id, event.recordedtime, sets, told.rules, told.people, told.calendar, before)
+    sets = Sets(data.ruleset, data.world)
+    return Announced(event.id, event.recordedtime, sets, data.rules, data.people, data.calendar, before)
 
 
 def _in_force(event: Event) -> InForce:
-    told = RulesInForce.model_validate(event.data)
-    sets = Sets(told.ruleset, told.world)
+    data = RulesInForce.model_validate(event.data)
+    sets = Sets(data.ruleset, data.world)
     return InForce(
-        event.id, event.recordedtime, told.partition, told.from_offset, sets, told.previous, told.doubt_to, told.after
+        event.id, event.recordedtime, data.partition, data.from_offset, sets, data.previous, data.doubt_to, data.after
     )
 
 
 def ruleset_of(digests: Mapping[str, str]) -> str:
-    """The hash of a rule set, told from every rule's digest."""
+    """The hash of a rule set, from the digests of its rules."""
     return sha256(orjson.dumps(dict(digests), option=orjson.OPT_SORT_KEYS).decode())
 
 
 def world_of(people: str, calendar: str) -> str:
-    """The hash of a world, told from those of its parts."""
+    """The hash of a world, from the hashes of its people and calendar texts."""
     return sha256(f"{people}\n{calendar}")
 
 
 def sha256(text: str) -> str:
-    """Of a text."""
+    """The SHA-256 of a text, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -284,8 +288,8 @@ def rule_event(type_: str, id_: str, subject: str, now: str, data: Mapping[str, 
     )
 
 
-def parted(text: str, most: int) -> Iterator[tuple[int, int, str]]:
-    """A text in parts of at most so many characters: (number from 1 on, how many, part)."""
+def split_text(text: str, most: int) -> Iterator[tuple[int, int, str]]:
+    """Split a text into parts of at most `most` characters: (number from 1, number of parts, part)."""
     parts = max(1, -(-len(text) // most))
     for at in range(parts):
         yield at + 1, parts, text[at * most : (at + 1) * most]

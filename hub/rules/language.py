@@ -1,18 +1,18 @@
-"""The language of rules: reads a rule's YAML into a Rule, and tells every mistake with its place.
+"""The rule language: reads a rule's YAML into a Rule, and reports every mistake with its place.
 
     rule: won-deal-to-delivery            name, in small letters, digits and hyphens; part of every command's id
-    renamed_from: won-deal                optional: its name of before (or several, the oldest first), which the ids keep
+    renamed_from: won-deal                optional: its former name (or several, the oldest first); the ids still derive from it
     title: {zh: …, en: …}
-    owner: sales-ops                      who keeps it: a department, a person or a team
-    scope: {departments: [sales], mode: live}     optional; mode is live, shadow (nothing is done, only told) or off
+    owner: sales-ops                      its maintainer: a department, a person or a team
+    scope: {departments: [sales], mode: live}     optional; mode is live, shadow (logged, never executed) or off
     when: crm.opportunity.won             a type of event, or a list of them
-    if: double(event.data.amount) > 1.0   optional CEL; sees `event` and `case`
+    if: double(event.data.amount) > 1.0   optional CEL; may read `event` and `case`
     for each: {line: "${event.data.lines}", key: "${line.sku}"}      optional; `do` once for every item
-    do:                                   commands in order; sees also the item and the `as:` names above
+    do:                                   commands in order; may also read the item and the `as:` names above
       - project.create: {as: project, in: pm, name: "…"}
 
-`in:` names an instance of hub.yaml. `id: 2` keeps the id of an entry that once was second, `id: greeting` names a new one.
-`"${project}"` stands for the earlier command's result, as a whole value only.
+`in:` names an instance of hub.yaml. `id: 2` keeps the id of an entry that was second before, `id: greeting` names a new one.
+`"${project}"` is the earlier command's result, as a whole value only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from hub.config.expecting import KINDS, Expected, form, of_kind, of_pattern, plainly
+from hub.config.expecting import KINDS, Expected, of_kind, of_pattern, same_in_both, text_form
 from hub.config.strict_json import Json
 from hub.config.validation import Strict, Titled, check, dotted, near, short, unknown_key, wrong
 from hub.config.yaml_places import Located, Path
@@ -38,24 +38,27 @@ from hub.people import PeopleDirectory
 from hub.rules.rule import CASE_NAMES, EVENT_NAMES, Argument, ForEach, Mode, Rule, RuleAction
 from schemas.registry import COMMANDS, EVENTS
 
-_OURS = frozenset({"as", "in", "id"})
-"""Keys of an entry of `do` that are no arguments of its command."""
-LATER = frozenset({"wait", "unless", "within", "approve"})
+_ENTRY_KEYS = frozenset({"as", "in", "id"})
+"""Keys of an entry of `do` that are not arguments of its command."""
+RESERVED_KEYS = frozenset({"wait", "unless", "within", "approve"})
+"""Keys that a later version may define."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED = frozenset({"event", "case", "key", "in", "as", "true", "false", "null", "body", "command", "response"})
+_RESERVED_NAMES = frozenset(
+    {"event", "case", "key", "in", "as", "true", "false", "null", "body", "command", "response"}
+)
 
 
 @dataclass(frozen=True)
 class World:
-    """What rules are read against. `fields` are the data fields that the home's own mappings give, by type of event."""
+    """What rules are validated against. `fields` are the data fields that the home's own mappings set, by event type."""
 
     engine: Engine
     people: PeopleDirectory
     instances: Collection[str] | None = None
-    """None: not known, so that `in:` is not checked."""
+    """None: unknown, so that `in:` is not checked."""
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
     any_type: bool = False
-    """Whether a rule may wait for types that are not known here: one from the log may be older or newer than this program."""
+    """Whether a rule may wait for unknown event types: a rule from the log may be older or newer than this program."""
 
 
 class _Scope(Strict):
@@ -64,7 +67,8 @@ class _Scope(Strict):
 
 
 RuleName = Annotated[
-    str, form(r"^[a-z][a-z0-9-]{0,99}$", "小写字母和连字符的名称", "a name in small letters and hyphens", "won-deal")
+    str,
+    text_form(r"^[a-z][a-z0-9-]{0,99}$", "小写字母和连字符的名称", "a name in small letters and hyphens", "won-deal"),
 ]
 
 
@@ -81,41 +85,41 @@ class _Rule(Strict):
 
 
 def read_rule(located: Located, world: World) -> tuple[Rule | None, list[HubError]]:
-    """The rule of a file, or None and every mistake in it. Never raises for what the file holds."""
+    """The rule of a file, or None and every mistake in it. Never raises because of the file's content."""
     errors: list[HubError] = list(located.errors)
     if isinstance(located.value, dict):
         errors += [
             FatalError("HUB-E3160", place=located.key_place((key,)), key=key)
             for key in located.value
-            if key in LATER or key.split(" ")[0] in LATER
+            if key in RESERVED_KEYS or key.split(" ")[0] in RESERVED_KEYS
         ]
     if errors:
         return None, errors
-    told, mistakes = check(_Rule, located, (), located.file)
-    if told is None:
+    parsed, mistakes = check(_Rule, located, (), located.file)
+    if parsed is None:
         return None, list(mistakes)
-    reader = _Reader(located, told, world)
+    reader = _Reader(located, parsed, world)
     rule = reader.rule()
     return (rule if not reader.errors else None), reader.errors
 
 
 def digest_of(value: Json) -> str:
-    """A short digest of what a file says, blind to its layout."""
+    """A short digest of a file's content, independent of its layout."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 class _Reader:
-    """Reads one rule; collects mistakes instead of stopping at the first."""
+    """Reads one rule; collects all mistakes instead of stopping at the first."""
 
-    def __init__(self, located: Located, told: _Rule, world: World) -> None:
-        self.located, self.told, self.world = located, told, world
+    def __init__(self, located: Located, parsed: _Rule, world: World) -> None:
+        self.located, self.parsed, self.world = located, parsed, world
         self.errors: list[HubError] = []
         self.names = {"event", "case"}
         self.promises: set[str] = set()
 
     def rule(self) -> Rule:
-        told = self.told
+        parsed = self.parsed
         self._check_scope()
         when = self._when()
         condition = self._condition()
@@ -127,11 +131,11 @@ class _Reader:
             *(expression for request in requests for expression in expressions_of(request)),
         ]
         return Rule(
-            name=told.rule,
-            title=told.title.by_language,
-            owner=told.owner,
-            departments=told.scope.departments,
-            mode=told.scope.mode,
+            name=parsed.rule,
+            title=parsed.title.by_language,
+            owner=parsed.owner,
+            departments=parsed.scope.departments,
+            mode=parsed.scope.mode,
             when=when,
             condition=condition,
             for_each=for_each,
@@ -139,19 +143,19 @@ class _Reader:
             digest=digest_of(self.located.value),
             place=self.located.place(("rule",)),
             case_reads=tuple(path for expression in read for path in expression.reads if path.root == "case"),
-            renamed_from=(told.renamed_from,) if isinstance(told.renamed_from, str) else told.renamed_from,
+            renamed_from=(parsed.renamed_from,) if isinstance(parsed.renamed_from, str) else parsed.renamed_from,
         )
 
     def _check_scope(self) -> None:
-        for at, department in enumerate(self.told.scope.departments):
+        for at, department in enumerate(self.parsed.scope.departments):
             known = self.world.people.departments
             if department not in known:
                 place = self.located.place(("scope", "departments", at))
                 self._wrong(FatalError("HUB-E3146", place=place, department=department, near=near(department, known)))
 
     def _when(self) -> tuple[str, ...]:
-        is_list = isinstance(self.told.when, list)
-        types = self.told.when if isinstance(self.told.when, list) else [self.told.when]
+        is_list = isinstance(self.parsed.when, list)
+        types = self.parsed.when if isinstance(self.parsed.when, list) else [self.parsed.when]
         known = {*EVENTS, *self.world.fields}
         for at, type_ in enumerate(types):
             if type_ not in known and not self.world.any_type:
@@ -160,10 +164,10 @@ class _Reader:
         return tuple(dict.fromkeys(types))
 
     def _condition(self) -> Condition | None:
-        if self.told.condition is None:
+        if self.parsed.condition is None:
             return None
         try:
-            condition = self.world.engine.condition(self.told.condition, self.names, self.located.place(("if",)))
+            condition = self.world.engine.condition(self.parsed.condition, self.names, self.located.place(("if",)))
         except FatalError as error:
             self._wrong(error)
             return None
@@ -171,29 +175,29 @@ class _Reader:
         return condition
 
     def _for_each(self) -> ForEach | None:
-        told = self.told.for_each
-        if told is None:
+        loop = self.parsed.for_each
+        if loop is None:
             return None
-        names = [name for name in told if name != "key"]
+        names = [name for name in loop if name != "key"]
         if len(names) != 1:
-            self._wrong(wrong(self.located, ("for each",), EACH, told))
+            self._wrong(wrong(self.located, ("for each",), EACH, loop))
             return None
-        items = self._template(told[names[0]], ("for each", names[0]))
+        items = self._template(loop[names[0]], ("for each", names[0]))
         self._take_name(names[0], ("for each", names[0]))
-        key = self._template(told["key"], ("for each", "key")) if "key" in told else None
-        if items is None or (key is None and "key" in told):
+        key = self._template(loop["key"], ("for each", "key")) if "key" in loop else None
+        if items is None or (key is None and "key" in loop):
             return None
         if not isinstance(items.root, Expression):
-            self._wrong(wrong(self.located, ("for each", names[0]), EXPRESSION, told[names[0]]))
+            self._wrong(wrong(self.located, ("for each", names[0]), EXPRESSION, loop[names[0]]))
             return None
         return ForEach(names[0], items.root, key)
 
     def _requests(self) -> tuple[RuleAction, ...]:
-        named = [entry.get("as") for step in self.told.do for entry in step.values()]
+        named = [entry.get("as") for step in self.parsed.do for entry in step.values()]
         defined: set[str] = set()
         self.promises = {name for name in named if isinstance(name, str)}
         made = list[RuleAction]()
-        for at, step in enumerate(self.told.do):
+        for at, step in enumerate(self.parsed.do):
             request = self._request(step, at, defined)
             if request is not None:
                 self._take_slot(request, at, made)
@@ -202,7 +206,7 @@ class _Reader:
         return tuple(made)
 
     def _take_slot(self, request: RuleAction, at: int, made: list[RuleAction]) -> None:
-        """Two entries with one id would make one command."""
+        """Refuse a duplicate id: two entries with the same id would become one command."""
         if any(other.slot == request.slot for other in made):
             shown = str(int(request.slot) + 1) if request.slot.isdigit() else request.slot
             self._wrong(FatalError("HUB-E3168", place=self.located.place(("do", at)), id=shown))
@@ -232,13 +236,13 @@ class _Reader:
         return RuleAction(type_, instance, name, arguments, self.located.key_place(path), self._slot(given, path, at))
 
     def _slot(self, given: dict[str, Any], path: Path, at: int) -> str:
-        """What `id:` says: the position that the entry once had, counted from 1, or a name; else its position now."""
-        told = given.get("id", at + 1)
-        if isinstance(told, int) and not isinstance(told, bool) and 0 < told < 1000:
-            return str(told - 1)
-        if isinstance(told, str) and _NAME.fullmatch(told):
-            return told
-        self._wrong(wrong(self.located, (*path, "id"), "2 | greeting", told))
+        """The value of `id:`, a name or the entry's former position counted from 1; without one, its current position."""
+        id_ = given.get("id", at + 1)
+        if isinstance(id_, int) and not isinstance(id_, bool) and 0 < id_ < 1000:
+            return str(id_ - 1)
+        if isinstance(id_, str) and _NAME.fullmatch(id_):
+            return id_
+        self._wrong(wrong(self.located, (*path, "id"), "2 | greeting", id_))
         return str(at)
 
     def _as(self, given: dict[str, Any], path: Path, defined: set[str]) -> str | None:
@@ -252,7 +256,7 @@ class _Reader:
         return name
 
     def _take_name(self, name: str, path: Path) -> None:
-        if not _NAME.fullmatch(name) or name in _RESERVED or name in self.names:
+        if not _NAME.fullmatch(name) or name in _RESERVED_NAMES or name in self.names:
             self._wrong(FatalError("HUB-E3164", place=self.located.place(path), name=name))
         else:
             self.names.add(name)
@@ -270,8 +274,8 @@ class _Reader:
     def _check_arguments(self, model: type[BaseModel], given: dict[str, Any], path: Path) -> None:
         fields = model.model_fields
         for key in given:
-            if key not in fields and key not in _OURS:
-                self._wrong(unknown_key(self.located, (*path, key), {*fields, *_OURS}, dotted(path)))
+            if key not in fields and key not in _ENTRY_KEYS:
+                self._wrong(unknown_key(self.located, (*path, key), {*fields, *_ENTRY_KEYS}, dotted(path)))
         for key, info in fields.items():
             if info.is_required() and key not in given:
                 place = self.located.key_place(path)
@@ -295,7 +299,7 @@ class _Reader:
         return Argument(template, accepts, expected.expected, self.located.place(path))
 
     def _check_promises(self, template: Template, defined: set[str]) -> None:
-        """A promise is a whole value: its text is known only when the earlier command is done."""
+        """Check that a promise is a whole value: its text is known only once the earlier command has ended."""
         for expression in template.expressions:
             used = {path.root for path in expression.reads} & self.promises
             for name in used:
@@ -316,7 +320,7 @@ class _Reader:
         return template
 
     def _check_paths(self, expression: Expression) -> None:
-        """`event.dta` can never be there, whatever the event."""
+        """Refuse names that no event or case has, such as `event.dta`."""
         for path in expression.reads:
             known = {"event": EVENT_NAMES, "case": CASE_NAMES}.get(path.root)
             first = path.parts[0] if path.parts else None
@@ -325,7 +329,7 @@ class _Reader:
                 self._wrong(FatalError("HUB-E3120", place=expression.at(path.spots[0]), **seen))
 
     def _wrong(self, error: HubError) -> None:
-        error.seen.setdefault("rule", self.told.rule)
+        error.seen.setdefault("rule", self.parsed.rule)
         self.errors.append(error)
 
 
@@ -335,14 +339,14 @@ def expressions_of(request: RuleAction) -> list[Expression]:
 
 
 def _shape(accepts: TypeAdapter[Any]) -> Expected:
-    """What an argument must be."""
+    """The shape that an argument must have."""
     schema = accepts.json_schema()
     options = [option for option in (schema, *schema.get("anyOf", ())) if option.get("type", "null") != "null"]
     shapes = [
         of_pattern(option["pattern"]) if "pattern" in option else of_kind(*KINDS[option["type"]]) for option in options
     ]
     if not shapes:
-        return plainly(short(schema))
+        return same_in_both(short(schema))
     zh, en = (dict.fromkeys(shape.expected[language] for shape in shapes) for language in LANGUAGES)
     return of_kind(" 或 ".join(zh), " or ".join(en))
 

@@ -1,7 +1,6 @@
-"""Rules for a program that runs on: they change when their files do, and a broken file never takes down running ones.
+"""Reloads the rules of a running program when their files change; with a broken file the last valid rules stay in effect.
 
-That files of the home are broken while the hub runs on with what they said before: noted by the worker, read by whoever tells
-how the hub is.
+The worker writes the list of broken files to a file, which the health checks read.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from hub.errors import HubError
 from hub.people import PeopleDirectory
 from hub.rules.files import LoadedRules, RuleFiles
 from hub.rules.rule_set import RuleSet
-from hub.runtime.files import write_whole
+from hub.runtime.files import write_atomically
 
 
 class BrokenFile(BaseModel):
-    """A mistake in a file: its code, and where it stands."""
+    """A mistake in a file: its error code and its place."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,29 +33,30 @@ class BrokenFile(BaseModel):
 _list = TypeAdapter(tuple[BrokenFile, ...])
 
 
-def note_broken(file: Path, errors: Sequence[HubError]) -> None:
-    """Remember what is wrong with the home's files; without errors that nothing is. Raises OSError."""
+def write_broken_files(file: Path, errors: Sequence[HubError]) -> None:
+    """Write the list of mistakes in the home's files; removes it when there are none. Raises OSError."""
     if not errors:
         file.unlink(missing_ok=True)
         return
-    told = [{"code": error.code, "place": str(error.place or "")} for error in errors]
-    write_whole(file, orjson.dumps(told))
+    broken = [{"code": error.code, "place": str(error.place or "")} for error in errors]
+    write_atomically(file, orjson.dumps(broken))
 
 
 def broken_files(file: Path) -> tuple[BrokenFile, ...]:
-    """What was noted last; nothing where that cannot be read."""
+    """The last written list; empty where it cannot be read."""
     try:
         return _list.validate_json(file.read_bytes())
     except (OSError, ValidationError):
         return ()
 
 
-Stamps = dict[str, tuple[int, int]]
+FileStamps = dict[str, tuple[int, int]]
+"""File → modification time in nanoseconds and size in bytes."""
 
 
 @dataclass(frozen=True)
 class RuleFileChange:
-    """A rule that was added (`previous` None), changed, or removed (`digest` None): material for `hub.rule.changed`."""
+    """A rule that was added (`previous` None), changed, or removed (`digest` None); becomes a `hub.rule.changed` event."""
 
     name: str
     digest: str | None
@@ -65,34 +65,34 @@ class RuleFileChange:
 
 @dataclass(frozen=True)
 class Reloaded:
-    """What a look at the files brought: new rules with what changed, or why the old ones stay."""
+    """The result of a reload: the changed rules, or the errors because of which the old rules stay in effect."""
 
     changes: tuple[RuleFileChange, ...] = ()
     errors: tuple[HubError, ...] = ()
 
 
 class RuleStore:
-    """The rules and people that count now. One thread reloads; any may read `rules` and `people`, which change as one.
+    """The current rules and people. One thread reloads; any may read `rules` and `people`, which change together.
 
-    `kept` is a file for the last texts that were sound: a program that starts while a file is broken runs on with those.
+    `cache` is a file with the last valid texts: a program that starts while a file is broken uses those.
     """
 
-    def __init__(self, files: RuleFiles, kept: Path) -> None:
-        """Read the files; raises FatalError when they are broken and nothing sound was kept."""
-        self._files, self._kept = files, kept
+    def __init__(self, files: RuleFiles, cache: Path) -> None:
+        """Read the files; raises FatalError when they are broken and there are no cached valid texts."""
+        self._files, self._cache = files, cache
         self._stamps, self._texts = self._stat(), files.texts()
         self._sound_texts: Mapping[str, bytes]
-        found, self._sound_texts = files.read(self._texts), self._texts
-        self.errors: tuple[HubError, ...] = found.errors
-        if found.errors:
-            found = self._last_sound(found)
+        loaded, self._sound_texts = files.read(self._texts), self._texts
+        self.errors: tuple[HubError, ...] = loaded.errors
+        if loaded.errors:
+            loaded = self._last_sound(loaded)
         else:
-            self._keep(self._texts)
-        self._current = found
+            self._save(self._texts)
+        self._current = loaded
 
     @property
     def current(self) -> LoadedRules:
-        """All that the files gave, without a mistake."""
+        """The last valid content of the files."""
         return self._current
 
     @property
@@ -102,16 +102,16 @@ class RuleStore:
 
     @property
     def rules(self) -> RuleSet:
-        """The rules that the files give."""
+        """The current rules."""
         return self._current.rules
 
     @property
     def people(self) -> PeopleDirectory:
-        """The people that count now."""
+        """The current people."""
         return self._current.people
 
     def reload_if_changed(self) -> Reloaded | None:
-        """Look at the files, quickly; None when nothing in them changed. Errors are told once, until a file changes again."""
+        """Check the files; None when nothing in them changed (fast). Errors are returned once, until a file changes again."""
         stamps = self._stat()
         if stamps == self._stamps:
             return None
@@ -119,41 +119,43 @@ class RuleStore:
         if texts == self._texts:
             return None
         self._texts = texts
-        found = self._files.read(texts)
-        self.errors = found.errors
-        if found.errors:
-            return Reloaded(errors=found.errors)
-        changes = changed(self.rules.digests(), found.rules.digests())
-        self._current, self._sound_texts = found, texts
-        self._keep(texts)
+        loaded = self._files.read(texts)
+        self.errors = loaded.errors
+        if loaded.errors:
+            return Reloaded(errors=loaded.errors)
+        changes = changed_rules(self.rules.digests(), loaded.rules.digests())
+        self._current, self._sound_texts = loaded, texts
+        self._save(texts)
         return Reloaded(changes=changes)
 
-    def _stat(self) -> Stamps:
-        stamps: Stamps = {}
+    def _stat(self) -> FileStamps:
+        stamps: FileStamps = {}
         for name in self._files.names():
             with contextlib.suppress(FileNotFoundError):
-                told = (self._files.home / name).stat()
-                stamps[name] = (told.st_mtime_ns, told.st_size)
+                status = (self._files.home / name).stat()
+                stamps[name] = (status.st_mtime_ns, status.st_size)
         return stamps
 
-    def _keep(self, texts: Mapping[str, bytes]) -> None:
-        write_whole(self._kept, orjson.dumps({name: base64.b64encode(text).decode() for name, text in texts.items()}))
+    def _save(self, texts: Mapping[str, bytes]) -> None:
+        write_atomically(
+            self._cache, orjson.dumps({name: base64.b64encode(text).decode() for name, text in texts.items()})
+        )
 
     def _last_sound(self, broken: LoadedRules) -> LoadedRules:
         try:
-            kept = orjson.loads(self._kept.read_bytes())
+            cached = orjson.loads(self._cache.read_bytes())
         except (FileNotFoundError, orjson.JSONDecodeError):
             broken.sound()
             raise
-        texts = {name: base64.b64decode(text) for name, text in kept.items()}
-        found = self._files.read(texts)
-        found.sound()
+        texts = {name: base64.b64decode(text) for name, text in cached.items()}
+        loaded = self._files.read(texts)
+        loaded.sound()
         self._sound_texts = texts
-        return found
+        return loaded
 
 
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[RuleFileChange, ...]:
-    """What differs between two sets of digests by rule, in the order of the names."""
+def changed_rules(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[RuleFileChange, ...]:
+    """The rules that differ between two maps of rule → digest, in order of name."""
     return tuple(
         RuleFileChange(name, after.get(name), before.get(name))
         for name in sorted({*before, *after})

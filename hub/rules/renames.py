@@ -1,7 +1,7 @@
-"""Renamed rules and moved entries: what would give commands other ids, seen against the rule set that was announced last.
+"""Warns of renamed rules and moved entries of `do`, against the rule set that was announced last: they would change command ids.
 
-An id is what makes asking twice asking once. A rule under a new name, or an entry of `do` in a new place, asks for the same things
-under new ids; `renamed_from:` and `id:` keep the old ones.
+The command id makes a command idempotent. A rule under a new name, or an entry of `do` in a new position, emits the same commands
+under new ids, unless `renamed_from:` or `id:` keeps the old ones.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from hub.rules.history import RuleTimeline
 
 
 class ActionEntry(NamedTuple):
-    """An entry of `do`: what stands for it in ids, where it stands, its type and what it says."""
+    """An entry of `do`: its slot in command ids, its position, its command type, and its canonical content."""
 
     slot: object
     at: int
     type: str
-    said: bytes
+    content: bytes
 
 
 def warnings(history: RuleTimeline, files: Iterable[Located]) -> Iterator[FatalError]:
-    """HUB-W3301 for a rule that seems to be renamed, HUB-W3302 for an entry that was moved."""
+    """HUB-W3301 for a rule that seems renamed, HUB-W3302 for an entry that was moved."""
     new = {located.value["rule"]: located for located in files if _is_rule(located.value)}
     old = _announced(history)
     for name, located in new.items():
@@ -40,7 +40,7 @@ def warnings(history: RuleTimeline, files: Iterable[Located]) -> Iterator[FatalE
 
 
 def _announced(history: RuleTimeline) -> dict[str, dict[str, Any]]:
-    """Rule → what its file said."""
+    """Rule → the content of its file."""
     last = history.latest
     found: dict[str, dict[str, Any]] = {}
     for name, digest in last.rules.items() if last is not None else ():
@@ -56,25 +56,25 @@ def _is_rule(value: Any) -> bool:
 
 
 def _names(rule: Mapping[str, Any]) -> list[str]:
-    told = rule.get("renamed_from", [])
-    return [told] if isinstance(told, str) else [each for each in told if isinstance(each, str)]
+    names = rule.get("renamed_from", [])
+    return [names] if isinstance(names, str) else [each for each in names if isinstance(each, str)]
 
 
 def _alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether they wait for the same and ask for the same kinds of things."""
+    """Whether they share an event type and have the same command types in the same order."""
     same = [entry.type for entry in entries(old)] == [entry.type for entry in entries(new)]
     return same and bool(_types(old) & _types(new))
 
 
 def _types(rule: Mapping[str, Any]) -> set[str]:
-    told = rule.get("when")
-    return {told} if isinstance(told, str) else {each for each in told or () if isinstance(each, str)}
+    types = rule.get("when")
+    return {types} if isinstance(types, str) else {each for each in types or () if isinstance(each, str)}
 
 
 def _moved(old: Mapping[str, Any], located: Located) -> Iterator[FatalError]:
-    had = entries(old)
+    old_entries = entries(old)
     for entry in entries(located.value):
-        was = [each for each in had if each.said == entry.said]
+        was = [each for each in old_entries if each.content == entry.content]
         if was and all(each.slot != entry.slot for each in was):
             place = located.key_place(("do", entry.at, entry.type))
             slot = was[0].slot
@@ -83,17 +83,17 @@ def _moved(old: Mapping[str, Any], located: Located) -> Iterator[FatalError]:
 
 
 def entries(rule: Mapping[str, Any]) -> list[ActionEntry]:
-    """The entries of `do` that can be read."""
+    """The valid entries of `do`."""
     found = []
     for at, step in enumerate(rule["do"]):
         if not isinstance(step, dict) or len(step) != 1:
             continue
         ((type_, given),) = step.items()
         if isinstance(given, dict):
-            told = given.get("id")
-            slot = told - 1 if isinstance(told, int) else told or at
-            said = {name: value for name, value in given.items() if name != "id"}
-            found.append(ActionEntry(slot, at, str(type_), _canonical([type_, said])))
+            id_ = given.get("id")
+            slot = id_ - 1 if isinstance(id_, int) else id_ or at
+            content = {name: value for name, value in given.items() if name != "id"}
+            found.append(ActionEntry(slot, at, str(type_), _canonical([type_, content])))
     return found
 
 

@@ -1,4 +1,4 @@
-"""One rule, ready to run: which commands it makes of an event. Pure: the same case and event give the same commands."""
+"""One rule, ready to run: the commands that it emits for an event. Pure: the same case and event give the same commands."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pydantic import TypeAdapter, ValidationError
 from hub.config.expecting import Words
 from hub.config.strict_json import Json
 from hub.config.validation import short
-from hub.engine.case import UNKNOWN, Entity
+from hub.engine.case import ANY_RULE, Entity
 from hub.errors import Place, RejectedError
 from hub.expressions.expression import Condition, Expression, Scope
 from hub.expressions.reading import PathRead, follow
 from hub.expressions.templates import Template
-from hub.people import PREFIX, PeopleDirectory
+from hub.people import PERSON_PREFIX, PeopleDirectory
 from schemas.decoding import AnyEvent
 from schemas.envelope import Command, derived_ids, promise, promised
 from schemas.registry import event_spec
 
 MAX_COMMANDS = 1000
-"""Of one rule for one event."""
+"""The most commands of one rule for one event."""
 MAX_ARGUMENTS = 200 * 1024
-"""Bytes of JSON."""
+"""The largest arguments of a command, in bytes of JSON."""
 Mode = Literal["live", "shadow", "off"]
-CHANGED = ".changed"
-"""How types end that tell an object's fields anew: in a stage that a rule waits for, they are news of that stage."""
+CHANGED_SUFFIX = ".changed"
+"""The suffix of event types that report changed fields of an entity: in a stage that a rule waits for, they concern that stage."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a command: how it is made, and what it must be."""
+    """One argument of a command: its template, and the type it must have."""
 
     template: Template
     accepts: TypeAdapter[Any]
@@ -43,20 +43,20 @@ class Argument:
 
     @functools.cached_property
     def is_open(self) -> bool:
-        """Whether what it is filled in with may be nothing that the command takes."""
+        """Whether its value depends on the event, and so may be one that the command does not accept."""
         return bool(self.template.expressions)
 
     @functools.cached_property
     def is_text(self) -> bool:
-        """Whether any text will do."""
+        """Whether it accepts any text."""
         return self.accepts.core_schema == {"type": "str"}
 
     @functools.cached_property
-    def takes(self) -> Callable[[str], bool]:
-        """Whether a text will do. People and days come again and again."""
-        return functools.lru_cache(1000)(self._takes)
+    def accepts_text(self) -> Callable[[str], bool]:
+        """Whether it accepts a text; cached, as the same people and dates recur."""
+        return functools.lru_cache(1000)(self._validates)
 
-    def _takes(self, text: str) -> bool:
+    def _validates(self, text: str) -> bool:
         try:
             self.accepts.validate_python(text)
         except ValidationError:
@@ -66,7 +66,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class RuleAction:
-    """One entry of `do`: a command to ask for. `name` is what later entries call its result by, from `as:`."""
+    """One entry of `do`: a command to emit. `name`, from `as:`, is how later entries refer to its result."""
 
     type: str
     instance: str
@@ -74,11 +74,11 @@ class RuleAction:
     arguments: Mapping[str, Argument]
     place: Place
     slot: str = "0"
-    """What stands for it in the ids of its commands: its position, from 0 on, unless `id:` keeps another."""
+    """Identifies it in the ids of its commands: its position, from 0 on, unless `id:` sets another value."""
 
     @functools.cached_property
     def plan(self) -> Sequence[tuple[str, Argument, Callable[[Scope], Json]]]:
-        """Its arguments, each with what fills it in."""
+        """Its arguments, each with the function that renders it."""
         return [(name, argument, argument.template.render) for name, argument in self.arguments.items()]
 
 
@@ -86,7 +86,7 @@ class RuleAction:
 class ForEach:
     """`for each: {line: "${event.data.lines}", key: "${line.sku}"}`: `do` once for every item of a list.
 
-    The key, else the item's position, goes into the ids of its commands: it must stay with the item when the event comes again.
+    The key, else the item's position, is part of the ids of its commands: it must stay the same when the event is redelivered.
     """
 
     name: str
@@ -94,10 +94,10 @@ class ForEach:
     key: Template | None
 
 
-class Occasion(NamedTuple):
-    """What a rule is asked about: an event, what makes this occurrence its own, and both event and case as expressions see them.
+class RuleInput(NamedTuple):
+    """The input of a rule: an event, the id of its occurrence, and event and case as values for expressions.
 
-    The case has the event folded in.
+    The event is already folded into the case.
     """
 
     event: AnyEvent
@@ -107,7 +107,7 @@ class Occasion(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule as its file has it. `digest` changes with what the rule says, not with its comments or layout."""
+    """A rule as its file defines it. `digest` changes with the rule's content, not with its comments or layout."""
 
     name: str
     title: Mapping[str, str]
@@ -121,23 +121,23 @@ class Rule:
     digest: str
     place: Place
     case_reads: tuple[PathRead, ...]
-    """What it reads of the case."""
+    """The paths of the case that it reads."""
     renamed_from: tuple[str, ...] = ()
-    """Its names of before; the first stands in the ids of its commands."""
+    """Its former names; the first one is part of the ids of its commands."""
 
     @property
     def first_name(self) -> str:
-        """The name that it had when it was new: the ids of its commands derive from it."""
+        """Its original name: the ids of its commands derive from it."""
         return self.renamed_from[0] if self.renamed_from else self.name
 
-    def commands(self, occasion: Occasion, people: PeopleDirectory, first: int) -> list[Command]:
-        """The commands that it makes, in order, the first at position `first`; none when it does not apply.
+    def commands(self, occasion: RuleInput, people: PeopleDirectory, first: int) -> list[Command]:
+        """The commands that it emits, in order, the first at position `first`; none when it does not apply.
 
-        Raises RejectedError, with the rule's name among the facts, when an expression fails or gives what a command cannot take.
+        Raises RejectedError, with the rule's name, when an expression fails or gives a value that a command does not accept.
         """
         try:
             if self.concerns(occasion.event, people) and self._holds(occasion.scope):
-                return self._made(occasion, first)
+                return self._commands(occasion, first)
         except RejectedError as error:
             error.seen.setdefault("rule", self.name)
             raise
@@ -149,39 +149,42 @@ class Rule:
         return frozenset(event_spec(type_).stage for type_ in self.when) - {None}
 
     def waits_in_stage(self, entity: Entity, event: AnyEvent) -> bool:
-        """Whether this event may use up the stage that its entity is in: it tells of it, or of a change in it."""
-        stage, told = entity.stage, event_spec(event.type).stage
-        return stage in self.stages and (told == stage or (told is None and event.type.endswith(CHANGED)))
+        """Whether this event reports the stage that its entity is in, or a change in it: the rule fires once a stage."""
+        stage, reported = entity.stage, event_spec(event.type).stage
+        return stage in self.stages and (
+            reported == stage or (reported is None and event.type.endswith(CHANGED_SUFFIX))
+        )
 
-    def has_asked(self, entity: Entity, event: AnyEvent) -> bool:
-        """Whether it has asked in the stage that this event tells of: then it does not again, until the stage is entered anew.
+    def has_fired(self, entity: Entity, event: AnyEvent) -> bool:
+        """Whether it has fired in the stage that this event reports: then not again until the entity re-enters the stage.
 
-        Where nobody remembers, it may be asked: the ids are those of then, and what has an id is done once. Not so where
-        the ids may be others: what a change has asked for carries the id of that event, that of an item its key.
+        Where the case no longer records which rules fired (ANY_RULE), it may fire: the command ids are the same as before, and
+        execution is idempotent. The exception are rules whose ids may differ: on a `.changed` event the id of that event is part
+        of the command ids, and with `for each` the item's key.
         """
         if not self.waits_in_stage(entity, event):
             return False
         rules = entity.fired.get(entity.stage or "", ())
         if self.name in rules or not set(self.renamed_from).isdisjoint(rules):
             return True
-        others = self.for_each is not None or any(type_.endswith(CHANGED) for type_ in self.when)
-        return UNKNOWN in rules and others and event_spec(event.type).stage is not None
+        others = self.for_each is not None or any(type_.endswith(CHANGED_SUFFIX) for type_ in self.when)
+        return ANY_RULE in rules and others and event_spec(event.type).stage is not None
 
     def _holds(self, scope: Scope) -> bool:
         return self.condition is None or self.condition.test(scope)
 
     def concerns(self, event: AnyEvent, people: PeopleDirectory) -> bool:
-        """A rule for some departments applies to events that name one of their people, as actor or in a field of the data."""
+        """Whether it applies: a rule for some departments needs one of their people as actor or in a field of the data."""
         if not self.departments:
             return True
         named = [event.actor, *event.data.values()]
-        found = [people.people.get(ref.removeprefix(PREFIX)) for ref in named if isinstance(ref, str)]
+        found = [people.people.get(ref.removeprefix(PERSON_PREFIX)) for ref in named if isinstance(ref, str)]
         return any(person is not None and person.department in self.departments for person in found)
 
-    def _made(self, occasion: Occasion, first: int) -> list[Command]:
+    def _commands(self, occasion: RuleInput, first: int) -> list[Command]:
         matched = self._matched(occasion.scope)
-        made = list[Command]()
-        # Neither time nor digest: the same event under a changed rule must not be done twice.
+        commands = list[Command]()
+        # Neither time nor digest: the same event under a changed rule must not be executed twice.
         ids_of = derived_ids("command", self.first_name, occasion.event.subject, occasion.occurrence)
         for key, item in self._items(occasion.scope):
             ids = [ids_of(request.slot, key) for request in self.requests]
@@ -189,8 +192,8 @@ class Rule:
             scope = occasion.scope.also({**item, **promises})
             shown = matched if self.for_each is None else {**matched, "for each": key}
             for id_, request in zip(ids, self.requests, strict=True):
-                made.append(self._command(id_, request, scope, shown, occasion.event, first + len(made)))
-        return made
+                commands.append(self._command(id_, request, scope, shown, occasion.event, first + len(commands)))
+        return commands
 
     def _command(
         self, id_: str, request: RuleAction, scope: Scope, matched: dict[str, Json], event: AnyEvent, position: int
@@ -218,18 +221,18 @@ class Rule:
             return {}
         return {"if": self.condition.expression.text, **self.condition.expression.matched(scope)}
 
-    def _bound(self, items: Expression, scope: Scope) -> None:
-        """Say of a list that is named as it stands that it is too long, before reading it is too much work."""
+    def _check_length(self, items: Expression, scope: Scope) -> None:
+        """Raise RejectedError for a list that is too long before evaluating it, where the expression is just its path."""
         named = [follow(path, scope.values) for path in items.reads if str(path) == items.text.strip()]
         if any(isinstance(found, list) and len(found) * len(self.requests) > MAX_COMMANDS for found in named):
             raise RejectedError("HUB-E3172", place=items.place, most=MAX_COMMANDS)
 
     def _items(self, scope: Scope) -> list[tuple[str, dict[str, Json]]]:
-        """The key and the value of each item; one without any, for a rule that has no `for each`."""
+        """The key and the value of each item; a single empty item for a rule without `for each`."""
         if self.for_each is None:
             return [("", {})]
         each = self.for_each
-        self._bound(each.items, scope)
+        self._check_length(each.items, scope)
         items = each.items.value(scope)
         if not isinstance(items, list):
             raise RejectedError("HUB-E3170", place=each.items.place, expression=each.items.text, got=short(items))
@@ -253,7 +256,7 @@ class Rule:
 
 
 def event_value(event: AnyEvent) -> dict[str, Json]:
-    """What rules see as `event`."""
+    """The value of `event` in expressions."""
     return {
         "id": event.id,
         "type": event.type,
@@ -278,7 +281,7 @@ def _arguments(request: RuleAction, scope: Scope) -> dict[str, Json]:
         value = made[name] = render(scope)
         if type(value) is str:
             characters += len(value)
-            if argument.is_open and not (argument.is_text or argument.takes(value)):
+            if argument.is_open and not (argument.is_text or argument.accepts_text(value)):
                 _accept(request, name, argument, value)
         elif promised(value) is None:
             characters += MAX_ARGUMENTS
@@ -290,7 +293,7 @@ def _arguments(request: RuleAction, scope: Scope) -> dict[str, Json]:
 
 
 _SURELY_SMALL = MAX_ARGUMENTS // 8
-"""Characters in texts; JSON has at most six bytes for each."""
+"""Characters of text below which the size is not measured; JSON uses at most six bytes for each."""
 
 
 def _measure(request: RuleAction, made: dict[str, Json]) -> None:

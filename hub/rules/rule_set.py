@@ -1,4 +1,4 @@
-"""All rules of a home together: what follows from an event."""
+"""All rules of a home together: the commands that follow from an event."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from hub.expressions.functions import Function
 from hub.people import PeopleDirectory
 from hub.rules.case_reading import case_value
 from hub.rules.language import World, read_rule
-from hub.rules.rule import Occasion, Rule, event_value
+from hub.rules.rule import Rule, RuleInput, event_value
 from schemas.decoding import AnyEvent
 from schemas.envelope import Command
 
 
 class Decisions(NamedTuple):
-    """What the rules make of one event: commands to carry out, and those that rules in shadow mode would have asked for.
+    """The decisions of all rules on one event: commands to execute, and those that rules in shadow mode would have emitted.
 
-    A rule in shadow mode can do no harm: when it fails, its error stands in `failed` and the event goes on. `fired` are the
-    rules for which the entity's stage is used up by what they ask for.
+    An error of a rule in shadow mode goes to `failed` and does not reject the event. `fired` are the rules that emitted
+    commands in the entity's current stage: they do not fire again in it.
     """
 
     live: tuple[Command, ...] = ()
@@ -36,12 +36,12 @@ class Decisions(NamedTuple):
     fired: tuple[str, ...] = ()
 
 
-NOTHING = Decisions()
+NO_DECISIONS = Decisions()
 
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules, by the types of event they wait for. Never changes: a reload makes another."""
+    """The rules, indexed by the event types they wait for. Immutable: a reload creates a new one."""
 
     engine: Engine
     people: PeopleDirectory = field(default_factory=PeopleDirectory)
@@ -51,19 +51,20 @@ class RuleSet:
     def commands_for(self, case: Case, event: AnyEvent, occurrence: str) -> Decisions:
         """What follows from `event`, which is folded into `case` already. Pure: the same input gives the same commands and ids.
 
-        `occurrence` tells this event from others of the same subject that may ask for the same again; it goes into the ids.
+        `occurrence` distinguishes this event from others of the same subject that may emit the same commands again; it is part of
+        the ids.
         Raises RejectedError, with place, expression and rule, when a live rule fails.
         """
         rules = self._by_type.get(event.type)
         if not rules:
-            return NOTHING
+            return NO_DECISIONS
         happened = event_value(event)
-        seen = case_value(case, rules, happened) if event.type in self._reading_case else {"id": case.id}
-        occasion = Occasion(event, occurrence, Scope({"event": happened, "case": seen}, case.id))
+        visible_case = case_value(case, rules, happened) if event.type in self._reading_case else {"id": case.id}
+        occasion = RuleInput(event, occurrence, Scope({"event": happened, "case": visible_case}, case.id))
         entity = case.entities[event.subject]
         live, shadow, failed, fired = list[Command](), list[Command](), list[RejectedError](), list[str]()
         for rule in rules:
-            if entity.fired and rule.has_asked(entity, event):
+            if entity.fired and rule.has_fired(entity, event):
                 continue
             count = len(live) + len(shadow)
             if rule.mode == "live":
@@ -76,14 +77,14 @@ class RuleSet:
 
     @functools.cached_property
     def _reading_case(self) -> frozenset[str]:
-        """Types with a rule that reads the case."""
+        """Event types with a rule that reads the case."""
         return frozenset(type_ for type_, rules in self._by_type.items() if any(rule.case_reads for rule in rules))
 
     def digests(self) -> dict[str, str]:
         """The digest of each rule by its name."""
         return {rule.name: rule.digest for rule in self.rules}
 
-    def _shadow(self, rule: Rule, occasion: Occasion, made: list[Command], failed: list[RejectedError]) -> None:
+    def _shadow(self, rule: Rule, occasion: RuleInput, made: list[Command], failed: list[RejectedError]) -> None:
         try:
             made += rule.commands(occasion, self.people, len(made))
         except RejectedError as error:
@@ -91,7 +92,7 @@ class RuleSet:
 
 
 def engine_for(people: PeopleDirectory, working_time: WorkingTime) -> Engine:
-    """An engine with the functions that rules have; the context of its scopes is the case's id."""
+    """An engine with the functions available to rules; the context of its scopes is the case id."""
     functions = (
         Function("role", (("string",),), "string", lambda case_id, name: people.role(name, case_id)),
         Function("person", (("string",),), "map", lambda case_id, ref: people.person(ref)),
@@ -117,7 +118,7 @@ def rule_set(files: Iterable[Located], world: World) -> tuple[RuleSet, list[HubE
 
 
 def _taken_names(rules: Mapping[str, Rule]) -> Iterable[FatalError]:
-    """Names of before that another rule has, now or from before: the two would take each other's commands for their own."""
+    """Former names that another rule has, now or formerly: the two would derive the same command ids."""
     owners: dict[str, str] = {name: name for name in rules}
     for rule in rules.values():
         for name in rule.renamed_from:
@@ -127,7 +128,7 @@ def _taken_names(rules: Mapping[str, Rule]) -> Iterable[FatalError]:
 
 
 def make_rule_set(rules: Iterable[Rule], engine: Engine, people: PeopleDirectory) -> RuleSet:
-    """Index rules; they run in the order of their names."""
+    """Index rules by event type; they run in the order of their names."""
     ordered = tuple(sorted(rules, key=lambda rule: rule.name))
     by_type = defaultdict[str, list[Rule]](list)
     for rule in ordered:

@@ -1,11 +1,11 @@
-"""Trials of rules: `<name>.test.yaml` beside a rule says which events are given and which commands must follow.
+"""Tests of rules: `<name>.test.yaml` next to a rule lists given events and the commands that must follow.
 
     tests:
       - name: …
-        given: [{type, subject, time, data, version, case, actor}]    data as a connector tells it: people by their accounts
+        given: [{type, subject, time, data, version, case, actor}]    data as a connector sends it: people by their accounts
         then: [{task.create: {title: …}}]      every command in order, with the fields to compare; `in` is the instance
         then_count: {task.create: 3}           counts by name
-A file beside a rule tries that rule alone; another file tries all rules together. Modes do not count: shadow is tried too.
+A file next to a rule tests that rule alone; any other file tests all rules together. Modes are ignored: all rules run as live.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from hub.config.expecting import Expected, wanted_day
+from hub.config.expecting import Expected, expected_day
 from hub.config.strict_json import Json
 from hub.config.validation import Strict, check, dotted, near, short, wrong
 from hub.config.yaml_places import Located, read_yaml
 from hub.engine.case import Case
-from hub.engine.step import Ask, Derive, step
+from hub.engine.step import EmitCommand, EmitEvent, step
 from hub.errors import FatalError, HubError, Place, RejectedError
 from hub.people import PeopleDirectory
 from hub.rules.files import rule_of, trial_files
 from hub.rules.rule_set import RuleSet, make_rule_set
-from schemas.envelope import OUTSIDE, Command, Event, derived_id, format_time, parse_time, promised
+from schemas.envelope import CONNECTOR_SOURCE, Command, Event, derived_id, format_time, parse_time, promised
 from schemas.registry import COMMANDS, event_spec
 
 MAX_EVENTS = 1000
-"""Of one trial, with those that the hub derives."""
+"""The most events of one trial, including those that the hub derives."""
 
 
 class Given(Strict):
-    """An event, as short as it can be told."""
+    """An event in short form."""
 
     type: str
     subject: str
@@ -65,7 +65,7 @@ class _File(Strict):
 
 @dataclass(frozen=True)
 class Trial:
-    """How one trial went: what is wrong with it, nothing when all is as expected."""
+    """The result of one trial; `problems` is empty when all is as expected."""
 
     file: str
     name: str
@@ -75,26 +75,26 @@ class Trial:
 
     @property
     def passed(self) -> bool:
-        """Whether all is as expected."""
+        """Whether there are no problems."""
         return not self.problems
 
 
 def given_event(given: Given, people: PeopleDirectory, at: int = 0) -> Event:
-    """The whole event of one that is told in short; `at` tells it from others of the same subject that name no version.
+    """The complete event of one in short form; `at` distinguishes events of the same subject without a version.
 
-    Raises ValidationError for data that its type does not allow, ValueError for a time that is none.
+    Raises ValidationError for data that its type does not allow, ValueError for an invalid time.
     """
     spec = event_spec(given.type)
     instance = given.subject.partition("/")[2].partition("/")[0]
     case = given.case or given.subject
-    data = people.named(spec.model, given.data, instance)
+    data = people.with_persons(spec.model, given.data, instance)
     spec.model.model_validate(data)
     time = format_time(parse_time(given.time))
     return Event(
         id=given.id or derived_id("trial", given.type, given.subject, given.version or f"#{at}"),
-        source=f"{OUTSIDE}{instance}", type=given.type, subject=given.subject, time=time, recordedtime=time,
+        source=f"{CONNECTOR_SOURCE}{instance}", type=given.type, subject=given.subject, time=time, recordedtime=time,
         dataschema=spec.dataschema, partitionkey=case, correlationid=case, subjectversion=given.version,
-        actor=people.named_one(given.actor, instance) if given.actor else None, data=data,
+        actor=people.person_ref(given.actor, instance) if given.actor else None, data=data,
     )  # fmt: skip
 
 
@@ -104,22 +104,22 @@ def run_trials(folder: Path, rules: RuleSet, environ: Mapping[str, str]) -> list
 
 
 def check_trials(folder: Path, environ: Mapping[str, str]) -> list[HubError]:
-    """The mistakes in the form of the trials, which are not run."""
+    """The mistakes in the format of the trials, without running them."""
     read = [_read(file, environ) for file in trial_files(folder)]
     return [
         error
-        for located, told, errors in read
-        for error in (*errors, *(_impossible_times(told, located) if told is not None else ()))
+        for located, tests, errors in read
+        for error in (*errors, *(_impossible_times(tests, located) if tests is not None else ()))
     ]
 
 
 def _run_file(file: Path, rules: RuleSet, environ: Mapping[str, str]) -> Iterator[Trial]:
-    located, told, errors = _read(file, environ)
-    if told is None or errors:
+    located, tests, errors = _read(file, environ)
+    if tests is None or errors:
         yield Trial(located.file, file.name, located.place(), problems=tuple(errors))
         return
     tried = _rules_for(file, rules)
-    for at, test in enumerate(told.tests):
+    for at, test in enumerate(tests.tests):
         yield _Run(located, ("tests", at), test, tried).trial()
 
 
@@ -127,12 +127,12 @@ def _read(file: Path, environ: Mapping[str, str]) -> tuple[Located, _File | None
     located = read_yaml(file, f"{file.parent.name}/{file.name}", environ)
     if located.errors:
         return located, None, list(located.errors)
-    told, errors = check(_File, located, (), located.file)
-    return located, told, [*errors, *(_unknown_commands(told, located) if told else ())]
+    tests, errors = check(_File, located, (), located.file)
+    return located, tests, [*errors, *(_unknown_commands(tests, located) if tests else ())]
 
 
-def _impossible_times(told: _File, located: Located) -> Iterator[FatalError]:
-    for at, test in enumerate(told.tests):
+def _impossible_times(tests: _File, located: Located) -> Iterator[FatalError]:
+    for at, test in enumerate(tests.tests):
         for index, given in enumerate(test.given):
             try:
                 parse_time(given.time)
@@ -150,18 +150,18 @@ def _impossible_times(told: _File, located: Located) -> Iterator[FatalError]:
 
 
 def _wrong_day(value: object) -> Expected | None:
-    """What a text that is written like a day should be; None for one that is a day, and for every other value."""
+    """The expected form of a text that looks like a date but is none; None for a valid date, and for every other value."""
     if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
         return None
     try:
         date.fromisoformat(value)
     except ValueError:
-        return wanted_day(value)
+        return expected_day(value)
     return None
 
 
-def _unknown_commands(told: _File, located: Located) -> Iterator[FatalError]:
-    for at, test in enumerate(told.tests):
+def _unknown_commands(tests: _File, located: Located) -> Iterator[FatalError]:
+    for at, test in enumerate(tests.tests):
         steps = [(("tests", at, "then", index), name) for index, each in enumerate(test.then or ()) for name in each]
         counted = [(("tests", at, "then_count"), name) for name in test.then_count or ()]
         for path, name in (*steps, *counted):
@@ -178,7 +178,7 @@ def _rules_for(file: Path, rules: RuleSet) -> RuleSet:
 
 @dataclass
 class _Run:
-    """One trial as it runs. Events that the hub derives come back as they do in the log."""
+    """One running trial. Events that the hub derives are folded again, as they are from the log."""
 
     located: Located
     path: tuple[str | int, ...]
@@ -199,7 +199,7 @@ class _Run:
         except (RejectedError, FatalError) as error:
             error.place = error.place or self.located.place(self.path)
             problems.append(error)
-        except Exception as error:  # a defect of ours in one trial is no reason to keep the others' results back
+        except Exception as error:  # a defect of the hub in one trial must not hide the results of the others
             reason = f"{type(error).__name__}: {error}"
             problems.append(FatalError("HUB-E3187", place=self.located.place(self.path), reason=reason))
         place = self.located.place((*self.path, "name"))
@@ -208,8 +208,8 @@ class _Run:
     def _fold(self, event: Event) -> list[Event]:
         done = step(self.cases.get(event.case), event, self.rules)
         self.cases[event.case] = done.case
-        self.commands += [output.command for output in done.outputs if isinstance(output, Ask)]
-        return [output.event for output in done.outputs if isinstance(output, Derive)]
+        self.commands += [output.command for output in done.outputs if isinstance(output, EmitCommand)]
+        return [output.event for output in done.outputs if isinstance(output, EmitEvent)]
 
     def _event(self, at: int, given: Given) -> Event:
         path = (*self.path, "given", at)
@@ -240,9 +240,13 @@ class _Run:
             wanted = expected[at] if at < len(expected) else None
             got = self.commands[at] if at < len(self.commands) else None
             if wanted is None or got is None or wanted[0] != got.type:
-                seen = {"position": at + 1, "expected": wanted[0] if wanted else "—", "got": got.type if got else "—"}
+                details = {
+                    "position": at + 1,
+                    "expected": wanted[0] if wanted else "—",
+                    "got": got.type if got else "—",
+                }
                 yield FatalError(
-                    "HUB-E3180", place=self.located.key_place((*path, wanted[0]) if wanted else path), **seen
+                    "HUB-E3180", place=self.located.key_place((*path, wanted[0]) if wanted else path), **details
                 )
                 return
             for name, value in wanted[1].items():
@@ -254,11 +258,11 @@ class _Run:
         got = command.instance if name == "in" else command.arguments.get(name)
         if got == expected or (promised(got) and str(expected).startswith("${")):
             return
-        seen = {
+        details = {
             "position": at + 1,
             "command": command.type,
             "field": name,
             "expected": short(expected),
             "got": short(got),
         }
-        yield FatalError("HUB-E3181", place=self.located.place(path), **seen)
+        yield FatalError("HUB-E3181", place=self.located.place(path), **details)

@@ -1,1 +1,1 @@
-"""What every program of the hub does: how it starts, is watched, writes its log and ends."""
+"""What all programs of the hub share: startup, watchdog and heartbeat, logging, metrics, child processes, shutdown."""

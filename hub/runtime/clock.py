@@ -1,4 +1,4 @@
-"""The time, as a thing that is handed in: decisions never look at it, shells are given one."""
+"""The clock as a dependency: decisions never read it, shells receive one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time for people and records; monotonic seconds for durations."""
+    """Wall-clock time for people and records; monotonic seconds for durations."""
 
     def now(self) -> datetime:
-        """The moment, in UTC."""
+        """The current time, in UTC."""
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
@@ -30,7 +30,7 @@ class SystemClock:
 
 @dataclass
 class FixedClock:
-    """A clock that moves only when told to, for tests."""
+    """A clock that moves only through `advance`, for tests."""
 
     at: datetime
 

@@ -1,9 +1,9 @@
-"""Places where a test may stop, kill or fail a program: every boundary that a crash may fall on has a name here.
+"""Failpoints: named places where a test can kill, stop, hang or fail a program. Every crash boundary has a name here.
 
-`HUB_FAIL=<name>:<nth>:exit|stop|hang|raise` makes the nth pass through that place end the process at once (as kill -9 would),
-stop it (SIGSTOP), keep this thread there for ever, or raise. `HUB_FAIL=@<file>` takes the plan from that file, which may be written
-while the program runs and is emptied as the plan is carried out: a fault harness arms programs that are under load already. Unset,
-a pass costs one comparison.
+`HUB_FAIL=<name>:<nth>:exit|stop|hang|raise` makes the nth pass through that failpoint end the process immediately (as kill -9
+would), stop it (SIGSTOP), block this thread forever, or raise. `HUB_FAIL=@<file>` reads the plan from a file, which may be written
+while the program runs and is emptied when the plan triggers: a fault harness arms programs that are already under load. Unset, a
+pass costs one comparison.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ NAMES = frozenset(
 
 
 class FailpointError(Exception):
-    """What `raise` raises."""
+    """The exception of the action `raise`."""
 
 
 @dataclass
@@ -72,11 +72,11 @@ class _Armed:
             return self.passes == self.nth
 
     def fail(self) -> None:
-        """Do what was asked for."""
+        """Perform the action."""
         if self.action == "exit":
             os._exit(137)
         if self.action == "stop":
-            # To this thread: sent to the process, the signal may reach another first, and this one runs on meanwhile.
+            # To this thread: a signal to the process may reach another thread first, while this one runs on.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return
         if self.action == "hang":
@@ -85,7 +85,7 @@ class _Armed:
 
 
 class _FromFile:
-    """The plan of a file, as it is at each pass."""
+    """The plan in a file, read again at each pass."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,9 +95,9 @@ class _FromFile:
 
     def pass_by(self, name: str) -> None:
         with self.lock:
-            told = self.path.read_text().strip() if self.path.exists() else ""
-            if told != self.text:
-                self.text, self.plan = told, _plan(told)
+            setting = self.path.read_text().strip() if self.path.exists() else ""
+            if setting != self.text:
+                self.text, self.plan = setting, _plan(setting)
             plan = self.plan
             due = plan is not None and plan.name == name and plan._is_due()
             if due:
@@ -125,6 +125,6 @@ _armed = _read(os.environ.get("HUB_FAIL"))
 
 
 def failpoint(name: str) -> None:
-    """Pass through a place."""
+    """Pass through the failpoint of this name."""
     if _armed is not None:
         _armed.pass_by(name)

@@ -1,7 +1,4 @@
-"""Sockets of this machine's file system, also below a folder whose path is too long for one.
-
-Writing a file whole or not at all.
-"""
+"""Atomic file writes, and Unix sockets, also below a folder whose path is too long for a socket name."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from pathlib import Path
 from hub.errors import FatalError
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Put this in the place of what the file says; a reader sees the one or the other. Raises OSError.
+def write_atomically(file: Path, content: bytes) -> None:
+    """Replace the file's content; a reader sees either the old or the new one. Raises OSError.
 
-    Several programs may write it at once: each writes a draft of its own, and the last one's stays.
+    Several programs may write at the same time: each writes its own draft, and the last one wins.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}.new")
@@ -25,46 +22,46 @@ def write_whole(file: Path, content: bytes) -> None:
     draft.replace(file)
 
 
-LONGEST = 107 if sys.platform == "linux" else 103
-"""Bytes that the system allows for the name of a socket."""
-DESCRIPTORS = Path("/proc/self/fd")
+MAX_SOCKET_NAME_BYTES = 107 if sys.platform == "linux" else 103
+"""The longest socket name that the operating system allows."""
+DESCRIPTOR_FOLDER = Path("/proc/self/fd")
 
 
-def name_of(path: Path) -> str:
-    """A name for this place that a socket may have: by the folder's descriptor where the path is too long.
+def socket_name(path: Path) -> str:
+    """A socket name for this path: through the folder's descriptor where the path is too long.
 
-    It holds in this process, for as long as it lives. Raises FatalError HUB-E1024 where the system has no such names.
+    It is valid in this process only. Raises FatalError HUB-E1024 where the system has no `/proc/self/fd`.
     """
-    check(path)
-    if len(os.fsencode(path)) <= LONGEST:
+    check_socket_path(path)
+    if len(os.fsencode(path)) <= MAX_SOCKET_NAME_BYTES:
         return str(path)
-    return f"{DESCRIPTORS}/{_folder(path.parent)}/{path.name}"
+    return f"{DESCRIPTOR_FOLDER}/{_folder(path.parent)}/{path.name}"
 
 
-def check(path: Path) -> None:
-    """Raises FatalError HUB-E1024 when no socket can be there."""
+def check_socket_path(path: Path) -> None:
+    """Raises FatalError HUB-E1024 when no socket can have this path."""
     length = len(os.fsencode(path))
-    if length > LONGEST and not DESCRIPTORS.is_dir():
-        raise FatalError("HUB-E1024", path=path, length=length, longest=LONGEST)
+    if length > MAX_SOCKET_NAME_BYTES and not DESCRIPTOR_FOLDER.is_dir():
+        raise FatalError("HUB-E1024", path=path, length=length, longest=MAX_SOCKET_NAME_BYTES)
 
 
 @functools.cache
 def _folder(path: Path) -> int:
-    """A descriptor of a folder, kept open."""
+    """A descriptor of a folder, which stays open."""
     path.mkdir(parents=True, exist_ok=True)
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def listening(path: Path, waiting: int = 1024) -> socket.socket:
-    """A socket that listens there, for its owner alone; one that a killed program left behind makes room."""
-    name = name_of(path)
+def listening_socket(path: Path, backlog: int = 1024) -> socket.socket:
+    """A socket that listens at this path, for its owner only; replaces one that a killed program left behind."""
+    name = socket_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    made = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o177)
+    server = socket.socket(socket.AF_UNIX)
+    umask = os.umask(0o177)
     try:
-        made.bind(name)
+        server.bind(name)
     finally:
-        os.umask(before)
-    made.listen(waiting)
-    return made
+        os.umask(umask)
+    server.listen(backlog)
+    return server

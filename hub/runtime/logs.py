@@ -1,10 +1,9 @@
-"""What the hub's programs write about themselves: one JSON object a line on standard error, without secrets.
+"""Logging of the hub's programs: one JSON object a line on standard error, rate-limited and without secrets.
 
-Says a line that comes again and again a few times, and then how often: a flood must not fill the disk with its log.
+A line that repeats is written a limited number of times, then counted: a flood must not fill the disk.
 
-Secrets as they may come back: as they are, percent-encoded, in base64, and what stands before the `@` of an address.
-
-A system that echoes what it got, or an error that quotes it, must not show one in another spelling.
+Secrets are masked in every spelling: as they are, percent-encoded, in base64, and as the user and password of a URL. A system that
+echoes its input, or an error that quotes it, must not reveal one.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 MASK = "***"
-OURS = ("connectors", "hub", "projections")
-"""Packages whose information is wanted; of others, only warnings are."""
+OWN_PACKAGES = ("connectors", "hub", "projections")
+"""Packages that log at the configured level; others log warnings only."""
 _PRIVATE = re.compile(r"password|secret|token|authorization|signature|cookie|api_?key", re.IGNORECASE)
 
 
 def configure(program: str, secrets: Collection[str] = (), level: int = logging.INFO) -> None:
     """Set up structlog and the standard library's logging for this process, once.
 
-    No value of `secrets`, and no field that is named like one, leaves the process.
+    Masks every value of `secrets`, and every field that is named like a secret.
     """
-    masked = Masked(secrets)
+    masked = SecretMask(secrets)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -54,7 +53,7 @@ def configure(program: str, secrets: Collection[str] = (), level: int = logging.
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _of(program),
+                _program_field(program),
                 masked,
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
@@ -63,42 +62,42 @@ def configure(program: str, secrets: Collection[str] = (), level: int = logging.
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for package in OURS:
+    for package in OWN_PACKAGES:
         logging.getLogger(package).setLevel(level)
     logging.captureWarnings(True)
 
 
-class Masked:
-    """A processor that hides secrets: by the field's name, and wherever one of the values stands in a text."""
+class SecretMask:
+    """A structlog processor that masks secrets: by field name, and wherever a secret's value occurs in a text."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         longest_first = sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
-        self._found = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-        return {key: MASK if _PRIVATE.search(key) else self._hidden(value) for key, value in event.items()}
+        return {key: MASK if _PRIVATE.search(key) else self._mask(value) for key, value in event.items()}
 
-    def _hidden(self, value: Any) -> Any:
+    def _mask(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._found.sub(MASK, value) if self._found else value
+            return self._pattern.sub(MASK, value) if self._pattern else value
         if isinstance(value, dict):
-            return {key: MASK if _PRIVATE.search(str(key)) else self._hidden(inner) for key, inner in value.items()}
+            return {key: MASK if _PRIVATE.search(str(key)) else self._mask(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [self._hidden(inner) for inner in value]
-        return value if isinstance(value, int | float | bool | None) else self._hidden(str(value))
+            return [self._mask(inner) for inner in value]
+        return value if isinstance(value, int | float | bool | None) else self._mask(str(value))
 
 
-def _of(program: str) -> Any:
-    def name(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _program_field(program: str) -> Any:
+    def add_program(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
         return {"program": program, **event}
 
-    return name
+    return add_program
 
 
 def _json(event: EventDict, **_options: Any) -> str:
     try:
         return orjson.dumps(event, default=str).decode()
-    except TypeError:  # a text from outside that is no UTF-8
+    except TypeError:  # a text from outside that is not valid UTF-8
         return json.dumps(event, default=str)
 
 
@@ -106,13 +105,13 @@ REPEATED = "log.repeated"
 
 
 @dataclass(frozen=True)
-class Rate:
-    """So many alike in so many seconds are written."""
+class LineRate:
+    """At most `lines` alike lines are written in `seconds` seconds."""
 
     lines: int = 100
     seconds: float = 60.0
     kinds: int = 1000
-    """Kinds of lines that are told apart; all others are one kind."""
+    """How many kinds of lines are counted separately; all others share one count."""
 
 
 @dataclass
@@ -123,23 +122,25 @@ class _Kind:
 
 
 class LimitedHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream. Lines are alike when one logger says the same event, with the same code, at the same level."""
+    """Writes to a stream, rate-limited. Lines are alike when logger, event, code and level are the same."""
 
-    def __init__(self, stream: TextIO, rate: Rate | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO, rate: LineRate | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(stream)
-        self._rate, self._clock = rate or Rate(), clock
+        self._rate, self._clock = rate or LineRate(), clock
         self._kinds: dict[tuple[str, ...], _Kind] = {}
-        self._looked = clock()
+        self._summed_at = clock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it, or count it."""
+        """Write the line, or count it."""
         event = _event(record)
         if event == REPEATED:
             super().emit(record)
             return
         now = self._clock()
-        if now - self._looked >= self._rate.seconds:
-            self._looked = now
+        if now - self._summed_at >= self._rate.seconds:
+            self._summed_at = now
             self.sum_up()
         key = self._key(record, event)
         kind = self._kinds.setdefault(key, _Kind(now))
@@ -153,13 +154,13 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             kind.withheld += 1
 
     def sum_up(self) -> None:
-        """Say of all that was withheld how often it came, and begin anew."""
+        """Log how many lines of each kind were suppressed, and reset the counts."""
         kinds, self._kinds = self._kinds, {}
         for key, kind in kinds.items():
             self._sum(key, kind)
 
     def close(self) -> None:
-        """Say what is still to be said."""
+        """Log the counts that are still pending, then close."""
         self.sum_up()
         super().close()
 
@@ -171,32 +172,34 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
     def _sum(self, key: tuple[str, ...], kind: _Kind) -> None:
         if kind.withheld:
             logger, level, event, code = key
-            told: dict[str, Any] = {"what": event, "logger": logger, "times": kind.withheld}
-            structlog.get_logger(__name__).warning(REPEATED, **told, of_level=level, **({"code": code} if code else {}))
+            fields: dict[str, Any] = {"what": event, "logger": logger, "times": kind.withheld}
+            structlog.get_logger(__name__).warning(
+                REPEATED, **fields, of_level=level, **({"code": code} if code else {})
+            )
 
 
 def _event(record: logging.LogRecord) -> str:
-    """What the line says, without the facts that differ from one to the next."""
+    """The event of the line, without the fields that differ from line to line."""
     if isinstance(record.msg, dict):
         return str(record.msg.get("event", ""))[:200]
     return str(record.msg)[:200]
 
 
-LEAST = 4
-"""Characters of a secret below which only the whole text itself is hidden: its base64 would be found everywhere."""
-WORD, TOKEN = 6, 16
-"""Characters of a password that is hidden wherever it stands, and of a name without one that is taken for a token: shorter ones are
-words like `hub`, which an error is full of, and are hidden as the pair that is sent."""
+MIN_ENCODED_LENGTH = 4
+"""A secret with fewer characters is masked only as it is: its base64 would match everywhere."""
+MIN_PASSWORD_LENGTH, MIN_TOKEN_LENGTH = 6, 16
+"""Minimum characters of a password that is masked everywhere, and of a user name without password that counts as a token. Shorter
+ones are words like `hub`, which occur in every error, and are masked only as the `user:password` pair that is sent."""
 _URL_SAFE = str.maketrans("+/", "-_")
 
 
-def forms(secrets: Iterable[str]) -> set[str]:
+def spellings(secrets: Iterable[str]) -> set[str]:
     """Each secret and its other spellings."""
-    return {form for secret in secrets for form in _forms(secret)}
+    return {form for secret in secrets for form in _spellings(secret)}
 
 
 def login_secrets(text: str) -> set[str]:
-    """What an address tells of a password: itself, and the pair that it is sent as; nothing of a text that is no such address."""
+    """The secrets in a URL: its password, and the `user:password` pair as it is sent. Empty for a text without a login."""
     if "@" not in text or "://" not in text:
         return set()
     try:
@@ -204,27 +207,30 @@ def login_secrets(text: str) -> set[str]:
     except ValueError:
         return set()
     if not password:
-        return {user, unquote(user)} if user and len(user) >= TOKEN else set()
+        return {user, unquote(user)} if user and len(user) >= MIN_TOKEN_LENGTH else set()
     pairs = {f"{user}:{password}", f"{unquote(user or '')}:{unquote(password)}"}
-    return pairs | {word for word in (password, unquote(password)) if len(word) >= WORD}
+    return pairs | {word for word in (password, unquote(password)) if len(word) >= MIN_PASSWORD_LENGTH}
 
 
-def _forms(secret: str) -> Iterator[str]:
+def _spellings(secret: str) -> Iterator[str]:
     if not secret:
         return
     yield secret
-    if len(secret) < LEAST:
+    if len(secret) < MIN_ENCODED_LENGTH:
         return
     yield quote(secret, safe="")
-    for form in (b64encode(secret.encode(errors="replace")).decode(), *_inner(secret.encode(errors="replace"))):
+    for form in (
+        b64encode(secret.encode(errors="replace")).decode(),
+        *_embedded_base64(secret.encode(errors="replace")),
+    ):
         yield form
         yield form.translate(_URL_SAFE)
 
 
-def _inner(raw: bytes) -> Iterator[str]:
-    """Its base64 in the middle of a longer text: three alignments, without the digits that neighbours share."""
+def _embedded_base64(raw: bytes) -> Iterator[str]:
+    """Its base64 inside a longer text: all three alignments, without the digits shared with neighbouring bytes."""
     for before in range(3):
         whole = b64encode(bytes(before) + raw).decode()
         inner = whole[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
-        if len(inner) >= LEAST + 2:
+        if len(inner) >= MIN_ENCODED_LENGTH + 2:
             yield inner

@@ -1,4 +1,4 @@
-"""Every metric of the hub: its name, its unit, what it means. Kept by the process; `GET /metrics` shows them."""
+"""Every metric of the hub: name, unit and meaning. Each process holds its own values; `GET /metrics` shows them."""
 
 from __future__ import annotations
 

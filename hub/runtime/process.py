@@ -1,4 +1,4 @@
-"""A child process that its starter can watch, read and outlive, and that does not outlive its starter."""
+"""Child processes: the parent reads their output and waits for their end; on Linux they end when the parent dies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Sink = Callable[[str], None]
-STREAMS = 3
-TAIL = 400
-"""So many of its last lines are remembered: the disk may be what failed, so they are kept in memory."""
+STANDARD_STREAMS = 3
+TAIL_LINES = 400
+"""How many of its last output lines stay in memory: the disk itself may have failed."""
 
 
 class Process:
-    """One run of one program. It gets SIGTERM when this Python dies (Linux), and no signals of this terminal (Ctrl-C)."""
+    """One run of one program. It gets SIGTERM when this process dies (Linux), and no signals of this terminal (Ctrl-C)."""
 
     def __init__(
         self,
@@ -29,45 +29,45 @@ class Process:
         sink: Sink | None = None,
         inherits: Sequence[int] = (),
     ) -> None:
-        """`sink` is given each line of its output, from a thread of its own; `inherits` are open files that it gets, too."""
+        """`sink` receives each line of output, on a separate thread; the child inherits the descriptors `inherits`."""
         self.inherits = tuple(inherits)
-        if any(number < STREAMS for number in self.inherits):
+        if any(number < STANDARD_STREAMS for number in self.inherits):
             raise ValueError(
                 "a child's own streams have the descriptors 0 to 2: hub.runtime.program.begin was not called"
             )
         self.command, self.directory, self.environment, self._sink = list(command), directory, environment, sink
-        self.tail: deque[str] = deque(maxlen=TAIL)
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._popen: subprocess.Popen[str] | None = None
-        self._refused: OSError | None = None
-        self._begun, self._ended = threading.Event(), threading.Event()
-        # Linux tells a child of its parent's death when the *thread* that forked it ends: so this one stays for as long.
-        self._thread = threading.Thread(target=self._live, name="child", daemon=True)
+        self._launch_error: OSError | None = None
+        self._started, self._ended = threading.Event(), threading.Event()
+        # Linux signals the parent's death to a child when the *thread* that forked it ends: so this one lives as long as the child.
+        self._thread = threading.Thread(target=self._run, name="child", daemon=True)
 
     def start(self) -> None:
         """Return once the program is launched. Raises OSError when it can't be."""
         self._thread.start()
-        self._begun.wait()
-        if self._refused is not None:
-            raise self._refused
+        self._started.wait()
+        if self._launch_error is not None:
+            raise self._launch_error
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             child = self._launch()
         except OSError as error:
-            self._refused = error
-            self._begun.set()
+            self._launch_error = error
+            self._started.set()
             return
         self._popen = child
-        self._begun.set()
+        self._started.set()
         try:
             with child:
                 for line in child.stdout or ():
-                    self._take(line.rstrip())
+                    self._handle_line(line.rstrip())
         finally:
             self._ended.set()
 
-    def _take(self, line: str) -> None:
-        """A sink that fails must end neither the reading, or the child blocks, nor what waits for its end."""
+    def _handle_line(self, line: str) -> None:
+        """Store and forward a line. A failing sink must not stop the reading: the child would block, and `wait` never return."""
         self.tail.append(line)
         if self._sink is not None:
             with contextlib.suppress(Exception):
@@ -94,26 +94,26 @@ class Process:
 
     @property
     def running(self) -> bool:
-        return self._begun.is_set() and self._refused is None and not self._ended.is_set()
+        return self._started.is_set() and self._launch_error is None and not self._ended.is_set()
 
     def wait(self, timeout: float) -> int | None:
-        """Its return code (negative: killed by that signal), or None when it still runs after `timeout` seconds."""
+        """The return code (negative: killed by that signal), or None when it still runs after `timeout` seconds."""
         return self._child.returncode if self._ended.wait(timeout) else None
 
     def join(self) -> int:
-        """Wait for its end; its return code."""
+        """Wait for its end and return its return code."""
         self._ended.wait()
         return int(self._child.returncode)
 
     def stop(self, grace: float) -> int:
-        """SIGTERM, up to `grace` seconds, SIGKILL. Returns its code after its end."""
+        """SIGTERM, then SIGKILL after `grace` seconds. Returns the return code once it has ended."""
         self._child.send_signal(signal.SIGTERM)
         if self.wait(grace) is None:
             self._child.kill()
         return self.join()
 
     def kill(self) -> None:
-        """SIGKILL, which ends a process that stands still, too; returns at once."""
+        """SIGKILL, which also ends a stopped process (SIGSTOP); returns immediately."""
         self._child.kill()
 
     @property
@@ -123,13 +123,13 @@ class Process:
         return self._popen
 
 
-def stands_still(pid: int) -> bool:
-    """Whether a process was stopped (SIGSTOP) and does nothing until somebody continues it. One under a debugger does not count."""
+def is_suspended(pid: int) -> bool:
+    """Whether a process is stopped (SIGSTOP) until a SIGCONT. One under a debugger does not count."""
     return _state_of(pid) == "T"
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended: one that nobody has waited for yet has."""
+    """Whether the process exists and has not ended: a zombie counts as ended."""
     return _state_of(pid) not in ("", "Z")
 
 
@@ -138,8 +138,8 @@ def _state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
     except FileNotFoundError:
         if Path("/proc/self").exists():
-            return ""  # it has gone
+            return ""  # it has ended
     except (OSError, IndexError):
         return ""
-    told = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, encoding="utf-8", check=False)
-    return told.stdout.strip()[:1]
+    ps = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, encoding="utf-8", check=False)
+    return ps.stdout.strip()[:1]

@@ -1,11 +1,4 @@
-"""Python's search for garbage in cycles, set for programs that make many values an instant and hardly a cycle among them.
-
-What every program of the hub does first: open descriptors 0 to 2, and make files that nobody but their owner can read.
-
-How a program of the hub says that it is ready, so that `hub up` need not guess.
-
-How many files this process may have open: as many as the system allows, not the few that a shell starts with.
-"""
+"""Startup of every program of the hub: standard streams, private files, ready file, file limit, garbage collector."""
 
 from __future__ import annotations
 
@@ -21,27 +14,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-PRIVATE = 0o077
-"""What is taken from everybody but the owner."""
+OTHERS_PERMISSIONS = 0o077
+"""The permissions of group and others, which the hub's files do not grant."""
 _users: list[int] = []
 
 
 def begin() -> None:
-    """Call it before anything is opened. What is called twice is the same.
+    """Open descriptors 0 to 2 and set a private umask. Call it before any file is opened; calling it twice is harmless.
 
-    A program that was started with its standard streams closed would give their numbers to the next socket or file; a child's
-    own streams then take their place there.
+    A program that was started with closed standard streams would give their numbers to the next socket or file, which a child's
+    own streams would then replace.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
     sys.stdin = sys.stdin or _stream(0, "r")
     sys.stdout = sys.stdout or _stream(1, "w")
     sys.stderr = sys.stderr or _stream(2, "w")
-    before = os.umask(PRIVATE)
-    if before != PRIVATE:
+    before = os.umask(OTHERS_PERMISSIONS)
+    if before != OTHERS_PERMISSIONS:
         _users.append(before)
 
 
@@ -51,8 +44,8 @@ def _stream(number: int, mode: str) -> TextIO:
 
 @contextlib.contextmanager
 def users_umask() -> Iterator[None]:
-    """Make files as the user's other programs do: for what is meant to be kept in git and shared, and is no secret."""
-    ours = os.umask(_users[-1]) if _users else os.umask(PRIVATE)
+    """Create files with the user's own umask: for files that belong in git and hold no secret."""
+    ours = os.umask(_users[-1]) if _users else os.umask(OTHERS_PERMISSIONS)
     if not _users:
         os.umask(ours)
     try:
@@ -62,13 +55,13 @@ def users_umask() -> Iterator[None]:
 
 
 def keep_private(data: Path) -> None:
-    """Take the hub's data from everybody but their owner: what older versions made, too. The folder is made if it is not there.
+    """Remove other accounts' access to the hub's data, including files of older versions. Creates the folder if it is missing.
 
-    A folder that is another's, or that all may write to, is left as it is; what cannot be changed is, too.
+    Leaves a folder of another owner, or one that all may write to, and files that it cannot change.
     """
     data.mkdir(parents=True, exist_ok=True)
-    known = data.stat()
-    if known.st_uid != os.geteuid() or known.st_mode & stat.S_ISVTX:
+    folder = data.stat()
+    if folder.st_uid != os.geteuid() or folder.st_mode & stat.S_ISVTX:
         return
     _tighten(data)
     for pattern in ("*", "run/*", "logs/*"):
@@ -77,70 +70,73 @@ def keep_private(data: Path) -> None:
 
 
 def open_to_others(data: Path) -> bool:
-    """Whether other accounts may look into the folder."""
-    return data.is_dir() and bool(data.stat().st_mode & PRIVATE)
+    """Whether other accounts have access to the folder."""
+    return data.is_dir() and bool(data.stat().st_mode & OTHERS_PERMISSIONS)
 
 
 def _tighten(path: Path) -> None:
     with contextlib.suppress(OSError):
         mode = path.lstat().st_mode
-        if mode & PRIVATE and not stat.S_ISLNK(mode):
-            path.chmod(stat.S_IMODE(mode) & ~PRIVATE)
+        if mode & OTHERS_PERMISSIONS and not stat.S_ISLNK(mode):
+            path.chmod(stat.S_IMODE(mode) & ~OTHERS_PERMISSIONS)
 
 
-AGAIN = 1.0
-"""Seconds until a note that could not be written is tried again."""
+RETRY_DELAY_S = 1.0
+"""Seconds until a ready file that could not be written is retried."""
 
 
-def _note(data: Path, program: str) -> Path:
-    """The file by which a program says that it is ready: it holds its process id."""
+def _ready_file(data: Path, program: str) -> Path:
+    """The file that marks a program as ready: it holds its process id."""
     return data / "run" / f"{program}.ready"
 
 
-def say_ready(data: Path, program: str) -> None:
-    """For the program itself: say that it is ready."""
-    note = _note(data, program)
+def mark_ready(data: Path, program: str) -> None:
+    """Called by the program itself once it is ready, so that `hub up` need not guess."""
+    file = _ready_file(data, program)
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(str(os.getpid()), "ascii")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(os.getpid()), "ascii")
     except OSError:
-        # A full disk is no reason not to work: it is said once there is room.
-        later = threading.Timer(AGAIN, say_ready, (data, program))
-        later.daemon = True
-        later.start()
+        # A full disk must not stop the program: retry until there is space.
+        retry = threading.Timer(RETRY_DELAY_S, mark_ready, (data, program))
+        retry.daemon = True
+        retry.start()
 
 
 def is_ready(data: Path, program: str, pid: int | None) -> bool:
-    """Whether this very process has said that it is ready."""
+    """Whether the process with this id has marked itself as ready."""
     try:
-        return pid is not None and _note(data, program).read_text("ascii") == str(pid)
+        return pid is not None and _ready_file(data, program).read_text("ascii") == str(pid)
     except FileNotFoundError:
         return False
 
 
-ENOUGH = 65_536
-"""More is never needed; some systems allow a billion, and some libraries go through them all."""
+MAX_OPEN_FILES = 65_536
+"""The hub never needs more. Some systems allow a billion, and some libraries iterate over all of them."""
 
 
 def raise_file_limit() -> int:
-    """Raise the limit as far as this account may; the limit then. Children inherit it."""
+    """Raise the limit of open files as far as this account may, and return it. Child processes inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return file_limit()
-    with contextlib.suppress(ValueError, OSError):  # a sandbox may refuse; the program then works with what it has
+    with contextlib.suppress(ValueError, OSError):  # a sandbox may refuse; the program then runs with the limit it has
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return file_limit()
 
 
 def file_limit() -> int:
-    """The limit now."""
+    """The current limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return ENOUGH if soft == resource.RLIM_INFINITY else min(soft, ENOUGH)
+    return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else min(soft, MAX_OPEN_FILES)
 
 
-def collect_seldom() -> None:
-    """Look less often, and never among what is loaded by now: that lives as long as the program."""
+def tune_gc() -> None:
+    """Run the cyclic garbage collector less often, and never on what is loaded now: that lives as long as the program.
+
+    The hub's programs create many short-lived values and hardly any cycles.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

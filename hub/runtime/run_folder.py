@@ -1,4 +1,4 @@
-"""What a running hub leaves for others to find: who supervises it, which programs it has, where its broker and its pages are."""
+"""What a running hub publishes in `.hub/run`: the supervisor's process id, its programs, the addresses of broker and web pages."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from hub.errors import FatalError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`.hub/run`: a lock that only a living supervisor holds, and its notes."""
+    """`.hub/run`: a lock that only a running supervisor holds, and `notes.json`."""
 
     path: Path
 
     @property
     def socket(self) -> Path:
-        """Where the boards' server listens, behind the front door. See `hub.runtime.files` for what the system limits."""
+        """The socket of the boards' server. See `hub.runtime.files` for the length limit."""
         return self.path / "boards.sock"
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Be the only supervisor of this home; raises FatalError while another is."""
+        """Hold the supervisor lock of this home; raises FatalError while another process holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a") as lock:
             try:
@@ -43,23 +43,23 @@ class RunFolder:
                 (self.path / "notes.json").unlink(missing_ok=True)
 
     def note(self, **facts: Any) -> None:
-        """Write the notes, whole or not at all. One thread at a time: see `Supervisor`."""
+        """Write the notes atomically. One thread at a time: see `Supervisor`."""
         draft = self.path / "notes.json.new"
         draft.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
         draft.replace(self.path / "notes.json")
 
     def notes(self) -> dict[str, Any]:
-        """The notes of the hub that runs; empty when none does."""
+        """The notes of the running hub; empty when none runs."""
         if not self.is_claimed():
             return {}
         try:
-            found: dict[str, Any] = orjson.loads((self.path / "notes.json").read_bytes())
+            notes: dict[str, Any] = orjson.loads((self.path / "notes.json").read_bytes())
         except (FileNotFoundError, orjson.JSONDecodeError):
             return {}
-        return found
+        return notes
 
     def is_claimed(self) -> bool:
-        """Whether a supervisor lives."""
+        """Whether a supervisor is running."""
         try:
             with (self.path / "lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -70,7 +70,7 @@ class RunFolder:
             return True
 
     def stop(self, patience: float) -> bool:
-        """Tell the supervisor to end and wait for it; False when it has not within `patience` seconds."""
+        """Send SIGTERM to the supervisor and wait for its end; False when it still runs after `patience` seconds."""
         pid = self.notes().get("pid")
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):

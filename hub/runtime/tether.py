@@ -1,7 +1,7 @@
 """Becomes the program given to it, tied to its parent: on Linux that program gets SIGTERM when the parent dies, kill -9 included.
 
 Run as a script (`python tether.py PARENT_PID PROGRAM ARG...`) between fork and exec, where a `preexec_fn` could deadlock in a
-process with threads. Elsewhere than on Linux it ties nothing; the next start then stops what is left (`folder.py`).
+process with threads. Outside Linux it has no effect; the next start then stops the leftover programs.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ def main() -> None:
     """Never returns."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):  # it died before the line above
+    if os.getppid() != int(sys.argv[1]):  # the parent died before the line above
         raise SystemExit(143)
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - a list, no shell
 

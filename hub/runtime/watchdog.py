@@ -1,15 +1,12 @@
-"""Which of a program's threads hang. Each says when it begins a piece of work and when it waits for more; one that stays at the
-same piece for too long hangs, and its program ends, so that its supervisor starts it again.
+"""Heartbeat and watchdog: a hung program ends immediately, and its supervisor restarts it.
 
-Only time between looks counts, and of a long pause between two no more than a little: of a machine that was suspended, or so
-busy that the looks come late themselves, no thread is blamed for it.
+Watchdog: each thread marks the pieces of work it does (`at_work`). A thread that stays in one piece for too long hangs, and the
+program exits. Only the time between checks counts, and a long pause between two checks counts only in part: a suspended or
+overloaded machine, on which the checks themselves are late, must not look like a hung thread.
 
-How a program ends that must not go on for another moment: its supervisor starts it again.
-
-A program's heartbeat: its main loop writes a byte a second into a pipe that its supervisor reads.
-
-A pipe, and no file: a disk that is full or stands still must not pass for a program that does. It says that the loop turns and
-nothing about headway, which `hub.health` judges: a program that waits for an away store, or restores, beats on.
+Heartbeat: a program's main loop writes a byte a second into a pipe that its supervisor reads. A pipe instead of a file: a disk that
+is full or hangs must not look like a hung program. The heartbeat shows that the event loop runs; it does not show progress, which
+`hub.health` checks: a program that waits for an unavailable store, or restores, keeps beating.
 """
 
 from __future__ import annotations
@@ -39,37 +36,37 @@ def exit_now(code: int) -> None:
     os._exit(code)
 
 
-VARIABLE = "HUB_HEARTBEAT"
-"""`FD:INODE` of the pipe. The inode proves that the descriptor is that pipe: others may get the environment, and not the pipe."""
+HEARTBEAT_VARIABLE = "HUB_HEARTBEAT"
+"""`FD:INODE` of the pipe. The inode proves that the descriptor is the pipe: a process may inherit the variable without the pipe."""
 BEAT_INTERVAL_S = 1.0
 """Seconds between two beats."""
 
 
 @dataclass
-class Heart:
-    """The program's side. Without a supervisor it beats for nobody."""
+class Heartbeat:
+    """The program's side. Without a supervisor it does nothing."""
 
     descriptor: int | None = None
 
     @classmethod
-    def of_environment(cls, environ: Mapping[str, str] | None = None) -> Heart:
-        """The heart that the supervisor has given this process, if it has."""
-        told = (os.environ if environ is None else environ).get(VARIABLE, "")
-        descriptor, _, inode = told.partition(":")
+    def of_environment(cls, environ: Mapping[str, str] | None = None) -> Heartbeat:
+        """The heartbeat pipe that the supervisor passed to this process, if any."""
+        setting = (os.environ if environ is None else environ).get(HEARTBEAT_VARIABLE, "")
+        descriptor, _, inode = setting.partition(":")
         with contextlib.suppress(ValueError, OSError):
-            found = os.fstat(int(descriptor))
-            if stat.S_ISFIFO(found.st_mode) and found.st_ino == int(inode):
+            status = os.fstat(int(descriptor))
+            if stat.S_ISFIFO(status.st_mode) and status.st_ino == int(inode):
                 return cls(int(descriptor))
         return cls()
 
     def beat(self) -> None:
-        """Beat once; never waits. A supervisor that reads nothing, or has gone, is no reason to end."""
+        """Write one beat; never blocks. The program goes on when the supervisor does not read, or has ended."""
         if self.descriptor is not None:
             with contextlib.suppress(OSError):
                 os.write(self.descriptor, b".")
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Beat for as long as this loop turns."""
+        """Beat for as long as this loop runs."""
         if self.descriptor is not None and not loop.is_closed():
             self.beat()
             loop.call_later(BEAT_INTERVAL_S, self.follow, loop)
@@ -84,7 +81,7 @@ class HeartbeatMonitor:
 
     @classmethod
     def new(cls) -> HeartbeatMonitor:
-        """A new pipe; neither end is inherited but by whom it is given to."""
+        """A new pipe; a child inherits an end only when it is passed explicitly."""
         reading, writing = os.pipe()
         for end in (reading, writing):
             os.set_blocking(end, False)
@@ -92,42 +89,42 @@ class HeartbeatMonitor:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells the program of it."""
-        return {VARIABLE: f"{self.writing}:{os.fstat(self.writing).st_ino}"}
+        """The environment variable that passes the pipe to the program."""
+        return {HEARTBEAT_VARIABLE: f"{self.writing}:{os.fstat(self.writing).st_ino}"}
 
     def given(self) -> None:
-        """The program has its end: this process lets go of it."""
+        """Close this process's copy of the writing end, once the program has it."""
         os.close(self.writing)
         self.writing = -1
 
     def beaten(self) -> bool:
-        """Whether there was a beat since this was asked last."""
+        """Whether there was a beat since the last call."""
         try:
             return bool(os.read(self.reading, 65_536))
         except OSError:
             return False
 
     def close(self) -> None:
-        """The run is over."""
+        """Close the pipe when the run is over."""
         for end in (self.reading, self.writing):
             if end >= 0:
                 os.close(end)
         self.reading = self.writing = -1
 
 
-PATIENCE = 180.0
-"""Seconds for one piece of work. The longest that is sound waits for a log or a database that has gone silent."""
+HANG_TIMEOUT_S = 180.0
+"""Seconds for one piece of work. The longest legitimate piece waits for a log or a database that stopped responding."""
 LOOK_INTERVAL_S = 1.0
-"""Seconds between two looks."""
-FRAMES = 6
-"""The innermost places of a hung thread that are told."""
+"""Seconds between two checks."""
+STACK_FRAMES = 6
+"""How many of a hung thread's innermost stack frames are logged."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class ThreadWork:
-    """What a thread is at, and for how many seconds it has been seen there, if it has; it may take `times` the patience."""
+    """A thread's current piece of work, and for how many seconds checks have seen it; it may take `times` the timeout."""
 
     name: str
     times: float
@@ -136,14 +133,14 @@ class ThreadWork:
 
 @dataclass
 class ThreadWatch:
-    """The pieces of work that are under way, by the thread that does them."""
+    """The pieces of work in progress, by thread."""
 
     _pieces: dict[int, ThreadWork] = field(default_factory=dict)
     _last: float | None = None
 
     @contextlib.contextmanager
     def at_work(self, name: str, times: float = 1.0) -> Iterator[None]:
-        """This thread does one piece of work for the time of the block, which may hold smaller ones."""
+        """The block is one piece of work of this thread; blocks may nest."""
         thread = threading.get_ident()
         outer, self._pieces[thread] = self._pieces.get(thread), ThreadWork(name, times)
         try:
@@ -154,19 +151,19 @@ class ThreadWatch:
                 self._pieces[thread] = ThreadWork(outer.name, outer.times)
 
     def beat(self) -> None:
-        """This thread makes headway with its piece of work, if it is at one."""
+        """This thread makes progress with its piece of work, if it has one: reset its age."""
         piece = self._pieces.get(threading.get_ident())
         if piece is not None:
             piece.age = None
 
-    def look(self, now: float, patience: float = PATIENCE) -> dict[int, ThreadWork]:
-        """Count the time since the last look; the threads that hang, and at what."""
+    def look(self, now: float, patience: float = HANG_TIMEOUT_S) -> dict[int, ThreadWork]:
+        """Add the time since the last check to each piece of work; returns the threads that hang, with their work."""
         elapsed = 0.0 if self._last is None else min(now - self._last, 2 * LOOK_INTERVAL_S)
         self._last = now
-        there = dict(self._pieces)
-        for piece in there.values():
+        pieces = dict(self._pieces)
+        for piece in pieces.values():
             piece.age = 0.0 if piece.age is None else piece.age + elapsed
-        return {thread: piece for thread, piece in there.items() if (piece.age or 0.0) >= patience * piece.times}
+        return {thread: piece for thread, piece in pieces.items() if (piece.age or 0.0) >= patience * piece.times}
 
 
 _watch = ThreadWatch()
@@ -174,9 +171,9 @@ at_work, beat = _watch.at_work, _watch.beat
 
 
 def follow(
-    loop: asyncio.AbstractEventLoop, patience: float = PATIENCE, leaving: Callable[[int], None] = exit_now
+    loop: asyncio.AbstractEventLoop, patience: float = HANG_TIMEOUT_S, leaving: Callable[[int], None] = exit_now
 ) -> None:
-    """Look for as long as this loop turns, and end the process when a thread of it hangs."""
+    """Check for as long as this loop runs, and end the process when one of its threads hangs."""
     if loop.is_closed():
         return
     hung = _watch.look(time.monotonic(), patience)
@@ -185,12 +182,12 @@ def follow(
         return
     for thread, piece in hung.items():
         error = HubError("HUB-E1017", thread=piece.name, seconds=round(piece.age or 0.0))
-        log.error("thread.hangs", **error.fields(), stuck_at=_where(thread))
+        log.error("thread.hangs", **error.fields(), stuck_at=_stack_of(thread))
     leaving(EXIT_STALLED)
 
 
-def _where(thread: int) -> list[str]:
-    """The innermost places of a thread, the very one first."""
+def _stack_of(thread: int) -> list[str]:
+    """A thread's innermost stack frames, the current one first."""
     frame = sys._current_frames().get(thread)
-    places = traceback.extract_stack(frame)[-FRAMES:] if frame is not None else []
+    places = traceback.extract_stack(frame)[-STACK_FRAMES:] if frame is not None else []
     return [f"{place.filename}:{place.lineno} {place.name}" for place in reversed(places)]

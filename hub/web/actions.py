@@ -1,4 +1,4 @@
-"""What people do on the boards: say who they are, and move the hub's own tasks. An action is an event through the outbox."""
+"""Actions of people on the boards: choosing who they are, and moving tasks of the builtin connector. An action is an event."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from hub.ledger.ledger import Ledger
 from hub.runtime.clock import Clock
 from hub.web import boards
 from hub.web.boards import Item
-from hub.web.pages import PERSON, Pages
+from hub.web.pages import PERSON_COOKIE, Pages
 from projections.tasks.fold import ACTIONS
 from projections.tasks.page import BOARD
 from schemas.envelope import Event, derived_id, format_time
 from schemas.registry import event_spec
 
-YEAR = 31_536_000
+COOKIE_MAX_AGE_S = 31_536_000
 
 
 def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
-    """Their routes; without a ledger nobody can act."""
+    """The routes of actions; without a ledger, actions on tasks are refused."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.post("/me")
-    def choose(
-        request: Request, person: Annotated[str, Form(max_length=400)] = "", back: Annotated[str, Form()] = "/"
-    ) -> Response:
+    def choose(person: Annotated[str, Form(max_length=400)] = "", back: Annotated[str, Form()] = "/") -> Response:
         response = RedirectResponse(_own_path(back), 303)
-        response.set_cookie(PERSON, quote(person, safe=""), max_age=YEAR, samesite="lax", httponly=True)
+        response.set_cookie(
+            PERSON_COOKIE, quote(person, safe=""), max_age=COOKIE_MAX_AGE_S, samesite="lax", httponly=True
+        )
         return response
 
     @routes.post("/tasks/{ref:path}/{action}")
@@ -45,7 +45,7 @@ def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
         person = pages.person(request)
         if person is None:
             raise RejectedError("HUB-E7106")
-        event = press(item, action, seen, person, pages.clock)
+        event = action_event(item, action, seen, person, pages.clock)
         if event is not None:
             ledger.writer.run(lambda conn: outbox.record(conn, [event], item["instance"]))
         if request.headers.get("hx-request"):
@@ -55,11 +55,11 @@ def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
     return routes
 
 
-def press(item: Item, action: str, seen: str, person: str, clock: Clock) -> Event | None:
-    """The event of a button, None when the task already stands there.
+def action_event(item: Item, action: str, seen: str, person: str, clock: Clock) -> Event | None:
+    """The event of a button; None when the task is already in that state.
 
-    The event's id follows from what the person saw: pressing twice is one event. Raises RejectedError when the task has
-    moved elsewhere in the meantime.
+    The event's id derives from the card that the person saw, so pressing twice gives one event. Raises RejectedError when the task
+    has changed in the meantime.
     """
     step = ACTIONS[action]
     if item["state"] == step:
@@ -85,7 +85,7 @@ def press(item: Item, action: str, seen: str, person: str, clock: Clock) -> Even
 
 
 def _own_path(address: str) -> str:
-    """The path of an address of ours; the list of boards for any other."""
+    """The path of a URL on this server; `/` for any other URL."""
     split = urlsplit(address)
     path = split.path + (f"?{split.query}" if split.query else "")
     return path if path.startswith("/") and not path.startswith("//") and "\\" not in path else "/"

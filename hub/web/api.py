@@ -1,4 +1,4 @@
-"""What programs read: tasks, the view of any entity, single events. Described by /openapi.json."""
+"""The read API for programs: tasks, the state of an entity, single events. Described by /openapi.json."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from projections.tasks.page import BOARD
 
 
 class Why(BaseModel):
-    """Why the hub asked for it."""
+    """Why the hub requested it."""
 
     rule: str
-    digest: str = Field(description="of the rule's text when it asked")
+    digest: str = Field(description="of the rule's text at the time of the request")
     title: dict[str, str]
     matched: dict[str, Any] = Field(description="what the rule's condition read, and its values")
     event: str = Field(description="the event that the rule answered: GET /api/events/{id}")
@@ -64,7 +64,7 @@ class Source(BaseModel):
 
 
 class EntityView(BaseModel):
-    """A business object as the log has told of it."""
+    """A business object by the events in the log."""
 
     subject: str
     kind: str
@@ -84,7 +84,7 @@ class BoardsHealth(BaseModel):
 
 
 def router(pages: Pages, past: Past) -> APIRouter:
-    """Their routes."""
+    """The routes below /api."""
     routes = APIRouter(prefix="/api", tags=["read"])
 
     @routes.get("/tasks")
@@ -98,8 +98,8 @@ def router(pages: Pages, past: Past) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     ) -> TaskPage:
-        asked = {"state": state, "assignee": assignee, "project": project, "case_id": case, "instance": instance}
-        filters = {name: value for name, value in asked.items() if value is not None}
+        query = {"state": state, "assignee": assignee, "project": project, "case_id": case, "instance": instance}
+        filters = {name: value for name, value in query.items() if value is not None}
         fresh, today = pages.fresh(BOARD.name), pages.words(request).today
         with pages.store.reading() as conn:
             found = rows.every(conn, BOARD, filters, today, limit, offset)

@@ -1,6 +1,6 @@
-"""The web as one ASGI application.
+"""The web as one ASGI application: routes, live stream, static files, and the guard.
 
-What every answer carries and every request must pass: the host, the origin of what changes something, strict headers.
+The guard checks each request's host and the origin of state-changing requests, and adds security headers to every response.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hub.health.rhythm import Rhythm
 from hub.health.verdict import HealthStatus
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
-from hub.log.event_log import PlaceReader
+from hub.log.event_log import OffsetReader
 from hub.projector import registry
 from hub.projector.store import BoardStore
 from hub.web import actions, api, boards, faults, home, state, why
@@ -53,10 +53,10 @@ SAFE = frozenset({"GET", "HEAD"})
 
 
 class Guard:
-    """Refuses foreign hosts and foreign origins, and puts the headers on every answer.
+    """Refuses foreign hosts and foreign origins, and adds the security headers to every response.
 
-    A page elsewhere can make a browser call us, but cannot make it say another Origin; and by a name of its own that it points
-    at 127.0.0.1 it would say another Host. Who sends neither Origin nor Sec-Fetch-Site is no browser with a form of ours.
+    A foreign page can make a browser call us, but cannot forge its Origin; and through a DNS name of its own that resolves to
+    127.0.0.1 (DNS rebinding) the Host differs. A request with neither Origin nor Sec-Fetch-Site is not from a form of our pages.
     """
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...], refuse: Refuse) -> None:
@@ -98,10 +98,10 @@ def _is_ours(host: str, names: Collection[str]) -> bool:
 
 
 STATIC = Path(__file__).parent / "static"
-FLOW = 5
-"""Looks after which the picture of the flow is drawn again."""
-LOOK = 1.0
-"""Seconds between two looks at what other programs wrote, and at which boards are late."""
+FLOW_REFRESH_POLLS = 5
+"""Polls after which the picture of the flow is redrawn."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between polls of what other programs wrote, of which boards are late, and of the health status."""
 
 
 def make_app(
@@ -109,33 +109,33 @@ def make_app(
     store: BoardStore,
     ledger: Ledger | None = None,
     live: Live | None = None,
-    log: PlaceReader | None = None,
-    verdict: Callable[[], HealthStatus | None] = lambda: None,
+    log: OffsetReader | None = None,
+    health: Callable[[], HealthStatus | None] = lambda: None,
     rhythm: Rhythm | None = None,
 ) -> FastAPI:
-    """The web of one hub. `live` is told by the runners of this program; without one, changes show within a second.
+    """The web of one hub. The runners of this program report commits to `live`; without it, changes show within a second.
 
-    `log` reads the events that the ledger has let go of. `verdict` says how the hub is, `rhythm` how busy.
+    `log` reads events that the ledger has trimmed. `health` gives the hub's status, `rhythm` its throughput.
     """
-    waiting = partial(_parked, ledger) if ledger is not None else lambda: 0
+    parked_count = partial(_parked, ledger) if ledger is not None else lambda: 0
     pages = Pages(
         settings,
         store,
         live or Live(registry.boards()),
         registry.boards(),
-        parked=waiting,
-        verdict=verdict,
+        parked=parked_count,
+        health=health,
         rhythm=rhythm or Rhythm(),
     )
     past = Past(store, ledger, log)
     pages.env.globals.update(asset=assets(), infinity=float("inf"))
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
         pages.live.bind(asyncio.get_running_loop(), await asyncio.to_thread(heads_of, store, tuple(registry.boards())))
-        looking = [asyncio.create_task(each) for each in (_look(pages), _feel(pages))]
+        tasks = [asyncio.create_task(each) for each in (_watch_boards(pages), _watch_health(pages))]
         yield
-        for each in looking:
+        for each in tasks:
             each.cancel()
 
     app = FastAPI(title=f"{settings.name} · hub", version="1", docs_url=None, redoc_url=None, lifespan=life)
@@ -150,7 +150,7 @@ def make_app(
     ):
         app.include_router(router)
     _add_live(app, pages)
-    app.mount("/static", _Kept(directory=STATIC))
+    app.mount("/static", _ImmutableFiles(directory=STATIC))
     faults.install(app, pages)
     app.add_middleware(GZipMiddleware, minimum_size=500)
 
@@ -166,7 +166,7 @@ def _parked(ledger: Ledger) -> int:
         with ledger.reading() as conn:
             return sum(parked.count(conn).values())
     except RetryableError:
-        return 0  # the ledger is away: the boards can be read all the same
+        return 0  # the ledger is unavailable: boards stay readable
 
 
 def _add_live(app: FastAPI, pages: Pages) -> None:
@@ -177,42 +177,42 @@ def _add_live(app: FastAPI, pages: Pages) -> None:
             yield message
 
 
-async def _look(pages: Pages) -> None:
-    """See what other programs wrote, and which boards became late or caught up."""
+async def _watch_boards(pages: Pages) -> None:
+    """Announce boards that other programs wrote, and boards that became late or caught up."""
     late: dict[str, bool] = {}
     while True:
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_INTERVAL_S)
         try:
-            pages.live.seen(await asyncio.to_thread(heads_of, pages.store, tuple(pages.boards)))
+            pages.live.update_heads(await asyncio.to_thread(heads_of, pages.store, tuple(pages.boards)))
             now = {name: (await asyncio.to_thread(pages.fresh, name)).late for name in pages.boards}
         except RetryableError:
-            continue  # the database is away: pages grow late by themselves once it is back
-        pages.live.freshness([name for name, is_late in now.items() if late.get(name, is_late) != is_late])
+            continue  # the database is unavailable: lateness is announced once it is back
+        pages.live.announce_freshness([name for name, is_late in now.items() if late.get(name, is_late) != is_late])
         late = now
 
 
-async def _feel(pages: Pages) -> None:
-    """See how the hub is: a change is told at once, the flow every few seconds."""
-    known, told = object(), 0
+async def _watch_health(pages: Pages) -> None:
+    """Announce a change of the health status at once, and the flow every few seconds."""
+    known, polls = object(), 0
     while True:
-        await asyncio.sleep(LOOK)
-        found, told = _mark(pages.verdict()), told + 1
-        if found != known:
-            pages.live.tell({"verdict", "home", *(fresh_event(name) for name in pages.boards)})
-        elif told % FLOW == 0:
-            pages.live.tell({"home"})
-        known = found
+        await asyncio.sleep(POLL_INTERVAL_S)
+        summary, polls = _summary(pages.health()), polls + 1
+        if summary != known:
+            pages.live.announce_stale({"verdict", "home", *(fresh_event(name) for name in pages.boards)})
+        elif polls % FLOW_REFRESH_POLLS == 0:
+            pages.live.announce_stale({"home"})
+        known = summary
 
 
-def _mark(verdict: HealthStatus | None) -> object:
-    """What of a verdict is news: not that time goes on."""
-    if verdict is None:
+def _summary(status: HealthStatus | None) -> object:
+    """The parts of a status whose change is announced: not its ages, which always change."""
+    if status is None:
         return None
-    return verdict.state, verdict.parked, [(each.kind, each.state, each.where) for each in verdict.troubles]
+    return status.state, status.parked, [(each.kind, each.state, each.where) for each in status.troubles]
 
 
 def assets() -> Mapping[str, str]:
-    """Path below static/ → its address, which changes with its content."""
+    """Path below static/ → its URL, which changes with the content."""
     return {
         file.relative_to(STATIC).as_posix(): f"/static/{file.relative_to(STATIC).as_posix()}?v={_hash(file)}"
         for file in STATIC.rglob("*")
@@ -224,8 +224,8 @@ def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
-class _Kept(StaticFiles):
-    """Files that a browser may keep for good."""
+class _ImmutableFiles(StaticFiles):
+    """Static files that a browser may cache permanently."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)

@@ -1,8 +1,6 @@
-"""The boards: each at one address for people, `.json` and `.csv`, and its parts alone for pages that are open.
+"""The boards: each as a page, as `.json` and as `.csv`, and its parts separately for open pages to fetch again.
 
-A board's rows as CSV, for spreadsheets: no cell is ever taken for a formula.
-
-Reading a board's rows for one page: filtered as its address says, part by part.
+Rows are filtered by the query of the URL and read part by part. CSV cells are escaped so that no spreadsheet runs a formula.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from hub.web.pages import Pages
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
-"""Spreadsheets read UTF-8 as such only behind it."""
+"""Byte order mark: spreadsheets recognize UTF-8 only with it."""
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> str:
@@ -40,7 +38,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> str:
 
 
 def cell(value: Any) -> str:
-    """One cell. A text that a spreadsheet would run as a formula gets an apostrophe before it; numbers stay numbers."""
+    """One cell. A text that a spreadsheet would run as a formula gets a leading apostrophe; numbers are unchanged."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -49,45 +47,45 @@ def cell(value: Any) -> str:
 
 
 Item = dict[str, Any]
-"""A row with its key, and what the board derives of it."""
+"""A row with its key and the board's derived fields."""
 
 
 def filters_of(board: Board, query: Mapping[str, str]) -> dict[str, str]:
-    """What of an address is a filter of this board."""
+    """The parameters of a query that are filters of this board."""
     return {name: query[name] for name in board.filters if query.get(name)}
 
 
 def part(conn: Connection, board: Board, name: str, filters: Mapping[str, str], today: str) -> tuple[list[Item], int]:
-    """The rows that a part shows, newest first, and how many there are in all."""
+    """The rows that a part shows, newest first, and their total number."""
     total = part_size(conn, board, name, filters)
     return list(_items(conn, board, _ordered(board, _in_part(board, name, filters)).limit(board.limit), today)), total
 
 
 def part_size(conn: Connection, board: Board, name: str, filters: Mapping[str, str]) -> int:
-    """How many rows a part has in all."""
+    """The total number of rows of a part."""
     return _count(conn, board, _in_part(board, name, filters))
 
 
 def every(
     conn: Connection, board: Board, filters: Mapping[str, str], today: str, limit: int | None = None, offset: int = 0
 ) -> list[Item]:
-    """All rows that the filters leave, newest first."""
+    """All rows that match the filters, newest first."""
     return list(_items(conn, board, _ordered(board, _where(board, filters)).limit(limit).offset(offset), today))
 
 
 def count(conn: Connection, board: Board, filters: Mapping[str, str]) -> int:
-    """How many rows the filters leave."""
+    """The number of rows that match the filters."""
     return _count(conn, board, _where(board, filters))
 
 
 def one(conn: Connection, board: Board, key: str, today: str) -> Item | None:
-    """One row, shown on the board or not."""
+    """One row, whether the board shows it or not."""
     found = select(board.projection.table).where(board.projection.table.c.key == key)
     return next(_items(conn, board, found, today), None)
 
 
 def public(board: Board, item: Item) -> dict[str, Any]:
-    """What `.json`, `.csv` and the API give away of a row."""
+    """The public fields of a row, for `.json`, `.csv` and the API."""
     return {"ref": item["key"], **{name: item[name] for name in board.fields}}
 
 
@@ -119,7 +117,7 @@ def _items(conn: Connection, board: Board, query: Select[Any], today: str) -> It
 
 
 def router(pages: Pages) -> APIRouter:
-    """Their routes."""
+    """The routes of the boards."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/inbox")
@@ -159,7 +157,7 @@ def _page(pages: Pages, request: Request, board: Board) -> Response:
 
 
 def _facts(pages: Pages, request: Request, board: Board, parts: tuple[str, ...]) -> dict[str, Any]:
-    """What a template shows. The head is read before the rows: an open page may show more than its head says, never less."""
+    """The data of a template. The head is read before the rows: a page may show more than its head includes, never less."""
     filters, today = filters_of(board, request.query_params), pages.words(request).today
     with pages.store.reading() as conn:
         shown = {each: part(conn, board, each, filters, today) for each in parts}

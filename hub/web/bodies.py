@@ -1,4 +1,4 @@
-"""Reading a request's body under caps, so that no sender can fill the memory, hold a place for ever, or keep others out."""
+"""Reads request bodies under caps, so that no sender can exhaust memory, block a slot indefinitely, or shut others out."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ MAX_BODY = 1024 * 1024
 
 @dataclass(frozen=True)
 class Caps:
-    """What bodies that are still under way may take."""
+    """Limits for bodies in transfer."""
 
     total: int = 64 * MAX_BODY
-    """Bytes of all that are counted; when more come, the slowest makes room."""
+    """Bytes of all counted bodies together; beyond that the slowest one is evicted."""
     free: int = 64 * 1024
-    """Bytes of a body that are not counted: most pushes are smaller, and no stranger's large ones can shut them out."""
+    """Bytes up to which a body is not counted: most pushes are smaller, so that large bodies of others cannot shut them out."""
     grace: float = 5.0
-    """Seconds that a body may take besides those of its rate."""
+    """Seconds that a body may take in addition to those of its rate."""
     rate: int = 32 * 1024
-    """Bytes a second at which a body must come, at least."""
+    """Minimum transfer rate of a body, in bytes per second."""
 
 
-class _Unfinished:
-    """A body that is still coming."""
+class _Transfer:
+    """A body in transfer."""
 
     def __init__(self, peer: str) -> None:
         self.peer, self.body, self.counted = peer, bytearray(), 0
-        self.gives_way: asyncio.Timeout | None = None
+        self.deadline: asyncio.Timeout | None = None
         self.evicted = False
 
 
 class Bodies:
-    """Reads bodies. For the event loop's thread."""
+    """The reader of bodies. For the event loop's thread."""
 
     def __init__(self, caps: Caps | None = None) -> None:
         self._caps = caps or Caps()
-        self._coming: dict[_Unfinished, None] = {}
+        self._transfers: dict[_Transfer, None] = {}
         self._counted: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
     async def read(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        """The whole body; RejectedError when compressed, too large, too slow, or one too many that is under way.
+        """The whole body; RejectedError when it is compressed, too large, too slow, or evicted to make room.
 
-        What has come counts, not what was announced: a sender that says much and sends little keeps nobody out.
+        Received bytes count, not the announced length: a sender that announces much and sends little shuts out no other sender.
         """
         if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise RejectedError("HUB-E7004")
@@ -59,68 +59,68 @@ class Bodies:
             raise RejectedError("HUB-E7015")
         if (request.content_length or 0) > MAX_BODY:
             raise RejectedError("HUB-E7005")
-        if request.content.is_eof():  # it came with its head, as most do
+        if request.content.is_eof():  # already received with the head, as most are
             body = request.content.read_nowait()
             if len(body) > MAX_BODY:
                 raise RejectedError("HUB-E7005")
         else:
-            body = await self._filled(request)
+            body = await self._receive(request)
         yield body
 
-    async def _filled(self, request: web.BaseRequest) -> bytes:
-        coming = _Unfinished(request.remote or "")
-        self._coming[coming] = None
-        began = asyncio.get_running_loop().time()
+    async def _receive(self, request: web.BaseRequest) -> bytes:
+        transfer = _Transfer(request.remote or "")
+        self._transfers[transfer] = None
+        started = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._caps.grace) as coming.gives_way:
+            async with asyncio.timeout(self._caps.grace) as transfer.deadline:
                 await _invite(request)
                 while chunk := await request.content.readany():
-                    self._add(coming, chunk)
-                    if not coming.evicted:
-                        coming.gives_way.reschedule(began + self._caps.grace + len(coming.body) / self._caps.rate)
+                    self._add(transfer, chunk)
+                    if not transfer.evicted:
+                        transfer.deadline.reschedule(started + self._caps.grace + len(transfer.body) / self._caps.rate)
         except TimeoutError:
-            raise RejectedError("HUB-E7006" if coming.evicted else "HUB-E7007") from None
+            raise RejectedError("HUB-E7006" if transfer.evicted else "HUB-E7007") from None
         except web.RequestPayloadError:
             raise RejectedError("HUB-E7009") from None
         except RuntimeError:
             if request.transport is not None:
                 raise
-            raise ConnectionResetError from None  # aiohttp's word for a sender that has left already
+            raise ConnectionResetError from None  # how aiohttp reports a sender that has disconnected
         finally:
-            del self._coming[coming]
-            self._uncount(coming)
-        return bytes(coming.body)
+            del self._transfers[transfer]
+            self._uncount(transfer)
+        return bytes(transfer.body)
 
-    def _add(self, coming: _Unfinished, chunk: bytes) -> None:
-        coming.body += chunk
-        if len(coming.body) > MAX_BODY:
+    def _add(self, transfer: _Transfer, chunk: bytes) -> None:
+        transfer.body += chunk
+        if len(transfer.body) > MAX_BODY:
             raise RejectedError("HUB-E7005")
-        if coming.evicted or len(coming.body) <= self._caps.free:
+        if transfer.evicted or len(transfer.body) <= self._caps.free:
             return
-        self._counted[coming.peer] += len(coming.body) - coming.counted
-        coming.counted = len(coming.body)
+        self._counted[transfer.peer] += len(transfer.body) - transfer.counted
+        transfer.counted = len(transfer.body)
         while self._counted.total() > self._caps.total:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Give up the body that has been coming for longest, of the peer that takes most: an honest one is there in a moment."""
+        """Evict the longest transfer of the peer with the most counted bytes: an honest sender's body completes within moments."""
         peer = self._counted.most_common(1)[0][0]
-        slowest = next(each for each in self._coming if each.peer == peer and each.counted)
+        slowest = next(each for each in self._transfers if each.peer == peer and each.counted)
         slowest.evicted = True
         slowest.body = bytearray()
         self._uncount(slowest)
-        if slowest.gives_way is not None:
-            slowest.gives_way.reschedule(asyncio.get_running_loop().time())
+        if slowest.deadline is not None:
+            slowest.deadline.reschedule(asyncio.get_running_loop().time())
 
-    def _uncount(self, coming: _Unfinished) -> None:
-        self._counted[coming.peer] -= coming.counted
-        coming.counted = 0
-        if not self._counted[coming.peer]:
-            del self._counted[coming.peer]
+    def _uncount(self, transfer: _Transfer) -> None:
+        self._counted[transfer.peer] -= transfer.counted
+        transfer.counted = 0
+        if not self._counted[transfer.peer]:
+            del self._counted[transfer.peer]
 
 
 async def _invite(request: web.BaseRequest) -> None:
-    """Tell a sender that asked first to send its body now."""
+    """Answer `Expect: 100-continue`, so that the sender sends its body."""
     if "Expect" in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0

@@ -1,4 +1,4 @@
-"""The door's connections: at most so many, and when one more comes the oldest that asks for nothing gives its place."""
+"""An HTTP server with a bounded number of connections: at the limit, a new one evicts the oldest idle one."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from aiohttp.web_protocol import RequestHandler
 from hub.runtime.program import file_limit
 
 log = structlog.get_logger(__name__)
-MOST = 2000
-RESERVED = 256
-"""Open files that the program needs for everything else."""
+MAX_CONNECTIONS = 2000
+"""Upper bound, whatever the limit of open files."""
+RESERVED_FILES = 256
+"""Open files reserved for the rest of the program."""
 SERVER = "hub"
-"""What every answer says of us: not the versions of what we are made of."""
+"""The `Server` header of every response: it reveals no library versions."""
 
 
-def most_connections() -> int:
-    """What the limit of open files allows: one on the way to the boards takes two."""
-    return max(16, min(MOST, (file_limit() - RESERVED) // 2))
+def max_connections() -> int:
+    """The number of connections that the limit of open files allows: a proxied one uses two files."""
+    return max(16, min(MAX_CONNECTIONS, (file_limit() - RESERVED_FILES) // 2))
 
 
-class Reception(web.Server):
-    """aiohttp's server, with a bounded number of connections. For the event loop's thread."""
+class BoundedServer(web.Server):
+    """aiohttp's server with a limit on connections. For the event loop's thread."""
 
-    def __init__(self, handler: Any, most: int | None = None, **settings: Any) -> None:
+    def __init__(self, handler: Any, limit: int | None = None, **settings: Any) -> None:
         super().__init__(handler, handler_cancellation=True, **settings)
-        self._most = most
+        self._limit = limit
         self._settings = settings
-        self._silent: dict[RequestHandler, None] = {}
+        self._idle: dict[RequestHandler, None] = {}
         self._busy: dict[RequestHandler, web.BaseRequest] = {}
 
     def __call__(self) -> RequestHandler:
@@ -41,54 +42,54 @@ class Reception(web.Server):
         return _Connection(self, loop=asyncio.get_running_loop(), **self._settings)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Note it; when it is one too many, close another, or it."""
+        """Register a connection; beyond the limit, close another one, or this one."""
         super().connection_made(handler, transport)
-        self._silent[handler] = None
-        if len(self._silent) + len(self._busy) > (self._most or most_connections()):
-            self._give_way()
+        self._idle[handler] = None
+        if len(self._idle) + len(self._busy) > (self._limit or max_connections()):
+            self._evict()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Forget it."""
-        self._forget(handler)
+        """Unregister a connection."""
+        self._unregister(handler)
         super().connection_lost(handler, exc)
 
-    def _give_way(self) -> None:
-        """The oldest that asks for nothing; where only the newest does, the oldest whose body is still coming, else the newest."""
-        oldest = next(iter(self._silent))
-        if len(self._silent) == 1:
-            oldest = next((each for each, asked in self._busy.items() if not asked.content.is_eof()), oldest)
-        self._forget(oldest)
+    def _evict(self) -> None:
+        """Close the oldest idle connection; if only the newest is idle, the oldest still receiving its body, else the newest."""
+        oldest = next(iter(self._idle))
+        if len(self._idle) == 1:
+            oldest = next((each for each, request in self._busy.items() if not request.content.is_eof()), oldest)
+        self._unregister(oldest)
         oldest.force_close()
 
-    def _forget(self, handler: RequestHandler) -> None:
-        self._silent.pop(handler, None)
+    def _unregister(self, handler: RequestHandler) -> None:
+        self._idle.pop(handler, None)
         self._busy.pop(handler, None)
 
     @contextlib.contextmanager
     def answering(self, request: web.BaseRequest) -> Iterator[None]:
-        """While a request is dealt with on its connection; that is silent again from then on."""
+        """Mark the connection of a request as busy while it is answered, then as idle."""
         handler = request.protocol
-        if handler in self._silent:
-            del self._silent[handler]
+        if handler in self._idle:
+            del self._idle[handler]
             self._busy[handler] = request
         try:
             yield
         finally:
             if self._busy.pop(handler, None) is not None:
-                self._silent[handler] = None
+                self._idle[handler] = None
 
 
 class _Connection(RequestHandler):
-    """One connection, whose refusals say nothing about us and quote nothing."""
+    """One connection; its error responses reveal nothing about the server and quote nothing."""
 
     __slots__ = ()
 
     async def start(self) -> None:
-        """Answer one request after the other; hang up on what no request can be made of."""
+        """Answer one request after the other; close the connection on bytes that aiohttp cannot parse."""
         try:
             await super().start()
         except Exception as error:
-            # aiohttp fails to make one of `CONNECT \n`, and would leave the connection open with nobody to close it.
+            # aiohttp raises on `CONNECT \n`, and would leave the connection open forever.
             log.info("door.no_request", error=type(error).__name__)
             self.force_close()
 
@@ -99,7 +100,7 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is no HTTP gets a constant answer, and the end of its connection."""
+        """Answer invalid HTTP with a constant response, and close the connection."""
         if request.writer.output_size > 0:
             raise ConnectionError
         answer = web.Response(status=status, headers={"Server": SERVER, "Cache-Control": "no-store"})

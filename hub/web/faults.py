@@ -1,4 +1,4 @@
-"""Errors as answers: RFC 9457 problem JSON for programs, a page for people; both with code and fix."""
+"""Error responses: RFC 9457 problem JSON for programs, a page for people; both with code and fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BY_STATUS = {404: "HUB-E7101", 405: "HUB-E7107", 400: "HUB-E7102"}
 
 
 def status_of(error: HubError) -> int:
-    """The HTTP status of an error: ours to fix, theirs, or a matter of waiting."""
+    """The HTTP status of an error: 503 to retry later, 4xx for a request that cannot succeed, 500 for our own fault."""
     if isinstance(error, RetryableError):
         return 503
     return STATUS.get(error.code, 400 if isinstance(error, RejectedError) else 500)
@@ -39,27 +39,27 @@ def problem(error: HubError, language: str, path: str) -> dict[str, Any]:
 
 
 def answer(request: Request, error: HubError, pages: Pages) -> Response:
-    """In the form that the caller reads."""
-    told = problem(error, pages.language(request), request.url.path)
+    """The response in the form that the caller reads."""
+    document = problem(error, pages.language(request), request.url.path)
     if request.headers.get("hx-request"):  # a part of an open page: what happened, in one line
-        return PlainTextResponse(f"{told['code']} {told['title']} {told['detail']}", told["status"])
+        return PlainTextResponse(f"{document['code']} {document['title']} {document['detail']}", document["status"])
     if wants_page(request):
-        return pages.render(request, "error.html", status=told["status"], problem=told)
-    return JSONResponse(told, told["status"], media_type="application/problem+json")
+        return pages.render(request, "error.html", status=document["status"], problem=document)
+    return JSONResponse(document, document["status"], media_type="application/problem+json")
 
 
 def wants_page(request: Request) -> bool:
-    """A browser asking for a page, not for data."""
+    """Whether the request comes from a browser and is for a page, not for data."""
     path = request.url.path
     data = path.startswith("/api/") or path.endswith((".json", ".csv"))
     return not data and "text/html" in request.headers.get("accept", "")
 
 
 def install(app: FastAPI, pages: Pages) -> None:
-    """Have every error answered so."""
+    """Register the handlers for all errors."""
 
     @app.exception_handler(HubError)
-    async def ours(request: Request, error: HubError) -> Response:
+    async def known(request: Request, error: HubError) -> Response:
         return answer(request, error, pages)
 
     @app.exception_handler(RequestValidationError)
@@ -69,7 +69,7 @@ def install(app: FastAPI, pages: Pages) -> None:
         return answer(request, RejectedError("HUB-E7102", field=where, reason=first["msg"]), pages)
 
     @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
+    async def unexpected(request: Request, error: Exception) -> Response:
         mark = uuid.uuid4().hex[:8]
         log.error("web.failed", id=mark, path=request.url.path, exc_info=error)
         return answer(request, FatalError("HUB-E7108", id=mark), pages)

@@ -1,4 +1,4 @@
-"""How this program and the whole hub are, for people and for monitors: states only, no addresses and no secrets."""
+"""The health endpoints of the connectors program: its own state and the whole hub's. States only, no addresses or secrets."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import orjson
 from aiohttp import web
 
 from hub.health.verdict import HealthState, HealthStatus
-from hub.health.words import as_value
+from hub.health.words import status_value
 from hub.intake.poller import Poller
 from hub.intake.relay import Relay
-from hub.web.passage import Passage, check_host
+from hub.web.passage import BoardsProxy, check_host
 
 PATHS = ("/health", "/health/connectors")
-"""The whole hub's, and this program's alone."""
+"""Of the whole hub, and of this program alone."""
 
 
 @dataclass(frozen=True)
 class ProgramHealth:
-    """Looks at the parts of the program. `working` says whether its threads and its executor are, `verdict` how the hub is."""
+    """Answers health requests. `working`: whether this program's threads and executor run; `hub_status`: the hub's status."""
 
     relay: Relay
     pollers: Sequence[Poller]
     working: Callable[[], bool]
-    passage: Passage
-    verdict: Callable[[], HealthStatus | None] = lambda: None
-    """None before the first look."""
+    boards: BoardsProxy
+    hub_status: Callable[[], HealthStatus | None] = lambda: None
+    """Returns None before the first check."""
 
     def of_program(self) -> dict[str, Any]:
-        """What this program says of itself; `ok` unless it needs help or the log is away."""
+        """This program's own state: `ok` if its parts run and the log is available, else `degraded`."""
         away = self.relay.away_for
         ok = self.working() and away is None
         return {
@@ -42,27 +42,27 @@ class ProgramHealth:
         }
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Answer one of PATHS: 200 when all is well, else 503. A system that is away does not make the hub unwell."""
+        """Answer one of PATHS: 200 for `ok`, else 503. An unavailable outside system does not make the hub unhealthy."""
         check_host(request)
-        told = self.of_program()
+        body = self.of_program()
         if request.path == "/health":
-            told = self._of_hub(told, _boards(await self.passage.status()))
-        return _json(told, 200 if told["status"] == HealthState.OK.word else 503)
+            body = self._of_hub(body, _boards(await self.boards.status()))
+        return _json(body, 200 if body["status"] == HealthState.OK.label else 503)
 
     def _of_hub(self, program: Mapping[str, Any], boards: str) -> dict[str, Any]:
-        """The verdict; a part of this program that fails, or boards that do not answer, make it no better than degraded."""
-        verdict = self.verdict()
+        """The hub's status; at best `degraded` when a part of this program fails or the boards do not answer."""
+        status = self.hub_status()
         parts = HealthState.OK if program["status"] == boards == "ok" else HealthState.DEGRADED
-        worst = max(parts, verdict.state if verdict is not None else HealthState.OK)
-        judged = as_value(verdict) if verdict is not None else {}
-        return {**judged, "status": worst.word, "connectors": dict(program), "boards": {"status": boards}}
+        worst = max(parts, status.state if status is not None else HealthState.OK)
+        value = status_value(status) if status is not None else {}
+        return {**value, "status": worst.label, "connectors": dict(program), "boards": {"status": boards}}
 
 
 def _boards(status: int | None) -> str:
     return "away" if status is None else "ok" if status == 200 else "degraded"
 
 
-def _json(told: Mapping[str, Any], status: int) -> web.Response:
+def _json(body: Mapping[str, Any], status: int) -> web.Response:
     return web.Response(
-        status=status, body=orjson.dumps(told), content_type="application/json", headers={"Cache-Control": "no-store"}
+        status=status, body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
     )

@@ -1,4 +1,4 @@
-"""The home page: is all well, what needs a person, and how things flow. And what is parked, by cause, for who follows a link."""
+"""The home page: the hub's health, what needs a person, and the flow of work. Also the page of parked work, by cause."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from hub.web import boards
 from hub.web.language import Localizer
 from hub.web.pages import Pages
 
-NEEDS = 8
-"""Entries of the list, the rest as a number."""
-SYSTEMS = 6
-"""Systems of a side that are drawn; the worst are always among them."""
+MAX_NEEDS = 8
+"""Items that the list shows; the rest is shown as a number."""
+MAX_SYSTEMS = 6
+"""Systems drawn on each side of the picture; the worst come first."""
 SQUARES = 12
-ENTRIES = 20
-"""Entries of a cause that the page of parked work shows."""
+MAX_ENTRIES = 20
+"""Entries per cause on the page of parked work."""
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Need:
-    """One thing that waits for a person: what, how bad (`bad`, `warn`), and where to go for it."""
+class ActionItem:
+    """One item that needs a person: its text, its level (`bad`, `warn`), and the link to act on it."""
 
-    said: str | Markup
+    text: str | Markup
     level: str
     link: str
     count: int = 1
@@ -45,7 +45,7 @@ class Need:
 
 @dataclass(frozen=True)
 class System:
-    """An outside system in the picture. `state` is ok, warn or bad; `age`: seconds since its stream was read, None without one."""
+    """An outside system in the picture. `state` is ok, warn or bad; `age`: seconds since its stream was read, or None."""
 
     name: str
     an_hour: int
@@ -57,30 +57,30 @@ class System:
 
 @dataclass(frozen=True)
 class Flow:
-    """The picture: systems, log, rules, systems, boards."""
+    """The picture of the flow: source systems, log, rules, target systems, boards."""
 
     sources: Sequence[System]
     targets: Sequence[System]
     stages: Mapping[str, StageFact]
     an_hour: int
-    asked: int
+    done_an_hour: int
     more_sources: int = 0
     more_targets: int = 0
 
 
 @dataclass
 class Work:
-    """What the ledger says of work that waits for a person; empty while it is away."""
+    """Work in the ledger that needs a person; empty while the ledger is unavailable."""
 
     groups: list[parked_search.Group] = field(default_factory=list)
     examples: Mapping[int, AnyRow] = field(default_factory=dict)
     refused: Sequence[refused.Count] = ()
     parked_at: Mapping[str, int] = field(default_factory=dict)
-    """Instance → parked entries of its own."""
+    """Instance → number of its parked entries."""
 
 
 def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
-    """Their routes."""
+    """The routes of these pages."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
@@ -98,7 +98,7 @@ def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
         return pages.render(request, "now.html", **_facts(pages, request, ledger))
 
     @routes.get("/verdict")
-    def verdict(request: Request) -> Response:
+    def health(request: Request) -> Response:
         return pages.render(request, "verdict.html", live=True)
 
     @routes.get("/parked")
@@ -110,12 +110,12 @@ def router(pages: Pages, ledger: Ledger | None) -> APIRouter:
 
 
 def _facts(pages: Pages, request: Request, ledger: Ledger | None) -> dict[str, Any]:
-    words, verdict, work = pages.words(request), pages.verdict(), _work(pages, ledger)
-    needs = list(_needs(words, verdict, work))
+    words, status, work = pages.words(request), pages.health(), _work(pages, ledger)
+    needs = list(_needs(words, status, work))
     return {
-        "needs": needs[:NEEDS],
-        "more_needs": max(0, len(needs) - NEEDS),
-        "flow": flow(verdict, pages.rhythm, work) if verdict is not None else None,
+        "needs": needs[:MAX_NEEDS],
+        "more_needs": max(0, len(needs) - MAX_NEEDS),
+        "flow": flow(status, pages.rhythm, work) if status is not None else None,
         "minutes": bars(pages.rhythm, pages.clock.now()),
         "infinity": float("inf"),
     }
@@ -128,7 +128,7 @@ def _work(pages: Pages, ledger: Ledger | None) -> Work:
         with ledger.reading() as conn:
             return _read(conn, pages.clock.now())
     except RetryableError:
-        return Work()  # the verdict says that the ledger is away
+        return Work()  # the health status reports that the ledger is unavailable
 
 
 def _read(conn: Connection, now: datetime) -> Work:
@@ -138,51 +138,58 @@ def _read(conn: Connection, now: datetime) -> Work:
     for group in groups:
         if group.cause.instance:
             at[group.cause.instance] = at.get(group.cause.instance, 0) + group.count
-    told = refused.counts(conn, now - DAY) if refused.is_there(conn) else ()
-    return Work(groups, examples, [each for each in told if each.signed], at)
+    refusals = refused.counts(conn, now - DAY) if refused.has_tables(conn) else ()
+    return Work(groups, examples, [each for each in refusals if each.signed], at)
 
 
-def _needs(words: Localizer, verdict: HealthStatus | None, work: Work) -> Iterator[Need]:
-    """Worst first: what stands still, then what is parked, by how much, then what was refused."""
-    for trouble in verdict.troubles if verdict is not None else ():
-        yield Need(words.trouble(trouble), "warn" if trouble.outside else "bad", link_of(trouble))
+def _needs(words: Localizer, status: HealthStatus | None, work: Work) -> Iterator[ActionItem]:
+    """Worst first: troubles, then parked work by number of entries, then refused pushes."""
+    for trouble in status.troubles if status is not None else ():
+        yield ActionItem(words.trouble(trouble), "warn" if trouble.outside else "bad", link_of(trouble))
     for group in work.groups:
-        said = words("need.parked", what=reason(words, group, work.examples.get(group.example)))
-        yield Need(said, "bad", f"/parked#{group.cause.name}", group.count, group.oldest)
+        text = words("need.parked", what=reason(words, group, work.examples.get(group.example)))
+        yield ActionItem(text, "bad", f"/parked#{group.cause.name}", group.count, group.oldest)
     for each in work.refused:
-        said = words("need.refused", instance=each.instance, what=text_of(each.code, words.language)["say"])
-        yield Need(said, "warn", "/parked#refused", each.times, each.last_at)
+        text = words("need.refused", instance=each.instance, what=text_of(each.code, words.language)["say"])
+        yield ActionItem(text, "warn", "/parked#refused", each.times, each.last_at)
 
 
 def link_of(trouble: Trouble) -> str:
-    """Where to look for a trouble."""
+    """The link from a trouble to its details."""
     if trouble.kind == "boards":
         return f"/boards/{trouble.where.partition(',')[0]}"
     instance = trouble.facts.get("instance")
     if instance:
         return f"#system-{instance}"
-    return f"#stage-{_DRAWN.get(trouble.kind) or _OF.get(trouble.where, 'relay')}"
+    return f"#stage-{_STAGE_OF_KIND.get(trouble.kind) or _STAGE_OF_PLACE.get(trouble.where, 'relay')}"
 
 
-_DRAWN = {"relay": "relay", "held": "relay", "rules": "rules", "halted": "rules", "files": "rules", "asked": "calls"}
-"""Kind of trouble → the stage of the picture that it belongs to."""
-_OF = {"worker": "rules", "projections": "boards", "boards": "boards"}
-"""The same of what does not run or answer; of all else, the first."""
+_STAGE_OF_KIND = {
+    "relay": "relay",
+    "held": "relay",
+    "rules": "rules",
+    "halted": "rules",
+    "files": "rules",
+    "asked": "calls",
+}
+"""Kind of trouble → its stage in the picture."""
+_STAGE_OF_PLACE = {"worker": "rules", "projections": "boards", "boards": "boards"}
+"""Program or store of a trouble → its stage in the picture; the first stage for all others."""
 
 
 def reason(words: Localizer, group: parked_search.Group, example: AnyRow | None) -> str:
-    """Why entries of a cause are parked, in the reader's language, as the first of them says."""
-    seen = example.seen if example is not None and isinstance(example.seen, dict) else {}
-    return FatalError(group.cause.code, **{str(name): value for name, value in seen.items()}).message(words.language)
+    """Why entries of a cause are parked, in the reader's language, with the facts of an example entry."""
+    facts = example.seen if example is not None and isinstance(example.seen, dict) else {}
+    return FatalError(group.cause.code, **{str(name): value for name, value in facts.items()}).message(words.language)
 
 
-def flow(verdict: HealthStatus, rhythm: Rhythm, work: Work) -> Flow:
-    """The picture of this moment."""
+def flow(status: HealthStatus, rhythm: Rhythm, work: Work) -> Flow:
+    """The current picture of the flow."""
     taken, done = rhythm.taken(), rhythm.done()
-    ages = {each.instance: (verdict.facts.at - each.read_at).total_seconds() for each in verdict.facts.streams}
-    calls = {queue.where: queue for queue in verdict.facts.queues if queue.stage == "calls"}
-    names = [*verdict.facts.instances, *(name for name in (*taken, *calls) if name not in verdict.facts.instances)]
-    bad = {str(t.facts["instance"]): "warn" if t.outside else "bad" for t in verdict.troubles if "instance" in t.facts}
+    ages = {each.instance: (status.facts.at - each.read_at).total_seconds() for each in status.facts.streams}
+    calls = {queue.where: queue for queue in status.facts.queues if queue.stage == "calls"}
+    names = [*status.facts.instances, *(name for name in (*taken, *calls) if name not in status.facts.instances)]
+    bad = {str(t.facts["instance"]): "warn" if t.outside else "bad" for t in status.troubles if "instance" in t.facts}
     targets = [name for name in dict.fromkeys(names) if done.get(name) or name in calls or work.parked_at.get(name)]
     sources = [name for name in dict.fromkeys(names) if taken.get(name) or name in ages or name not in targets]
     drawn_in = [System(name, taken.get(name, 0), bad.get(name, "ok"), ages.get(name)) for name in sources]
@@ -199,28 +206,28 @@ def flow(verdict: HealthStatus, rhythm: Rhythm, work: Work) -> Flow:
     return Flow(
         _worst_first(drawn_in),
         _worst_first(drawn_out),
-        {stage.stage: stage for stage in verdict.stages},
+        {stage.stage: stage for stage in status.stages},
         sum(taken.values()),
         sum(done.values()),
-        max(0, len(drawn_in) - SYSTEMS),
-        max(0, len(drawn_out) - SYSTEMS),
+        max(0, len(drawn_in) - MAX_SYSTEMS),
+        max(0, len(drawn_out) - MAX_SYSTEMS),
     )
 
 
 def _worst_first(systems: Sequence[System]) -> list[System]:
     order = ("bad", "warn", "ok")
-    return sorted(systems, key=lambda system: (order.index(system.state), -system.an_hour))[:SYSTEMS]
+    return sorted(systems, key=lambda system: (order.index(system.state), -system.an_hour))[:MAX_SYSTEMS]
 
 
 def bars(rhythm: Rhythm, now: datetime) -> dict[str, Any]:
-    """Events by minute of the last hour, as a drawing has them: up to 60 high, and the figures."""
+    """Events per minute of the last hour as chart bars (heights up to 60), with the totals."""
     counted = rhythm.by_minute(now)
-    most = max((count for _, count in counted), default=0)
+    peak = max((count for _, count in counted), default=0)
     drawn = [
-        {"x": 5 * place, "height": round(60 * count / most) if most else 0, "count": count}
+        {"x": 5 * place, "height": round(60 * count / peak) if peak else 0, "count": count}
         for place, (_, count) in enumerate(counted)
     ]
-    return {"bars": drawn, "most": most, "total": sum(count for _, count in counted), "now": counted[-2][1]}
+    return {"bars": drawn, "most": peak, "total": sum(count for _, count in counted), "now": counted[-2][1]}
 
 
 def _causes(words: Localizer, work: Work, ledger: Ledger | None) -> Iterator[dict[str, Any]]:
@@ -228,10 +235,10 @@ def _causes(words: Localizer, work: Work, ledger: Ledger | None) -> Iterator[dic
         return
     for group in work.groups[:50]:
         example = work.examples.get(group.example)
-        seen = example.seen if example is not None and isinstance(example.seen, dict) else {}
-        error = RejectedError(group.cause.code, **{str(name): value for name, value in seen.items()})
+        facts = example.seen if example is not None and isinstance(example.seen, dict) else {}
+        error = RejectedError(group.cause.code, **{str(name): value for name, value in facts.items()})
         with ledger.reading() as conn:
-            entries = parked_search.page(conn, parked_search.ParkedFilter(cause=group.cause), limit=ENTRIES)
+            entries = parked_search.page(conn, parked_search.ParkedFilter(cause=group.cause), limit=MAX_ENTRIES)
         yield {
             "group": group,
             "say": error.message(words.language),

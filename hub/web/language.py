@@ -1,4 +1,4 @@
-"""What a reader sees in words: their language's texts, and times, money and people written its way."""
+"""Localization: the texts of the web, and times, money and people formatted for the reader's language."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ UNITS = ((Decimal(100_000_000), "亿"), (Decimal(10_000), "万"))
 
 @functools.cache
 def texts() -> Mapping[str, Mapping[str, str]]:
-    """Every text of the web: id → language → text."""
+    """The texts of the web: id → language → text."""
     loaded: Mapping[str, Mapping[str, str]] = read_texts(Path(__file__).parent)
     return loaded
 
 
-def chosen(asked: str | None, kept: str | None, accepted: str, default: str) -> str:
-    """The reader's language: what the address asks for, what was chosen before, what the browser accepts, the hub's own."""
-    for wanted in (asked, kept, *_accepted(accepted), default):
+def chosen(requested: str | None, saved: str | None, accepted: str, default: str) -> str:
+    """The reader's language: from the URL, else the cookie, else the Accept-Language header, else the hub's default."""
+    for wanted in (requested, saved, *_accepted(accepted), default):
         found = _known(wanted)
         if found is not None:
             return found
@@ -59,16 +59,20 @@ def _accepted(header: str) -> list[str]:
 
 
 def of_language(texts_by_language: Mapping[str, str] | None, language: str) -> str:
-    """One of several languages' texts; `zh` serves for `zh-CN`, and any text for none."""
-    told = texts_by_language or {}
+    """The text in a language; `zh` serves for `zh-CN`, and any language if that one is missing."""
+    available = texts_by_language or {}
     short = language.partition("-")[0]
-    found = told.get(language) or told.get(short) or next((t for name, t in told.items() if name[:2] == short), None)
-    return found or next(iter(told.values()), "")
+    found = (
+        available.get(language)
+        or available.get(short)
+        or next((t for name, t in available.items() if name[:2] == short), None)
+    )
+    return found or next(iter(available.values()), "")
 
 
 @dataclass(frozen=True)
 class Localizer:
-    """Writes for one reader. Times are shown in the hub's time zone."""
+    """Formats for one reader. Times are shown in the hub's time zone."""
 
     language: str
     zone: ZoneInfo
@@ -84,24 +88,24 @@ class Localizer:
         return self.now.astimezone(self.zone).date().isoformat()
 
     def __call__(self, text: str, /, **facts: object) -> str:
-        """The text of this id, with its facts."""
+        """The text with this id, filled with its facts."""
         return texts()[text][self.language].format(**facts)
 
     def html(self, text: str, /, **facts: object) -> Markup:
-        """The same for texts that are HTML; facts are escaped."""
+        """The same for HTML texts; facts are escaped."""
         return Markup(texts()[text][self.language]).format(**{name: escape(fact) for name, fact in facts.items()})  # noqa: S704
 
     def state(self, name: str) -> str:
-        """A stage or step in words; one of the user's own, as it is."""
+        """The name of a stage or step; a user-defined one, unchanged."""
         found = next((known for kind in ("task", "state") if (known := f"{kind}.{name}") in texts()), None)
         return self(found) if found else name
 
     def title(self, by_language: Mapping[str, str] | None) -> str:
-        """A title that its author gave in several languages."""
+        """A title given in several languages."""
         return of_language(by_language, self.language)
 
     def time(self, stamp: str | None) -> str:
-        """A moment: the time alone if it is today, with the day before that."""
+        """A time: only the time of day if it is today, otherwise with the day."""
         if not stamp:
             return ""
         local = parse_time(stamp).astimezone(self.zone)
@@ -110,22 +114,22 @@ class Localizer:
         return f"{self.day(local.date().isoformat())} {format_time(local, 'HH:mm', locale=self.locale)}"
 
     def moment(self, stamp: str) -> str:
-        """A moment in full."""
+        """A time in full."""
         local = parse_time(stamp).astimezone(self.zone)
         pattern = "y年M月d日 EEE HH:mm:ss" if self.language == "zh-CN" else "EEE d MMM y HH:mm:ss"
         return format_datetime(local, pattern, locale=self.locale)
 
     def day(self, day: str | None) -> str:
-        """A day with its weekday; what is no day, as it is."""
+        """A day with its weekday; an invalid day, unchanged."""
         try:
-            read = date.fromisoformat(day or "")
+            parsed = date.fromisoformat(day or "")
         except ValueError:
             return day or ""
         pattern = "M月d日 EEE" if self.language == "zh-CN" else "EEE d MMM"
-        return str(format_date(read, pattern, locale=self.locale))
+        return str(format_date(parsed, pattern, locale=self.locale))
 
     def left(self, day: str | None) -> str:
-        """How many days remain."""
+        """The days remaining until a day, as text."""
         try:
             days = (date.fromisoformat(day or "") - date.fromisoformat(self.today)).days
         except ValueError:
@@ -135,33 +139,33 @@ class Localizer:
         return self("due.today") if days == 0 else self("due.left", days=days)
 
     def ago(self, seconds: float) -> str:
-        """A duration, roughly."""
+        """A duration, rounded to its largest unit."""
         for size, text in ((86_400, "ago.days"), (3_600, "ago.hours"), (60, "ago.minutes")):
             if seconds >= size:
                 return self(text, count=int(seconds // size))
         return self("ago.seconds", count=f"{max(0.0, seconds):.1f}" if seconds < 10 else int(seconds))
 
     def ticking(self, seconds: float) -> Markup:
-        """A duration to the second, which open pages count on by themselves."""
+        """A duration to the second that open pages keep counting up."""
         span = '<span class="ticks" data-age="{}">{}</span>'
         return Markup(span).format(int(seconds), duration(seconds, self.language))  # noqa: S704  # our own text
 
-    def sentence(self, verdict: HealthStatus) -> Markup:
-        """A verdict in one sentence, whose durations go on."""
-        return self._with_ticks(lambda age: words.sentence(verdict, self.language, age))
+    def sentence(self, status: HealthStatus) -> Markup:
+        """A health status in one sentence, with ticking durations."""
+        return self._with_ticks(lambda age: words.sentence(status, self.language, age))
 
     def trouble(self, trouble: Trouble) -> Markup:
-        """One trouble in words, as `sentence`."""
-        return self._with_ticks(lambda age: words.told(trouble, self.language, age))
+        """One trouble as a sentence, with ticking durations."""
+        return self._with_ticks(lambda age: words.trouble_text(trouble, self.language, age))
 
-    def _with_ticks(self, say: Callable[[words.Age], str]) -> Markup:
+    def _with_ticks(self, render: Callable[[words.DurationFormat], str]) -> Markup:
         ages: list[float] = []
 
         def mark(seconds: float, _language: str) -> str:
             ages.append(seconds)
             return "\0"
 
-        first, *rest = str(say(mark)).split("\0")
+        first, *rest = str(render(mark)).split("\0")
         return escape(first) + Markup("").join(
             self.ticking(age) + escape(part) for age, part in zip(ages, rest, strict=False)
         )
@@ -183,7 +187,7 @@ class Localizer:
         return self.exact(amount, currency)
 
     def exact(self, amount: str | None, currency: str | None) -> str:
-        """An amount to the last digit."""
+        """An amount with all its digits."""
         value = _decimal(amount)
         if value is None:
             return amount or ""
@@ -191,7 +195,7 @@ class Localizer:
         return str(format_currency(value, currency or "", places, locale=self.locale, currency_digits=False))
 
     def person(self, ref: str | None) -> str:
-        """A person's name; who is not in people.yaml, by their account."""
+        """A person's name; for a person who is not in people.yaml, the account."""
         known = self.people.get(ref or "")
         return known.name if known else (ref or "").rpartition("/")[2]
 
@@ -201,11 +205,11 @@ class Localizer:
         return self.title(known.department) if known else ""
 
     def field(self, value: Any) -> str:
-        """A field of an object: persons by name, the rest as it is."""
+        """A field of an object: a person by name, any other value as `value`."""
         return self.person(value) if isinstance(value, str) and value in self.people else self.value(value)
 
     def value(self, value: Any) -> str:
-        """Any value of a rule's condition, as people read it."""
+        """A value that a rule's condition read, as text."""
         match value:
             case None:
                 return "—"
@@ -224,5 +228,5 @@ def _decimal(amount: str | None) -> Decimal | None:
 
 
 def seconds_since(stamp: str, now: datetime) -> float:
-    """Seconds from a stamp until now; infinitely many when there was none."""
+    """Seconds from a timestamp until now; infinity for an empty one."""
     return (now.astimezone(UTC) - parse_time(stamp)).total_seconds() if stamp else float("inf")

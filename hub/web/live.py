@@ -1,4 +1,4 @@
-"""Telling open pages what to fetch again: one stream a tab, carrying the names of parts and never their content."""
+"""Live updates by server-sent events: one stream per tab, with the names of stale parts and never their content."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from hub.kit.projection import Board
 from hub.projector.folding import RowChange
 from hub.projector.store import BoardStore
 
-GAP = 0.1
-"""Seconds between two messages of one stream: what changes meanwhile goes out together."""
+BATCH_PAUSE_S = 0.1
+"""Seconds between two batches of one stream: changes in between are sent together."""
 REFRESH = "refresh"
-BEAT = 5.0
-"""Seconds of silence after which a stream says that it lives: a page whose stream falls silent takes it for lost."""
+HEARTBEAT_INTERVAL_S = 5.0
+"""Seconds without a message after which a stream sends a heartbeat: a page treats a silent stream as lost."""
 
 
 def part_event(board: str, part: str) -> str:
-    """The name under which a part is told to be stale."""
+    """The event name for a stale part of a board."""
     return f"part-{board}-{part}"
 
 
 def fresh_event(board: str) -> str:
-    """The name under which a board's "data as of" is told to have changed."""
+    """The event name for a change of a board's freshness ("data as of")."""
     return f"fresh-{board}"
 
 
 @dataclass(eq=False)
 class Listener:
-    """One open page. Only touched on the event loop."""
+    """The stream of one open page. Used on the event loop only."""
 
     stale: set[str] = field(default_factory=set)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Live:
-    """Knows which parts changed. Runners, in their threads, tell it what they wrote; streams live on one event loop.
+    """Broadcasts which parts changed. Runners report commits from their threads; the streams run on one event loop.
 
-    `head` says how much of the log each board reflects. A page at another state must fetch everything.
+    `head` is the version of all boards: how much of the log each reflects. A page with another head must fetch everything.
     """
 
     def __init__(self, boards: Mapping[str, Board]) -> None:
         self.boards = boards
         self.closed = False
         self.head = ""
-        """The state that pages can be at; equal only for equal states."""
+        """The current version; equal only for equal board states."""
         self._heads: dict[str, int] = {}
         self._listeners: set[Listener] = set()
         self._lock = threading.Lock()
@@ -57,17 +57,17 @@ class Live:
 
     @property
     def tabs(self) -> int:
-        """How many streams are open."""
+        """The number of open streams."""
         return len(self._listeners)
 
     def bind(self, loop: asyncio.AbstractEventLoop, heads: Mapping[str, int]) -> None:
-        """Begin on this loop, with the boards as they stand."""
+        """Start on this loop, with the boards' current heads."""
         self._loop = loop
         self._heads = dict(heads)
-        self._spread(set())
+        self._publish(set())
 
-    def told(self, name: str, changes: Sequence[RowChange], at: int) -> None:
-        """A board was written up to `at` records of the log."""
+    def on_commit(self, name: str, changes: Sequence[RowChange], at: int) -> None:
+        """Announce a commit of a board, which now reflects `at` records of the log."""
         board = self.boards.get(name)
         if board is None:
             return
@@ -76,28 +76,28 @@ class Live:
             self._heads[name] = at
         self._announce({part_event(name, part) for part in touched} | {fresh_event(name)})
 
-    def seen(self, heads: Mapping[str, int]) -> None:
-        """What the store says now: a board that another program has written changed everywhere, as far as we know."""
+    def update_heads(self, heads: Mapping[str, int]) -> None:
+        """Compare with the heads in the store: a board that another program wrote may have changed in every part."""
         with self._lock:
             moved = [name for name, at in heads.items() if at != self._heads.get(name)]
             self._heads.update({name: heads[name] for name in moved})
         parts = {part_event(name, part) for name in moved for part in self.boards[name].parts}
         self._announce(parts | {fresh_event(name) for name in moved})
 
-    def tell(self, events: set[str]) -> None:
-        """Parts that are no board's are stale."""
+    def announce_stale(self, events: set[str]) -> None:
+        """Announce stale parts that belong to no board."""
         self._announce(events)
 
-    def freshness(self, names: Sequence[str]) -> None:
-        """These boards became late, or are no longer."""
+    def announce_freshness(self, names: Sequence[str]) -> None:
+        """Announce boards that became late or caught up."""
         self._announce({fresh_event(name) for name in names})
 
     def _announce(self, events: set[str]) -> None:
         if events and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._spread, events)
+            self._loop.call_soon_threadsafe(self._publish, events)
 
-    def _spread(self, events: set[str]) -> None:
-        """On the loop, so that a stream never gives a head out before what changed up to it."""
+    def _publish(self, events: set[str]) -> None:
+        """Runs on the loop, so that a stream never sends a head before the changes that it includes."""
         with self._lock:
             self.head = ".".join(f"{name}-{at}" for name, at in sorted(self._heads.items()))
         for listener in self._listeners:
@@ -108,17 +108,17 @@ class Live:
         """End every stream; may be called from any thread."""
         self.closed = True
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._spread, set())
+            self._loop.call_soon_threadsafe(self._publish, set())
 
     async def stream(self, after: str | None) -> AsyncIterator[ServerSentEvent]:
-        """Names of stale parts, as they become so. A page at another state than ours is first told to refresh."""
+        """Yield the names of parts as they become stale. A page with another head first gets a refresh message."""
         listener = Listener()
         self._listeners.add(listener)
         try:
             yield _message(REFRESH if after != self.head else None, self.head)
             while not self.closed:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(listener.woken.wait(), BEAT)
+                    await asyncio.wait_for(listener.woken.wait(), HEARTBEAT_INTERVAL_S)
                 if not listener.woken.is_set():
                     yield _message("beat", self.head)
                     continue
@@ -127,7 +127,7 @@ class Live:
                 head = self.head
                 for name in stale:
                     yield _message(name, head)
-                await asyncio.sleep(GAP)
+                await asyncio.sleep(BATCH_PAUSE_S)
         finally:
             self._listeners.discard(listener)
 

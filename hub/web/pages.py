@@ -1,6 +1,6 @@
-"""Making a page: the reader's language, what every page shows, and the template.
+"""Renders pages: the reader's language, the data common to all pages, and the template.
 
-People's names for the boards, from the home's people.yaml as it is now.
+Also reads people's names from the home's people.yaml, and computes the freshness of boards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hub.errors import HubError
 from hub.health.rhythm import Rhythm
 from hub.health.verdict import HealthState, HealthStatus
 from hub.kit.projection import Board
-from hub.people import PREFIX, read_people
+from hub.people import PERSON_PREFIX, read_people
 from hub.projector import registry
 from hub.projector.store import BoardStore, Owner
 from hub.runtime.clock import Clock, SystemClock
@@ -33,71 +33,71 @@ from hub.web.settings import PersonName, WebSettings
 
 
 class PeopleFile(Mapping[str, PersonName]):
-    """`person/<id>` → name. Read again when the file changes; a file with mistakes leaves the names as they were."""
+    """`person/<id>` → name. Reloaded when the file changes; a file with mistakes leaves the names unchanged."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._lock = threading.Lock()
-        self._read_at: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
         self._names: dict[str, PersonName] = {}
 
     def __getitem__(self, ref: str) -> PersonName:
-        return self._now()[ref]
+        return self._current()[ref]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
+        return iter(self._current())
 
     def __len__(self) -> int:
-        return len(self._now())
+        return len(self._current())
 
-    def _now(self) -> dict[str, PersonName]:
+    def _current(self) -> dict[str, PersonName]:
         try:
-            found = self.file.stat()
+            stat = self.file.stat()
         except FileNotFoundError:
             return {}
-        stands = (found.st_mtime_ns, found.st_size)
+        version = (stat.st_mtime_ns, stat.st_size)
         with self._lock:
-            if stands != self._read_at:
-                self._read_at, self._names = stands, self._reread() or self._names
+            if version != self._version:
+                self._version, self._names = version, self._reload() or self._names
             return self._names
 
-    def _reread(self) -> dict[str, PersonName]:
+    def _reload(self) -> dict[str, PersonName]:
         try:
             people, _ = read_people(read_yaml(self.file, self.file.name, os.environ))
         except HubError:
             return {}
         titles = {name: department.name.by_language for name, department in people.departments.items()}
         return {
-            PREFIX + person_id: PersonName(person.name, titles.get(person.department or "", {}))
+            PERSON_PREFIX + person_id: PersonName(person.name, titles.get(person.department or "", {}))
             for person_id, person in people.people.items()
         }
 
 
-LATE = 15.0
-"""Seconds after which a board that is not known to reflect the whole log is shown as late."""
-PERSON = "person"
-"""The cookie that says who the reader is."""
+LATE_AFTER_S = 15.0
+"""Seconds without confirmation that a board reflects the whole log, after which it is shown as late."""
+PERSON_COOKIE = "person"
+"""The cookie with the reader's person reference."""
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """How true a board is now."""
+    """Freshness of a board."""
 
     as_of: str
-    """When the hub recorded the newest event in it; "" for a board without events. Never a source's clock: that may be ahead."""
+    """Recorded time, by the hub's clock, of the newest event in it; "" without events. Not a source's clock: that may be ahead."""
     delay: float
-    """Seconds: how long it took to be shown, or, when late, how long we have known nothing newer."""
+    """Seconds from recorded to shown or, when late, since the board last reflected the whole log."""
     late: bool
 
 
 def freshness(store: BoardStore, board: str, clock: Clock) -> Freshness:
-    """Look up how true a board is."""
+    """Compute the freshness of a board."""
     owner = store.owner(board)
     as_of = max((place.as_of for place in store.places(board).values()), default="")
-    silent = seconds_since(owner.fresh_at if owner else "", clock.now())
-    late = silent > LATE
-    return Freshness(as_of, silent if late else _delay(owner), late)
+    age = seconds_since(owner.fresh_at if owner else "", clock.now())
+    late = age > LATE_AFTER_S
+    return Freshness(as_of, age if late else _delay(owner), late)
 
 
 def _delay(owner: Owner | None) -> float:
@@ -106,7 +106,7 @@ def _delay(owner: Owner | None) -> float:
 
 @dataclass
 class Pages:
-    """Renders for one web. Safe to use from several threads."""
+    """The page renderer of one hub. Safe to use from several threads."""
 
     settings: WebSettings
     store: BoardStore
@@ -114,9 +114,9 @@ class Pages:
     boards: Mapping[str, Board]
     clock: Clock = field(default_factory=SystemClock)
     parked: Callable[[], int] = lambda: 0
-    """How much work is parked. Pages ask; parts of pages do not."""
-    verdict: Callable[[], HealthStatus | None] = lambda: None
-    """How the hub is; None before the first look."""
+    """The number of parked items. Whole pages call it; parts of pages do not."""
+    health: Callable[[], HealthStatus | None] = lambda: None
+    """The hub's health status; None before the first check."""
     rhythm: Rhythm = field(default_factory=Rhythm)
 
     def __post_init__(self) -> None:
@@ -126,16 +126,16 @@ class Pages:
 
     def language(self, request: Request) -> str:
         """The reader's language."""
-        asked, kept = request.query_params.get("lang"), request.cookies.get("lang")
-        return chosen(asked, kept, request.headers.get("accept-language", ""), self.settings.language)
+        requested, saved = request.query_params.get("lang"), request.cookies.get("lang")
+        return chosen(requested, saved, request.headers.get("accept-language", ""), self.settings.language)
 
     def words(self, request: Request) -> Localizer:
-        """The reader's words."""
+        """The localizer for the reader."""
         zone = ZoneInfo(self.settings.timezone)
         return Localizer(self.language(request), zone, self.settings.people, self.clock.now())
 
     def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> HTMLResponse:
-        """A page, or a part of one, with what all templates may use."""
+        """Render a page, or a part of one, with the data that all templates use."""
         words = self.words(request)
         common = {
             "w": words,
@@ -147,7 +147,7 @@ class Pages:
             "head": self.live.head,
             "me": self.person(request),
             "parked": self.parked,
-            "verdict": self.verdict,
+            "health": self.health,
             "behind": self.behind,
         }
         response = HTMLResponse(self.env.get_template(template).render(**common, **facts), status)
@@ -157,19 +157,19 @@ class Pages:
         return response
 
     def person(self, request: Request) -> str | None:
-        """Who the reader says they are; None until they have chosen."""
-        told = unquote(request.cookies.get(PERSON, ""))
-        return told if told in self.settings.people else None
+        """The person that the reader chose; None before that."""
+        ref = unquote(request.cookies.get(PERSON_COOKIE, ""))
+        return ref if ref in self.settings.people else None
 
     def fresh(self, board: str) -> Freshness:
-        """How true a board is now."""
+        """The freshness of a board."""
         return freshness(self.store, board, self.clock)
 
     def behind(self) -> bool:
-        """Whether events that were taken in are late on their way to the boards, so that what these show is not all there is."""
-        found = self.verdict()
-        return found is not None and any(
-            stage.state > HealthState.OK for stage in found.stages if stage.stage in ("held", "relay", "rules")
+        """Whether accepted events are late on their way to the boards, so that boards are incomplete."""
+        status = self.health()
+        return status is not None and any(
+            stage.state > HealthState.OK for stage in status.stages if stage.stage in ("held", "relay", "rules")
         )
 
     def _in_other_language(self, request: Request, language: str) -> str:

@@ -1,4 +1,4 @@
-"""What happened, for pages and programs: the ledger and the trail, each by a look of its own, and one open reader of the log."""
+"""Access to past events for pages and the API: the ledger and the trail, each in a read transaction, and a shared log reader."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hub.errors import RetryableError
 from hub.ledger.ledger import Ledger
-from hub.log.event_log import PlaceReader
+from hub.log.event_log import OffsetReader
 from hub.projector.store import BoardStore
 from hub.projector.trail import Trail
 from hub.replay.history import History
@@ -16,15 +16,15 @@ from hub.replay.history import History
 
 @dataclass(frozen=True)
 class Past:
-    """Safe to use from several threads. Without a ledger or a reader, the rest answers."""
+    """The sources of past events. Safe to use from several threads; works without a ledger or a log reader."""
 
     store: BoardStore
     ledger: Ledger | None
-    log: PlaceReader | None
+    log: OffsetReader | None
 
     @contextmanager
     def looking(self) -> Iterator[History]:
-        """One look. Raises RetryableError while the boards' store is away; a ledger that is away is a gap."""
+        """A history over consistent snapshots. RetryableError while the board store is unavailable; a ledger outage is a gap."""
         with ExitStack() as stack:
             trail = Trail.of(stack.enter_context(self.store.reading()))
             ledger, away = None, None
@@ -33,5 +33,5 @@ class Past:
             except RetryableError as error:
                 away = error
             history = History(ledger, trail, self.log)
-            history.gaps.ledger = away
+            history.gaps.ledger_error = away
             yield history

@@ -1,4 +1,4 @@
-"""What the web is told when it is made."""
+"""Settings of the web."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class PersonName:
-    """How a person is shown."""
+    """The display name of a person."""
 
     name: str
     department: Mapping[str, str] = field(default_factory=dict)
@@ -17,15 +17,15 @@ class PersonName:
 
 @dataclass(frozen=True)
 class WebSettings:
-    """The hub as its pages show it."""
+    """The settings of one hub that its pages need."""
 
     name: str = "hub"
     language: str = "zh-CN"
     timezone: str = "Asia/Shanghai"
     people: Mapping[str, PersonName] = field(default_factory=dict)
-    """`person/<id>` → how they are shown."""
+    """`person/<id>` → display name."""
     builtin: frozenset[str] = frozenset()
-    """The instances whose tasks and messages are the hub's own."""
+    """Instances of the builtin connector: their tasks and messages exist only in the hub."""
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
-    """Names, without port, by which the web may be called: any other is refused, so that no foreign page can reach it
-    through a name of its own."""
+    """Accepted host names, without port: any other is refused, so that no foreign page can reach the web through a DNS name of
+    its own (DNS rebinding)."""

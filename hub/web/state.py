@@ -1,4 +1,4 @@
-"""How the web itself and its boards are doing: for programs that watch over them."""
+"""Health and metrics of the web program and its boards, for monitoring."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hub.health.watch import VerdictGauges
+from hub.health.watch import HealthGauges
 from hub.web.api import BoardsHealth
 from hub.web.language import seconds_since
-from hub.web.pages import LATE, Pages
+from hub.web.pages import LATE_AFTER_S, Pages
 
 
 def router(pages: Pages) -> APIRouter:
-    """Its routes."""
+    """The routes `/health` and `/metrics`."""
     routes = APIRouter(tags=["state"])
     boards = CollectorRegistry()
     boards.register(BoardStates(pages))
-    boards.register(VerdictGauges(pages.verdict))
+    boards.register(HealthGauges(pages.health))
 
     @routes.get("/health", response_model=BoardsHealth)
     def health() -> Response:
-        told = {name: pages.fresh(name) for name in pages.boards}
-        late = any(fresh.late for fresh in told.values())
+        freshness = {name: pages.fresh(name) for name in pages.boards}
+        late = any(fresh.late for fresh in freshness.values())
         body = {
             "status": "late" if late else "ok",
-            "boards": {name: {"as_of": fresh.as_of, "late": fresh.late} for name, fresh in told.items()},
+            "boards": {name: {"as_of": fresh.as_of, "late": fresh.late} for name, fresh in freshness.items()},
         }
         return JSONResponse(body, 503 if late else 200)
 
@@ -41,7 +41,7 @@ def router(pages: Pages) -> APIRouter:
 
 
 class BoardStates(Collector):
-    """Read from the store when asked for: other programs may be the ones that write."""
+    """Board metrics, read from the store on demand: other programs may be the writers."""
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
@@ -57,7 +57,7 @@ class BoardStates(Collector):
         for name, owner in self.pages.store.owners().items():
             for partition, at in self.pages.store.places(name).items():
                 place.add_metric([name, str(partition)], at.next_offset)
-            age.add_metric([name], min(seconds_since(owner.fresh_at, self.pages.clock.now()), LATE * 1e6))
+            age.add_metric([name], min(seconds_since(owner.fresh_at, self.pages.clock.now()), LATE_AFTER_S * 1e6))
             passed.add_metric([name], owner.unreadable)
         tabs = GaugeMetricFamily("hub_live_tabs", "Pages that are open and live.", value=self.pages.live.tabs)
         yield from (place, age, passed, tabs)

@@ -1,4 +1,4 @@
-"""Fetches the vendored files again by `npm pack`, as VENDOR.toml names them: `python -m hub.web.vendor`."""
+"""Downloads the vendored files listed in VENDOR.toml again, by `npm pack`: `python -m hub.web.vendor`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def named() -> dict[str, dict[str, Any]]:
 
 
 def fetch() -> None:
-    """Write every file anew; raises ValueError for one that is not what VENDOR.toml says."""
+    """Download and write every file; raises ValueError for one whose hash differs from VENDOR.toml."""
     for file, entry in named().items():
         with tempfile.TemporaryDirectory() as folder:
             wanted = f"{entry['package']}@{entry['version']}"
@@ -27,7 +27,7 @@ def fetch() -> None:
             (archive,) = Path(folder).glob("*.tgz")
             content = _member(archive, entry["path"])
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise ValueError(f"{file}: {wanted} is not what VENDOR.toml says")
+            raise ValueError(f"{file}: {wanted} differs from its hash in VENDOR.toml")
         (FOLDER / file).write_bytes(content)
 
 

@@ -1,4 +1,4 @@
-"""The story of a thing: what happened, which rule answered, what it read, what it asked for, and what came of it."""
+"""The provenance page of an object: its events, the rule that reacted, what the rule read and requested, and the outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.envelope import Event
 
 @dataclass(frozen=True)
 class StoryEvent:
-    """One event of the story."""
+    """One event of an object's history."""
 
     id: str
     type: str
@@ -34,7 +34,7 @@ class StoryEvent:
 
 @dataclass
 class WhyStory:
-    """Everything about one reference. `why` None: nobody asked the hub for it."""
+    """Everything known about one reference. `why` is None when no rule requested it."""
 
     ref: str
     case: str
@@ -43,18 +43,18 @@ class WhyStory:
     why: dict[str, Any] | None = None
     asked_at: str | None = None
     source: dict[str, Any] | None = None
-    """The event that the rule answered."""
+    """The event that the rule reacted to."""
     steps: dict[str, str] = field(default_factory=dict)
     events: list[StoryEvent] = field(default_factory=list)
     entity: dict[str, Any] | None = None
     beside: list[dict[str, Any]] = field(default_factory=list)
     """The tasks of the same case."""
     gaps: dict[str, Any] = field(default_factory=dict)
-    """What of it could not be read; empty when nothing is missing."""
+    """Parts that could not be read; empty when nothing is missing."""
 
 
 def router(pages: Pages, past: Past) -> APIRouter:
-    """Its route."""
+    """The route of the page."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/why/{ref:path}")
@@ -62,7 +62,7 @@ def router(pages: Pages, past: Past) -> APIRouter:
         bare, form = (ref.removesuffix(".json"), "json") if ref.endswith(".json") else (ref, "")
         with pages.store.reading() as conn:
             became = _became(conn, bare)
-            story = None if became else tell(conn, bare)
+            story = None if became else board_story(conn, bare)
         if became:
             return RedirectResponse(f"/why/{became}{'.json' if form else ''}")
         if story is None:
@@ -74,8 +74,8 @@ def router(pages: Pages, past: Past) -> APIRouter:
     return routes
 
 
-def tell(conn: Connection, ref: str) -> WhyStory | None:
-    """What the boards know; None when they know nothing of it."""
+def board_story(conn: Connection, ref: str) -> WhyStory | None:
+    """The story as far as the boards know it; None when they do not know the reference."""
     story = _card(conn, ref) or _message(conn, ref)
     entity = view(conn, ref)
     if story is None and entity is None:
@@ -90,19 +90,23 @@ def tell(conn: Connection, ref: str) -> WhyStory | None:
 
 
 def _became(conn: Connection, ref: str) -> str | None:
-    asked = ref.replace("command/", "request/", 1) if ref.startswith("command/") else ref
-    became: str | None = conn.execute(select(cards.c.became).where(cards.c.key == asked)).scalar_one_or_none()
+    key = (
+        ref.replace("command/", "request/", 1) if ref.startswith("command/") else ref
+    )  # a command has its request's card
+    became: str | None = conn.execute(select(cards.c.became).where(cards.c.key == key)).scalar_one_or_none()
     return became
 
 
 def _card(conn: Connection, ref: str) -> WhyStory | None:
-    asked = ref.replace("command/", "request/", 1) if ref.startswith("command/") else ref
-    row = conn.execute(select(cards).where(cards.c.key == asked)).mappings().first()
+    key = (
+        ref.replace("command/", "request/", 1) if ref.startswith("command/") else ref
+    )  # a command has its request's card
+    row = conn.execute(select(cards).where(cards.c.key == key)).mappings().first()
     if row is None:
         return None
     steps = dict(sorted(row["times"].items(), key=lambda step: step[1]))
-    asked_at = row["times"].get("requested")
-    return WhyStory(asked, row["case_id"], row["title"], row["state"], row["why"], asked_at, steps=steps)
+    requested_at = row["times"].get("requested")
+    return WhyStory(key, row["case_id"], row["title"], row["state"], row["why"], requested_at, steps=steps)
 
 
 def _message(conn: Connection, ref: str) -> WhyStory | None:
@@ -111,7 +115,7 @@ def _message(conn: Connection, ref: str) -> WhyStory | None:
 
 
 def _cause(why: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A cause whose effect, if there is one, is told elsewhere."""
+    """A cause with its effect left empty unless it is given."""
     return {"effect": None, **why} if why else None
 
 
@@ -123,18 +127,18 @@ def _beside(conn: Connection, case: str) -> list[dict[str, Any]]:
 
 
 def add_events(story: WhyStory, history: History) -> None:
-    """What happened to it: the events about it, and the one that began it."""
-    events = [kept.event for kept in history.of_subject(story.ref, story.case)]
+    """Add the events about the object, and the event that caused it."""
+    events = [found.event for found in history.of_subject(story.ref, story.case)]
     if story.why is None:
         story.why = next((_cause(event.data["why"]) for event in events if event.data.get("why")), None)
     cause = history.event(story.why["event"]) if story.why else None
-    story.events = told(events)
+    story.events = story_events(events)
     story.source = cause.event.model_dump(exclude_none=True) if cause is not None else None
     story.gaps = history.gaps.as_value()
 
 
-def told(events: Sequence[Event]) -> list[StoryEvent]:
-    """Events in short."""
+def story_events(events: Sequence[Event]) -> list[StoryEvent]:
+    """Events as the story lists them."""
     return [
         StoryEvent(each.id, each.type, each.time, each.actor or each.data.get("by"), each.source, each.subject)
         for each in events

@@ -1,4 +1,4 @@
-"""A row for each sales opportunity: what it is worth, how it stands, and how far its delivery has come."""
+"""The deals board: one row per sales opportunity, with its value, its stage and the progress of its delivery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hub.kit.last_writer_wins import LastWriterWins, order_of
 from hub.kit.projection import Projection, Row
 from projections.deals.table import EMPTY, deals
-from projections.tasks.fold import NOTES, OF_COMMANDS, STEPS, TOLD, request_of, state_of
+from projections.tasks.fold import COMMAND_TYPES, PARKED_NOTES, STEPS, TASK_TYPES, request_of, state_of
 from schemas.envelope import Event
 from schemas.registry import EVENTS, event_spec
 
@@ -20,15 +20,15 @@ _FIELDS = ("name", "account", "amount", "currency", "owner")
 
 
 def keys_of(event: Event) -> tuple[str, ...]:
-    """The opportunity itself; for work, the opportunity whose case it belongs to."""
+    """The opportunity of the event; for a project or task event, the opportunity whose case it belongs to."""
     if event.type in _OPPORTUNITY:
         return (event.subject,)
-    followed = event.type in _PROJECT or event.type in TOLD or event.type in OF_COMMANDS
+    followed = event.type in _PROJECT or event.type in TASK_TYPES or event.type in COMMAND_TYPES
     return (event.case,) if followed and event.case.startswith("opportunity/") else ()
 
 
 def next_deal(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row | None]:
-    """Fold one event into its deal. Work in a case that no opportunity has been told of changes nothing."""
+    """Fold one event into its deal. Project and task events of a case without an opportunity row change nothing."""
     ((key, row),) = known.items()
     if event.type in _OPPORTUNITY:
         return {key: _opportunity(row, event)}
@@ -41,7 +41,7 @@ def _opportunity(row: Row | None, event: Event) -> Row:
     deal = LastWriterWins(row, {**EMPTY, "case_id": event.case})
     order, stage = order_of(event), event_spec(event.type).stage
     if stage != DELETED:
-        deal.tell(order, {name: event.data.get(name) for name in _FIELDS} | {"changed_at": event.time})
+        deal.write(order, {name: event.data.get(name) for name in _FIELDS} | {"changed_at": event.time})
         deal.clear(order, [name for name in event.clears or () if name in _FIELDS and event.data.get(name) is None])
     if stage is not None:
         deal.step(order, stage, event.time)
@@ -49,7 +49,7 @@ def _opportunity(row: Row | None, event: Event) -> Row:
 
 
 def _stage(deal: LastWriterWins) -> str:
-    """The newest that it entered. What was deleted is there again when its source tells of it later."""
+    """The stage entered last. A deleted opportunity reappears when its source reports a later change."""
     if deal.is_last(DELETED, ("changed_at",)):
         return DELETED
     newest = EMPTY["stage"]
@@ -64,7 +64,7 @@ def _project(row: Row, event: Event) -> Row:
     if event.type == "work.project.deleted":
         deal.clear(order, ("project", "project_name"))
         return deal.row()
-    deal.tell(order, {"project": event.subject, "project_name": event.data.get("name")})
+    deal.write(order, {"project": event.subject, "project_name": event.data.get("name")})
     if event.type == "work.project.completed":
         deal.step(order, "delivered", event.time)
     return deal.row(delivered=bool(deal.reached("delivered")))
@@ -74,12 +74,12 @@ def _task(row: Row, event: Event) -> Row:
     tasks = {**row["tasks"]}
     request = request_of(event)
     ref = event.subject if event.kind == "task" else request
-    if ref is None or isinstance(tasks.get(ref), str) or (event.type in NOTES and ref not in tasks):
-        return row  # no task of ours, a request that has become a task, or a note about another command
+    if ref is None or isinstance(tasks.get(ref), str) or (event.type in PARKED_NOTES and ref not in tasks):
+        return row  # not our task, a request that became a task, or a parked note on another command
     task = LastWriterWins(tasks.get(ref), {"marks": {}, "times": {}})
     if request is not None and request != ref:
-        if isinstance(asked := tasks.get(request), dict):
-            task.take_over(asked)
+        if isinstance(pending := tasks.get(request), dict):
+            task.take_over(pending)
         tasks[request] = ref
     task.step(order_of(event), STEPS.get(event.type, "changed"), event.time)
     tasks[ref] = task.row()

@@ -1,4 +1,4 @@
-"""The board of deals: won ones with their delivery first."""
+"""The page of the deals board: won deals with their delivery first."""
 
 from __future__ import annotations
 

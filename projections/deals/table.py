@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, Table, Text
 
-from hub.kit.projection import ROOM
+from hub.kit.projection import TABLE_OPTIONS
 
 deals = Table(
     "board_deals",
@@ -26,10 +26,10 @@ deals = Table(
     Column("tasks_done", Integer, nullable=False),
     Column("tasks_parked", Integer, nullable=False),
     Column("changed_at", Text, nullable=False),
-    Column("tasks", JSON, nullable=False),  # task → its steps; a request that became a task → that task
+    Column("tasks", JSON, nullable=False),  # task → its step marks and times; request that became a task → that task
     Column("times", JSON, nullable=False),
     Column("marks", JSON, nullable=False),
-    **ROOM,
+    **TABLE_OPTIONS,
 )
 
 EMPTY: dict[str, Any] = {str(column.name): None for column in deals.columns if column.name != "key"} | {

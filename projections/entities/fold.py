@@ -1,4 +1,4 @@
-"""The state of every business object, each value with its source and time: the processor's own fold, kept for readers."""
+"""The entities view: the state of every business object, each value with its source and time, by the processor's own fold."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from hub.kit.projection import Projection, Row
 from projections.entities.table import entities
 from schemas.envelope import Event
 
-PASSED_OVER = frozenset({"command", "request", "delivery", "timer"})
-"""Kinds of subject that are the hub's bookkeeping and no business object."""
-STATES = (
+IGNORED_KINDS = frozenset({"command", "request", "delivery", "timer"})
+"""Kinds of subject that are the hub's own bookkeeping, not business objects."""
+STATE_TYPES = (
     "hub.rule.changed",
     "hub.rule.suspended",
     "hub.connector.paused",
     "hub.connector.resumed",
     "hub.connector.silent",
 )
-"""Of the hub's own events, those that tell a state; the others are notes about something else."""
+"""The hub's own events that set a state of their subject; its other events are notes about something else."""
 
 
 def keys_of(event: Event) -> tuple[str, ...]:
-    """One row for each case that tells of an entity, so that a row depends on the order of one partition only."""
-    if event.kind in PASSED_OVER or (event.type.startswith("hub.") and event.type not in STATES):
+    """One row per entity and case, so that a row depends on the order of one partition only."""
+    if event.kind in IGNORED_KINDS or (event.type.startswith("hub.") and event.type not in STATE_TYPES):
         return ()
     return (key_of(event.subject, event.case),)
 
 
 def key_of(ref: str, case: str) -> str:
-    """The key of what one case tells of an entity: short enough for an index, however long the references are."""
+    """The key of an entity within one case: short enough for an index, however long the references are."""
     return f"{ref}@{hashlib.sha256(case.encode()).hexdigest()[:16]}"
 
 
 def next_state(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row | None]:
-    """Fold one event into its entity."""
+    """Fold one event into its entity's row."""
     ((key, row),) = known.items()
     before = {event.subject: _entity(event.subject, row)} if row is not None else {}
     case = Case(id=event.case, opened_by=event.case, entities=before).with_entity(event)
@@ -75,13 +75,13 @@ def _row(entity: Entity, case: str) -> Row:
 
 
 def view(conn: Connection, ref: str) -> dict[str, Any] | None:
-    """What is known of an entity; None when the log never told of it."""
+    """The merged state of an entity; None when no event was about it."""
     rows = conn.execute(select(entities).where(entities.c.ref == ref).order_by(entities.c.time, entities.c.key))
     return merged([dict(row) for row in rows.mappings()])
 
 
 def merged(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """One entity of what its cases tell, oldest first: the newest value of each field."""
+    """One entity merged from its rows, one per case, oldest first: the newest value of each field."""
     if not rows:
         return None
     data: dict[str, Any] = {}
@@ -105,7 +105,7 @@ def merged(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def names(conn: Connection, kind: str, cases: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Case → reference → name, of the entities of one kind in these cases."""
+    """Case → reference → name, for the entities of one kind in these cases."""
     found = select(entities.c.case_id, entities.c.ref, entities.c.data).where(
         entities.c.kind == kind, entities.c.case_id.in_(sorted(set(cases)))
     )

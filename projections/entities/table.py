@@ -1,10 +1,10 @@
-"""The table of entities: what the log has told of each business object, case by case."""
+"""The table of entities: the state of each business object, one row per case."""
 
 from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
-from hub.kit.projection import ROOM
+from hub.kit.projection import TABLE_OPTIONS
 
 entities = Table(
     "board_entities",
@@ -20,7 +20,7 @@ entities = Table(
     Column("sources", JSON, nullable=False),  # field → [source, time]
     Column("entered", JSON, nullable=False),
     Column("was", Text),  # the stage before it was deleted
-    **ROOM,
+    **TABLE_OPTIONS,
 )
 Index("entities_ref", entities.c.ref)
 Index("entities_case", entities.c.case_id, entities.c.kind)

@@ -1,4 +1,4 @@
-"""A row for each message that was sent to a person, by whichever instance: those of `builtin` can be read nowhere else."""
+"""The inbox board: one row per message sent to a person, by any instance; those of `builtin` can be read only here."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from schemas.envelope import Event
 
 
 def keys_of(event: Event) -> tuple[str, ...]:
-    """The command that sent it."""
+    """The command that sent the message."""
     sent = event.type == "hub.command.done" and event.kind == "command" and event.data.get("type") == "message.send"
     return (event.subject,) if sent else ()
 
 
 def next_message(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Row | None]:
-    """A command is done once, so its first word counts."""
+    """Add the message of a command; a command is done once, so its first event counts."""
     ((key, row),) = known.items()
-    said = event.data.get("arguments") or {}
+    arguments = event.data.get("arguments") or {}
     if row is not None:
         return {}
     return {
         key: {
             "instance": event.subject.split("/", 2)[1],
             "case_id": event.case,
-            "person": str(said.get("to", "")),
-            "text": str(said.get("text", "")),
+            "person": str(arguments.get("to", "")),
+            "text": str(arguments.get("text", "")),
             "sent_at": event.time,
             "why": event.data.get("why"),
         }

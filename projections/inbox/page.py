@@ -1,4 +1,4 @@
-"""The inbox: what the hub has said to whom."""
+"""The page of the inbox board: the messages that the hub sent, filtered by person."""
 
 from __future__ import annotations
 

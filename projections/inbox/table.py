@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
-from hub.kit.projection import ROOM
+from hub.kit.projection import TABLE_OPTIONS
 
 messages = Table(
     "board_inbox",
@@ -16,6 +16,6 @@ messages = Table(
     Column("text", Text, nullable=False),
     Column("sent_at", Text, nullable=False),
     Column("why", JSON(none_as_null=True)),
-    **ROOM,
+    **TABLE_OPTIONS,
 )
 Index("inbox_person", messages.c.person)

@@ -1,6 +1,6 @@
-"""A card for each task that a rule asked for or a person made: from the wish to its end.
+"""The tasks board: one card per task that a rule requested or a person created, from its request to its end.
 
-The steps of a task: which event tells which, which request it came of, and where all of them leave it.
+Events map to steps of a task; the steps reached, by their source times, determine the state (column) of the card.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ STEPS = {
     "hub.parked.retried": "retried",
     "hub.parked.discarded": "discarded",
 }
-NOTES = ("hub.parked.retried", "hub.parked.discarded")
-TOLD = frozenset(type_ for type_ in EVENTS if type_.startswith("work.task."))
-"""Only types of the catalogue: their data is checked, that of others may be anything."""
-OF_COMMANDS = ("hub.command.parked", "hub.command.failed", *NOTES)
+PARKED_NOTES = ("hub.parked.retried", "hub.parked.discarded")
+TASK_TYPES = frozenset(type_ for type_ in EVENTS if type_.startswith("work.task."))
+"""Only types of the catalogue: their data is validated, that of other types may be anything."""
+COMMAND_TYPES = ("hub.command.parked", "hub.command.failed", *PARKED_NOTES)
 
 
 def request_of(event: Event) -> str | None:
-    """The request that a task's event, or news of its command, belongs to; None when there was none."""
-    if event.kind == "request" and event.type in TOLD:
+    """The request that an event of a task, or of its command, belongs to; None when there was none."""
+    if event.kind == "request" and event.type in TASK_TYPES:
         return event.subject
-    if event.kind == "command" and event.type in OF_COMMANDS:
+    if event.kind == "command" and event.type in COMMAND_TYPES:
         _, _, command = event.subject.partition("/")[2].partition("/")
-        made = event.data.get("type", "task.create")  # a note does not say
-        return _request(event, command) if command and made == "task.create" else None
+        command_type = event.data.get("type", "task.create")  # a parked note does not name the type
+        return _request(event, command) if command and command_type == "task.create" else None
     why = event.data.get("why")
-    return _request(event, why["command"]) if event.kind == "task" and event.type in TOLD and why else None
+    return _request(event, why["command"]) if event.kind == "task" and event.type in TASK_TYPES and why else None
 
 
 def instance_of(event: Event) -> str:
@@ -60,7 +60,7 @@ def _request(event: Event, command: str) -> str:
 
 
 def state_of(card: LastWriterWins, *, exists: bool) -> str:
-    """The column it stands in, `deleted` for none. A system may tell steps late or leave some out: the newest end counts,
+    """The card's column; `deleted` for no column. A system may report steps late or omit some: the latest end step counts,
     then the farthest step.
     """
     if card.is_last("deleted", [mark for mark in card.marks if mark != "@deleted"]):
@@ -79,7 +79,7 @@ def state_of(card: LastWriterWins, *, exists: bool) -> str:
 
 
 ACTIONS = {"accept": "accepted", "start": "started", "finish": "completed", "reopen": "reopened"}
-"""What a person can do with a task of the hub's own, and the step that tells of it."""
+"""Action of a person on a task of the builtin connector → the step that it records."""
 _OFFERS = {
     "created": ("accept", "start", "finish"),
     "accepted": ("start", "finish"),
@@ -90,12 +90,12 @@ _OFFERS = {
 
 
 def offers(state: str) -> tuple[str, ...]:
-    """The actions that make sense now."""
+    """The actions available in this state."""
     return _OFFERS.get(state, ())
 
 
-def seen(marks: Mapping[str, str]) -> str:
-    """What a reader has seen of a card's steps, in short: an action on an older look at it is told from one on this."""
+def steps_digest(marks: Mapping[str, str]) -> str:
+    """A digest of a card's steps as shown to a reader: it detects an action on an outdated view of the card."""
     steps = sorted(item for item in marks.items() if item[0].startswith("@"))
     return hashlib.sha256(repr(steps).encode()).hexdigest()[:16]
 
@@ -104,11 +104,11 @@ _FIELDS = ("title", "project", "assignee", "due", "by")
 
 
 def keys_of(event: Event) -> tuple[str, ...]:
-    """The card of the task, and before it that of the request it came of."""
+    """The card of the task, preceded by the card of its request."""
     request = request_of(event)
-    if event.type in OF_COMMANDS:
+    if event.type in COMMAND_TYPES:
         return (request,) if request else ()
-    if event.type not in TOLD or event.kind not in ("task", "request"):
+    if event.type not in TASK_TYPES or event.kind not in ("task", "request"):
         return ()
     return (request, event.subject) if request and request != event.subject else (event.subject,)
 
@@ -117,40 +117,40 @@ def next_cards(known: Mapping[str, Row | None], event: Event) -> Mapping[str, Ro
     """Fold one event into the cards it concerns."""
     *before, key = keys_of(event)
     own, request = known[key], known[before[0]] if before else None
-    if own is None and event.type in NOTES:
-        return {}  # of another kind of command, which has no card
+    if own is None and event.type in PARKED_NOTES:
+        return {}  # a command of another type: it has no card
     card = LastWriterWins(own, _new(event))
     if request is not None:
         card.take_over(request)
-    _tell(card, event)
-    told: dict[str, Row | None] = {key: card.row(state=state_of(card, exists=event.kind == "task"))}
+    _apply(card, event)
+    changed: dict[str, Row | None] = {key: card.row(state=state_of(card, exists=event.kind == "task"))}
     if before:
-        told[before[0]] = {**(request or _new(event)), "became": key}
-    return told
+        changed[before[0]] = {**(request or _new(event)), "became": key}
+    return changed
 
 
 def _new(event: Event) -> dict[str, Any]:
     return {**EMPTY, "instance": instance_of(event), "case_id": event.case}
 
 
-def _tell(card: LastWriterWins, event: Event) -> None:
+def _apply(card: LastWriterWins, event: Event) -> None:
     order = order_of(event)
     if event.type == "work.task.deleted":
         card.step(order, "deleted", event.time)
         return
-    told = event.data.get("arguments") or {} if event.type in OF_COMMANDS else event.data
-    fields: dict[str, Any] = {name: value for name in _FIELDS if isinstance(value := told.get(name), str)}
-    card.tell(order, {**fields, "changed_at": event.time, "why": _why(event)})
-    if event.type in TOLD:
+    values = event.data.get("arguments") or {} if event.type in COMMAND_TYPES else event.data
+    fields: dict[str, Any] = {name: value for name in _FIELDS if isinstance(value := values.get(name), str)}
+    card.write(order, {**fields, "changed_at": event.time, "why": _why(event)})
+    if event.type in TASK_TYPES:
         card.clear(order, [name for name in event.clears or () if name in _FIELDS and event.data.get(name) is None])
     if event.type in STEPS:
         card.step(order, STEPS[event.type], event.time)
     if event.type in ("hub.command.parked", "hub.command.failed"):
-        card.tell(order, {"code": event.data.get("code"), "reason": event.data.get("reason")})
+        card.write(order, {"code": event.data.get("code"), "reason": event.data.get("reason")})
 
 
 def _why(event: Event) -> dict[str, Any] | None:
-    """The cause and, once there is one, what the command's effect is."""
+    """The cause of the task and, once it exists, the effect of the command."""
     why = event.data.get("why")
     return {**why, "effect": event.subject if event.kind == "task" else None} if why else None
 

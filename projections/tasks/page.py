@@ -1,4 +1,4 @@
-"""The board of tasks: a column a state."""
+"""The page of the tasks board: one column per state."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from hub.kit.projection import Board, Row
 from projections.deals.fold import DELETED
 from projections.deals.table import deals
 from projections.entities.fold import names
-from projections.tasks.fold import OPEN, PROJECTION, STATES, offers, seen
+from projections.tasks.fold import OPEN, PROJECTION, STATES, offers, steps_digest
 from projections.tasks.table import cards
 
 
-def derive(key: str, row: Row, today: str) -> Mapping[str, Any]:
-    """Overdue is a matter of today, so it is not kept; `case` is the word outside."""
+def derive(_key: str, row: Row, today: str) -> Mapping[str, Any]:
+    """Fields computed on read: `overdue` depends on today, so it is not stored; `case` is the public name of `case_id`."""
     overdue = bool(row["due"]) and row["due"] < today and row["state"] in OPEN
-    return {"overdue": overdue, "case": row["case_id"], "offers": offers(row["state"]), "seen": seen(row["marks"])}
+    return {
+        "overdue": overdue,
+        "case": row["case_id"],
+        "offers": offers(row["state"]),
+        "seen": steps_digest(row["marks"]),
+    }
 
 
 def enrich(conn: Connection, items: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

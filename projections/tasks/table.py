@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, Text
 
-from hub.kit.projection import ROOM
+from hub.kit.projection import TABLE_OPTIONS
 
 cards = Table(
     "board_tasks",
@@ -27,7 +27,7 @@ cards = Table(
     Column("times", JSON, nullable=False),
     Column("why", JSON(none_as_null=True)),
     Column("marks", JSON, nullable=False),
-    **ROOM,
+    **TABLE_OPTIONS,
 )
 Index("tasks_case", cards.c.case_id)
 

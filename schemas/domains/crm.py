@@ -10,7 +10,7 @@ from schemas.fields import Amount, Currency, Data, Person
 
 
 class Opportunity(Data):
-    """A sales opportunity as it stood when the event happened. Subject: `opportunity/<instance>/<id>`."""
+    """A sales opportunity as of the event. Subject: `opportunity/<instance>/<id>`."""
 
     name: str = Field(description="what the deal is called")
     account: str = Field(description="the customer's name")

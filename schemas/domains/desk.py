@@ -8,7 +8,7 @@ from schemas.fields import Data, Person
 
 
 class Demand(Data):
-    """A request to the hub's keepers. Subject: `demand/<instance>/<id>`."""
+    """A request to the hub's maintainers. Subject: `demand/<instance>/<id>`."""
 
     title: str = Field(description="the demand in one line")
     text: str | None = Field(default=None, description="what is wanted, and why")

@@ -1,4 +1,4 @@
-"""Facts about the hub itself."""
+"""Events about the hub itself: rules, connectors, commands, parked work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from schemas.fields import Data
 
 
 class TimerFired(Data):
-    """A timer that a rule set has come due."""
+    """A timer that a rule set is due."""
 
     name: str = Field(description="what the timer is called")
 
 
 RULES_CASE = "rules/hub"
-"""The case of all that tells which rules judge the log: so it lies in one partition, in one order."""
+"""The case of all events about the rules in force: they share one partition and one order."""
 
 
 class RuleChange(Data):
@@ -36,7 +36,7 @@ class RuleChange(Data):
 
 
 class WorldChange(Data):
-    """What rules can read besides event and case has changed: people, or the calendar. Subject: `world/hub/<what>`."""
+    """Reference data that rules read has changed: people, or the calendar. Subject: `world/hub/<what>`."""
 
     what: str = Field(description="people or calendar")
     value: str = Field(description="sha256 of the whole text")
@@ -46,9 +46,9 @@ class WorldChange(Data):
 
 
 class RulesAnnounced(Data):
-    """A home has announced its rules, people and calendar: from now on every worker judges by them. Subject: `rules/hub`.
+    """A home has announced its rules, people and calendar: from now on every worker evaluates with them. Subject: `rules/hub`.
 
-    It comes behind the events that hold the texts, so whoever reads it has read them.
+    It comes after the events with the texts, so every reader of this event has already read them.
     """
 
     ruleset: str = Field(description="hash of `rules`")
@@ -58,34 +58,34 @@ class RulesAnnounced(Data):
     calendar: str = Field(description="sha256 of the text of the calendar")
     before: dict[str, int] = Field(
         default_factory=dict,
-        description="in a log's first announcement: partition and the offset before which unknown rules may have judged",
+        description="in a log's first announcement: partition → the offset before which unknown rules may have been in force",
     )
 
 
 class RulesInForce(Data):
-    """From an offset of a partition on, this rule set judges its events. Subject: `rules/hub/<partition>`."""
+    """From this offset of a partition on, this rule set is in force. Subject: `rules/hub/<partition>`."""
 
     partition: int = Field(description="which")
-    from_offset: int = Field(description="the first record that is judged so")
+    from_offset: int = Field(description="the first record that it evaluates")
     ruleset: str = Field(description="hash of the rules, as announced")
     world: str = Field(description="hash of people and calendar, as announced")
     previous: str | None = Field(default=None, description="the event before this one, of the same partition")
     doubt_to: int | None = Field(
         default=None,
-        description="records before this offset may have been judged by the set before, too: a worker ended",
+        description="records before this offset may have been evaluated with the previous set: a worker ended",
     )
     after: dict[str, int] = Field(
         default_factory=dict,
-        description="each outbox's last sequence before `from_offset`: the same place in a log made anew",
+        description="each outbox's last sequence before `from_offset`: finds the same position in a rebuilt log",
     )
 
 
 class Shadowed(Data):
-    """What a rule in shadow mode would have asked for. Subject: `rule/hub/<name>`; the case is the one it looked at."""
+    """A command that a rule in shadow mode would have issued. Subject: `rule/hub/<name>`; the case is the evaluated event's."""
 
     type: str = Field(description="the type of the command")
-    instance: str = Field(description="the instance that would have been asked")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="what would have been asked for")
+    instance: str = Field(description="the instance that would have executed it")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="the arguments of the command")
     why: Cause
 
 
@@ -100,7 +100,7 @@ class CommandResult(Data):
 
     type: str = Field(description="the command's type")
     id: str | None = Field(default=None, description="the effect's id over there")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="what was asked for, promises filled in")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="its arguments, promises resolved")
     code: str | None = Field(default=None, description="HUB-E…, when it was parked or failed")
     reason: str | None = Field(default=None, description="why it failed, for people")
     attempts: int = Field(default=0, description="how often it was tried")
@@ -108,13 +108,13 @@ class CommandResult(Data):
 
 
 class IgnoredDelivery(Data):
-    """A push that was accepted and matched nothing: kept, so that nothing vanishes. Subject: `delivery/<instance>/<id>`."""
+    """An accepted webhook delivery that matched no mapping: recorded, so that none is lost. Subject: `delivery/<instance>/<id>`."""
 
     body: str = Field(description="as it was received")
 
 
 class PartitionNews(Data):
-    """The processor stopped before a loss in a partition of the log, or that loss was dealt with. Subject: `partition/hub/<n>`."""
+    """The processor halted before lost records of a partition, or that loss was repaired. Subject: `partition/hub/<n>`."""
 
     kind: str = Field(description="gap, gone or replaced")
     partition: int = Field(description="which")
@@ -125,23 +125,23 @@ class PartitionNews(Data):
     code: str | None = Field(default=None, description="HUB-E…, when it halted")
     published: int = Field(default=0, description="how many events were published again")
     accepted: int = Field(default=0, description="how many are given up as lost")
-    reason: str | None = Field(default=None, description="why, in the words of whoever accepted it")
+    reason: str | None = Field(default=None, description="why, as given by the person who accepted it")
     by: str | None = Field(default=None, description="who did it")
 
 
 class ParkedNote(Data):
-    """Parked work was retried or discarded. Subject: what is parked."""
+    """Parked work was retried or discarded. Subject: the parked work."""
 
     parked: str = Field(description="id of the parked event or command")
-    reason: str | None = Field(default=None, description="why, in the words of whoever did it")
+    reason: str | None = Field(default=None, description="why, as given by the person who did it")
     by: str | None = Field(default=None, description="who did it")
 
 
 class ParkedEdit(ParkedNote):
-    """What is parked was corrected; what came stays as it is. The next try reads what stands here. Subject: what is parked.
+    """A correction of parked work; the original stays unchanged, the next retry reads the correction. Subject: the parked work.
 
-    One of the three says with what: `event` for an event (whole, under its own id), `arguments` for a command, `body` for a
-    delivery (its beginning, where it is long: then `sha256` names the whole, which the ledger has).
+    Exactly one of the three is set: `event` for an event (whole, under its own id), `arguments` for a command, `body` for a
+    delivery (the beginning of a long one: then `sha256` identifies the whole body, which is in the ledger).
     """
 
     event: dict[str, Any] | None = Field(default=None, description="the corrected event, as CloudEvents JSON")

@@ -1,4 +1,4 @@
-"""What is said and answered in chat tools."""
+"""Messages and card answers in chat tools."""
 
 from __future__ import annotations
 

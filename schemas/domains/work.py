@@ -6,19 +6,33 @@ from typing import Any
 
 from pydantic import Field
 
+from schemas.envelope import Command
 from schemas.fields import Amount, Currency, Data, Day, Object, Person
 
 
 class Cause(Data):
-    """Why the hub did something: carried by every event that a command of ours brought about."""
+    """Why the hub acted: carried by every event about the effect of a command."""
 
     command: str = Field(description="the command's id")
     rule: str
-    digest: str = Field(description="of the rule's text, when it asked")
+    digest: str = Field(description="of the rule's text when it fired")
     title: dict[str, str] = Field(default_factory=dict, description="the rule's title by language")
     matched: dict[str, Any] = Field(default_factory=dict, description="what its condition read, and the values")
     event: str = Field(description="id of the event that the rule answered")
     subject: str = Field(description="the entity of that event")
+
+
+def cause_of(command: Command) -> Cause:
+    """Why a command was requested, as carried by the events about its effect."""
+    return Cause(
+        command=command.id,
+        rule=command.rule,
+        digest=command.digest,
+        title=command.title,
+        matched=command.matched,
+        event=command.causationid,
+        subject=command.subject,
+    )
 
 
 class Project(Data):
@@ -30,7 +44,7 @@ class Project(Data):
 
 
 class TaskRequest(Data):
-    """A task that a rule asked for. Subject: `request/<instance>/<command id>`, until the system gives it an id."""
+    """A task that a rule requested. Subject: `request/<instance>/<command id>`, until the system gives it an id."""
 
     title: str = Field(description="what is to be done")
     project: str | None = Field(default=None, description="the project's request or id, None for a task of no project")
@@ -46,7 +60,7 @@ class Task(Data):
     project: str | None = Field(default=None, description="its project's id or reference")
     assignee: Person | None = None
     due: Day | None = None
-    by: Person | None = Field(default=None, description="who did what the event tells")
+    by: Person | None = Field(default=None, description="the person whose action this event reports")
     why: Cause | None = None
 
 
@@ -116,4 +130,4 @@ class TimerSet(Data):
     """`timer.set`: a `hub.timer.fired` event of this case at that time."""
 
     at: str = Field(description="when it comes due, as an RFC 3339 time")
-    name: str = Field(description="what the timer is called, to tell it by")
+    name: str = Field(description="what the timer is called, to identify it")

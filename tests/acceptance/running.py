@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from hub.config.home import Home
+from hub.home import Home
 from tests.ports import free_port
 from tests.process_state import is_running
 

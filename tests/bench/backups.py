@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from hub.config.home import Home
+from hub.home import Home
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from hub.log.kafka_log import KafkaLog
@@ -38,7 +38,7 @@ def filled(url: str, events: int) -> Ledger:
             lambda conn, of=numbers: outbox.record(conn, [won(f"O-{n}", version=str(n)) for n in of], "crm")  # type: ignore[misc]
         )
         rows = ledger.writer.run(lambda conn: outbox.take(conn, AT_ONCE, PARTITIONS))
-        ledger.writer.run(lambda conn, of=rows: outbox.publish(conn, [row.id for row in of], AT))  # type: ignore[misc]
+        ledger.writer.run(lambda conn, of=rows: outbox.mark_published(conn, [row.id for row in of], AT))  # type: ignore[misc]
     return ledger
 
 
@@ -74,7 +74,7 @@ def main(events: int) -> dict[str, Any]:
             made = timed("backup", lambda: back_up(home, log, folder / "copy", datetime.now(UTC)), events, told)
             timed("backup, nothing new", lambda: back_up(home, log, folder / "copy", datetime.now(UTC)), events, told)
             broker.stop()
-            found = timed("verify", lambda: restoring.verified(folder / "copy"), events, told)
+            found = timed("verify", lambda: restoring.verify(folder / "copy"), events, told)
             new, there = _log(other), f"sqlite:///{folder}/restored.sqlite"
             timed(
                 "restore",

@@ -16,13 +16,13 @@ from datetime import timedelta
 
 import orjson
 
-from hub.config.home import Home
 from hub.engine.step import StepRules
+from hub.home import Home
 from hub.log.event_log import Outgoing, Record
 from hub.log.memory_log import MemoryLog
-from hub.processor.case_expiry import before
+from hub.processor.case_expiry import expiry_cutoff
 from hub.processor.folding import fold_chunk
-from hub.processor.forgotten_cases import folded_again
+from hub.processor.forgotten_cases import refold
 from hub.processor.source import Chunk
 from hub.processor.state import PartitionState, catch_up
 from schemas.envelope import Command, Event, derived_id
@@ -104,7 +104,7 @@ def main() -> int:
     told: dict[str, object] = {"cases": count, "events_each": len(pattern), "over": len(state.over.since)}
     told["kept"] = _restored(written)
     began = time.process_time()
-    gone = state.forget(before(state.clock, timedelta(days=180)), count, lambda *_: True)
+    gone = state.forget(expiry_cutoff(state.clock, timedelta(days=180)), count, lambda *_: True)
     told["us_to_forget_one"] = round((time.process_time() - began) / max(1, len(state.forgotten)) * 1e6, 1)
     written |= {each.key: each.value or b"" for each in gone}
     told["forgotten"] = _restored({key: value for key, value in written.items() if value})
@@ -150,7 +150,7 @@ def _again(log: MemoryLog, state: PartitionState, rules: StepRules) -> float:
     for key in list(state.forgotten)[:200]:
         first, more = state.spans(key)
         began = time.process_time()
-        folded_again(0, there[first : first + more + 1], lambda records: [(records, rules)], _no_reread)
+        refold(0, there[first : first + more + 1], lambda records: [(records, rules)], _no_reread)
         costs.append((time.process_time() - began) * 1000)
     return round(statistics.median(costs), 2)
 

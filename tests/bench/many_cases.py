@@ -18,13 +18,13 @@ from pathlib import Path
 
 import orjson
 
-from hub.config.home import Home
 from hub.engine.step import StepRules
+from hub.home import Home
 from hub.log.event_log import Record
 from hub.processor.folding import fold_chunk
 from hub.processor.source import Chunk
 from hub.processor.state import PartitionState
-from hub.runtime.program import collect_seldom
+from hub.runtime.program import tune_gc
 from schemas.topics import EVENTS, PARTITIONS, STATE
 from tests.bench.restore import ACME, NUMBER, state_of
 from tests.bench.won2task import story
@@ -90,7 +90,7 @@ def main() -> int:
     few, before = Worker(FEW), _rss_mb()
     many = Worker(asked.cases)
     memory = _rss_mb() - before
-    collect_seldom()  # as the worker does
+    tune_gc()  # as the worker does
     costs = [
         (few.fold(rules, random.Random(turn)), many.fold(rules, random.Random(turn))) for turn in range(asked.turns)
     ]

@@ -21,13 +21,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from hub.kit.projection import AnyProjection, EventRecord
-from hub.kit.records import read_plain
+from hub.kit.records import read_unchecked
 from hub.log.event_log import Outgoing, Record
 from hub.log.kafka_log import KafkaLog
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
 from hub.projector.adding import add_rows
-from hub.projector.runner import MOST, Runner
+from hub.projector.runner import MAX_BATCH, Runner
 from hub.projector.store import BoardStore
 from hub.projector.trail import Trail
 from hub.projector.trail_index import INDEX
@@ -109,8 +109,8 @@ def filled(store: BoardStore, rows: int) -> dict[str, object]:
     """Write the rows as the runner does: bytes an event, and seconds of CPU for a million (this program's; with making them)."""
     store.prepare([INDEX])
     began, written = time.process_time(), 0.0
-    for start in range(0, rows, MOST):
-        lying = [EventRecord(_record(number), made(number)) for number in range(start, min(start + MOST, rows))]
+    for start in range(0, rows, MAX_BATCH):
+        lying = [EventRecord(_record(number), made(number)) for number in range(start, min(start + MAX_BATCH, rows))]
         before = time.process_time()
         with store.writing() as conn:
             for table, found in zip(INDEX.tables, INDEX.rows(lying), strict=True):
@@ -197,7 +197,7 @@ def _decoded(relay: Relay) -> float:
     records = [record for there in relay.log.records.values() for record in there]
     began = time.process_time()
     for record in records:
-        read_plain(record)
+        read_unchecked(record)
     return time.process_time() - began
 
 

@@ -10,8 +10,9 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from hub.config.home import Home
-from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka, sign_in
+from hub.home import Home
+from hub.log.embedded_client import client_of_folder
+from hub.ops.embedded_kafka import BrokerPlan, EmbeddedKafka
 from tests.broker.test_embedded_kafka import keep, kept, make_topic
 from tests.faults.other_account import reached
 from tests.kafka_fixture import SECRET, client_of
@@ -54,11 +55,11 @@ def test_a_secret_that_was_deleted_is_another_at_the_next_start_and_the_old_one_
 ) -> None:
     broker = EmbeddedKafka(BrokerPlan(tmp_path / "kafka", port=0))
     try:
-        before = sign_in.of_folder(broker.plan.data, broker.start())
+        before = client_of_folder(broker.plan.data, broker.start())
         assert AdminClient(dict(before)).list_topics(timeout=10)
         broker.stop()
         (broker.plan.data / "secret").unlink()
-        now = sign_in.of_folder(broker.plan.data, broker.start())
+        now = client_of_folder(broker.plan.data, broker.start())
         assert AdminClient(dict(now)).list_topics(timeout=10)
         assert now["sasl.password"] != before["sasl.password"]
         assert refused({**before, "bootstrap.servers": broker.bootstrap})
@@ -76,7 +77,7 @@ def test_the_folder_of_an_older_version_is_guarded_from_the_next_start_on_and_ke
     new = EmbeddedKafka(old.plan)
     try:
         bootstrap = new.start()
-        assert "facts" in AdminClient(dict(sign_in.of_folder(old.plan.data, bootstrap))).list_topics(timeout=10).topics
+        assert "facts" in AdminClient(dict(client_of_folder(old.plan.data, bootstrap))).list_topics(timeout=10).topics
         with pytest.raises(KafkaException):
             AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=1)
     finally:

@@ -187,8 +187,8 @@ def test_a_parked_push_that_a_person_asks_about_is_answered_by_the_running_progr
     ledger = Ledger(plain.url)
     try:
         with ledger.reading() as conn:
-            (entry,) = parked.opened(conn)
-        ledger.writer.run(lambda conn: parked.ask(conn, entry.id, "discard", "wang.fang", "a test"))
+            (entry,) = parked.open_entries(conn)
+        ledger.writer.run(lambda conn: parked.request(conn, entry.id, "discard", "wang.fang", "a test"))
 
         def settled() -> bool:
             with ledger.reading() as conn:

@@ -15,9 +15,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from hub.errors import RejectedError, RetryableError
-from hub.log.event_log import LARGEST, Outgoing, read_to_end
+from hub.log.event_log import MAX_RECORD_BYTES, Outgoing, read_to_end
 from hub.log.kafka_log import KafkaLog
-from hub.log.kafka_writers import MANY, FlushedWriter, GatheringWriter, KafkaWriter, producer
+from hub.log.kafka_writers import LARGE_APPEND_RECORDS, FlushedWriter, GatheringWriter, KafkaWriter, producer
 from hub.ops.embedded_kafka import EmbeddedKafka
 from schemas.topics import PARTITIONS
 from tests.broker.program import until
@@ -67,10 +67,10 @@ def records(topic: str, count: int, partition: int = 0, first: int = 0) -> list[
 def test_large_appends_go_by_a_writer_of_their_own_again_and_again() -> None:
     made = Made()
     writer = made.writer()
-    for count in (0, 1, MANY - 1, MANY, 5000):
+    for count in (0, 1, LARGE_APPEND_RECORDS - 1, LARGE_APPEND_RECORDS, 5000):
         writer.append(records("t", count))
-    assert made.prompt.sizes == [0, 1, MANY - 1]
-    assert [each.sizes for each in made.large] == [[MANY, 5000]]
+    assert made.prompt.sizes == [0, 1, LARGE_APPEND_RECORDS - 1]
+    assert [each.sizes for each in made.large] == [[LARGE_APPEND_RECORDS, 5000]]
     writer.close()
     assert [each.closed for each in (made.prompt, *made.large)] == [True, True]
 
@@ -79,11 +79,11 @@ def test_two_threads_at_once_never_share_one() -> None:
     held = threading.Event()
     made = Made(next=[Noted(held=held)])
     writer = made.writer()
-    thread = threading.Thread(target=writer.append, args=(records("t", MANY),))
+    thread = threading.Thread(target=writer.append, args=(records("t", LARGE_APPEND_RECORDS),))
     thread.start()
     until(lambda: bool(made.large and made.large[0].sizes), "the first is at work")
-    writer.append(records("t", MANY + 1))
-    assert [each.sizes for each in made.large] == [[MANY], [MANY + 1]]
+    writer.append(records("t", LARGE_APPEND_RECORDS + 1))
+    assert [each.sizes for each in made.large] == [[LARGE_APPEND_RECORDS], [LARGE_APPEND_RECORDS + 1]]
     writer.close()
     assert [each.closed for each in made.large] == [True, True]
     held.set()
@@ -94,9 +94,12 @@ def test_one_that_has_failed_is_closed_and_not_used_again() -> None:
     made = Made(next=[Noted(fails=True)])
     writer = made.writer()
     with pytest.raises(RetryableError):
-        writer.append(records("t", MANY))
-    writer.append(records("t", MANY))
-    assert [(each.sizes, each.closed) for each in made.large] == [([MANY], True), ([MANY], False)]
+        writer.append(records("t", LARGE_APPEND_RECORDS))
+    writer.append(records("t", LARGE_APPEND_RECORDS))
+    assert [(each.sizes, each.closed) for each in made.large] == [
+        ([LARGE_APPEND_RECORDS], True),
+        ([LARGE_APPEND_RECORDS], False),
+    ]
 
 
 def new_topic(bootstrap: str, **settings: str) -> str:
@@ -120,7 +123,7 @@ def held(log: KafkaLog, topic: str) -> dict[int, list[int]]:
 def test_threads_keep_their_order_over_small_and_large_appends(kafka: str) -> None:
     log, topic = KafkaLog(client_of(kafka)), new_topic(kafka)
     writer = log.gathering_writer()
-    sizes = (1, 300, 2, MANY, MANY - 1, 1000, 1)
+    sizes = (1, 300, 2, LARGE_APPEND_RECORDS, LARGE_APPEND_RECORDS - 1, 1000, 1)
 
     def run(partition: int) -> None:
         for at, size in enumerate(sizes):
@@ -139,9 +142,9 @@ def test_threads_keep_their_order_over_small_and_large_appends(kafka: str) -> No
 def test_a_record_that_no_log_takes_is_refused(kafka: str) -> None:
     topic, writer = new_topic(kafka), KafkaLog(client_of(kafka)).gathering_writer()
     with pytest.raises(RejectedError) as caught:
-        writer.append([*records(topic, MANY), Outgoing(topic, b"k", b"x" * (LARGEST + 1))])
+        writer.append([*records(topic, LARGE_APPEND_RECORDS), Outgoing(topic, b"k", b"x" * (MAX_RECORD_BYTES + 1))])
     assert caught.value.code == "HUB-E2102"
-    writer.append(records(topic, MANY))
+    writer.append(records(topic, LARGE_APPEND_RECORDS))
     writer.close()
 
 
@@ -152,7 +155,7 @@ def test_records_that_the_broker_refuses_are_told_of(kafka: str, flushed: bool) 
     topic = new_topic(kafka, max_message_bytes="1000")
     writer = FlushedWriter(client) if flushed else KafkaWriter(producer(client))
     with pytest.raises(RejectedError) as caught:
-        writer.append([*records(topic, MANY), Outgoing(topic, b"k", os.urandom(5000), 1)])
+        writer.append([*records(topic, LARGE_APPEND_RECORDS), Outgoing(topic, b"k", os.urandom(5000), 1)])
     assert caught.value.code == "HUB-E2102"
     writer.close()
 
@@ -184,14 +187,14 @@ def test_what_was_appended_is_there_though_the_broker_is_killed_amid_it(broker: 
 @pytest.mark.broker
 def test_an_append_that_is_closed_or_out_of_time_does_not_say_that_all_is_there(broker: EmbeddedKafka) -> None:
     topic, writer = new_topic(broker.bootstrap), FlushedWriter(client_of(broker.bootstrap))
-    writer.append(records(topic, MANY))
+    writer.append(records(topic, LARGE_APPEND_RECORDS))
     os.kill(broker.pid, signal.SIGSTOP)
     try:
         with pytest.raises(RetryableError) as late:
-            writer.append(records(topic, MANY), 0.5)
+            writer.append(records(topic, LARGE_APPEND_RECORDS), 0.5)
         assert (late.value.code, late.value.seen["missing"] > 0) == ("HUB-E2101", True)
         caught = list[BaseException]()
-        thread = threading.Thread(target=lambda: _noting(caught, writer, records(topic, MANY)))
+        thread = threading.Thread(target=lambda: _noting(caught, writer, records(topic, LARGE_APPEND_RECORDS)))
         thread.start()
         time.sleep(0.2)  # either order is right: closed before it begins, or amid it
         writer.close()

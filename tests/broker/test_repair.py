@@ -67,7 +67,7 @@ def lose(hub: RunningHub, number: int, keep: bool = True) -> Event:
         outbox.record(conn, [lost], "crm")
         rows = outbox.take(conn, 100, PARTITIONS)
         assert [row.case for row in rows] == [lost.case]
-        outbox.publish(conn, [rows[0].id], AT)
+        outbox.mark_published(conn, [rows[0].id], AT)
         if not keep:
             conn.execute(delete(outbox.outbox).where(outbox.outbox.c.id == rows[0].id))
 
@@ -161,7 +161,9 @@ def test_a_rule_added_since_asks_for_nothing_of_old_deals_when_the_log_is_folded
     )
     more = {id_: rule for id_, rule in asked(hub).items() if id_ not in before}
     assert list(more.values()).count("thanks-for-a-deal") == 1, "only the new deal is thanked for"
-    assert hub.run("audit", "--decisions").returncode == 0
+    judged = hub.json("audit", "--decisions")
+    assert judged["ok"], judged["findings"]
+    assert judged["counts"]["requests_given"] == judged["counts"]["requests_recorded"] == len(asked(hub)) > 0
     assert len(hub.json("rules", "history")["changes"]) == 2
     hub.stop()
     assert hub.run("repair", "state").returncode == 0

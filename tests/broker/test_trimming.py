@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.ledger import outbox
-from hub.ledger.ledger import look_at
+from hub.ledger.ledger import read_snapshot
 from tests.acceptance.acme import SECRETS, Sender, deal, environment
 from tests.acceptance.outside import Outside
 from tests.acceptance.running import RunningHub, until
@@ -39,7 +39,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 def kept(stage: Stage) -> tuple[int, int]:
     """Events accepted, and those with a row."""
-    with look_at(f"sqlite:///{stage.hub.data}/ledger.sqlite", "outbox") as conn:
+    with read_snapshot(f"sqlite:///{stage.hub.data}/ledger.sqlite", "outbox") as conn:
         assert conn is not None
         return outbox.counts(conn)["accepted"], outbox.count(conn)
 

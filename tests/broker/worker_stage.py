@@ -15,10 +15,10 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from hub.config.home import Home
-from hub.engine.case import Case, altered, from_json, to_json
+from hub.engine.case import Case, from_json, replace, to_json
 from hub.engine.parking import fold
 from hub.engine.step import Output
+from hub.home import Home
 from hub.log.event_log import Outgoing, Record, read_to_end
 from hub.log.kafka_log import KafkaLog
 from hub.log.topics import ensure_topics
@@ -152,7 +152,7 @@ class WorkerStage:
             folded = fold(cases.get(case), record, rules, never_reread)
             self._note(found, folded.outputs)
             if folded.case is not None:
-                cases[case] = altered(folded.case, spans=with_offsets(folded.case.spans, [record.offset]))
+                cases[case] = replace(folded.case, spans=with_offsets(folded.case.spans, [record.offset]))
                 found.states[case] = to_json(cases[case], record.offset)
         return found
 

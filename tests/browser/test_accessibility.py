@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Facts, HealthLimits, Queue, judge
+from hub.health.verdict import Facts, HealthLimits, Queue, assess
 from hub.ledger import outbox, parked
 from schemas.envelope import format_time
 from tests.board_events import Deal, event, eventually
@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     rules = Queue("rules", "3", 1, now - timedelta(seconds=100), "17", {"crm.opportunity.won": 1})
     calls = Queue("calls", "pm", 4, now - timedelta(seconds=240), "1", code="HUB-E4001")
     facts = Facts(now, queues=(rules, calls), instances={"crm": "ok", "pm": "ok", "desk": "paused"})
-    found = judge(facts, HealthLimits(), {})
+    found = assess(facts, HealthLimits(), {})
     with serve(tmp_path_factory.mktemp("site"), verdict=lambda: found, rhythm=rhythm) as running:
         row = {"ref": "event/e1", "kind": "event", "subject": "opportunity/crm/O-1", "instance": "pm"}
         seen = {"role": "chief", "near": "lead"}

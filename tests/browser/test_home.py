@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, judge
-from hub.health.words import WON
+from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, assess
+from hub.health.words import DEAL_WON
 from tests.board_events import eventually
 from tests.board_site import Site, serve
 from tests.browser_fixture import OpenPage
@@ -26,9 +26,9 @@ class Told:
 
     def say(self, *, stalled: bool = False) -> None:
         now = datetime.now(UTC)
-        late = Queue("rules", "3", 1, now - timedelta(seconds=100), "17", {WON: 1})
+        late = Queue("rules", "3", 1, now - timedelta(seconds=100), "17", {DEAL_WON: 1})
         facts = Facts(now, queues=(late,) if stalled else (), instances={"crm": "ok"})
-        self.verdict = judge(facts, HealthLimits(), {})
+        self.verdict = assess(facts, HealthLimits(), {})
 
 
 @pytest.fixture

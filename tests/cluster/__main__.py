@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from hub.config.home import Home
+from hub.home import Home
 from hub.log.kafka_log import KafkaLog
 from schemas.topics import EVENTS
 from tests.acceptance.acme import environment

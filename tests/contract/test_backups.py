@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.config.home import Home
 from hub.errors import FatalError
+from hub.home import Home
 from hub.kit.connector import Idempotency
 from hub.ledger import commands, outbox
 from hub.ledger.ledger import Ledger
@@ -55,7 +55,7 @@ def test_a_segment_gives_back_what_was_packed() -> None:
 def test_only_what_has_come_since_is_added_and_all_comes_back(
     home: Home, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "SEGMENT", 4000)
+    monkeypatch.setattr(making, "SEGMENT_BYTES", 4000)
     ledger, log, folder = Ledger(url), MemoryLog(), tmp_path / "copies"
     record(ledger, *range(40))
     relayed(ledger, log)
@@ -72,7 +72,7 @@ def test_only_what_has_come_since_is_added_and_all_comes_back(
     assert folder.stat().st_mode & 0o077 == 0
     ledger.close()
 
-    found, new, there = restoring.verified(folder), MemoryLog(), empty(url)
+    found, new, there = restoring.verify(folder), MemoryLog(), empty(url)
     assert restoring.restore(found, folder, new, there, NOW) == 60
     assert values(new) == values(log)
     restored = Ledger(there)
@@ -95,13 +95,13 @@ def test_the_ledger_of_a_backup_may_be_newer_than_its_log(home: Home, tmp_path: 
     made = back_up(home, log, folder, NOW)
     record(ledger, *range(30, 50))
     relayed(ledger, log)
-    from hub.ops.backups.ledger_copy import copied
+    from hub.ops.backups.ledger_copy import copy_ledger
     from hub.ops.backups.manifest import write
 
-    made.ledger = copied(url, folder, "2026-11-22T00:00:00.000000Z")
+    made.ledger = copy_ledger(url, folder, "2026-11-22T00:00:00.000000Z")
     write(folder, made)
     new, there = MemoryLog(), empty(url)
-    assert restoring.restore(restoring.verified(folder), folder, new, there, NOW) == 50
+    assert restoring.restore(restoring.verify(folder), folder, new, there, NOW) == 50
     assert ids_by_number(new) == ids_by_number(log)
     ledger.close()
 
@@ -109,7 +109,7 @@ def test_the_ledger_of_a_backup_may_be_newer_than_its_log(home: Home, tmp_path: 
 def test_what_is_damaged_missing_or_of_another_log_is_refused(home: Home, tmp_path: Path, url: str) -> None:
     ledger, log, folder = Ledger(url), MemoryLog(), tmp_path / "copies"
     with pytest.raises(FatalError, match="HUB-E5201"):
-        restoring.verified(folder)
+        restoring.verify(folder)
     record(ledger, *range(20))
     relayed(ledger, log)
     made = back_up(home, log, folder, NOW)
@@ -118,20 +118,20 @@ def test_what_is_damaged_missing_or_of_another_log_is_refused(home: Home, tmp_pa
     for spoilt in (raw[:-1] + b"!", raw[:-1], raw + b"x"):
         file.write_bytes(spoilt)
         with pytest.raises(FatalError, match="HUB-E5202"):
-            restoring.verified(folder)
+            restoring.verify(folder)
     file.unlink()
     with pytest.raises(FatalError, match="HUB-E5202"):
-        restoring.verified(folder)
+        restoring.verify(folder)
     with pytest.raises(FatalError, match="HUB-E5203"):
         back_up(home, MemoryLog(), folder, NOW)
     (folder / "manifest.json").write_text("{}", "utf-8")
     with pytest.raises(FatalError, match="HUB-E5201"):
-        restoring.verified(folder)
+        restoring.verify(folder)
     ledger.close()
 
 
 def test_one_that_was_broken_off_goes_on(home: Home, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "SEGMENT", 1000)
+    monkeypatch.setattr(making, "SEGMENT_BYTES", 1000)
     ledger, log, folder = Ledger(url), MemoryLog(), tmp_path / "copies"
     record(ledger, *range(60))
     relayed(ledger, log)
@@ -140,22 +140,22 @@ def test_one_that_was_broken_off_goes_on(home: Home, tmp_path: Path, url: str, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(making, "copied", broken)
+        patched.setattr(making, "copy_ledger", broken)
         with pytest.raises(KeyboardInterrupt):
             back_up(home, log, folder, NOW)
     with pytest.raises(FatalError, match="HUB-E5201"):
-        restoring.verified(folder)
+        restoring.verify(folder)
     left = read(folder)
     assert left is not None
     done = back_up(home, log, folder, NOW)
     assert done.segments == left.segments
-    assert restoring.verified(folder).records == 60
+    assert restoring.verify(folder).records == 60
     ledger.close()
 
 
 def test_what_was_done_since_the_backup_is_not_done_again(home: Home, tmp_path: Path, url: str) -> None:
     bench, folder = Bench(Ledger(url)), tmp_path / "copies"
-    system = bench.system("pm", class_=Idempotency.MARK)
+    system = bench.system("pm", class_=Idempotency.LOOKUP)
     early, late = asked(1, "a"), asked(2, "b", "c")
     record(bench.ledger, 1)
     bench.ask(*early)
@@ -169,7 +169,7 @@ def test_what_was_done_since_the_backup_is_not_done_again(home: Home, tmp_path: 
     bench.ledger.close()
 
     bench.log, there = MemoryLog(), empty(url)
-    restoring.restore(restoring.verified(folder), folder, bench.log, there, datetime(2099, 1, 1, tzinfo=UTC))
+    restoring.restore(restoring.verify(folder), folder, bench.log, there, datetime(2099, 1, 1, tzinfo=UTC))
     bench.ledger = Ledger(there)
     bench.ask(*early, *late)  # the log folded anew, and what its senders tell once more
     with bench.running():
@@ -187,9 +187,9 @@ def test_a_home_is_made_where_there_is_none_and_left_where_there_is_one(home: Ho
     record(ledger, 1)
     relayed(ledger, log)
     found = back_up(home, log, folder, NOW)
-    assert restoring.put_home_back(found, folder, tmp_path / "new") == []
+    assert restoring.restore_home(found, folder, tmp_path / "new") == []
     assert (tmp_path / "new" / ".env").read_text("utf-8") == "CRM_SECRET=x\n"
     (home.path / "hub.yaml").write_text("name: other\n", "utf-8")
-    assert restoring.put_home_back(found, folder, home.path) == ["hub.yaml"]
+    assert restoring.restore_home(found, folder, home.path) == ["hub.yaml"]
     assert (home.path / "hub.yaml").read_text("utf-8") == "name: other\n"
     ledger.close()

@@ -17,9 +17,9 @@ from hub.log.event_log import Record
 from hub.log.memory_log import MemoryLog, MemoryReader
 from hub.projector import registry
 from hub.projector.folding import RowChange
-from hub.projector.leftovers import clear, left_over, remove
+from hub.projector.leftovers import leftover_boards, remove_boards, remove_leftovers
 from hub.projector.rebuild import Snapshot, rebuild, snapshot
-from hub.projector.rows import FEW, write_changes
+from hub.projector.rows import COPY_THRESHOLD, write_changes
 from hub.projector.runner import BoardLease, Runner
 from hub.projector.store import BoardStore, FencedError, owners, positions
 from projections.tasks.fold import PROJECTION as TASKS
@@ -103,12 +103,12 @@ def test_a_rebuild_that_keeps_few_rows_in_memory_builds_the_same(
     fold_all(relay, store)
     assert isinstance(relay.log, MemoryLog)
     slow = Slow(relay.log.partitions, relay.log.records, relay.log.changed)
-    monkeypatch.setattr("hub.projector.rebuild.MOST_ROWS", 3)
+    monkeypatch.setattr("hub.projector.rebuild.MAX_BUFFERED_ROWS", 3)
     for projection in registry.all_projections().values():
         assert rebuild(slow, store, projection, verify=True).equal
 
 
-@pytest.mark.parametrize("many", [1, FEW, 3 * FEW])
+@pytest.mark.parametrize("many", [1, COPY_THRESHOLD, 3 * COPY_THRESHOLD])
 def test_rows_are_put_changed_and_deleted_few_and_many_at_once(store: BoardStore, many: int) -> None:
     first = {f"task/pm/{number}": {**EMPTY, "instance": "pm", "case_id": "c"} for number in range(many)}
     then = {key: {**row, "title": "t", "times": {"a": None}, "why": {"b": 2}} for key, row in first.items()}
@@ -205,12 +205,12 @@ def test_a_board_that_is_no_more_leaves_nothing_once_nobody_writes_it(relay: Rel
         Runner(relay.log, store, board).catch_up()
     before, moving = digests(store), Runner(relay.log, store, gone).try_claim()
     assert moving is not None
-    found = left_over(store, registry.all_projections())
+    found = leftover_boards(store, registry.all_projections())
     assert set(found) == {"orders", "orders__shadow"}
     store.beat("orders", moving.claim, None)  # a program of the version that has it
-    assert remove(store, found) == ["orders__shadow"]
-    clear(store, registry.all_projections(), threading.Event(), 0.0)
-    assert left_over(store, registry.all_projections()) == {}
+    assert remove_boards(store, found) == ["orders__shadow"]
+    remove_leftovers(store, registry.all_projections(), threading.Event(), 0.0)
+    assert leftover_boards(store, registry.all_projections()) == {}
     with store.reading() as conn:
         assert not [name for name in inspect(conn).get_table_names() if "orders" in name]
         assert not conn.execute(select(positions).where(positions.c.projection.like("orders%"))).all()

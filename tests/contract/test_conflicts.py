@@ -60,12 +60,12 @@ def test_pushes_that_are_taken_in_together_are_looked_at_too(ledger: Ledger) -> 
 
 
 def test_what_is_kept_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conflicts, "MOST", 3)
+    monkeypatch.setattr(conflicts, "MAX_PER_INSTANCE", 3)
     for amount in range(10):
         push(ledger, deal(amount=amount, title="x" * 20_000), f"m-{amount}")
     kept = noted(ledger)
     assert len(kept) == 3
-    assert all(len(entry.body) <= conflicts.KEPT for entry in kept)
+    assert all(len(entry.body) <= conflicts.MAX_BODY_BYTES for entry in kept)
 
 
 def test_a_digest_names_what_an_event_says_and_nothing_that_the_hub_adds(ledger: Ledger) -> None:

@@ -42,7 +42,7 @@ def _connect(name: str) -> Connector:
 
 
 def _takes(connector: Connector) -> frozenset[str]:
-    return connector.sends.takes if connector.sends else frozenset()
+    return connector.sends.command_types if connector.sends else frozenset()
 
 
 def test_there_are_connectors() -> None:
@@ -101,7 +101,7 @@ def test_it_takes_what_its_manifest_says(name: str) -> None:
         assert taken <= set(COMMANDS)
     for type_ in taken:
         assert connector.sends is not None
-        once = connector.sends.once(type_)
+        once = connector.sends.idempotency(type_)
         assert isinstance(once, Idempotency)
         assert declared.get(type_, declared.get(ANY)) in (once, "settings")
         assert connector.sends.limits.timeout > 0
@@ -118,7 +118,7 @@ def test_it_looks_up_only_what_is_marked(name: str) -> None:
     connector = _connect(name)
     for type_ in _takes(connector):
         assert connector.sends is not None
-        if connector.sends.once(type_) is Idempotency.MARK:
+        if connector.sends.idempotency(type_) is Idempotency.LOOKUP:
             assert callable(connector.sends.find)
 
 

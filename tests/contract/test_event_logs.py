@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.log.event_log import LARGEST, EventLog, Outgoing, Reader, Record, read_to_end
+from hub.log.event_log import MAX_RECORD_BYTES, EventLog, Outgoing, Reader, Record, read_to_end
 from hub.log.kafka_log import KafkaLog
 from hub.log.memory_log import MemoryLog
 from hub.log.partitioner import partition_of
@@ -180,7 +180,7 @@ def test_several_threads_may_append_by_one_writer_and_each_waits_for_its_own(ben
 
 def test_a_record_that_is_too_large_is_rejected(bench: Bench) -> None:
     with pytest.raises(RejectedError, match="HUB-E2102"):
-        bench.append(b"x" * (LARGEST + 1))
+        bench.append(b"x" * (MAX_RECORD_BYTES + 1))
     assert bench.log.ends(bench.topic)[0] == 0
 
 
@@ -195,7 +195,7 @@ def test_reading_to_the_end_ends_where_the_log_ended_when_it_began(bench: Bench)
 
 
 def test_reading_to_the_end_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.log.event_log.SILENT", 1)
+    monkeypatch.setattr("hub.log.event_log.SILENCE_TIMEOUT_S", 1)
     bench.append(b"a", partition=0)
     ends = {**bench.log.ends(bench.topic), 1: 1}  # there is one, and nobody gives it
     monkeypatch.setattr(type(bench.log), "ends", lambda _log, _topic: ends)

@@ -13,8 +13,8 @@ from hub.errors import RetryableError
 from hub.health.ledger_look import look
 from hub.health.looking import BoardPlace, Looker
 from hub.health.verdict import Facts, HealthLimits, HealthState, Queue, Stage
-from hub.health.watch import BLIND, Watch
-from hub.health.words import WON
+from hub.health.watch import BLIND_AFTER_S, Watch
+from hub.health.words import DEAL_WON
 from hub.ledger import commands, cursors, leases, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.log.memory_log import MemoryLog
@@ -42,7 +42,7 @@ def found(ledger: Ledger, stage: Stage, where: str = "") -> Queue | None:
 def test_an_empty_ledger_has_nothing_that_waits(ledger: Ledger) -> None:
     with ledger.reading() as conn:
         seen = look(conn, NOW, {"crm": 2.0})
-    assert (seen.queues, seen.streams, seen.halted, seen.parked, seen.lived) == ((), (), (), {}, None)
+    assert (seen.queues, seen.streams, seen.halted, seen.parked, seen.lease_expired_s) == ((), (), (), {}, None)
     assert seen.instances == {"crm": "ok"}
 
 
@@ -50,11 +50,11 @@ def test_accepted_events_wait_for_the_relay_until_they_are_published(ledger: Led
     ledger.writer.run(lambda conn: outbox.record(conn, [won(), won("O-2", recordedtime=ago(5))], "crm"))
     waiting = found(ledger, "relay")
     assert waiting is not None
-    assert (waiting.count, waiting.age(NOW), waiting.types) == (2, 100.0, {WON: 2})
+    assert (waiting.count, waiting.age(NOW), waiting.types) == (2, 100.0, {DEAL_WON: 2})
 
     def publish(conn: Connection) -> None:
         rows = outbox.take(conn, 10, 12)
-        outbox.publish(conn, [row.id for row in rows], AT)
+        outbox.mark_published(conn, [row.id for row in rows], AT)
 
     ledger.writer.run(publish)
     assert found(ledger, "relay") is None
@@ -133,7 +133,7 @@ def test_streams_instances_and_parked_work_are_seen(ledger: Ledger) -> None:
     (stream,) = seen.streams
     assert (stream.instance, stream.stream, stream.interval) == ("crm", "deals", 2.0)
     assert seen.instances == {"crm": "paused", "pm": "ok"}
-    assert (seen.parked, seen.lived) == ({"event": 1}, 0.0)
+    assert (seen.parked, seen.lease_expired_s) == ({"event": 1}, 0.0)
 
 
 class Scene:
@@ -175,7 +175,7 @@ def test_what_lies_in_the_log_waits_for_the_rules_and_then_for_the_boards(scene:
     scene.all_shown()
     (sent,) = scene.relay.send([won()])
     rules, board = scene.look().queues
-    assert (rules.stage, rules.count, rules.age(NOW), rules.types) == ("rules", 1, 100.0, {WON: 1})
+    assert (rules.stage, rules.count, rules.age(NOW), rules.types) == ("rules", 1, 100.0, {DEAL_WON: 1})
     assert (board.stage, board.where, board.count, board.age(NOW)) == ("boards", "tasks", 1, 100.0)
     assert sent.recordedtime == AT
     scene.all_folded()
@@ -201,7 +201,7 @@ def test_a_store_that_is_away_is_told_and_the_rest_is_looked_at(scene: Scene) ->
 
 def test_a_worker_that_stands_still_is_told_within_the_limit_and_one_that_moves_is_slow(scene: Scene) -> None:
     watch = Watch(scene.look, HealthLimits(), scene.clock)
-    assert watch.verdict() is None
+    assert watch.status() is None
     scene.all_shown()
     assert watch.turn().ok
     scene.relay.send([won(recordedtime=format_time(scene.clock.now()))])
@@ -213,7 +213,7 @@ def test_a_worker_that_stands_still_is_told_within_the_limit_and_one_that_moves_
         scene.clock.advance(2.0)
         scene.all_shown()
         watch.turn()
-    told = watch.verdict()
+    told = watch.status()
     assert told is not None
     assert (told.state, [trouble.kind for trouble in told.troubles]) == (HealthState.STALLED, ["rules"])
     partition = next(p for p, end in scene.relay.log.ends(EVENTS.name).items() if end)
@@ -229,7 +229,7 @@ def test_a_watch_that_stands_still_itself_says_so(scene: Scene) -> None:
     scene.all_shown()
     watch = Watch(scene.look, HealthLimits(), scene.clock)
     watch.turn()
-    scene.clock.advance(BLIND + 1)
-    told = watch.verdict()
+    scene.clock.advance(BLIND_AFTER_S + 1)
+    told = watch.status()
     assert told is not None
     assert (told.state, told.troubles[0].kind) == (HealthState.STALLED, "blind")

@@ -83,7 +83,7 @@ class History:
 
         def work(conn: object) -> int:
             found = outbox.record_all(conn, told)  # type: ignore[arg-type]
-            conflicts.look(conn, told)  # type: ignore[arg-type]
+            conflicts.detect(conn, told)  # type: ignore[arg-type]
             return found
 
         assert self.ledger.writer.run(work) == new
@@ -92,7 +92,7 @@ class History:
     def relay(self) -> None:
         relay = Relay(self.ledger, self.log, SystemClock())
         for _ in range(self.random.choice((1, 2, 9))):
-            relay._round()
+            relay._relay_batch()
         relay._close()
         relay._lease.leave(self.ledger)
 
@@ -116,11 +116,11 @@ class History:
         """Some of what was published is published again under other numbers, as a repair does it."""
         partition = self.random.randrange(12)
         with self.ledger.reading() as conn:
-            rows = outbox.numbered(conn, partition, 1, 10**6)
+            rows = outbox.rows_in_range(conn, partition, 1, 10**6)
             ends = outbox.published_ends(conn)
         there = [row.id for row in rows if row.sequence <= ends.get(partition, 0)]
         chosen = self.random.sample(there, min(len(there), 2))
-        self.ledger.writer.run(lambda conn: outbox.publish_again(conn, chosen))
+        self.ledger.writer.run(lambda conn: outbox.resequence(conn, chosen))
 
     def go_back(self) -> None:
         """The ledger is a copy from before the last few steps; it learns from the log what it forgot."""
@@ -144,7 +144,7 @@ class History:
 
     def relay_all(self) -> None:
         relay = Relay(self.ledger, self.log, SystemClock())
-        while relay._round() or relay._sent:
+        while relay._relay_batch() or relay._sent:
             relay._sent_at = -1e9
         relay._close()
         relay._lease.leave(self.ledger)

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, insert
 
 from hub.health.looking import BoardPlace, board_places
 from hub.ledger import commands, links, outbox, parked, parked_events
-from hub.ledger.ledger import Ledger, look_at
-from hub.ledger.links import KnownObject, look, look_all
-from hub.ledger.parked_events import Asking
+from hub.ledger.ledger import Ledger, read_snapshot
+from hub.ledger.links import KnownObject, known_object, known_objects
+from hub.ledger.parked_events import OperatorRequest
 from hub.log.memory_log import MemoryLog
 from hub.projector.folding import FoldPosition
 from hub.projector.store import BoardStore, owners, write_places
@@ -62,15 +62,15 @@ def held_up(ledger: Ledger) -> Iterator[None]:
 
 
 def test_a_look_makes_nothing_and_sees_one_moment(url: str) -> None:
-    with look_at(url, "outbox") as conn:
+    with read_snapshot(url, "outbox") as conn:
         assert conn is None
     ledger = Ledger(url)
-    with look_at(url, "outbox") as conn:
+    with read_snapshot(url, "outbox") as conn:
         assert conn is not None
         assert outbox.counts(conn)["accepted"] == 0
         ledger.writer.run(fill)
         assert outbox.counts(conn)["accepted"] == 0
-    with look_at(url, "outbox") as conn:
+    with read_snapshot(url, "outbox") as conn:
         assert conn is not None
         assert outbox.counts(conn)["accepted"] == 1
     ledger.close()
@@ -80,9 +80,9 @@ def test_a_case_is_found_and_told(ledger: Ledger) -> None:
     ledger.writer.run(fill)
     ledger.writer.run(lambda conn: outbox.record(conn, [result(command(won()), "T_1")], "pm"))
     with ledger.reading() as conn:
-        assert [found.ref for found in story.find(History(conn), "T_1")] == ["task/pm/T_1"]
-        assert story.find(History(conn), "TX1") == story.find(History(conn), "%") == []
-        assert [found.ref for found in story.find(History(conn), won().id[:10])] == [won().id]
+        assert [found.ref for found in story.resolve(History(conn), "T_1")] == ["task/pm/T_1"]
+        assert story.resolve(History(conn), "TX1") == story.resolve(History(conn), "%") == []
+        assert [found.ref for found in story.resolve(History(conn), won().id[:10])] == [won().id]
         (root,) = story.of_case(History(conn), won().case).roots
     assert [node.command and node.command.type for node in root.causes] == ["task.create"]
 
@@ -99,7 +99,7 @@ def test_a_look_at_many_objects_sees_of_each_what_a_look_at_it_alone_sees(ledger
     ledger.writer.run(write)
     refs = ["task/pm/T_1", held, waits, "order/erp/7"]
     with ledger.reading() as conn:
-        seen, alone = look_all(conn, refs), {ref: look(conn, ref) for ref in refs}
+        seen, alone = known_objects(conn, refs), {ref: known_object(conn, ref) for ref in refs}
     nothing = KnownObject(None, False, False)
     assert {ref: seen.get(ref, nothing) for ref in refs} == alone
     assert alone == {
@@ -143,7 +143,7 @@ def test_asking_about_a_parked_event_is_an_event_of_its_case(ledger: Ledger) -> 
     def ask(conn: Connection) -> str:
         entry = parked.find(conn, "event/e1")
         assert entry is not None
-        return parked_events.retry(conn, entry, Asking(datetime.now(UTC), by="li.lei"))
+        return parked_events.retry(conn, entry, OperatorRequest(datetime.now(UTC), by="li.lei"))
 
     asked = ledger.writer.run(ask)
     with ledger.reading() as conn:

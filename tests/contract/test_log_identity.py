@@ -15,10 +15,10 @@ from hub.ledger.identity import Cut
 from hub.ledger.ledger import Ledger
 from hub.ledger.log_match import KnownLog, match
 from hub.log.memory_log import MemoryLog
-from hub.ops.recovery import boards_know, survey
+from hub.ops.recovery import read_board_positions, survey
 from hub.projector import registry
 from hub.projector.folding import FoldPosition
-from hub.projector.log_history import LogHistory, recognise, settled, watch
+from hub.projector.log_history import LogHistory, await_known_log, ledger_history, watch
 from hub.projector.rebuild import rebuild
 from hub.projector.runner import Runner
 from hub.projector.store import BoardStore, write_places
@@ -64,7 +64,7 @@ def test_a_copy_that_holds_all_is_the_log_from_then_on(ledger: Ledger) -> None:
     moved.name = "elsewhere"
     LedgerCatchUp(ledger, moved, SystemClock()).make_sure()
     with ledger.reading() as conn:
-        assert identity.known(conn, identity.LOG) == moved.identity(EVENTS.name)
+        assert identity.get_value(conn, identity.LOG) == moved.identity(EVENTS.name)
         assert outbox.counts(conn)["unpublished"] == 0
         assert match(moved, KnownLog.of(conn)).kind == "same"
         assert match(log, KnownLog.of(conn)).kind == "moved"
@@ -156,7 +156,7 @@ def test_a_ledger_of_before_takes_the_log_that_holds_its_events_for_its_own(ledg
 
 
 def known(store: BoardStore, relay: Relay, history: LogHistory | None) -> None:
-    recognise(store, relay.log, lambda: history, registry.projections().values(), threading.Event())
+    await_known_log(store, relay.log, lambda: history, registry.projections().values(), threading.Event())
     for projection in registry.projections().values():
         Runner(relay.log, store, projection, SystemClock()).catch_up()
 
@@ -186,7 +186,7 @@ def test_boards_of_another_hub_are_refused_and_left_as_they_are(url: str) -> Non
     before = store.places("tasks")
     other = MemoryLog()
     with pytest.raises(FatalError, match="HUB-E5105"):
-        recognise(
+        await_known_log(
             store,
             other,
             lambda: LogHistory(other.identity(EVENTS.name), "theirs"),
@@ -203,7 +203,9 @@ def test_boards_wait_until_the_ledger_has_settled_on_the_log(ledger: Ledger, url
     store.note_history(LogHistory("before", ledger.outbox_id).as_value())
     log = MemoryLog()
     waiting = threading.Thread(
-        target=recognise, args=(store, log, lambda: settled(ledger), registry.projections().values(), stop), daemon=True
+        target=await_known_log,
+        args=(store, log, lambda: ledger_history(ledger), registry.projections().values(), stop),
+        daemon=True,
     )
     waiting.start()
     assert store.history()["log"] == "before"
@@ -212,7 +214,9 @@ def test_boards_wait_until_the_ledger_has_settled_on_the_log(ledger: Ledger, url
     assert not waiting.is_alive()
     assert store.history()["log"] == log.identity(EVENTS.name)
     ended = threading.Event()
-    watching = threading.Thread(target=watch, args=(store, lambda: settled(ledger), ended.set, stop), daemon=True)
+    watching = threading.Thread(
+        target=watch, args=(store, lambda: ledger_history(ledger), ended.set, stop), daemon=True
+    )
     watching.start()
     ledger.writer.run(lambda conn: identity.note_cut(conn, {3: 0}))
     eventually(lambda: store.history()["cut"] != "")
@@ -246,7 +250,7 @@ def test_what_only_the_boards_have_seen_is_counted_and_refused(ledger: Ledger, u
     assert sum(told.gone.values()) == 20
     with pytest.raises(FatalError, match="HUB-E2119"):
         told.refuse()
-    assert boards_know(url).noted["outbox"] == ledger.outbox_id
+    assert read_board_positions(url).noted["outbox"] == ledger.outbox_id
     store.close()
 
 

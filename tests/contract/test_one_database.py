@@ -12,7 +12,7 @@ from hub.projector import registry
 from hub.projector.crew import BoardRunners
 from hub.projector.rebuild import rebuild
 from hub.projector.runner import Runner
-from hub.projector.store import FORMER, PREFIX, BoardStore, histories, owners
+from hub.projector.store import PREFIX, UNPREFIXED_TABLES, BoardStore, histories, owners
 from hub.runtime.clock import SystemClock
 from tests.board_events import Deal, Relay, eventually
 from tests.events import won
@@ -58,7 +58,7 @@ def test_a_store_of_before_goes_on_under_its_new_names(url: str) -> None:
         Runner(relay.log, store, projection, SystemClock()).catch_up()
     with store.writing() as conn:  # as a version before this one has named them
         histories.drop(conn)
-        for name in FORMER:
+        for name in UNPREFIXED_TABLES:
             conn.exec_driver_sql(f'ALTER TABLE "{PREFIX}{name}" RENAME TO "{name}"')
         conn.exec_driver_sql('CREATE TABLE "tasks__shadow" (key TEXT)')
     store.prepare(registry.all_projections().values())

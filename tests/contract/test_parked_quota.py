@@ -66,7 +66,7 @@ def test_it_is_counted_now_and_then_and_always_before_it_says_no(ledger: Ledger)
         said = [quotas.allow(conn, "crm", 2, 10) for _ in range(3)]
         assert said[-1] is False
     ledger.writer.run(
-        lambda conn: [parked.settle(conn, each.ref, "done", each.parked_at) for each in parked.opened(conn)]
+        lambda conn: [parked.settle(conn, each.ref, "done", each.parked_at) for each in parked.open_entries(conn)]
     )
     with ledger.reading() as conn:
         assert quotas.allow(conn, "crm", 1, 10) is False, "for a moment it is not counted again"

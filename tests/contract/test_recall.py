@@ -17,7 +17,7 @@ from hub.ledger.ledger import Ledger
 from hub.log.event_log import Outgoing
 from hub.log.memory_log import MemoryLog
 from hub.log.outbox_in_log import tails
-from hub.log.sequences import numbered, own_bytes, with_number
+from hub.log.sequences import sequence_of, with_sequence, without_sequence
 from hub.runtime.clock import SystemClock
 from hub.runtime.watchdog import at_work
 from schemas.envelope import Command, format_time, parse_time, promise
@@ -70,7 +70,7 @@ def ids_by_number(log: MemoryLog) -> dict[tuple[int, int], set[str]]:
     found: dict[tuple[int, int], set[str]] = {}
     for (topic, partition), there in log.records.items():
         for each in there if topic == EVENTS.name else ():
-            own = numbered(each.value)
+            own = sequence_of(each.value)
             assert own is not None
             found.setdefault((partition, own[1]), set()).add(str(each.value).partition('"id":"')[2][:36])
     return found
@@ -162,7 +162,7 @@ def test_a_forged_number_is_not_taken_over(url: str, age: str) -> None:
         ledger.close()
     ends = tails(log, name, {})
     bodies = [
-        (each.partition, with_number(own_bytes(each.value or b""), number, name))
+        (each.partition, with_sequence(without_sequence(each.value or b""), number, name))
         for (topic, _), there in list(log.records.items())
         if topic == EVENTS.name
         for each in there
@@ -177,7 +177,7 @@ def test_a_forged_number_is_not_taken_over(url: str, age: str) -> None:
     restored.close()
 
 
-@pytest.mark.parametrize("class_", [Idempotency.KEY, Idempotency.MARK])
+@pytest.mark.parametrize("class_", [Idempotency.KEY, Idempotency.LOOKUP])
 def test_what_was_done_is_not_done_again(url: str, class_: Idempotency) -> None:
     bench = Bench(Ledger(url))
     system = bench.system("pm", class_=class_, limits=RateLimits(10_000, 8, timeout=0.5, settle=0.05))
@@ -206,7 +206,7 @@ def test_what_was_done_is_not_done_again(url: str, class_: Idempotency) -> None:
     assert {rows[each.id].effect_id for each in (*early, *late, *open_)} == {
         f"T-{each.id}" for each in (*early, *late, *open_)
     }
-    if class_ is Idempotency.MARK:
+    if class_ is Idempotency.LOOKUP:
         assert set(system.looked) == {each.id for each in open_}
     assert waiting_timers(bench.ledger) == [timer[0].id]
     with bench.ledger.reading() as conn:
@@ -214,7 +214,7 @@ def test_what_was_done_is_not_done_again(url: str, class_: Idempotency) -> None:
     bench.ledger.close()
 
 
-@pytest.mark.parametrize("class_", [Idempotency.KEY, Idempotency.MARK, Idempotency.NEITHER])
+@pytest.mark.parametrize("class_", [Idempotency.KEY, Idempotency.LOOKUP, Idempotency.NONE])
 def test_a_ledger_that_was_lost_is_made_anew_from_the_log(url: str, class_: Idempotency) -> None:
     bench = Bench(Ledger(url))
     system = bench.system("pm", class_=class_, limits=RateLimits(10_000, 8, timeout=0.5, settle=0.05))
@@ -231,9 +231,9 @@ def test_a_ledger_that_was_lost_is_made_anew_from_the_log(url: str, class_: Idem
     bench.ledger = Ledger(empty(url))
     with bench.running():
         bench.until_states("DONE", done)
-        bench.until_states("PARKED" if class_ is Idempotency.NEITHER else "DONE", open_)
+        bench.until_states("PARKED" if class_ is Idempotency.NONE else "DONE", open_)
     assert Counter(system.effects)[done[0].id] == 1
-    assert len(system.sent) == (3 if class_ is Idempotency.NEITHER else 4)
+    assert len(system.sent) == (3 if class_ is Idempotency.NONE else 4)
     assert bench.ledger.outbox_id == lost
     assert record(bench.ledger, *range(30)) == 0
     assert record(bench.ledger, 30) == 1
@@ -298,7 +298,7 @@ def test_what_a_person_gave_up_stays_given_up(url: str) -> None:
 
 def test_a_ledger_that_lacks_nothing_is_left_as_it_is(url: str) -> None:
     bench = Bench(Ledger(url))
-    system = bench.system("pm", class_=Idempotency.MARK)
+    system = bench.system("pm", class_=Idempotency.LOOKUP)
     record(bench.ledger, *range(5))
     relayed(bench.ledger, bench.log)
     mine = asked(1)

@@ -13,8 +13,8 @@ from hub.ledger import commands, identity, outbox
 from hub.ledger.ledger import Ledger
 from hub.ledger.log_match import KnownLog, match
 from hub.log.memory_log import MemoryLog
-from hub.ops.recovery import RecoveryPlan, Survey, plan, prepare, publish, settle
-from hub.ops.repair import find, mend
+from hub.ops.recovery import RecoveryPlan, Survey, adopt_log, plan, prepare, publish
+from hub.ops.repair import apply_repair, find_gaps
 from schemas.topics import COMMANDS, EVENTS, PARTITIONS
 from tests.contract.test_recall import asked, ids_by_number, record, relayed
 from tests.executor_bench import Bench
@@ -36,7 +36,7 @@ def test_a_log_that_was_lost_is_published_anew_in_order(ledger: Ledger, monkeypa
     wanted = lost(ledger, new)
     assert wanted == RecoveryPlan(publish=60, boards=True, requests=True, doubt=True)
     ledger.writer.run(lambda conn: prepare(conn, new, wanted, NOW))
-    monkeypatch.setattr("hub.ops.recovery.AT_ONCE", 7)
+    monkeypatch.setattr("hub.ops.recovery.MAX_BATCH", 7)
 
     def broken(done: int, _total: int) -> None:
         if done >= 21:
@@ -48,7 +48,7 @@ def test_a_log_that_was_lost_is_published_anew_in_order(ledger: Ledger, monkeypa
     seen: list[tuple[int, int]] = []
     assert publish(new, ledger, lambda done, total: seen.append((done, total))) == 39
     assert seen[-1] == (39, 39)
-    ledger.writer.run(lambda conn: settle(conn, new))
+    ledger.writer.run(lambda conn: adopt_log(conn, new))
     assert ids_by_number(new) == numbers
     assert sum(map(len, new.records.values())) == 61
     assert sum(new.ends(COMMANDS.name).values()) == 1  # so that nobody takes it for a new hub's
@@ -56,8 +56,8 @@ def test_a_log_that_was_lost_is_published_anew_in_order(ledger: Ledger, monkeypa
     relayed(ledger, new)
     assert len(ids_by_number(new)) == 70
     with ledger.reading() as conn:
-        assert find(new, conn, ledger.outbox_id).gaps == []
-        assert identity.known(conn, identity.LOG) == new.identity(EVENTS.name)
+        assert find_gaps(new, conn, ledger.outbox_id).gaps == []
+        assert identity.get_value(conn, identity.LOG) == new.identity(EVENTS.name)
 
 
 def test_a_gap_that_was_settled_stays_so_in_the_log_that_is_published_anew(ledger: Ledger) -> None:
@@ -66,7 +66,7 @@ def test_a_gap_that_was_settled_stays_so_in_the_log_that_is_published_anew(ledge
 
     def lose(conn: Connection) -> None:
         rows = outbox.take(conn, 2, PARTITIONS)
-        outbox.publish(conn, [row.id for row in rows], "2026-11-22T00:00:00.000000Z")
+        outbox.mark_published(conn, [row.id for row in rows], "2026-11-22T00:00:00.000000Z")
         conn.execute(delete(outbox.outbox).where(outbox.outbox.c.id == rows[0].id))
 
     ledger.writer.run(lose)
@@ -74,19 +74,19 @@ def test_a_gap_that_was_settled_stays_so_in_the_log_that_is_published_anew(ledge
         patched.setattr(LedgerCatchUp, "_settle_log", lambda self: None)
         relayed(ledger, log)
         with ledger.reading() as conn:
-            first = find(log, conn, ledger.outbox_id)
+            first = find_gaps(log, conn, ledger.outbox_id)
         assert len(first.gaps) == 2
-        ledger.writer.run(lambda conn: mend(conn, first, NOW, "wang", "the disk burnt"))
+        ledger.writer.run(lambda conn: apply_repair(conn, first, NOW, "wang", "the disk burnt"))
         relayed(ledger, log)
     new = MemoryLog()
     publish(new, ledger)
     with ledger.reading() as conn:
-        again = find(new, conn, ledger.outbox_id)
-    done = ledger.writer.run(lambda conn: mend(conn, again, NOW, "wang"))
+        again = find_gaps(new, conn, ledger.outbox_id)
+    done = ledger.writer.run(lambda conn: apply_repair(conn, again, NOW, "wang"))
     assert (done.left, done.accepted) == ([], sum(gap.lost for gap in again.gaps))
     relayed(ledger, new)
     with ledger.reading() as conn:
-        assert find(new, conn, ledger.outbox_id).gaps == []
+        assert find_gaps(new, conn, ledger.outbox_id).gaps == []
 
 
 def test_what_a_lost_ledger_may_have_done_is_looked_up_before_it_is_done(url: str) -> None:
@@ -94,7 +94,7 @@ def test_what_a_lost_ledger_may_have_done_is_looked_up_before_it_is_done(url: st
     bench.ledger.writer.run(
         lambda conn: prepare(conn, bench.log, RecoveryPlan(doubt=True), datetime(2099, 1, 1, tzinfo=UTC))
     )
-    old, system = asked(1), bench.system("pm", class_=Idempotency.MARK)
+    old, system = asked(1), bench.system("pm", class_=Idempotency.LOOKUP)
     system.effects[old[0].id] = 1
     bench.ask(*old)
     with bench.running():

@@ -20,7 +20,7 @@ def refusal(number: int, instance: str = "crm", at: datetime = NOON, body: bytes
 
 def keep(ledger: Ledger, *refusals: Refusal, bounds: RefusedLimits = SMALL) -> None:
     for each in refusals:
-        ledger.writer.run(lambda conn, each=each: refused.keep(conn, each, bounds))  # type: ignore[misc]
+        ledger.writer.run(lambda conn, each=each: refused.store(conn, each, bounds))  # type: ignore[misc]
 
 
 def kept(ledger: Ledger, instance: str | None = None) -> list[str]:
@@ -82,7 +82,7 @@ def test_unsigned_ones_are_only_counted(ledger: Ledger) -> None:
 
 
 def test_pages_go_back_in_time(ledger: Ledger) -> None:
-    keep(ledger, *(refusal(number) for number in range(4)), bounds=refused.BOUNDS)
+    keep(ledger, *(refusal(number) for number in range(4)), bounds=refused.DEFAULT_LIMITS)
     with ledger.reading() as conn:
         first = refused.page(conn, limit=3)
         assert [row.delivery for row in first] == ["msg_3", "msg_2", "msg_1"]

@@ -11,12 +11,12 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection, delete, func, inspect, select
 
-from hub.cli.log_reading import last_of
+from hub.cli.log_reading import search_latest_of
 from hub.ledger import commands, outbox
 from hub.ledger.ledger import Ledger
-from hub.log.event_log import Outgoing, PlaceReader
+from hub.log.event_log import OffsetReader, Outgoing
 from hub.log.memory_log import MemoryLog
-from hub.log.sequences import own_bytes
+from hub.log.sequences import without_sequence
 from hub.projector import registry
 from hub.projector.rebuild import rebuild
 from hub.projector.runner import Runner
@@ -69,7 +69,7 @@ class Hub:
 
         self.ledger.writer.run(work)
 
-    def ask(self, question: Callable[[History], T], log: PlaceReader | None = None) -> tuple[T, Gaps]:
+    def ask(self, question: Callable[[History], T], log: OffsetReader | None = None) -> tuple[T, Gaps]:
         """An answer, and what it lacks."""
         with self.ledger.reading() as conn, self.store.reading() as boards:
             history = History(conn, Trail.of(boards), log or self.log.places(EVENTS.name))
@@ -83,7 +83,7 @@ class Hub:
 
 
 def as_value(history: History, ref: str) -> object:
-    found = story.find(history, ref)
+    found = story.resolve(history, ref)
     if len(found) != 1:
         return found
     told = story.of_case(history, found[0].case)
@@ -145,7 +145,7 @@ class Brute:
 
     def __init__(self, log: MemoryLog) -> None:
         there = (log.records[EVENTS.name, partition] for partition in range(log.partitions))
-        self.events = [Event.from_json(own_bytes(each.value or b"")) for records in there for each in records]
+        self.events = [Event.from_json(without_sequence(each.value or b"")) for records in there for each in records]
 
     def answer(self, ref: str) -> tuple[object, ...]:
         """The event, those whose id starts so, those of the case, those about the object, and the objects of a bare id."""
@@ -220,18 +220,18 @@ def test_what_the_trail_has_not_taken_in_is_found_all_the_same(hub: Hub) -> None
 
 
 def found_by(hub: Hub, ref: str) -> list[story.ResolvedReference]:
-    found, gaps = hub.ask(lambda history: story.find(history, ref))
+    found, gaps = hub.ask(lambda history: story.resolve(history, ref))
     assert not gaps
     return found
 
 
 def test_a_trail_that_is_far_behind_says_so(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.replay.history.NEWEST", 3)
+    monkeypatch.setattr("hub.replay.history.MAX_RECENT_ROWS", 3)
     hub.took([DEAL])
     hub.ledger.writer.run(lambda conn: outbox.record(conn, [won(f"O-{number}") for number in range(2, 9)], "crm"))
     relayed(hub.ledger, hub.log)
-    assert hub.ask(lambda history: story.find(history, "O-2"))[1].as_value() == {"behind": True}
-    found, gaps = hub.ask(lambda history: story.find(history, "opportunity/crm/O-2"))
+    assert hub.ask(lambda history: story.resolve(history, "O-2"))[1].as_value() == {"behind": True}
+    found, gaps = hub.ask(lambda history: story.resolve(history, "opportunity/crm/O-2"))
     assert [each.ref for each in found] == ["opportunity/crm/O-2"]
     assert not gaps
     hub.index()
@@ -245,7 +245,7 @@ def test_without_the_broker_the_ledger_answers_and_what_only_the_log_has_is_told
     hub.trim()
     told, gaps = hub.ask(lambda history: story.of_case(history, DEAL.case), Away())
     assert [node.id for node in told.roots] == [PROJECT.id, TASK.id]
-    assert (len(gaps.unread), gaps.away and gaps.away.code) == (4, "HUB-E2104")
+    assert (len(gaps.unread), gaps.log_error and gaps.log_error.code) == (4, "HUB-E2104")
     one, gaps = hub.ask(lambda history: history.event(DEAL.id), Away())
     assert one is None
     assert gaps.error() is not None
@@ -255,7 +255,7 @@ def test_without_a_ledger_trail_and_log_answer(hub: Hub) -> None:
     hub.took([DEAL, *MADE, FINISHED], [PROJECT, TASK])
     with hub.store.reading() as boards:
         history = History(None, Trail.of(boards), hub.log.places(EVENTS.name))
-        assert [found.ref for found in story.find(history, "P-77")] == ["project/pm/P-77"]
+        assert [found.ref for found in story.resolve(history, "P-77")] == ["project/pm/P-77"]
         assert [node.id for node in story.of_case(history, DEAL.case).nodes()] == [
             each.id for each in (DEAL, *MADE, FINISHED)
         ]
@@ -326,8 +326,8 @@ def test_the_last_events_of_a_type_and_a_case_are_those_of_the_whole_log(
 ) -> None:
     hub.took(history_of(5, deals=8))
     with hub.store.reading() as boards:
-        found = last_of(hub.log, Trail.of(boards), type_, case, 9)
-    brute = last_of(hub.log, None, type_, case, 9)
+        found = search_latest_of(hub.log, Trail.of(boards), type_, case, 9)
+    brute = search_latest_of(hub.log, None, type_, case, 9)
     assert [at.event for at in found.found] == [at.event for at in brute.found]
     assert (found.read, found.indexed, found.coverage) == (0, found.total, brute.coverage)
 

@@ -81,8 +81,8 @@ def test_the_case_of_an_object_is_known_after_its_news_are_trimmed(ledger: Ledge
     relayed(ledger, log)
     trim(ledger, log)
     subject = "opportunity/crm/O-1"
-    assert looked(ledger, lambda conn: links.look(conn, subject)) == (subject, False, False)
-    assert looked(ledger, lambda conn: links.look_all(conn, [subject]))[subject].case == subject
+    assert looked(ledger, lambda conn: links.known_object(conn, subject)) == (subject, False, False)
+    assert looked(ledger, lambda conn: links.known_objects(conn, [subject]))[subject].case == subject
 
 
 def test_what_the_log_has_had_for_less_than_the_history_stays(ledger: Ledger, log: MemoryLog) -> None:
@@ -114,7 +114,7 @@ def test_with_the_embedded_broker_a_row_waits_for_a_backup_of_this_log(ledger: L
 
 
 def numbered_rows(ledger: Ledger, partition: int) -> list[int]:
-    rows = looked(ledger, lambda conn: outbox.numbered(conn, partition, 1, 10**9))
+    rows = looked(ledger, lambda conn: outbox.rows_in_range(conn, partition, 1, 10**9))
     return [row.sequence for row in rows]
 
 
@@ -154,8 +154,8 @@ def test_what_was_published_under_another_number_goes_there(ledger: Ledger, log:
     record(ledger, *range(100))
     relayed(ledger, log)
     partition = fullest(log)
-    rows = looked(ledger, lambda conn: outbox.numbered(conn, partition, 2, 3))
-    ledger.writer.run(lambda conn: outbox.publish_again(conn, [row.id for row in rows]))
+    rows = looked(ledger, lambda conn: outbox.rows_in_range(conn, partition, 2, 3))
+    ledger.writer.run(lambda conn: outbox.resequence(conn, [row.id for row in rows]))
     trim(ledger, log)
     assert kept(ledger) == (100, 2)
     relayed(ledger, log)
@@ -167,7 +167,7 @@ def test_what_is_being_sent_again_is_not_trimmed_before_it_is_there(ledger: Ledg
     record(ledger, *range(100))
     relayed(ledger, log)
     partition = fullest(log)
-    ledger.writer.run(lambda conn: outbox.send_again(conn, partition, 1, 3))
+    ledger.writer.run(lambda conn: outbox.resend(conn, partition, 1, 3))
     trim(ledger, log)
     assert numbered_rows(ledger, partition) == list(range(2, log.ends(EVENTS.name)[partition] + 1))
     relayed(ledger, log)
@@ -185,9 +185,9 @@ def test_a_row_that_changed_between_look_and_transaction_stays(
     def meanwhile(name: str) -> None:
         if not seen:
             seen.append(name)
-            ledger.writer.run(lambda conn: [outbox.send_again(conn, each, 0, 3) for each in range(PARTITIONS)] and None)
+            ledger.writer.run(lambda conn: [outbox.resend(conn, each, 0, 3) for each in range(PARTITIONS)] and None)
 
-    monkeypatch.setattr("hub.intake.trimmer.reach", meanwhile)
+    monkeypatch.setattr("hub.intake.trimmer.failpoint", meanwhile)
     trim(ledger, log)
     assert seen == ["trim.chosen"]
     assert numbered_rows(ledger, partition)[0] == 1
@@ -232,7 +232,9 @@ def test_the_state_of_instances_and_what_was_dealt_with_stay(ledger: Ledger, log
 
 def test_a_note_about_what_was_noted_before_is_a_new_one(ledger: Ledger, log: MemoryLog) -> None:
     def note(at: datetime) -> None:
-        ledger.writer.run(lambda conn: hub_events.note(conn, "hub.parked.retried", "delivery/crm/a", {}, at))
+        ledger.writer.run(
+            lambda conn: hub_events.record_hub_event(conn, "hub.parked.retried", "delivery/crm/a", {}, at)
+        )
 
     for second in range(3):
         note(NOW + timedelta(seconds=second))

@@ -29,7 +29,7 @@ def crossing(here: str, there: str, meet: threading.Barrier) -> Callable[[Connec
     def work(conn: Connection) -> None:
         leases.acquire(conn, here, "a", 60.0)
         meet.wait(30)
-        leases.let_go(conn, there, "a")
+        leases.release(conn, there, "a")
 
     return work
 

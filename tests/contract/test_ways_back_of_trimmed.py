@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.config.home import Home
 from hub.errors import FatalError
 from hub.executor.ledger_catch_up import LedgerCatchUp
+from hub.home import Home
 from hub.ledger import identity, outbox, retention, trimmed
 from hub.ledger.ledger import Ledger
 from hub.ledger.log_match import KnownLog, match
@@ -18,8 +18,8 @@ from hub.log.memory_log import MemoryLog
 from hub.ops.backups import ledger_copy, making, restoring
 from hub.ops.backups.filling import Filling, filling
 from hub.ops.backups.making import back_up
-from hub.ops.recovery import publish, settle, trimmed_and_lacking
-from hub.ops.repair import find, mend, with_backup
+from hub.ops.recovery import adopt_log, publish, trimmed_and_lacking
+from hub.ops.repair import apply_repair, find_gaps, with_backup
 from hub.replay.audit.audit import audit
 from hub.runtime.clock import SystemClock
 from schemas.topics import EVENTS
@@ -70,15 +70,15 @@ def content(ledger: Ledger, log: MemoryLog) -> None:
 def test_the_ledger_knows_what_a_backup_has(ledger: Ledger, home: Home, folder: Path) -> None:
     log = trimmed_hub(ledger, home, folder)
     with ledger.reading() as conn:
-        known = retention.last(conn)
+        known = retention.last_backup(conn)
         assert known is not None
         assert (known.folder, known.log, known.cut) == (str(folder), log.identity(EVENTS.name), "")
         assert sum(known.next_offsets.values()) == 40
-        assert retention.of_log(conn, log.identity(EVENTS.name)) == known
-        assert retention.of_log(conn, "another") is None
+        assert retention.backup_of_log(conn, log.identity(EVENTS.name)) == known
+        assert retention.backup_of_log(conn, "another") is None
     ledger.writer.run(lambda conn: identity.note_cut(conn, {3: 1}))
     with ledger.reading() as conn:
-        assert retention.of_log(conn, log.identity(EVENTS.name)) is None
+        assert retention.backup_of_log(conn, log.identity(EVENTS.name)) is None
 
 
 def test_a_log_that_was_lost_is_filled_from_the_backup_and_from_the_ledger(
@@ -91,7 +91,7 @@ def test_a_log_that_was_lost_is_filled_from_the_backup_and_from_the_ledger(
     assert str(folder) in caught.value.fix("en")
     assert not any(new.ends(EVENTS.name).values())
 
-    monkeypatch.setattr("hub.ops.backups.filling.AT_ONCE", 2)
+    monkeypatch.setattr("hub.ops.backups.filling.MAX_BATCH", 2)
 
     def broken(done: int, _total: int) -> None:
         if done >= 15:
@@ -103,7 +103,7 @@ def test_a_log_that_was_lost_is_filled_from_the_backup_and_from_the_ledger(
     publish(new, ledger, filling=from_backup(ledger, new, folder))
     assert ids_by_number(new) == numbers
     assert sum(new.ends(EVENTS.name).values()) == 60
-    ledger.writer.run(lambda conn: settle(conn, new))
+    ledger.writer.run(lambda conn: adopt_log(conn, new))
     content(ledger, new)
     assert trim(ledger, new) == 30  # the log is another: it is read from its start
 
@@ -146,7 +146,7 @@ def test_what_was_trimmed_while_a_backup_was_made_is_in_it(
     log = MemoryLog()
     record(ledger, *range(40))
     relayed(ledger, log)
-    copied = ledger_copy.copied
+    copied = ledger_copy.copy_ledger
 
     def meanwhile(*args: object) -> object:
         record(ledger, *range(40, 60))
@@ -154,7 +154,7 @@ def test_what_was_trimmed_while_a_backup_was_made_is_in_it(
         trim(ledger, log)  # on a replicated log, with a history of no time at all
         return copied(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(making, "copied", meanwhile)
+    monkeypatch.setattr(making, "copy_ledger", meanwhile)
     assert back_up(home, log, folder, NOW).records == 60
 
 
@@ -166,7 +166,7 @@ def test_a_backup_of_a_trimmed_ledger_comes_back_whole(ledger: Ledger, home: Hom
     back_up(home, log, folder, NOW)
     numbers = ids_by_number(log)
     new, there = MemoryLog(), empty(url)
-    restoring.restore(restoring.verified(folder), folder, new, there, NOW)
+    restoring.restore(restoring.verify(folder), folder, new, there, NOW)
     restored = Ledger(there)
     try:
         assert kept(restored) == (70, 0)
@@ -192,17 +192,17 @@ def test_a_gap_below_the_floor_is_told_as_such_and_closed_from_a_backup(
 ) -> None:
     log, partition = gap_below_the_floor(ledger, trimmed_hub(ledger, home, folder))
     with ledger.reading() as conn:
-        found = find(log, conn, ledger.outbox_id)
+        found = find_gaps(log, conn, ledger.outbox_id)
     (gap,) = found.gaps
     assert (gap.missing, gap.trimmed, gap.lost, len(gap.rows)) == (2, 2, 2, 0)
-    assert ledger.writer.run(lambda conn: mend(conn, found, NOW, "me")).left == [gap]
+    assert ledger.writer.run(lambda conn: apply_repair(conn, found, NOW, "me")).left == [gap]
     again = with_backup(found, folder, ledger.outbox_id)
     assert again.gaps[0].lost == 0
-    done = ledger.writer.run(lambda conn: mend(conn, again, NOW, "me"))
+    done = ledger.writer.run(lambda conn: apply_repair(conn, again, NOW, "me"))
     assert (done.published, done.accepted, done.left) == (2, 0, [])
     relayed(ledger, log)
     with ledger.reading() as conn:
-        assert find(log, conn, ledger.outbox_id).gaps == []
+        assert find_gaps(log, conn, ledger.outbox_id).gaps == []
     ids = [each for told in ids_by_number(log).values() for each in told]
     assert len(ids) == len(set(ids)) == 71  # and one that tells of the repair
     assert kept(ledger) == (71, 33)
@@ -218,6 +218,6 @@ def test_an_end_of_the_log_below_the_floor_is_not_sent_on_behind_a_gap(
     partition = max(floors, key=lambda each: floors[each])
     del log.records[EVENTS.name, partition][1:]
     with ledger.reading() as conn:
-        found = find(log, conn, ledger.outbox_id)
+        found = find_gaps(log, conn, ledger.outbox_id)
     assert found.lacking == {partition: (1, floors[partition])}
     assert partition not in found.tails

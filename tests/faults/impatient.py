@@ -12,5 +12,5 @@ from hub.ops import programs
 MOST = 0.5
 
 if __name__ == "__main__":
-    programs.MOST = MOST
+    programs.MAX_PAUSE_S = MOST
     run()

@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 
-from hub.config.home import Home
 from hub.engine.case import Case, from_json, to_json
 from hub.engine.parking import fold
-from hub.engine.step import Ask, Derive, ParkedEvent, StepRules, View
+from hub.engine.step import EmitCommand, EmitEvent, ParkedEvent, StepRules, View
+from hub.home import Home
 from hub.log.event_log import Record
 from schemas.envelope import Event
 from schemas.registry import EVENTS, EventSpec, json_schema
@@ -51,12 +51,12 @@ class Replay:
 
     def _note(self, output: object) -> None:
         match output:
-            case Ask(command=command):
+            case EmitCommand(command=command):
                 told = {"type": command.type, "instance": command.instance, "arguments": command.arguments}
                 assert self.commands.setdefault(command.id, told)["type"] == command.type
             case View(entity=entity):
                 self.views[entity.ref] = {"stage": entity.stage, "data": dict(entity.data)}
-            case Derive(event=told):
+            case EmitEvent(event=told):
                 self.derived.add(told.id)
             case ParkedEvent(ref=ref, code=code):
                 self.parked[ref] = code

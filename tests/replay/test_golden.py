@@ -10,7 +10,7 @@ import orjson
 import pytest
 from pydantic import Field
 
-from hub.engine.case import Case, altered
+from hub.engine.case import Case, replace
 from hub.engine.step import StepRules
 from hub.log.event_log import Record
 from schemas import registry
@@ -59,8 +59,8 @@ def test_old_state_is_taken_over_in_the_middle_of_a_log(version: str, frozen: St
 
 def _unfired(case: Case) -> Case:
     """Without what old states do not say: which rules had asked, and what it takes to forget a case."""
-    entities = {ref: altered(entity, fired={}) for ref, entity in case.entities.items()}
-    return altered(case, entities=entities, alive=0, ended=0, due=0, spans=None)
+    entities = {ref: replace(entity, fired={}) for ref, entity in case.entities.items()}
+    return replace(case, entities=entities, alive=0, ended=0, due=0, spans=None)
 
 
 class Renamed(Opportunity):

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from hub.engine.case import Case
 from hub.engine.parking import fold as fold_record
-from hub.engine.step import Ask
+from hub.engine.step import EmitCommand
 from hub.kit.connector import Idempotency
 from hub.kit.projection import Projection, Row
 from hub.kit.records import read_event
@@ -83,7 +83,7 @@ def _effects(world: World) -> Iterator[Broken]:
         for id_, times in system.effects.items():
             if id_ not in rows:
                 yield Broken("an effect that nobody asked for", id_)
-            elif times != 1 and not (system.class_ is Idempotency.NEITHER and world.settled):
+            elif times != 1 and not (system.class_ is Idempotency.NONE and world.settled):
                 yield Broken("more than one effect", f"{rows[id_].type} {id_}: {times}, {system.class_}")
         yield from _in_order(system, list(rows))
     for row in rows.values():
@@ -119,7 +119,7 @@ def _replay(world: World) -> Iterator[Broken]:
         if folded.case.held or folded.failed:
             odd.add(folded.case.id)
         for output in folded.outputs:
-            if isinstance(output, Ask):
+            if isinstance(output, EmitCommand):
                 wanted.setdefault(output.command.case, set()).add(output.command.id)
     with reading(world.ledgers.engine) as conn:
         odd |= set(conn.execute(select(parked.parked.c.case_id).where(parked.parked.c.kind == "event")).scalars())

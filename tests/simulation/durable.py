@@ -17,8 +17,8 @@ from hub.ledger.database import metadata as ledger_tables
 from hub.ledger.database import open_engine
 from hub.ledger.ledger import Ledger
 from hub.ledger.writer import LedgerWriter as LedgerWriter
-from hub.ledger.writer import _Asked
-from hub.log.event_log import LogWriter, Outgoing, PlaceReader, Reader, Record
+from hub.ledger.writer import _Request
+from hub.log.event_log import LogWriter, OffsetReader, Outgoing, Reader, Record
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
 from hub.projector.store import BoardStore
@@ -74,15 +74,15 @@ class InlineWriter(LedgerWriter):
         self.engine, self.chance = engine, chance
         self._listeners = []
         self._closed = False
-        self._batch: list[_Asked] | None = None
+        self._batch: list[_Request] | None = None
 
-    def _ask(self, asked: _Asked) -> Future[Any]:
-        asked.answer.set_running_or_notify_cancel()
+    def _enqueue(self, request: _Request) -> Future[Any]:
+        request.result.set_running_or_notify_cancel()
         if self._batch is None:
-            self._commit([asked])
+            self._commit([request])
         else:
-            self._batch.append(asked)
-        return asked.answer
+            self._batch.append(request)
+        return request.result
 
     @contextmanager
     def one_commit(self) -> Iterator[None]:
@@ -94,18 +94,18 @@ class InlineWriter(LedgerWriter):
             batch, self._batch = self._batch, None
         self._commit(batch)
 
-    def _commit(self, batch: list[_Asked]) -> None:
+    def _commit(self, batch: list[_Request]) -> None:
         try:
             self.chance.before("ledger", "HUB-E5002")
         except RetryableError as error:
-            for asked in batch:
-                asked.answer.set_exception(error)
+            for request in batch:
+                request.result.set_exception(error)
             return
-        kept = [replace(asked, answer=Future[Any]()) for asked in batch]
+        copies = [replace(request, result=Future[Any]()) for request in batch]
         with self.chance.locked():
-            self._write(kept)
-        for asked, done in zip(batch, kept, strict=True):
-            self._answer(asked.answer, done.answer)
+            self._write(copies)
+        for request, done in zip(batch, copies, strict=True):
+            self._answer(request.result, done.result)
 
     def _answer(self, asked: Future[Any], done: Future[Any]) -> None:
         error = done.exception()
@@ -173,7 +173,7 @@ class SimLog:
     def reader(self, topic: str, positions: Mapping[int, int], *, gather: float = 0.0) -> Reader:
         return _SimReader(self, self.log.reader(topic, positions))
 
-    def places(self, topic: str) -> PlaceReader:
+    def places(self, topic: str) -> OffsetReader:
         return self.log.places(topic)
 
     def ends(self, topic: str) -> dict[int, int]:

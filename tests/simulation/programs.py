@@ -18,16 +18,16 @@ from hub.executor.housekeeper import Housekeeper
 from hub.executor.instances import Instances, InstanceState
 from hub.executor.ledger_catch_up import LedgerCatchUp
 from hub.intake import correlation
-from hub.intake.deferred_intake import Redelivery, SecondLooks
+from hub.intake.deferred_intake import DeferredIntake, Redelivery
 from hub.intake.intake import Intake
 from hub.intake.poller import Poller, Stream
-from hub.intake.relay import LEASE, Relay
+from hub.intake.relay import LEASE_S, Relay
 from hub.intake.trimmer import Trimmer, TrimmingPace
 from hub.kit.connector import Connector
 from hub.kit.projection import Projection
-from hub.log.event_log import Reader, Stored
+from hub.log.event_log import Reader, StoredRecord
 from hub.processor.app import Processor
-from hub.processor.rules_in_force import Always, RecordSpan
+from hub.processor.rules_in_force import FixedRules, RecordSpan
 from hub.processor.source import Chunk
 from hub.processor.source import PartitionThreads as Threads
 from hub.processor.state import PartitionState, catch_up
@@ -68,8 +68,8 @@ class SimLanes(Instances):
 
     def of(self, name: str) -> InstanceState:
         lane = super().of(name)
-        if not isinstance(lane.crew, Jobs):
-            lane.crew = Jobs()  # type: ignore[assignment]  # a crew without threads
+        if not isinstance(lane.workers, Jobs):
+            lane.workers = Jobs()  # type: ignore[assignment]  # a crew without threads
         return lane
 
 
@@ -80,9 +80,9 @@ class ConnectorsProgram:
         self, ledger: SimLedger, log: SimLog, connectors: Mapping[str, Connector], owner: str, chance: Chance
     ) -> None:
         clock, self.chance, self.ledger = log.clock, chance, ledger
-        self.intake = Intake(ledger, Staff(), clock, correlation.creates(connectors))
+        self.intake = Intake(ledger, Staff(), clock, correlation.created_kinds(connectors))
         self.connectors = connectors
-        self.relay = Relay(ledger, log, clock, Lease("relay", clock, LEASE, f"{owner}r"))
+        self.relay = Relay(ledger, log, clock, Lease("relay", clock, LEASE_S, f"{owner}r"))
         self.relay._stopping = Never()
         self.lanes = SimLanes(connectors, FakePeople(), clock)
         calls = Calls(ledger, clock, lambda: None, Never())
@@ -92,10 +92,10 @@ class ConnectorsProgram:
         keep = timedelta(seconds=chance.random.choice((0, 3, 60)))
         lease = Lease("trim", clock, 60.0, f"{owner}t")
         pace = TrimmingPace(least=1, most=4, stuck=0.0)
-        self.trimmer = Trimmer(ledger, log, clock, self.relay._recall, keep, pace=pace, lease=lease)
+        self.trimmer = Trimmer(ledger, log, clock, self.relay._catch_up, keep, pace=pace, lease=lease)
         self.trimmer._stopping = Never()
         redelivery = Redelivery(ledger, self.intake, connectors, clock)
-        self.looks = SecondLooks(ledger, redelivery, clock, Lease("second-looks", clock, owner=f"{owner}s"))
+        self.looks = DeferredIntake(ledger, redelivery, clock, Lease("second-looks", clock, owner=f"{owner}s"))
         erp = connectors["erp"].polls
         assert erp is not None
         lease = Lease("poll/erp/stock", clock, 60.0, f"{owner}p")
@@ -111,7 +111,7 @@ class ConnectorsProgram:
     def send(self) -> None:
         """The relay's turn."""
         try:
-            while self.relay._round():
+            while self.relay._relay_batch():
                 pass
         except RetryableError:
             return
@@ -130,7 +130,7 @@ class ConnectorsProgram:
 
     def make_rounds(self) -> None:
         """Calls that nobody answers for."""
-        self.rounds.make()
+        self.rounds.run_once()
 
     def look(self) -> None:
         """What intake put off."""
@@ -149,7 +149,7 @@ class ConnectorsProgram:
 
     def calling(self) -> list[Jobs]:
         """The crews that have a call to make."""
-        crews = [lane.crew for lane in sorted(self.lanes.all(), key=lambda lane: lane.name)]
+        crews = [lane.workers for lane in sorted(self.lanes.all(), key=lambda lane: lane.name)]
         return [crew for crew in crews if isinstance(crew, Jobs) and crew.waiting]
 
 
@@ -161,7 +161,7 @@ def leave(code: int) -> None:
 class Inline(Threads):
     """The worker's lanes without threads."""
 
-    async def run(self, lane: int | None, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def run(self, partition: int | None, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return work(*args, **kwargs)
 
 
@@ -181,20 +181,20 @@ class Group:
 
 
 @dataclass
-class Remembering(Always):
+class Remembering(FixedRules):
     """The rules of now, and by which rules each record was judged: in the log's stead, which tells it of the product's."""
 
     sets: Mapping[bool, StepRules]
     group: Group
     mended: bool
 
-    def parts(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
+    def parts(self, partition: int, records: Sequence[StoredRecord]) -> list[RecordSpan]:
         known = self.group.judged.setdefault(partition, {})
         for record in records:
             known.setdefault(record.offset, set()).add(self.mended)
         return super().parts(partition, records)
 
-    def again(self, partition: int, records: Sequence[Stored]) -> list[RecordSpan]:
+    def again(self, partition: int, records: Sequence[StoredRecord]) -> list[RecordSpan]:
         known = self.group.judged[partition]
         return [RecordSpan([record], self.sets[min(known[record.offset])], False) for record in records]
 
@@ -218,7 +218,7 @@ class WorkerProgram:
     read_to: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.processor = Processor(self.log, self._judged(), self.log.writer(), forgets=self.forgets, lanes=Inline())
+        self.processor = Processor(self.log, self._judged(), self.log.writer(), forgets=self.forgets, threads=Inline())
 
     def _judged(self) -> Remembering:
         mended = self.mended()
@@ -236,7 +236,7 @@ class WorkerProgram:
             return
         partition = self.chance.random.choice(found)
         records = self._records(partition)[: self.chance.random.choice((1, 2, 5, 100))]
-        self.processor.judged = self._judged()
+        self.processor.rules = self._judged()
         chunk = Chunk(partition, records, records[-1].offset + 1)
         done(self.processor.run(chunk))
         if chunk.finished and self.group.assigned.get(partition) is self:

@@ -94,10 +94,10 @@ class System:
     """Requests that were taken and are yet to be carried out."""
     refused: frozenset[str] = frozenset()
     """Command types that it refuses, until it is mended."""
-    takes: frozenset[str] = TAKES
+    command_types: frozenset[str] = TAKES
     limits: RateLimits = LIMITS
 
-    def once(self, type_: str) -> Idempotency:
+    def idempotency(self, type_: str) -> Idempotency:
         return self.class_
 
     def send(self, command: Command) -> Effect:

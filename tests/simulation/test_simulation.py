@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from hub.processor.state import APART
+from hub.processor.state import PART_SEPARATOR
 from schemas.topics import STATE
 from tests.simulation.running import kept_seeds, play
 
 SAMPLE = range(70_000, 70_040)
 PUT_APART = {
-    "hub.processor.state.LARGE": 300,
-    "hub.processor.folding.ROOM": 2000,
-    "hub.engine.case.HELD": 2,
-    "hub.engine.parking.RETRIES": 3,
+    "hub.processor.state.LARGE_CASE_BYTES": 300,
+    "hub.processor.folding.MAX_CASE_BYTES": 2000,
+    "hub.engine.case.MAX_HELD_INLINE": 2,
+    "hub.engine.parking.MAX_RETRIED_EVENTS": 3,
 }
 """As if every case were large."""
 
@@ -42,7 +42,7 @@ def test_a_sample_of_histories_whose_cases_are_put_apart(first: int, monkeypatch
         keys = [
             each.key for (topic, _), found in outcome.world.log.records.items() if topic == STATE.name for each in found
         ]
-        parts += sum(APART in (key or b"") for key in keys)
+        parts += sum(PART_SEPARATOR in (key or b"") for key in keys)
     assert parts
 
 

@@ -90,10 +90,10 @@ class World:
         self.chance = Chance(random, rates, self.clock, interlude=self.others)
         self.pushes = business.pushes(random)
         self.coming: list[Pushed] = []
-        class_ = random.choice((Idempotency.KEY, Idempotency.MARK, Idempotency.MARK, Idempotency.NEITHER))
+        class_ = random.choice((Idempotency.KEY, Idempotency.LOOKUP, Idempotency.LOOKUP, Idempotency.NONE))
         refused = random.choice((frozenset[str](), frozenset[str](), frozenset({"task.create"})))
         self.pm = System("pm", class_, self.chance, self.coming, refused=refused)
-        self.erp = System("erp", Idempotency.MARK, self.chance, self.coming)
+        self.erp = System("erp", Idempotency.LOOKUP, self.chance, self.coming)
         self.stock = Stock(self.chance, business.stock(random))
         # With a die of its own: the seeds that are kept tell the same histories as before.
         self.forgets = Random(self.seed).choice((None, timedelta(), timedelta(seconds=5), timedelta(minutes=2)))
@@ -268,7 +268,7 @@ class World:
         """Somebody takes parked work up again, or gives it up."""
         ledger = SimLedger(self.ledgers.engine, Chance(self.random, Rates(), self.clock))
         with ledger.reading() as conn:
-            entries = parked.opened(conn)
+            entries = parked.open_entries(conn)
         if entries:
             entry = self.random.choice(entries)
             discard = entry.ref.startswith("record/") or self.random.random() < 0.2
@@ -278,10 +278,10 @@ class World:
 
     def _settle(self, conn: Connection, entry: AnyRow, discard: bool) -> None:
         """As `hub parked` does it."""
-        asking = parked_events.Asking(self.clock.now(), "person/me", "because")
+        asking = parked_events.OperatorRequest(self.clock.now(), "person/me", "because")
         self.settled += 1
         if entry.kind == "delivery":
-            parked.ask(conn, entry.id, "discard" if discard else "retry", "person/me", "because")
+            parked.request(conn, entry.id, "discard" if discard else "retry", "person/me", "because")
         elif entry.kind == "command" and not entry.ref.startswith("record/"):
             command = entry.ref.removeprefix("command/")
             if discard:
@@ -295,7 +295,7 @@ class World:
         else:
             parked_events.retry(conn, entry, asking)
 
-    def edit(self, conn: Connection, entry: AnyRow, asking: parked_events.Asking) -> None:
+    def edit(self, conn: Connection, entry: AnyRow, asking: parked_events.OperatorRequest) -> None:
         """Somebody corrects what is parked; the next try reads that."""
         event = Event.from_json(entry.body)
         data = {**event.data, "severity": 9, "customer": f"corrected {self.settled}"}
@@ -357,7 +357,7 @@ class World:
             states = commands.states(conn)
             cursor = cursors.get(conn, "erp", "stock")
             read = positions.of_reader(conn, "executor", COMMANDS.name)
-            waiting = outbox.counts(conn)["unpublished"] + len(parked.asked(conn, "delivery"))
+            waiting = outbox.counts(conn)["unpublished"] + len(parked.pending_requests(conn, "delivery"))
         open_ = [f"{number} {state}" for state, number in states.items() if state in ("SENDING", "UNKNOWN", "RETRY")]
         ends = self.log.ends(EVENTS.name)
         behind = [f"partition {p}" for p, offset in self.group.committed.items() if offset < ends[p]]

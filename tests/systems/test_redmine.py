@@ -412,12 +412,12 @@ class TestEvents:
             seen += fresh(facts, seen)
         assert told(seen, task) == ["started", "completed", "reopened", "started", "completed"]
 
-    @pytest.mark.parametrize("page", [5, pytest.param(client.PAGE, marks=[pytest.mark.slow, pytest.mark.nightly])])
+    @pytest.mark.parametrize("page", [5, pytest.param(client.PAGE_SIZE, marks=[pytest.mark.slow, pytest.mark.nightly])])
     def test_more_issues_than_fit_a_page_are_all_told(
         self, redmine: RedmineServer, issue: Callable[..., str], page: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for module in (client, source):
-            monkeypatch.setattr(module, "PAGE", page)
+            monkeypatch.setattr(module, "PAGE_SIZE", page)
         connector, busy = connected(redmine), [issue(subject=f"t{n}") for n in range(page + 1)]
         _, cursor = read(connector, None)
         for task in busy:
@@ -433,7 +433,7 @@ class TestEvents:
     ) -> None:
         """As an import makes them."""
         for module in (client, source):
-            monkeypatch.setattr(module, "PAGE", 5)
+            monkeypatch.setattr(module, "PAGE_SIZE", 5)
         connector, busy = connected(redmine), [issue(subject=f"t{n}") for n in range(11)]
         assert len(redmine_client(redmine).changed("2020-01-01T00:00:00Z")) == 5
         _, cursor = read(connector, None)

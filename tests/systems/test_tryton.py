@@ -337,7 +337,7 @@ def test_a_customer_known_by_name_is_linked_and_any_other_is_named(
 def test_a_server_without_planning_gets_who_and_when_in_the_comment(
     target: CommandSink, account: DemoAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TrytonTarget, "_plans", False)
+    monkeypatch.setattr(TrytonTarget, "_has_project_plan", False)
     made = target.send(command("task.create", "c-plain", title="启动会", assignee="lin.tao", due="2026-12-01"))
     row = read_work(account, made.id)
     assert row["comment"] == "负责人 Assignee: lin.tao\n截止 Due: 2026-12-01\nbaton:c-plain"

@@ -58,7 +58,7 @@ def test_each_start_is_fresh_unless_told_to_keep_and_fast_once_it_is_cached(tmp_
     with server:
         assert opportunities(server) == 0
     server.stop()
-    assert lines == [installation.say("start", version=installation.VERSION)] * 3
+    assert lines == [installation.progress_text("start", version=installation.VERSION)] * 3
 
 
 def test_the_server_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path) -> None:
@@ -164,13 +164,13 @@ def test_a_poll_goes_on_where_it_was_after_the_server_was_killed(tmp_path: Path)
 
 def test_two_that_prepare_at_once_seed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RealTryton(tmp_path).prepare()
-    monkeypatch.setattr(installation, "seeded", lambda: tmp_path / "seeded.sqlite")
+    monkeypatch.setattr(installation, "seeded_database", lambda: tmp_path / "seeded.sqlite")
     lines: list[str] = []
     with ThreadPoolExecutor(2) as pool:
         doing = [pool.submit(RealTryton(tmp_path, lambda line, done: lines.append(line)).prepare) for _ in range(2)]
         for one in doing:
             one.result()
-    assert lines == [installation.say("seed")]
+    assert lines == [installation.progress_text("seed")]
     assert [path.name for path in tmp_path.iterdir()] == ["seeded.sqlite"]
 
 
@@ -189,7 +189,7 @@ def test_without_network_the_first_run_says_so_and_leaves_nothing_half_done(
         with pytest.raises(RetryableError) as failed:
             RealTryton(tmp_path / "root", lambda line, done: lines.append(line)).start()
         assert failed.value.code == "HUB-E4110"
-    assert lines == [installation.say("install", version=installation.VERSION)] * 2
+    assert lines == [installation.progress_text("install", version=installation.VERSION)] * 2
 
 
 def test_a_port_that_is_taken_is_an_error_with_the_log_s_place(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import Outgoing, Record
 from hub.log.memory_log import MemoryLog
-from hub.log.outbox_in_log import latest_outbox, since, tails
+from hub.log.outbox_in_log import latest_outbox, records_since, tails
 from hub.log.sequence_gaps import repaired, settled_by
 from hub.log.sequences import Loss, ReadPosition, follow
-from hub.ops.repair import find
+from hub.ops.repair import find_gaps
 from hub.projector import registry
 from hub.projector.folding import FoldPosition as BoardPlace
 from hub.projector.folding import fold, keys_of, take, to_fold
@@ -147,7 +147,7 @@ def test_no_audit_and_no_repair_ends_of_what_lies_in_the_log(ledger: Ledger) -> 
             report = audit(log, conn, ledger.outbox_id, NOW, lambda: {})
             assert report.as_value()["findings"]
             assert orjson.dumps(report.as_value())
-            for gap in find(log, conn, ledger.outbox_id).gaps:
+            for gap in find_gaps(log, conn, ledger.outbox_id).gaps:
                 assert gap.error().message("en")
                 assert gap.as_value()
 
@@ -156,7 +156,7 @@ def test_a_ledger_that_learns_from_the_log_passes_over_what_is_nobodys(ledger: L
     log = a_log(4, COUNT, ledger.outbox_id)
     assert latest_outbox(log) is not None
     ends = tails(log, ledger.outbox_id, {})
-    for found in since(log, ledger.outbox_id, {3: 0}, ends):
+    for found in records_since(log, ledger.outbox_id, {3: 0}, ends):
         for record in found:
             ledger.writer.run(partial(remember, records=[record], at="2026-11-30T00:00:00.000000Z"))
     with ledger.reading() as conn:

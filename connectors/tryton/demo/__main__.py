@@ -1,8 +1,8 @@
-"""`python -m connectors.tryton.demo.__main__ ROOT`: a real Tryton and the people who work in it, led over standard input.
+"""`python -m connectors.tryton.demo.__main__ ROOT`: a real Tryton and its users, controlled over standard input.
 
-One JSON object a line comes in and one goes out: `{"win": {"name", "customer", "amount"}}` wins a deal as a salesperson does and
-answers its opportunity's id; `{"finish": 7}` finishes task 7. The first line out, `{"settings": …}`, is for hub.yaml. What it does
-meanwhile stands in `{"progress": …}` lines. It ends with its standard input, and Tryton with it.
+It reads one JSON object a line and answers each with one: `{"win": {"name", "customer", "amount"}}` wins a deal as a salesperson
+does and returns the opportunity's id; `{"finish": 7}` finishes task 7. Its first line, `{"settings": …}`, is for hub.yaml.
+`{"progress": …}` lines report its steps. When its standard input ends, it stops Tryton and exits.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from typing import Any
 
 import orjson
 
-from connectors.tryton.demo.people import DemoAccess, ProjectMember, play
+from connectors.tryton.demo.people import DemoAccess, ProjectMember, win_deal
 from connectors.tryton.demo.server import RealTryton
 from hub.errors import HubError
 
 
 def main(root: Path) -> None:
-    """Serve until the standard input ends."""
-    with RealTryton(root, lambda line, done: _answer({"progress": line, "done": done})) as tryton:
+    """Run until the standard input ends."""
+    with RealTryton(root, lambda line, done: _write_line({"progress": line, "done": done})) as tryton:
         account = tryton.account()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub: this ends with its standard input
-        _answer({"settings": account.settings()})
+        _write_line({"settings": account.settings()})
         for line in sys.stdin:
-            _answer(_do(account, orjson.loads(line)))
+            _write_line(_execute(account, orjson.loads(line)))
 
 
-def _do(account: DemoAccess, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _execute(account: DemoAccess, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        if "win" in asked:
-            deal = asked["win"]
-            return {"won": play(account, deal["name"], deal["customer"], deal["amount"])}
+        if "win" in request:
+            deal = request["win"]
+            return {"won": win_deal(account, deal["name"], deal["customer"], deal["amount"])}
         with ProjectMember(account, account.lead) as member:
-            member.finish_task(int(asked["finish"]))
-        return {"finished": asked["finish"]}
+            member.finish_task(int(request["finish"]))
+        return {"finished": request["finish"]}
     except HubError as error:
         return {"error": error.code, "message": error.message()}
 
 
-def _answer(value: Mapping[str, Any]) -> None:
+def _write_line(value: Mapping[str, Any]) -> None:
     sys.stdout.write(orjson.dumps(value).decode() + "\n")
     sys.stdout.flush()
 

@@ -1,6 +1,6 @@
-"""Act in Tryton as its people do, through its own API: sell, lose, finish work. Knows nothing of the hub.
+"""Acts in Tryton as its users do, through its own API: sell, lose, finish work. Knows nothing of the hub.
 
-What a fresh Tryton needs before a deal can be won in it: a company, people with logins, something to sell.
+Also seeds a fresh Tryton with what winning a deal needs: a company, people with logins, a product to sell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PASSWORD = "relay-demo-only"  # noqa: S105 - the server listens on 127.0.0.1 onl
 CURRENCY = "CNY"
 PRODUCT = "实施服务"
 COMPANY = "示例科技有限公司"
-HUB = "baton"
+HUB_LOGIN = "baton"
 
 SALES = ("Sales", "Sale Opportunity")
 PROJECTS = ("Project Administration", "Timesheet Administration")
@@ -34,11 +34,11 @@ PEOPLE: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class DemoAccess:
-    """How to get in: settings for hub.yaml, and the logins of the people (all have the same password)."""
+    """Access data: settings for hub.yaml, and the logins of the people (all have the same password)."""
 
     url: str
     database: str = DATABASE
-    login: str = HUB
+    login: str = HUB_LOGIN
     password: str = PASSWORD
     salespeople: tuple[str, ...] = ("wang.fang", "zhang.wei")
     lead: str = "li.lei"
@@ -70,8 +70,8 @@ def seed(admin: TrytonClient) -> None:
         _write(admin, "res.user", user, employees=[["add", [employee]]])
         _join(admin, login, company, [groups[group] for group in belongs])
         _write(admin, "res.user", user, employee=employee)
-    _make(admin, "res.user", name="接力 Baton", login=HUB, password=PASSWORD)
-    _join(admin, HUB, company, [groups[group] for group in ("Sales", *PROJECTS)])
+    _make(admin, "res.user", name="接力 Baton", login=HUB_LOGIN, password=PASSWORD)
+    _join(admin, HUB_LOGIN, company, [groups[group] for group in ("Sales", *PROJECTS)])
     _something_to_sell(admin, company)
 
 
@@ -126,7 +126,7 @@ def _find(admin: TrytonClient, model: str, fields: list[str], *domain: list[obje
 
 
 class Colleague:
-    """A person with a login of their own, as the seeded database has them."""
+    """A user of the seeded database, with a login of their own."""
 
     def __init__(self, account: DemoAccess, login: str) -> None:
         self.client = TrytonClient(account.url, account.database, login, account.password, name=login, timeout=60.0)
@@ -139,19 +139,19 @@ class Colleague:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self.client.close()
 
 
 class Salesperson(Colleague):
-    """Sells. Each step is what pressing Tryton's buttons does; errors are the client's."""
+    """A salesperson. Each step does what pressing Tryton's buttons does; errors are the client's."""
 
     def __init__(self, account: DemoAccess, login: str = "wang.fang") -> None:
         super().__init__(account, login)
         self._currency = account.currency
 
     def create_opportunity(self, name: str, customer: str, amount: Decimal | str) -> int:
-        """Note a lead of some worth with a customer, who is added when new; gives its id."""
+        """Create a lead of this amount with a customer, who is added when new; returns its id."""
         opportunity = {
             "description": name,
             "party": self._customer(customer),
@@ -166,16 +166,16 @@ class Salesperson(Colleague):
         self.client.press("sale.opportunity", "opportunity", [opportunity])
 
     def change_amount(self, opportunity: int, amount: Decimal | str) -> None:
-        """Its worth is now another."""
+        """Set another amount."""
         self.client.write("sale.opportunity", [opportunity], {"amount": Decimal(amount)})
 
     def convert(self, opportunity: int) -> int:
-        """The opportunity becomes a draft sale at its amount; gives the sale."""
-        worth = self.client.read("sale.opportunity", [opportunity], ["amount"])[0]["amount"]
+        """The opportunity becomes a draft sale at its amount; returns the sale's id."""
+        amount = self.client.read("sale.opportunity", [opportunity], ["amount"])[0]["amount"]
         self.client.press("sale.opportunity", "convert", [opportunity])
         sale = self._first("sale.sale", ["origin", "=", f"sale.opportunity,{opportunity}"])
         line = self._first("sale.line", ["sale", "=", sale])
-        self.client.write("sale.line", [line], {"unit_price": worth})
+        self.client.write("sale.line", [line], {"unit_price": amount})
         return sale
 
     def win(self, opportunity: int) -> None:
@@ -196,16 +196,16 @@ class Salesperson(Colleague):
     def sell_more(self, opportunity: int, amount: Decimal | str) -> int:
         """Add a second sale to a won opportunity and quote it: until it is confirmed, the opportunity is open again."""
         first = self._first("sale.sale", ["origin", "=", f"sale.opportunity,{opportunity}"])
-        kept = self.client.read("sale.sale", [first], ["party", "invoice_address", "shipment_address", "currency"])[0]
+        shared = self.client.read("sale.sale", [first], ["party", "invoice_address", "shipment_address", "currency"])[0]
         line = {
             "product": self._service()[0],
             "unit": self._service()[1],
             "quantity": 1.0,
             "unit_price": Decimal(amount),
         }
-        more = {**kept, "origin": f"sale.opportunity,{opportunity}", "lines": [["create", [line]]]}
-        del more["id"]
-        sale = self.client.create("sale.sale", more)
+        values = {**shared, "origin": f"sale.opportunity,{opportunity}", "lines": [["create", [line]]]}
+        del values["id"]
+        sale = self.client.create("sale.sale", values)
         self.client.press("sale.sale", "quote", [sale])
         return sale
 
@@ -220,7 +220,7 @@ class Salesperson(Colleague):
         return self.client.create("party.party", {"name": name, "addresses": [["create", [{"city": "上海"}]]]})
 
     def _service(self) -> tuple[int, int]:
-        """What is sold, and its unit."""
+        """The ids of the product and of its unit."""
         if self._product is None:
             row = self.client.search("product.product", [["salable", "=", True]], ["default_uom"], limit=1)[0]
             self._product = (row["id"], row["default_uom"])
@@ -231,7 +231,7 @@ class Salesperson(Colleague):
 
 
 class ProjectMember(Colleague):
-    """Works on tasks."""
+    """A project member, who works on tasks."""
 
     def finish_task(self, task: int) -> None:
         """The task is done."""
@@ -249,8 +249,8 @@ class ProjectMember(Colleague):
         self.client.write("project.work", [task], change)
 
 
-def play(account: DemoAccess, name: str, customer: str, amount: Decimal | str) -> int:
-    """Win one deal as the seeded salesperson does, and give the opportunity's id."""
+def win_deal(account: DemoAccess, name: str, customer: str, amount: Decimal | str) -> int:
+    """Win one deal as the seeded salesperson does, and return the opportunity's id."""
     with contextlib.closing(Salesperson(account)) as seller:
         deal = seller.create_opportunity(name, customer, amount)
         seller.win(deal)

@@ -1,6 +1,6 @@
-"""A real, throw-away Tryton on this machine, for the demo and for tests.
+"""Runs a real, throw-away Tryton on this machine, for the demo and for tests.
 
-Tryton's own virtual environment and its database templates, made once per machine and cached.
+Its virtual environment and its database templates are created once per machine and cached.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from connectors.tryton.demo.people import DemoAccess
 from hub.errors import RetryableError, preferred_language
 
 Progress = Callable[[str, float | None], None]
-"""Takes one line for a person, and how much of that step is done (0 to 1, None when nobody can know)."""
+"""Called with one line for a person, and how much of that step is done (0 to 1, None when unknown)."""
 
 VERSION = "8.2.1"
 MODULES = ("ir", "res", "sale_opportunity", "project", "project_plan")
 REQUIREMENTS = Path(__file__).parent / "server-requirements.txt"
-STEP_SECONDS = 1800.0
-LINES = {
+STEP_TIMEOUT_S = 1800.0
+PROGRESS_TEXTS = {
     "install": {
         "zh-CN": "正在安装 Tryton {version}（约 20 MB，仅首次运行）",
         "en": "installing Tryton {version} (about 20 MB, first run only)",
@@ -51,13 +51,13 @@ LINES = {
 }
 
 
-def say(line: str, **facts: object) -> str:
+def progress_text(line: str, **facts: object) -> str:
     """One line in the user's language."""
-    return LINES[line][preferred_language()].format(**facts)
+    return PROGRESS_TEXTS[line][preferred_language()].format(**facts)
 
 
 def cache() -> Path:
-    """Where this set of versions and seeds is kept: another set gets a folder of its own, so none is ever changed."""
+    """The cache folder of this set of versions and seeds: another set gets its own folder, so none is ever changed."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "baton" / f"tryton-{VERSION}-{_digest(REQUIREMENTS.read_bytes())}"
 
@@ -77,14 +77,14 @@ def template() -> Path:
     return cache() / "template.sqlite"
 
 
-def seeded() -> Path:
+def seeded_database() -> Path:
     """The database with a company, people and a product."""
     return cache() / f"seeded-{_digest(Path(people.__file__).read_bytes())}.sqlite"
 
 
 @contextlib.contextmanager
-def turn() -> Iterator[None]:
-    """One process at a time in the cache; the lock goes with its process, however that ends."""
+def cache_lock() -> Iterator[None]:
+    """Lock the cache for one process; the operating system releases the lock when the process ends, in any way."""
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,14 +92,14 @@ def turn() -> Iterator[None]:
 
 
 def install(progress: Progress) -> None:
-    """Make the virtual environment, with uv where it is there. Raises RetryableError without network or disk."""
+    """Create the virtual environment, with uv if it is installed. Raises RetryableError without network or disk space."""
     done = cache() / "venv" / "installed"
     if done.exists():
         return
-    with turn():
+    with cache_lock():
         if done.exists():
             return
-        progress(say("install", version=VERSION), None)
+        progress(progress_text("install", version=VERSION), None)
         shutil.rmtree(cache() / "venv", ignore_errors=True)
         for command in _install_commands(cache() / "venv", shutil.which("uv")):
             run(command)
@@ -123,14 +123,14 @@ def make_template(progress: Progress) -> None:
     """Create the database template: about 50 s of CPU. Raises RetryableError when Tryton's set-up fails."""
     if template().exists():
         return
-    with turn():
+    with cache_lock():
         if template().exists():
             return
-        progress(say("template"), None)
+        progress(progress_text("template"), None)
         work = cache() / "making"
         shutil.rmtree(work, ignore_errors=True)
         conf = configure(work, 0)
-        # SQLite: Tryton only takes a database whose file is there.
+        # SQLite: Tryton requires the database file to exist.
         database(work).touch()
         password = work / "password"
         password.write_text(people.PASSWORD)
@@ -145,12 +145,12 @@ def make_template(progress: Progress) -> None:
             "admin@example.invalid",
         ]
         run([str(python()), "-I", "-c", admin, *options, "-u", *MODULES], TRYTONPASSFILE=str(password))
-        keep(database(work), template())
+        save_database(database(work), template())
         shutil.rmtree(work)
 
 
-def keep(source: Path, target: Path) -> None:
-    """Copy a database, with what still stands in its write-ahead log; the target appears whole or not at all."""
+def save_database(source: Path, target: Path) -> None:
+    """Copy a database including its write-ahead log; the target appears complete or not at all."""
     unfinished = target.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(source)) as opened:
@@ -177,41 +177,41 @@ def configure(root: Path, port: int) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment for Tryton: ours without settings that would override its configuration file."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRYTON")}
-    return {**kept, **more}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("TRYTON")}
+    return {**ours, **more}
 
 
 def run(command: Sequence[str], **variables: str) -> None:
-    """Run one step to its end; raises RetryableError with the last line that it said."""
-    told = functools.partial(RetryableError, "HUB-E4110", version=VERSION)
+    """Run one step to its end; raises RetryableError with its last line of output."""
+    step_failed = functools.partial(RetryableError, "HUB-E4110", version=VERSION)
     try:
         done = subprocess.run(
-            command, env=environment(**variables), capture_output=True, text=True, timeout=STEP_SECONDS, check=False
+            command, env=environment(**variables), capture_output=True, text=True, timeout=STEP_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as broken:
-        raise told(reason=f"{type(broken).__name__} {Path(command[0]).name}") from broken
+        raise step_failed(reason=f"{type(broken).__name__} {Path(command[0]).name}") from broken
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise told(reason=lines[-1] if lines else f"exit code {done.returncode}")
+        raise step_failed(reason=lines[-1] if lines else f"exit code {done.returncode}")
 
 
-# The server reads its standard input to the end and leaves then: it ends with us, even when we are killed.
-RUN = (
+# The server exits when its standard input ends, so it ends with us, even when we are killed.
+SERVER_CODE = (
     "import os, sys, threading\n"
     "threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()\n"
     "from trytond.cli import main\n"
     "main()"
 )
-BOUND = b"Running on http://127.0.0.1:"
-READY_SECONDS = 120.0
-STOP_SECONDS = 10.0
+LISTENING_LINE = b"Running on http://127.0.0.1:"
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 10.0
 
 
 class RealTryton:
     """One Tryton server with its database and log in `root`, which nothing else may use at the same time.
 
-    The first `start` on a machine installs Tryton and makes its templates (about a minute and a half, needs network); both
-    are cached, so that later ones take some three seconds and need no network. Several processes may do so at once.
+    The first `start` on a machine installs Tryton and creates its templates (about 90 s, needs network); both are cached, so
+    that later starts take some 3 s and need no network. Several processes may start servers at once.
     """
 
     def __init__(self, root: Path, progress: Progress = lambda line, done: None) -> None:
@@ -227,40 +227,40 @@ class RealTryton:
         self.stop()
 
     def install(self) -> None:
-        """Make Tryton's own virtual environment. Raises RetryableError when its packages can't be had."""
+        """Create Tryton's virtual environment. Raises RetryableError when its packages cannot be downloaded."""
         install(self.progress)
 
     def prepare(self) -> None:
-        """Install, and make the database templates. Raises RetryableError when that fails; may then be called again."""
+        """Install, and create the database templates. Raises RetryableError when that fails; may then be called again."""
         self.install()
         make_template(self.progress)
-        _make_seeded(self.progress)
+        _make_seeded_database(self.progress)
 
     def start(self, port: int = 0, *, keep: bool = False) -> str:
-        """Serve a fresh copy of the seeded database, or with `keep` the one that is there, and give the address.
+        """Serve a fresh copy of the seeded database, or with `keep` the existing one, and return the address.
 
-        Returns when it answers. `port` 0 takes a free one. One that runs already is ended first. Raises RetryableError when
-        it does not come up.
+        Blocks until the server answers. `port` 0 picks a free one. A server that runs already is stopped first. Raises
+        RetryableError when the server does not come up.
         """
         self.stop()
         self.prepare()
-        self.progress(say("start", version=VERSION), None)
+        self.progress(progress_text("start", version=VERSION), None)
         if not (keep and database(self.root).exists()):
-            _copy(seeded(), self.root)
+            _copy(seeded_database(), self.root)
         self.url = self._serve(port)
         return self.url
 
     def account(self) -> DemoAccess:
-        """How the hub and the people of the seeded database get in, while it runs."""
+        """The access data of the hub and of the seeded database's people, while the server runs."""
         return DemoAccess(url=self.url)
 
     def stop(self) -> None:
-        """End the server; may be called twice."""
+        """Stop the server; may be called twice."""
         if self._server is None:
             return
         self._server.terminate()
         try:
-            self._server.wait(STOP_SECONDS)
+            self._server.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._server.kill()
             self._server.wait()
@@ -270,7 +270,7 @@ class RealTryton:
         self._server = None
 
     def _serve(self, port: int) -> str:
-        """Start the server, on another free port when somebody was quicker."""
+        """Start the server, on another free port when a different program has taken the first."""
         for attempt in range(3):
             chosen = port or _free_port()
             try:
@@ -283,7 +283,7 @@ class RealTryton:
 
     def _serve_on(self, port: int) -> str:
         conf = configure(self.root, port)
-        command = [str(python()), "-I", "-c", RUN, "-c", str(conf), "-d", people.DATABASE]
+        command = [str(python()), "-I", "-c", SERVER_CODE, "-c", str(conf), "-d", people.DATABASE]
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(
                 command,
@@ -291,41 +291,41 @@ class RealTryton:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                process_group=0,  # a terminal tells Ctrl-C to all programs of a group, and this one ends last
+                process_group=0,  # a terminal sends Ctrl-C to all programs of a group, and this one ends last
             )
         return self._ready(self._server, f"http://127.0.0.1:{port}")
 
     def _ready(self, server: subprocess.Popen[bytes], url: str) -> str:
-        """Wait until it says that it has the port, and then answers there: an answer alone may be a stranger's."""
-        deadline = time.monotonic() + READY_SECONDS
-        while BOUND not in self._log.read_bytes():
+        """Wait until it logs that it has the port, then until it answers there: an answer alone may be another program's."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while LISTENING_LINE not in self._log.read_bytes():
             if server.poll() is not None or time.monotonic() > deadline:
-                raise self._failed(self._last_words())
+                raise self._failed(self._last_log_line())
             time.sleep(0.05)
-        with contextlib.closing(TrytonClient(url, people.DATABASE, people.HUB, people.PASSWORD)) as anybody:
-            anybody.version()
+        with contextlib.closing(TrytonClient(url, people.DATABASE, people.HUB_LOGIN, people.PASSWORD)) as client:
+            client.version()
         return url
 
     def _failed(self, reason: str) -> RetryableError:
         return RetryableError("HUB-E4111", reason=reason, log=str(self._log))
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else f"no answer for {READY_SECONDS:.0f} s"
+        return lines[-1] if lines else f"no answer for {READY_TIMEOUT_S:.0f} s"
 
     @property
     def _log(self) -> Path:
         return self.root / "trytond.log"
 
 
-def _make_seeded(progress: Progress) -> None:
-    """Fill the bare template by its own server once, as an administrator would."""
-    if seeded().exists():
+def _make_seeded_database(progress: Progress) -> None:
+    """Fill the bare template once through its own server, as an administrator would."""
+    if seeded_database().exists():
         return
-    with turn():
-        if seeded().exists():
+    with cache_lock():
+        if seeded_database().exists():
             return
-        progress(say("seed"), None)
+        progress(progress_text("seed"), None)
         with tempfile.TemporaryDirectory(dir=cache()) as folder:
             server = RealTryton(Path(folder))
             _copy(template(), server.root)
@@ -335,11 +335,11 @@ def _make_seeded(progress: Progress) -> None:
                 admin = TrytonClient(url, people.DATABASE, "admin", people.PASSWORD)
                 ending.enter_context(contextlib.closing(admin))
                 people.seed(admin)
-            keep(database(server.root), seeded())
+            save_database(database(server.root), seeded_database())
 
 
 def _copy(template: Path, root: Path) -> None:
-    """Put a fresh database there; a write-ahead log of the old one would bring its rows back."""
+    """Replace the database by a fresh copy; also delete the old write-ahead log, which would bring its rows back."""
     target = database(root)
     target.parent.mkdir(parents=True, exist_ok=True)
     for old in target.parent.glob(target.name + "*"):

@@ -1,4 +1,4 @@
-"""What the log lacks and the ledger has trimmed, appended from a backup: in its order, under its old sequences, once."""
+"""Takes from a backup the records that the log lacks and the ledger has trimmed: in order, under their old sequences, once each."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.log.event_log import Outgoing
-from hub.log.sequences import numbered
+from hub.log.sequences import sequence_of
 from hub.ops.backups import manifest, segments
 from hub.ops.backups.manifest import Segment
 from schemas.topics import EVENTS
 
-AT_ONCE = 2000
-"""Records that are given at once."""
+MAX_BATCH = 2000
+"""Records in one batch."""
 Ends = Mapping[int, int]
 """Partition → a sequence."""
 
 
 @dataclass(frozen=True)
 class Filling:
-    """The part of a backup that is wanted: segments of partitions, each from behind a sequence of an outbox."""
+    """The part of a backup to append: segments of partitions, each after the sequence in `above` of one outbox."""
 
     folder: Path
     outbox: str
@@ -28,24 +28,24 @@ class Filling:
     segments: tuple[Segment, ...]
 
     def records(self) -> Iterator[list[Outgoing]]:
-        """What is to be appended, in its order; strangers' records among it."""
+        """The records to append, in order, including those of foreign producers among them."""
         begun = {partition for partition, last in self.above.items() if not last}
         for segment in self.segments:
             wanted = list[Outgoing]()
             for _, key, value in segments.read(self.folder, segment):
-                told = _sequence(value, self.outbox) - self.above[segment.partition]
-                if segment.partition in begun or told > 0:
+                distance = _sequence(value, self.outbox) - self.above[segment.partition]
+                if segment.partition in begun or distance > 0:
                     begun.add(segment.partition)
                     wanted.append(Outgoing(EVENTS.name, key or b"", value, segment.partition))
-                elif told == 0:
+                elif distance == 0:
                     begun.add(segment.partition)
-            yield from (wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE))
+            yield from (wanted[start : start + MAX_BATCH] for start in range(0, len(wanted), MAX_BATCH))
 
 
 def filling(folder: Path, outbox: str, above: Ends, floors: Ends) -> Filling | None:
-    """What a backup has of the sequences behind `above`; None when it does not reach to the `floors`.
+    """The records of a backup after the sequences in `above`; None when the backup ends before the `floors`.
 
-    Raises FatalError for a folder that cannot be read, or a file that is not as it was written.
+    Raises FatalError for a folder that cannot be read, or a file that has changed.
     """
     found = manifest.read(folder)
     if found is None or not found.finished:
@@ -61,29 +61,29 @@ def filling(folder: Path, outbox: str, above: Ends, floors: Ends) -> Filling | N
 
 
 def records_of(folder: Path, outbox: str, partition: int, first: int, last: int) -> dict[int, bytes]:
-    """Sequence → the record of an outbox with it, of those from `first` to `last` that a backup has."""
+    """Sequence → record, of one outbox's records from `first` to `last` that a backup has."""
     found = manifest.read(folder)
     of_partition = [each for each in found.segments if each.partition == partition] if found is not None else []
-    there: dict[int, bytes] = {}
+    records: dict[int, bytes] = {}
     for segment in of_partition:
         manifest.check(folder, segment)
         for _, _, value in segments.read(folder, segment):
             sequence = _sequence(value, outbox)
             if value is not None and first <= sequence <= last:
-                there.setdefault(sequence, value)
-    return there
+                records.setdefault(sequence, value)
+    return records
 
 
 def _last(folder: Path, of_partition: list[Segment], outbox: str) -> int:
     """The last sequence of an outbox in the segments of a partition."""
     for segment in reversed(of_partition):
-        told = segments.read(folder, segment)
-        last = max((_sequence(value, outbox) for _, _, value in told), default=0)
+        records = segments.read(folder, segment)
+        last = max((_sequence(value, outbox) for _, _, value in records), default=0)
         if last:
             return last
     return 0
 
 
 def _sequence(value: bytes | None, outbox: str) -> int:
-    own = numbered(value)
+    own = sequence_of(value)
     return own[1] if own is not None and own[0] == outbox else 0

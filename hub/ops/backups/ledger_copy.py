@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from hub.errors import FatalError
 from hub.ledger import identity, outbox
 from hub.ledger.database import metadata, migrate, open_engine, translated, writing
-from hub.ledger.ledger import HEAD, MIGRATIONS, look_at
+from hub.ledger.ledger import HEAD, MIGRATIONS, read_snapshot
 from hub.ops.backups.manifest import BackupFile, LedgerSnapshot, piece
 
 FOLDER = "ledger"
@@ -23,31 +23,31 @@ SQLITE = f"{FOLDER}/ledger.sqlite"
 _VERSION = "alembic_version"
 
 
-def copied(url: str, folder: Path, at: str) -> LedgerSnapshot | None:
-    """Copy it while others write; None where there is no ledger yet."""
+def copy_ledger(url: str, folder: Path, at: str) -> LedgerSnapshot | None:
+    """Copy the ledger while others write to it; None when there is no ledger yet."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         return None
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     if parsed.get_backend_name() == "sqlite":
-        return _copied_file(Path(parsed.database or ""), folder, at)
+        return _copy_file(Path(parsed.database or ""), folder, at)
     engine = open_engine(url)
     try:
         with translated(engine), engine.connect() as conn:
             conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             if not inspect(conn).has_table(outbox.outbox.name):
                 return None
-            return _description(conn, at, [_dumped(conn, name, folder) for name in _tables(conn)])
+            return _description(conn, at, [_dump(conn, name, folder) for name in _tables(conn)])
     finally:
         engine.dispose()
 
 
-def _copied_file(source: Path, folder: Path, at: str) -> LedgerSnapshot:
+def _copy_file(source: Path, folder: Path, at: str) -> LedgerSnapshot:
     file = folder / SQLITE
     partial = file.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(source)) as ours, contextlib.closing(sqlite3.connect(partial)) as copy:
-        ours.backup(copy)  # in one step: in several, each write of the hub's would begin it anew
+        ours.backup(copy)  # in one step: with several, each write of the hub would restart the copy
         copy.execute("PRAGMA journal_mode=DELETE")
         (revision,) = copy.execute(f"SELECT version_num FROM {_VERSION}").fetchone()  # noqa: S608  # ours
         (name,) = copy.execute("SELECT value FROM identity WHERE name = 'outbox'").fetchone()
@@ -64,7 +64,7 @@ def _description(conn: Connection, at: str, pieces: list[BackupFile]) -> LedgerS
         kind="postgresql",
         revision=str(conn.execute(text(f"SELECT version_num FROM {_VERSION}")).scalar_one()),  # noqa: S608  # ours
         at=at,
-        outbox=identity.known(conn, "outbox") or "",
+        outbox=identity.get_value(conn, "outbox") or "",
         given=outbox.sequence_ends(conn),
         pieces=pieces,
     )
@@ -75,7 +75,7 @@ def _tables(conn: Connection) -> list[str]:
     return sorted(there & set(metadata.tables))
 
 
-def _dumped(conn: Connection, table: str, folder: Path) -> BackupFile:
+def _dump(conn: Connection, table: str, folder: Path) -> BackupFile:
     file = folder / FOLDER / f"{table}.copy"
     connection: Any = conn.connection.driver_connection
     with file.open("wb") as out, connection.cursor() as cursor:
@@ -91,40 +91,40 @@ def _columns(conn: Connection, table: str) -> str:
 
 
 def is_empty(url: str) -> bool:
-    """Whether a database holds no ledger that has taken anything in."""
-    with look_at(url, outbox.outbox.name) as conn:
+    """Whether a database holds no ledger, or one that has accepted no event."""
+    with read_snapshot(url, outbox.outbox.name) as conn:
         return conn is None or not outbox.counts(conn)["accepted"]
 
 
-def refuse_other_kind(told: LedgerSnapshot, url: str) -> None:
-    """Raise FatalError for a database of another kind than the one that was copied."""
+def refuse_other_kind(snapshot: LedgerSnapshot, url: str) -> None:
+    """Raise FatalError for a database of another kind than the copied one."""
     parsed = make_url(url)
-    if parsed.get_backend_name() != told.kind:
-        raise FatalError("HUB-E5205", kind=told.kind, url=parsed.render_as_string(hide_password=True))
+    if parsed.get_backend_name() != snapshot.kind:
+        raise FatalError("HUB-E5205", kind=snapshot.kind, url=parsed.render_as_string(hide_password=True))
 
 
-def put_back(told: LedgerSnapshot, url: str, folder: Path) -> None:
-    """Put the copy in the place of a ledger that holds nothing. Raises FatalError for another kind of database."""
+def restore_ledger(snapshot: LedgerSnapshot, url: str, folder: Path) -> None:
+    """Restore the copy over an empty ledger. Raises FatalError for another kind of database."""
     parsed = make_url(url)
-    refuse_other_kind(told, url)
-    if told.kind == "sqlite":
-        _put_file_back(folder / told.pieces[0].file, Path(parsed.database or ""))
+    refuse_other_kind(snapshot, url)
+    if snapshot.kind == "sqlite":
+        _restore_file(folder / snapshot.pieces[0].file, Path(parsed.database or ""))
         return
     engine = open_engine(url)
     try:
         with writing(engine) as conn:
             _drop_empty(conn)
-        migrate(engine, MIGRATIONS, told.revision)
+        migrate(engine, MIGRATIONS, snapshot.revision)
         with writing(engine) as conn:
-            for each in told.pieces:
+            for each in snapshot.pieces:
                 _load(conn, Path(each.file).stem, folder / each.file)
-            _count_on(conn)
+            _advance_key_sequences(conn)
         migrate(engine, MIGRATIONS, HEAD)
     finally:
         engine.dispose()
 
 
-def _put_file_back(copy: Path, place: Path) -> None:
+def _restore_file(copy: Path, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f"{place.name}.restoring")
     shutil.copyfile(copy, partial)
@@ -154,8 +154,8 @@ def _blocks(file: Path) -> Iterator[bytes]:
             yield block
 
 
-def _count_on(conn: Connection) -> None:
-    """Have the counting keys go on behind what was loaded."""
+def _advance_key_sequences(conn: Connection) -> None:
+    """Set the autoincrement sequences beyond the loaded keys."""
     for table in _tables(conn):
         for column in inspect(conn).get_columns(table):
             if column.get("autoincrement") is True and "nextval" in str(column.get("default")):

@@ -1,4 +1,4 @@
-"""What lies in a folder of backups, in `manifest.json`: replaced whole after each step, so that what it names is there."""
+"""The manifest of a backup folder, `manifest.json`: replaced atomically after each step, so every file that it names exists."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Segment(BackupFile):
 
 
 class LedgerSnapshot(BaseModel):
-    """The ledger's snapshot: of which kind of database and revision of its tables, and what it had given."""
+    """The ledger's snapshot: kind of database, schema revision, and the last sequence of each partition (`given`)."""
 
     model_config = ConfigDict(frozen=True)
     kind: str
@@ -46,7 +46,7 @@ class LedgerSnapshot(BaseModel):
 
 
 class BackupManifest(BaseModel):
-    """All of a backup. `log` and `cut` say of which log its segments are."""
+    """A whole backup. `log` and `cut` identify the log of its segments."""
 
     format: int = FORMAT
     hub: str = ""
@@ -54,7 +54,7 @@ class BackupManifest(BaseModel):
     cut: str = ""
     begun: str = ""
     finished: str = ""
-    """When the last backup that was whole ended; empty before the first."""
+    """When the last complete backup ended; empty before the first."""
     segments: list[Segment] = Field(default_factory=list)
     ledger: LedgerSnapshot | None = None
     home: list[BackupFile] = Field(default_factory=list)
@@ -91,7 +91,7 @@ def read(folder: Path) -> BackupManifest | None:
 
 
 def write(folder: Path, manifest: BackupManifest) -> None:
-    """Replace it, durably."""
+    """Replace the manifest durably."""
     save(
         folder / NAME,
         orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS),
@@ -99,7 +99,7 @@ def write(folder: Path, manifest: BackupManifest) -> None:
 
 
 def save(file: Path, raw: bytes) -> None:
-    """Write a file whole or not at all; nobody but its owner may read it."""
+    """Write a file atomically, readable by its owner only."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
@@ -110,7 +110,7 @@ def save(file: Path, raw: bytes) -> None:
 
 
 def piece(folder: Path, file: Path) -> BackupFile:
-    """What the manifest says of a file that lies there."""
+    """The manifest entry of a file in the folder."""
     return BackupFile(file=str(file.relative_to(folder)), bytes=file.stat().st_size, sha256=digest(file))
 
 
@@ -121,7 +121,7 @@ def digest(file: Path) -> str:
 
 
 def check(folder: Path, piece_: BackupFile) -> None:
-    """Raise FatalError HUB-E5202 unless a file is as the manifest says."""
+    """Raise FatalError HUB-E5202 unless a file matches its manifest entry."""
     file = folder / piece_.file
     if not file.is_file() or file.stat().st_size != piece_.bytes or digest(file) != piece_.sha256:
         raise FatalError("HUB-E5202", file=file)

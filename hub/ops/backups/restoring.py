@@ -1,4 +1,4 @@
-"""Putting a backup in the place of a log and a ledger that hold nothing. What was done since is not done twice."""
+"""Restores a backup into an empty log and ledger. Commands carried out since the backup are not executed twice."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hub.errors import FatalError, RejectedError
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog, Outgoing
 from hub.ops.backups import manifest, segments
-from hub.ops.backups.ledger_copy import put_back
+from hub.ops.backups.ledger_copy import restore_ledger
 from hub.ops.backups.manifest import BackupManifest
-from hub.ops.recovery import PATIENCE, RecoveryPlan, prepare, publish, say_judged, settle
+from hub.ops.recovery import APPEND_TIMEOUT_S, RecoveryPlan, adopt_log, mark_log_as_judged, prepare, publish
 from schemas.topics import EVENTS
 
-AT_ONCE = 2000
+MAX_BATCH = 2000
 
 Progress = Callable[[str, int, int], None]
-"""Told how much of what is done."""
+"""Called with the step, the amount done, and the total."""
 
 
-def verified(folder: Path, progress: Progress = lambda what, done, total: None) -> BackupManifest:
-    """The manifest of a whole backup, every file of which is as it says. Raises FatalError for any other."""
+def verify(folder: Path, progress: Progress = lambda what, done, total: None) -> BackupManifest:
+    """The manifest of a complete backup, all of whose files match it. Raises FatalError for any other."""
     found = manifest.read(folder)
     if found is None or not found.finished:
         raise FatalError("HUB-E5201", folder=folder, reason="manifest.json: —")
@@ -34,8 +34,8 @@ def verified(folder: Path, progress: Progress = lambda what, done, total: None) 
     return found
 
 
-def put_home_back(found: BackupManifest, folder: Path, home: Path) -> list[str]:
-    """Make the home's files where there is no home; where there is one it stays, and the files that differ are named."""
+def restore_home(found: BackupManifest, folder: Path, home: Path) -> list[str]:
+    """Write the home's files when there is no home yet; an existing home stays, and the names of differing files are returned."""
     if not (home / "hub.yaml").is_file():
         for each in found.home:
             place = home / Path(each.file).relative_to("home")
@@ -58,14 +58,14 @@ def restore(
     now: datetime,
     progress: Progress = lambda what, done, total: None,
 ) -> int:
-    """Fill an empty log and a ledger that holds nothing; how many records the log has then.
+    """Fill an empty log and an empty ledger; returns how many records the log has then.
 
-    What is asked for by events from before `now` is looked up before it is done: the hub of before may have done it since.
+    Requests of events from before `now` are looked up before they are executed: the former hub may have carried them out.
     """
     if any(log.ends(EVENTS.name).values()):
         raise FatalError("HUB-E5204", events=sum(log.ends(EVENTS.name).values()), since=0)
     if found.ledger is not None:
-        put_back(found.ledger, ledger_url, folder)
+        restore_ledger(found.ledger, ledger_url, folder)
     _append(found, folder, log, progress)
     ledger = Ledger(ledger_url)
     try:
@@ -73,7 +73,7 @@ def restore(
             publish(log, ledger, lambda done, total: progress("ledger", done, total))
         wanted = RecoveryPlan(boards=True, requests=True, doubt=True)
         ledger.writer.run(lambda conn: prepare(conn, log, wanted, now))
-        ledger.writer.run(lambda conn: settle(conn, log))
+        ledger.writer.run(lambda conn: adopt_log(conn, log))
     finally:
         ledger.close()
     return sum(log.ends(EVENTS.name).values())
@@ -82,15 +82,15 @@ def restore(
 def _append(found: BackupManifest, folder: Path, log: EventLog, progress: Progress) -> None:
     writer, done = log.writer(), 0
     try:
-        say_judged(log, writer)
+        mark_log_as_judged(log, writer)
         for segment in sorted(found.segments, key=lambda each: (each.partition, each.first)):
             records = [
                 Outgoing(EVENTS.name, key or b"", value, segment.partition)
                 for _, key, value in segments.read(folder, segment)
             ]
-            for start in range(0, len(records), AT_ONCE):
-                writer.append(records[start : start + AT_ONCE], PATIENCE)
-                progress("log", done := done + len(records[start : start + AT_ONCE]), found.records)
+            for start in range(0, len(records), MAX_BATCH):
+                writer.append(records[start : start + MAX_BATCH], APPEND_TIMEOUT_S)
+                progress("log", done := done + len(records[start : start + MAX_BATCH]), found.records)
     except RejectedError as error:
         raise FatalError(error.code, **error.seen) from error
     finally:

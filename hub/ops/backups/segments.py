@@ -1,6 +1,6 @@
 """Records of the log in a file: zstd over `offset, length of key, key, length of value, value`, each number of 8 or 4 bytes.
 
-A length of 2^32 - 1 stands for none.
+A length of 2^32 - 1 means null.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEVEL = 3
 
 
 def pack(records: Sequence[Record]) -> bytes:
-    """The file of records of one partition."""
+    """The content of a segment file, from records of one partition."""
     parts: list[bytes] = []
     for record in records:
         key, value = record.key, record.value
@@ -32,7 +32,7 @@ def pack(records: Sequence[Record]) -> bytes:
 
 
 def unpack(raw: bytes) -> Iterator[tuple[int, bytes | None, bytes | None]]:
-    """Offset, key and value of each record; raises FatalError HUB-E5201 for what is no such file."""
+    """Offset, key and value of each record; raises FatalError HUB-E5201 for any other file."""
     try:
         data, at = bytes(cramjam.zstd.decompress(raw)), 0
         while at < len(data):

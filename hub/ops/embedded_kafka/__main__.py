@@ -1,7 +1,7 @@
 """`python -m hub.ops.embedded_kafka --data DIR [--port N]`: the embedded broker in the foreground.
 
-Says what it does on stderr, and the bootstrap address as the one line of stdout once the broker answers. SIGTERM, SIGINT and
-SIGHUP stop it. Ends with the broker's code (128 + n when signal n killed it; 143 after a stop), or 5 when it can't start.
+Reports progress on stderr, and prints the bootstrap address as the only line on stdout once the broker answers. SIGTERM, SIGINT
+and SIGHUP stop it. Exits with the broker's code (128 + n when signal n killed it; 143 after a stop), or 5 when it can't start.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ BROKER_ERROR = 5
 
 
 class BrokerStop(BaseException):
-    """Raised in the main thread by the first of `SIGNALS`; later ones are ignored, so that the stop is finished."""
+    """Raised in the main thread by the first of `SIGNALS`; later ones are ignored, so that the stop completes."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the broker until it ends or a signal ends it; the exit code."""
+    """Run the broker until it ends or a signal stops it; the exit code."""
     begin()
     options = _options(arguments)
     plan = BrokerPlan(options.data, options.port, options.heap, options.required)

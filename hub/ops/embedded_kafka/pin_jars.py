@@ -1,4 +1,4 @@
-"""Prints a fresh `jars.lock`: the jars that Maven Central's POMs say Kafka needs, with their sizes and digests.
+"""Prints a new `jars.lock`: the jars that Kafka needs by Maven Central's POMs, with their sizes and digests.
 
 Coordinates given as arguments take the place of Kafka's, for a lock of something else.
 """
@@ -17,7 +17,7 @@ from hub.ops.embedded_kafka.classpath import ROOTS, repository
 
 
 def fresh_lock(wanted: Sequence[str] = ROOTS) -> str:
-    """Resolve coordinates through their POMs (network, about half a minute) and say it as the text of `jars.lock`."""
+    """Resolve coordinates through their POMs (network, about half a minute) to the text of `jars.lock`."""
     with tempfile.TemporaryDirectory() as scratch:
         context = MavenContext(repo_cache=Path(scratch), remote_repos={"central": repository()})
         roots, others = context.resolver.resolve([context.create_dependency(root) for root in wanted])

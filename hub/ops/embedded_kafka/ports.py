@@ -1,4 +1,4 @@
-"""Which ports the broker gets: the wanted one, else one that is free; and who has the wanted one."""
+"""Chooses the broker's ports: the wanted one, else a free one; and names the program that occupies a port."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.errors import FatalError
+from hub.log.embedded_client import HOST
 from hub.ops.embedded_kafka import wire
 
-# Below the range from which Linux gives outgoing connections theirs: a client that keeps trying a broker which is down
-# could otherwise be given the broker's own port, connect to itself and hold it.
-SPARE = range(20_000, 32_000)
+# Below Linux's ephemeral port range: otherwise a client that keeps trying a broker which is down could get the broker's own port
+# as its source port, connect to itself and occupy it.
+SPARE_PORTS = range(20_000, 32_000)
 LISTENING = "0A"
 
 
 def is_free(port: int) -> bool:
-    """Could a server listen there now? Connections in TIME_WAIT, left by a killed broker, don't count."""
+    """Whether a server could listen on the port now. Connections in TIME_WAIT, left by a killed broker, don't count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((wire.HOST, port))
+            probe.bind((HOST, port))
         except OSError:
             return False
     return not wire.listens(port)
@@ -33,8 +34,8 @@ def is_free(port: int) -> bool:
 class Hold:
     """A port that no other hub of this machine takes until `close`, or the end of this process, also while nothing listens there.
 
-    Clients of a broker that died go on looking for it where it was. Were another hub's broker there meanwhile, they would
-    write to its log. What is held is the UDP port of the same number: the system itself frees it at any death.
+    Clients of a dead broker keep reconnecting to its port. If another hub's broker had taken it, they would write to that hub's
+    log. The hold is a bound UDP port of the same number, which the system frees when the process dies.
     """
 
     port: int
@@ -42,10 +43,10 @@ class Hold:
 
     @classmethod
     def of(cls, port: int) -> Hold | None:
-        """None when another has it."""
+        """Hold a port; None when another hub holds it."""
         mark = socket.socket(type=socket.SOCK_DGRAM)
         try:
-            mark.bind((wire.HOST, port))
+            mark.bind((HOST, port))
         except OSError:
             mark.close()
             return None
@@ -54,24 +55,24 @@ class Hold:
 
 def choose(wanted: Iterable[int], avoid: Iterable[int] = ()) -> Hold:
     """Hold the first free port of `wanted`, else any spare one; never one of `avoid`."""
-    shunned = set(avoid)
-    spare = random.sample(SPARE, 500)  # two hubs that start at once should not meet
+    excluded = set(avoid)
+    spare = random.sample(SPARE_PORTS, 500)  # two hubs that start at once should not meet
     for port in [*wanted, *spare]:
-        hold = Hold.of(port) if port not in shunned and is_free(port) else None
+        hold = Hold.of(port) if port not in excluded and is_free(port) else None
         if hold is not None:
             return hold
-    raise FatalError("HUB-E2003", port=f"{SPARE.start}-{SPARE.stop}", by="?")
+    raise FatalError("HUB-E2003", port=f"{SPARE_PORTS.start}-{SPARE_PORTS.stop}", by="?")
 
 
 def any_free(wanted: Iterable[int], avoid: Iterable[int] = ()) -> int:
-    """As `choose`, and not held: for who will listen there at once."""
+    """As `choose`, but not held: for a caller that listens on it at once."""
     hold = choose(wanted, avoid)
     hold.close()
     return hold.port
 
 
 def occupant(port: int) -> str:
-    """What listens on a taken port, as far as this user can see: `Kafka: java 4711`, `nginx 312`, `?`."""
+    """The program that listens on a port, as far as this user can see: `Kafka: java 4711`, `nginx 312`, `?`."""
     program = next((_program(pid) for inode in _listeners(port) for pid in _owners(inode)), "?")
     return f"Kafka: {program}" if wire.is_kafka(port) else program
 
@@ -88,7 +89,7 @@ def _owners(inode: str) -> Iterable[int]:
         try:
             if os.readlink(entry) == f"socket:[{inode}]":
                 yield int(entry.parts[2])
-        except OSError:  # it ended meanwhile, or is another user's
+        except OSError:  # it has just ended, or is another user's
             continue
 
 

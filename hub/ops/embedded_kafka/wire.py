@@ -1,6 +1,6 @@
-"""What the broker must answer before it counts as up, asked in Kafka's own protocol over a plain socket.
+"""Probes the broker in Kafka's own protocol over a plain socket: only an answer shows that it is up.
 
-A client library would do it too, but brings threads, log lines about refused connections, and a tenth of a second of import.
+A client library would bring threads, log lines about refused connections, and 0.1 s of import time.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ import socket
 import struct
 from dataclasses import dataclass
 
-HOST = "127.0.0.1"
+from hub.log.embedded_client import HOST
+
 METADATA, HANDSHAKE, API_VERSIONS, AUTHENTICATE = 3, 17, 18, 36
-LARGEST_ANSWER = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class ClusterInfo:
-    """What a broker said of its cluster: its id, and the ports of its brokers that are in service."""
+    """A broker's Metadata answer: the cluster id, and the ports of the brokers in service."""
 
     cluster: str | None
     ports: tuple[int, ...]
 
 
 def listens(port: int) -> bool:
-    """Does any program accept connections there?"""
+    """Whether a program accepts connections on the port."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -32,7 +33,7 @@ def listens(port: int) -> bool:
 
 
 def is_kafka(port: int, timeout: float = 1.0) -> bool:
-    """Does a Kafka broker listen there? Asked by the one question that it answers before anyone has signed in."""
+    """Whether a Kafka broker listens on the port. Sends ApiVersions, which needs no sign-in."""
     try:
         with socket.create_connection((HOST, port), timeout=timeout) as connection:
             correlation, error = struct.unpack_from(">ih", _call(connection, API_VERSIONS, 0, b""))
@@ -42,28 +43,28 @@ def is_kafka(port: int, timeout: float = 1.0) -> bool:
 
 
 def ask(port: int, user: str, password: str, timeout: float = 1.0) -> ClusterInfo | None:
-    """The metadata of the Kafka broker on that port, to who signs in by PLAIN.
+    """The metadata of the Kafka broker on the port, read after a PLAIN sign-in.
 
-    None when there is none, what is there speaks something else, or it does not let that user in.
+    None when nothing listens there, another protocol answers, or the sign-in is refused.
     """
     try:
         with socket.create_connection((HOST, port), timeout=timeout) as connection:
             _call(connection, HANDSHAKE, 1, _sized(">h", b"PLAIN"))
-            said = _call(connection, AUTHENTICATE, 0, _sized(">i", f"\0{user}\0{password}".encode()))
-            if struct.unpack_from(">ih", said)[1] != 0:
+            answer = _call(connection, AUTHENTICATE, 0, _sized(">i", f"\0{user}\0{password}".encode()))
+            if struct.unpack_from(">ih", answer)[1] != 0:
                 return None
-            # no topics, and don't create any
+            # no topics, and create none
             return parse(_call(connection, METADATA, 4, struct.pack(">iB", 0, 0)))
     except (OSError, EOFError, struct.error, UnicodeDecodeError):
         return None
 
 
 def _call(connection: socket.socket, api: int, version: int, body: bytes) -> bytes:
-    """Ask one thing, as client `hub` with 1 as correlation id; the answer."""
+    """Send one request, as client `hub` with correlation id 1; returns the response body."""
     request = struct.pack(">hhi", api, version, 1) + _sized(">h", b"hub") + body
     connection.sendall(_sized(">i", request))
     (size,) = struct.unpack(">i", _read(connection, 4))
-    if not 0 < size <= LARGEST_ANSWER:
+    if not 0 < size <= MAX_ANSWER_BYTES:
         raise EOFError
     return _read(connection, size)
 
@@ -73,7 +74,7 @@ def _sized(length: str, content: bytes) -> bytes:
 
 
 def parse(body: bytes) -> ClusterInfo:
-    """Decode a Metadata answer, version 4, up to the cluster id. Raises struct.error when it is none."""
+    """Decode a Metadata answer, version 4, up to the cluster id. Raises struct.error for any other body."""
     _correlation, _throttle, brokers = struct.unpack_from(">iii", body)
     at, ports = 12, []
     for _ in range(brokers):
@@ -85,7 +86,7 @@ def parse(body: bytes) -> ClusterInfo:
 
 
 def _string(body: bytes, at: int) -> tuple[str | None, int]:
-    """A string with its length before it (-1: null), and where the next field starts."""
+    """A length-prefixed string (-1: null), and the offset of the next field."""
     (length,) = struct.unpack_from(">h", body, at)
     end = at + 2 + max(length, 0)
     (text,) = struct.unpack_from(f"{end - at - 2}s", body, at + 2)

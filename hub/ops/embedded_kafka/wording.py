@@ -1,4 +1,4 @@
-"""What the embedded broker says while it starts, in both languages, and how it says it."""
+"""The embedded broker's progress messages while it starts, in both languages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hub.errors import preferred_language
 
 Progress = Callable[[str, float | None], None]
-"""Takes one line for a person, and how much of that step is done (0 to 1, None when nobody can know)."""
+"""Called with one line for a person, and the fraction of that step that is done (0 to 1, None when unknown)."""
 
 LINES = {
     "jars": {
@@ -33,4 +33,4 @@ def say(line: str, **facts: object) -> str:
 
 
 def quiet(line: str, done: float | None) -> None:
-    """The progress of someone who wants to hear nothing."""
+    """Progress that is discarded."""

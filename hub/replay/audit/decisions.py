@@ -1,7 +1,7 @@
-"""The log, folded under its own rules, gives every request that the ledger has, and no more.
+"""Checks that the log, folded under its own rules, gives exactly the requests that the ledger has.
 
-One partition at a time, its cases packed as the worker packs them; of each request nine bytes are kept in memory. It may run while
-the hub does: what is folded since is no finding, nor is what is on its way to the ledger.
+Folds one partition at a time with its cases packed as the worker packs them, and holds nine bytes a request in memory. It may run
+while the hub does: neither events folded since the snapshot nor requests in flight to the ledger count as findings.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from hub.engine.step import StepRules
 from hub.ledger import positions
 from hub.ledger.commands import commands
 from hub.ledger.parked import parked
-from hub.log.event_log import EventLog, Outgoing, Stored, read_to_end, record_at
-from hub.processor.folding import fold_chunk, followed
+from hub.log.event_log import EventLog, Outgoing, StoredRecord, read_to_end, record_at
+from hub.processor.folding import fold_chunk, fold_record
 from hub.processor.source import Chunk
-from hub.processor.state import PLACE, PartitionState, read_place
+from hub.processor.state import POSITION_KEY, PartitionState, read_position
 from hub.replay.audit.report import Report
 from hub.rules.book import RuleBook
-from hub.rules.history import Sets, cut
+from hub.rules.history import Sets, split_by_span
 from schemas.topics import COMMANDS, EVENTS, STATE
 
 
 @dataclass
 class LedgerRequests:
-    """The requests of the ledger, by a number of each id; `given` marks those that the log gives."""
+    """The requests of the ledger, as sorted 64-bit id prefixes; `given` marks the requests that the log gives."""
 
     numbers: array[int] = field(default_factory=lambda: array("Q"))
     given: bytearray = field(default_factory=bytearray)
 
     @classmethod
     def of(cls, conn: Connection) -> LedgerRequests:
-        """All that a ledger has."""
+        """All requests of a ledger."""
         rows = conn.execution_options(yield_per=10_000).execute(select(commands.c.id))
-        found = array("Q", sorted(number(row.id) for row in rows))
-        return cls(found, bytearray(len(found)))
+        numbers = array("Q", sorted(id_number(row.id) for row in rows))
+        return cls(numbers, bytearray(len(numbers)))
 
-    def has(self, id_: str) -> bool:
-        """Whether the ledger has it; from now on it counts as given."""
+    def mark_given(self, id_: str) -> bool:
+        """Mark a request as given by the log; whether the ledger has it."""
         at = self._at(id_)
         if at is not None:
             self.given[at] = 1
         return at is not None
 
     def is_given(self, id_: str) -> bool:
-        """Whether the log gives it."""
+        """Whether the log gives the request."""
         at = self._at(id_)
         return at is not None and bool(self.given[at])
 
     def _at(self, id_: str) -> int | None:
-        wanted = number(id_)
+        wanted = id_number(id_)
         at = bisect_left(self.numbers, wanted)
         return at if at < len(self.numbers) and self.numbers[at] == wanted else None
 
 
-def number(id_: str) -> int:
-    """The first 64 bits of an id, which is a uuid."""
+def id_number(id_: str) -> int:
+    """The first 64 bits of an id that is a UUID; of any other id its first 8 bytes."""
     try:
         return int(id_.replace("-", "")[:16], 16)
     except ValueError:
@@ -70,16 +70,16 @@ def number(id_: str) -> int:
 
 
 def compare(report: Report, log: EventLog, conn: Connection, book: RuleBook) -> None:
-    """Note in `report` which requests are too many and which are missing. `conn` must be one look, taken before the log is read."""
-    folded = places(log)
-    recorded, aside = LedgerRequests.of(conn), _aside(conn)
-    waiting = _on_their_way(log, positions.of_reader(conn, "executor", COMMANDS.name))
-    judged = Judging(log, book, recorded, folded, waiting | aside)
+    """Report extra and missing requests. `conn` must be one snapshot, taken before the log is read."""
+    folded = folded_offsets(log)
+    recorded, parked_requests = LedgerRequests.of(conn), _parked(conn)
+    waiting = _in_flight(log, positions.of_reader(conn, "executor", COMMANDS.name))
+    replay = DecisionReplay(log, book, recorded, folded, waiting | parked_requests)
     for partition in sorted(log.ends(EVENTS.name)):
-        judged.partition(partition)
-    report.find("requests that the log's own rules give, and the ledger lacks", judged.missing, "ledger: commands")
-    extra = _too_many(conn, recorded, judged.lost)
-    unknown = judged.of_unknown(extra)
+        replay.partition(partition)
+    report.find("requests that the log's own rules give, and the ledger lacks", replay.missing, "ledger: commands")
+    extra = _extra(conn, recorded, replay.lost)
+    unknown = replay.of_unknown(extra)
     report.find(
         "requests that the log's own rules do not give",
         [f"{case}: {rule} {id_}" for id_, (case, rule, _) in extra.items() if id_ not in unknown],
@@ -93,24 +93,24 @@ def compare(report: Report, log: EventLog, conn: Connection, book: RuleBook) -> 
     )
 
 
-def places(log: EventLog) -> dict[int, int]:
-    """Partition → how far the processor has folded it, and sent what followed."""
-    found: dict[int, int] = {}
+def folded_offsets(log: EventLog) -> dict[int, int]:
+    """Partition → the next offset of the processor: everything before it is folded, and its outputs are sent."""
+    offsets: dict[int, int] = {}
     for batch in read_to_end(log, STATE.name, log.starts(STATE.name)):
         for record in batch:
-            place = read_place(record.value) if record.key == PLACE else None
-            if place is not None:
-                found[record.partition] = max(found.get(record.partition, 0), place.next_offset)
-    return found
+            position = read_position(record.value) if record.key == POSITION_KEY else None
+            if position is not None:
+                offsets[record.partition] = max(offsets.get(record.partition, 0), position.next_offset)
+    return offsets
 
 
-def _aside(conn: Connection) -> set[str]:
-    """Requests that could not be taken in, and are parked by themselves."""
-    found = conn.execute(select(parked.c.ref).where(parked.c.kind == "command")).scalars()
-    return {ref.removeprefix("command/") for ref in found}
+def _parked(conn: Connection) -> set[str]:
+    """Ids of requests that the executor could not accept, and parked by themselves."""
+    refs = conn.execute(select(parked.c.ref).where(parked.c.kind == "command")).scalars()
+    return {ref.removeprefix("command/") for ref in refs}
 
 
-def _on_their_way(log: EventLog, read_to: Mapping[int, int]) -> set[str]:
+def _in_flight(log: EventLog, read_to: Mapping[int, int]) -> set[str]:
     starts = log.starts(COMMANDS.name)
     begin = {partition: max(start, read_to.get(partition, 0)) for partition, start in starts.items()}
     return {
@@ -122,65 +122,67 @@ def _on_their_way(log: EventLog, read_to: Mapping[int, int]) -> set[str]:
 
 
 @dataclass
-class Aside:
-    """Cases as the set before has left them, in the doubtful part of a span."""
+class PreviousRulesCases:
+    """Cases as the previous rule set left them, in the part of a span in which either set may have been in force."""
 
     at: int
     cases: dict[bytes, Case | None] = field(default_factory=dict)
 
 
 @dataclass
-class Judging:
-    """Folds partitions under the rules that were in force."""
+class DecisionReplay:
+    """Folds partitions under the rules that were in force at each offset."""
 
     log: EventLog
     book: RuleBook
     recorded: LedgerRequests
     folded: Mapping[int, int]
     excused: set[str]
-    """Requests that need not be in the ledger."""
+    """Ids of requests that need not be in the ledger: in flight, or parked."""
     missing: list[str] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
-    """Rules that cannot be made any more: what they asked for cannot be told."""
+    """Rules that can no longer be loaded: their requests cannot be derived."""
 
     def partition(self, number_: int) -> None:
-        """Fold one, and see whether the ledger has what it gives."""
+        """Fold one partition, and check that the ledger has the requests that it gives."""
         state, spans = PartitionState(number_), self.book.history.spans(number_)
-        start, aside = self.log.starts(EVENTS.name)[number_], None
+        start, previous = self.log.starts(EVENTS.name)[number_], None
         for batch in read_to_end(self.log, EVENTS.name, {number_: start}):
-            for at, records in cut(spans, batch):
+            for at, records in split_by_span(spans, batch):
                 span, rules = spans[at], self.book.rules_of(spans[at].sets)
                 self._note_lost(span.sets)
                 before = spans[at - 1].sets if at else None
                 doubtful = [r for r in records if r.offset < (span.doubt_to or 0)]
                 if doubtful and before is not None:
-                    aside = aside if aside is not None and aside.at == at else Aside(at)
-                    self._allow(state, aside, doubtful, self.book.rules_of(before))
+                    previous = previous if previous is not None and previous.at == at else PreviousRulesCases(at)
+                    self._allow(state, previous, doubtful, self.book.rules_of(before))
                 self._fold(state, records, rules)
 
-    def _fold(self, state: PartitionState, records: Sequence[Stored], rules: StepRules) -> None:
+    def _fold(self, state: PartitionState, records: Sequence[StoredRecord], rules: StepRules) -> None:
         sure = self.folded.get(state.partition, 0)
         for group, is_sure in _split(records, sure):
             for id_ in self._given(state, group, rules):
-                if not self.recorded.has(id_) and is_sure and id_ not in self.excused:
+                if not self.recorded.mark_given(id_) and is_sure and id_ not in self.excused:
                     self.missing.append(id_)
 
-    def _allow(self, state: PartitionState, aside: Aside, records: Sequence[Stored], rules: StepRules) -> None:
-        """Records that two sets may have judged: what either gives may have been asked for.
+    def _allow(
+        self, state: PartitionState, previous: PreviousRulesCases, records: Sequence[StoredRecord], rules: StepRules
+    ) -> None:
+        """Accept the requests of both rule sets for records of a span in which either may have been in force.
 
-        The set before is taken to have judged all of them so far; whatever it has changed in a case is kept aside.
+        Assumes that the previous set handled all of them so far; the cases that it changes are stored in `previous`.
         """
         for record in records:
             key, sent = record.key or b"", list[Outgoing]()
             if record.offset <= state.reflects(key):
                 continue
-            case = aside.cases[key] if key in aside.cases else state.get(key)
-            done = followed(case, record, rules, lambda offsets: self._reread(state.partition, offsets), sent)
-            aside.cases[key] = done.case or case
+            case = previous.cases[key] if key in previous.cases else state.get(key)
+            done = fold_record(case, record, rules, lambda offsets: self._reread(state.partition, offsets), sent)
+            previous.cases[key] = done.case or case
             for id_ in (id_ for each in sent for id_ in _ids(each)):
-                self.recorded.has(id_)
+                self.recorded.mark_given(id_)
 
-    def _given(self, state: PartitionState, records: Sequence[Stored], rules: StepRules) -> Iterator[str]:
+    def _given(self, state: PartitionState, records: Sequence[StoredRecord], rules: StepRules) -> Iterator[str]:
         if not records:
             return
         chunk = Chunk(state.partition, records, records[-1].offset + 1)
@@ -197,56 +199,56 @@ class Judging:
             self.lost.add(str(error.seen["rule"]))
 
     def of_unknown(self, extra: Mapping[str, tuple[str, str, str]]) -> set[str]:
-        """Of these requests those that an event asked for whose rules nobody knows any more."""
+        """Those of these requests whose causing event was folded under rules that are no longer on record."""
         causes: dict[str, list[str]] = {}
         for id_, (_, _, cause) in extra.items():
             causes.setdefault(cause, []).append(id_)
-        found = set[str]()
+        of_unknown = set[str]()
         starts = self.log.starts(EVENTS.name)
         for partition in starts if causes else ():
             spans = self.book.history.spans(partition)
             unknown = {at for at, span in enumerate(spans) if span.sets is None or self.book.made(span.sets) is None}
             for batch in read_to_end(self.log, EVENTS.name, {partition: starts[partition]}) if unknown else ():
-                for at, records in cut(spans, batch):
+                for at, records in split_by_span(spans, batch):
                     for record in records if at in unknown else ():
-                        found.update(causes.get(_event_id(record), ()))
-        return found
+                        of_unknown.update(causes.get(_event_id(record), ()))
+        return of_unknown
 
 
-def _split(records: Sequence[Stored], offset: int) -> Iterable[tuple[Sequence[Stored], bool]]:
+def _split(records: Sequence[StoredRecord], offset: int) -> Iterable[tuple[Sequence[StoredRecord], bool]]:
     at = bisect_left([record.offset for record in records], offset)
     return [(part, is_sure) for part, is_sure in ((records[:at], True), (records[at:], False)) if part]
 
 
 def _ids(sent: Outgoing) -> Iterator[str]:
-    """The command that a record asks for, if it is one."""
+    """The id of the command in an output record, if the record is a command."""
     if sent.topic != COMMANDS.name:
         return
     try:
-        told = orjson.loads(sent.value or b"")
+        command = orjson.loads(sent.value or b"")
     except orjson.JSONDecodeError:
         return
-    if isinstance(told, dict) and "record" not in told and isinstance(told.get("id"), str):
-        yield told["id"]
+    if isinstance(command, dict) and "record" not in command and isinstance(command.get("id"), str):
+        yield command["id"]
 
 
-def _event_id(record: Stored) -> str:
+def _event_id(record: StoredRecord) -> str:
     try:
-        told = orjson.loads(record.value or b"")
+        event = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError:
         return ""
-    return str(told.get("id")) if isinstance(told, dict) else ""
+    return str(event.get("id")) if isinstance(event, dict) else ""
 
 
-def _too_many(conn: Connection, recorded: LedgerRequests, lost: Container[str]) -> dict[str, tuple[str, str, str]]:
-    """Id → (case, rule, the event that asked) of requests that the log does not give."""
+def _extra(conn: Connection, recorded: LedgerRequests, lost: Container[str]) -> dict[str, tuple[str, str, str]]:
+    """Id → (case, rule, id of the causing event) of ledger requests that the log does not give."""
     if all(recorded.given):
         return {}
-    found = {}
+    extra = {}
     rows = conn.execution_options(yield_per=1_000).execute(select(commands.c.id, commands.c.case_id, commands.c.body))
     for row in rows:
         if not recorded.is_given(row.id):
-            told = orjson.loads(row.body)
-            if told.get("rule") not in lost:
-                found[row.id] = (row.case_id, str(told.get("rule")), str(told.get("causationid")))
-    return found
+            command = orjson.loads(row.body)
+            if command.get("rule") not in lost:
+                extra[row.id] = (row.case_id, str(command.get("rule")), str(command.get("causationid")))
+    return extra

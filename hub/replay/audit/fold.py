@@ -1,4 +1,4 @@
-"""What the log says of each object, folded once more in as few words as it takes. Pure."""
+"""The audit's own fold of the log into entity states: a second, minimal implementation. Pure."""
 
 from __future__ import annotations
 
@@ -12,71 +12,72 @@ import orjson
 from schemas.envelope import Event
 from schemas.registry import event_spec
 
-Thing = dict[str, Any]
-"""An object: `data`, `sources` (field → [source, time]; also of a field that was cleared), `version`, `time`, `stage`, `entered`
+EntityState = dict[str, Any]
+"""An entity: `data`, `sources` (field → [source, time]; also of a field that was cleared), `version`, `time`, `stage`, `entered`
 (stage → times), `was` (the stage before it was deleted)."""
 DELETED = "deleted"
-VIEWED = ("data", "sources", "version", "time", "stage")
-"""What the shared view tells of it."""
+VIEW_FIELDS = ("data", "sources", "version", "time", "stage")
+"""The parts of an entity that the shared view has."""
 
 
-def things(events: Iterable[Event], *, stored: bool = False) -> dict[str, Thing]:
-    """Reference → object, after these events of one case in their order. `stored`: with values as the boards' store takes them."""
-    found: dict[str, Thing] = {}
+def fold_entities(events: Iterable[Event], *, stored: bool = False) -> dict[str, EntityState]:
+    """Reference → entity, after these events of one case in order. `stored`: with values as the boards' store holds them."""
+    entities: dict[str, EntityState] = {}
     for event in events:
-        thing = found.get(event.subject)
-        if thing is None:
-            thing = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}, "was": None}
-            found[event.subject] = thing
-        told = {**dict.fromkeys(event.clears or ()), **_with_values(event.data)}
-        tell(thing, event, storable(told) if stored else told)
-    return found
+        entity = entities.get(event.subject)
+        if entity is None:
+            entity = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}, "was": None}
+            entities[event.subject] = entity
+        data = {**dict.fromkeys(event.clears or ()), **_with_values(event.data)}
+        apply_event(entity, event, storable(data) if stored else data)
+    return entities
 
 
 def _with_values(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What an event tells of its subject. A null says nothing: what is emptied is named in `clears`."""
+    """The fields that an event sets. A null sets nothing: emptied fields are named in `clears`."""
     return {name: value for name, value in data.items() if value is not None}
 
 
-def tell(thing: Thing, event: Event, data: Mapping[str, Any]) -> None:
+def apply_event(entity: EntityState, event: Event, data: Mapping[str, Any]) -> None:
     """Fold one event in: the newest version wins field by field, and an older one only fills in what is missing.
 
     A null empties the field.
     """
-    newest, untold = _is_newest(thing, event), event_spec(event.type).untold
+    newest, skipped = _is_newest(entity, event), event_spec(event.type).log_only
     for name, value in data.items():
-        if name in untold or (name in thing["sources"] and not newest):
+        if name in skipped or (name in entity["sources"] and not newest):
             continue
-        thing["sources"][name] = [event.source, event.time]
+        entity["sources"][name] = [event.source, event.time]
         if value is None:
-            thing["data"].pop(name, None)
+            entity["data"].pop(name, None)
         else:
-            thing["data"][name] = value
-    _enter(thing, event, newest)
+            entity["data"][name] = value
+    _enter(entity, event, newest)
     if newest:
-        thing["version"] = event.subjectversion or thing["version"]
-        thing["time"] = event.time
+        entity["version"] = event.subjectversion or entity["version"]
+        entity["time"] = event.time
 
 
-def _is_newest(thing: Thing, event: Event) -> bool:
-    mine, theirs = thing["version"], event.subjectversion
-    if not mine or not theirs:
+def _is_newest(entity: EntityState, event: Event) -> bool:
+    current, incoming = entity["version"], event.subjectversion
+    if not current or not incoming:
         return True  # versions of two sources cannot be compared: the log's order counts
-    if mine.isdecimal() and theirs.isdecimal():
-        return int(theirs) >= int(mine)
-    return event.time >= str(thing["time"])
+    if current.isdecimal() and incoming.isdecimal():
+        return int(incoming) >= int(current)
+    return event.time >= str(entity["time"])
 
 
-def _enter(thing: Thing, event: Event, newest: bool) -> None:
-    """A stage is entered once until it was left. News of the past count it once, and take back no later stage.
+def _enter(entity: EntityState, event: Event, newest: bool) -> None:
+    """Count the stage that an event enters. A stage counts again only after the entity has left it.
 
-    Being deleted is no leaving: what its source tells of again later is where it was.
+    An event older than the entity's version counts its stage once, and does not move the entity back from a later stage.
+    Deletion does not leave a stage: an entity that its source reports again is back in the stage it had before.
     """
     spec = event_spec(event.type)
-    stage, entered = spec.stage, thing["entered"]
-    if thing["stage"] == DELETED and newest and stage != DELETED:
-        thing["stage"], thing["was"] = thing["was"], None
-    now = thing["stage"]
+    stage, entered = spec.stage, entity["entered"]
+    if entity["stage"] == DELETED and newest and stage != DELETED:
+        entity["stage"], entity["was"] = entity["was"], None
+    now = entity["stage"]
     if stage is None or stage == now:
         return
     past = not newest or (spec.opens and now is not None)
@@ -84,13 +85,13 @@ def _enter(thing: Thing, event: Event, newest: bool) -> None:
         return
     entered[stage] = entered.get(stage, 0) + 1
     if not past:
-        thing["stage"], thing["was"] = stage, now if stage == DELETED else None
+        entity["stage"], entity["was"] = stage, now if stage == DELETED else None
 
 
-def digest(thing: Mapping[str, Any], parts: Iterable[str] = (*VIEWED, "entered")) -> bytes:
-    """A hash of these parts of an object: the same wherever it was kept."""
-    told = {part: thing.get(part) for part in parts}
-    return hashlib.blake2b(_canonical(told), digest_size=16).digest()
+def digest(entity: Mapping[str, Any], parts: Iterable[str] = (*VIEW_FIELDS, "entered")) -> bytes:
+    """A 16-byte hash of these parts of an entity: equal for equal content, whichever store it came from."""
+    content = {part: entity.get(part) for part in parts}
+    return hashlib.blake2b(_canonical(content), digest_size=16).digest()
 
 
 def _canonical(value: Any) -> bytes:
@@ -101,7 +102,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def storable(value: Any) -> Any:
-    """As a database's text and JSON can hold it: no NUL, no infinity, no integer beyond 64 bits."""
+    """The value as a database's text and JSON columns can hold it: no NUL, no infinity, no integer beyond 64 bits."""
     match value:
         case str():
             return value.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,8 +1,7 @@
-"""What lies in one partition: its records by case, the processor's states, and what was given up there.
+"""What the audit reads: the records and processor states of one partition, and the trimmed events of the ledger.
 
-Sets of whole numbers that come mostly in order, kept as runs: as small as they have gaps, whatever numbers a stranger writes.
-
-The events whose rows are gone from the ledger, by the keys that they left: 16 bytes of memory each, and a mark.
+Its two containers bound memory: `IntegerRanges` grows only with the number of gaps, whatever numbers a foreign producer
+writes, and `TrimmedEvents` takes 16 bytes an event, and one byte more that marks it as seen.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from schemas.topics import COMMANDS, EVENTS, STATE
 
 
 @dataclass
-class Runs:
-    """A set of whole numbers: `starts[i]` to `ends[i]`, both in it, in order, and no two of them adjoin."""
+class IntegerRanges:
+    """A set of integers as sorted, disjoint ranges: `starts[i]` to `ends[i]`, both included; no two ranges adjoin."""
 
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
 
     def add(self, first: int, last: int | None = None) -> None:
-        """Add a number, or all from `first` to `last`; nothing when `last` is before it."""
+        """Add `first`, or all from `first` to `last`; adds nothing when `last` is below `first`."""
         last = first if last is None else last
         if last < first:
             return
-        low = bisect_left(self.ends, first - 1)  # the first run that reaches up to it
+        low = bisect_left(self.ends, first - 1)  # the first range that reaches up to `first`
         high = low
         while high < len(self.starts) and self.starts[high] <= last + 1:
             high += 1
@@ -47,40 +46,40 @@ class Runs:
 
     @property
     def largest(self) -> int:
-        """The largest; 0 when it is empty."""
+        """The largest number; 0 when the set is empty."""
         return self.ends[-1] if self.ends else 0
 
     def missing(self, last: int) -> Iterator[tuple[int, int]]:
-        """The gaps between 1 and `last`, each as its first and its last number."""
-        due = 1
+        """The gaps between 1 and `last`, each as its first and last number."""
+        expected = 1
         for start, end in zip(self.starts, self.ends, strict=True):
             if start > last:
                 break
-            if start > due:
-                yield due, start - 1
-            due = max(due, end + 1)
-        if due <= last:
-            yield due, last
+            if start > expected:
+                yield expected, start - 1
+            expected = max(expected, end + 1)
+        if expected <= last:
+            yield expected, last
 
 
 @dataclass
-class Trimmed:
-    """`in` asks for an event by its id."""
+class TrimmedEvents:
+    """The events whose rows the ledger has trimmed, by the 128-bit hash of their id. `in` looks up an event id."""
 
     firsts: array[int] = field(default_factory=lambda: array("Q"))
     rests: array[int] = field(default_factory=lambda: array("Q"))
-    """The two halves of each key, in the order of keys."""
-    _seen: bytearray = field(default_factory=bytearray)
+    """The upper and lower 64 bits of each hash, sorted."""
+    _in_log: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def of(cls, conn: Connection) -> Trimmed:
-        """All that a ledger has."""
-        found = cls()
+    def of(cls, conn: Connection) -> TrimmedEvents:
+        """All trimmed events of a ledger."""
+        events = cls()
         for key in trimmed.all_hashes(conn):
-            found.firsts.append(int.from_bytes(key[:8], "big"))
-            found.rests.append(int.from_bytes(key[8:], "big"))
-        found._seen = bytearray(len(found.firsts))
-        return found
+            events.firsts.append(int.from_bytes(key[:8], "big"))
+            events.rests.append(int.from_bytes(key[8:], "big"))
+        events._in_log = bytearray(len(events.firsts))
+        return events
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -88,17 +87,17 @@ class Trimmed:
     def __contains__(self, event_id: object) -> bool:
         return self._at(str(event_id)) is not None
 
-    def see(self, event_ids: Iterable[str]) -> None:
-        """Note that the log has these."""
+    def mark_in_log(self, event_ids: Iterable[str]) -> None:
+        """Note that the log has these events."""
         for event_id in event_ids if self.firsts else ():
             at = self._at(event_id)
             if at is not None:
-                self._seen[at] = 1
+                self._in_log[at] = 1
 
-    def unseen(self) -> Iterator[str]:
-        """The keys of those that the log was not seen to have."""
-        for at, seen in enumerate(self._seen):
-            if not seen:
+    def missing_from_log(self) -> Iterator[str]:
+        """The hashes of the events that were not marked."""
+        for at, is_in_log in enumerate(self._in_log):
+            if not is_in_log:
                 yield f"{self.firsts[at]:016x}{self.rests[at]:016x}"
 
     def _at(self, event_id: str) -> int | None:
@@ -114,10 +113,10 @@ class Trimmed:
 
 @dataclass(frozen=True)
 class LedgerEvents:
-    """Every event that the ledger has taken in: those with a row, and those that are trimmed."""
+    """Every event that the ledger has accepted: those with an outbox row, and those that are trimmed."""
 
     rows: Container[str]
-    trimmed: Trimmed
+    trimmed: TrimmedEvents
 
     def __contains__(self, event_id: object) -> bool:
         return event_id in self.rows or event_id in self.trimmed
@@ -125,15 +124,22 @@ class LedgerEvents:
 
 EDITED = "hub.parked.edited"
 IGNORED = "hub.delivery.ignored"
-PLACE, APART = b"\x00place", b"\xff"
-"""The key of how far the partition is folded; what stands in a key between a case and the name of a part of it."""
-NOTHING: Mapping[str, Any] = {"data": {}, "sources": {}, "version": "", "time": "", "stage": None, "entered": {}}
-"""What a state record leaves out of an object."""
+POSITION_KEY, PART_SEPARATOR = b"\x00place", b"\xff"
+"""Key of the record with the partition's fold position; separator between a case id and the name of a part in a state key."""
+ENTITY_DEFAULTS: Mapping[str, Any] = {
+    "data": {},
+    "sources": {},
+    "version": "",
+    "time": "",
+    "stage": None,
+    "entered": {},
+}
+"""The defaults that a state record omits from an entity."""
 
 
 @dataclass(frozen=True)
-class Filed:
-    """One record of `hub.events`. `event` None: nobody can read it. `ref` is its name where it is parked."""
+class AuditedRecord:
+    """One record of `hub.events`. `event` is None when it cannot be decoded; `ref` identifies it in the parked work."""
 
     offset: int
     time: float
@@ -142,66 +148,66 @@ class Filed:
 
 
 @dataclass
-class Partition:
+class PartitionRecords:
     """The records of a partition, in the order of the log."""
 
     number: int
-    cases: dict[bytes, list[Filed]] = field(default_factory=dict)
-    loose: list[Filed] = field(default_factory=list)
-    """Under no case's key: parked by themselves."""
+    cases: dict[bytes, list[AuditedRecord]] = field(default_factory=dict)
+    loose: list[AuditedRecord] = field(default_factory=list)
+    """Records whose key is no case id: each is parked by itself."""
     repeats: int = 0
-    doubled: list[str] = field(default_factory=list)
-    """Events that came again as another: with a sequence of their own."""
+    resequenced: list[str] = field(default_factory=list)
+    """Ids of events that came again under another sequence or outbox."""
 
 
 @dataclass(frozen=True)
 class ProcessorState:
-    """What the processor remembers of a case, and the offset that this reflects."""
+    """The processor's state of one case, and the offset that it reflects."""
 
     offset: int = -1
     entities: dict[str, Any] | None = field(default_factory=dict)
-    """None: none are kept."""
+    """None: the state holds no entities."""
     held: frozenset[int] = frozenset()
     spans: tuple[tuple[int, int], ...] | None = None
-    """Of a case that is forgotten: between which offsets its records lie."""
+    """Of an expired case: the offset ranges that hold its records."""
 
 
 @dataclass(frozen=True)
-class States:
-    """What the processor keeps of a partition: its cases, and the next offset that it will fold."""
+class ProcessorStates:
+    """The processor's states of one partition, by case key, and the next offset that it will fold."""
 
     cases: Mapping[bytes, ProcessorState]
     next_offset: int
 
 
-def partition(log: EventLog, number: int) -> Partition:
-    """File a partition's records, each event once by its id."""
-    found = Partition(number)
-    seen: dict[str, tuple[str | None, str | None]] = {}
+def read_partition(log: EventLog, number: int) -> PartitionRecords:
+    """Group a partition's records by case, each event once by its id."""
+    records = PartitionRecords(number)
+    sequences: dict[str, tuple[str | None, str | None]] = {}
     for record in _records(log, EVENTS.name, number):
         event = _event(record)
         if event is not None:
-            mark = (event.outbox, event.sequence)
-            before = seen.setdefault(event.id, mark)
-            if before is not mark:
-                found.repeats += 1
-                found.doubled += [event.id] if before != mark else []
+            sequence = (event.outbox, event.sequence)
+            first = sequences.setdefault(event.id, sequence)
+            if first is not sequence:
+                records.repeats += 1
+                records.resequenced += [event.id] if first != sequence else []
                 continue
-        _file(found, record, event)
-    return found
+        _file(records, record, event)
+    return records
 
 
-def _file(found: Partition, record: Record, event: Event | None) -> None:
+def _file(records: PartitionRecords, record: Record, event: Event | None) -> None:
     ref = f"event/{event.id}" if event else f"record/{record.topic}/{record.partition}/{record.offset}"
-    filed = Filed(record.offset, record.time, ref, event)
+    audited = AuditedRecord(record.offset, record.time, ref, event)
     if record.key is not None and _is_case(record.key):
-        found.cases.setdefault(record.key, []).append(filed)
+        records.cases.setdefault(record.key, []).append(audited)
     else:
-        found.loose.append(filed)
+        records.loose.append(audited)
 
 
 def _is_case(key: bytes) -> bool:
-    """What lies under another key belongs to nobody, and the processor keeps nothing of it."""
+    """Whether a key is a case id. Records under any other key belong to no case, and the processor stores nothing for them."""
     try:
         return is_reference(key.decode())
     except UnicodeDecodeError:
@@ -216,32 +222,32 @@ def _event(record: Record) -> Event | None:
         event = Event.from_json(raw)
         if event.case.encode() != record.key:
             return None
-        return lifted(event)
+        return upcast(event)
     except (ValidationError, KeyError, ValueError, TypeError, AttributeError):
         return None
 
 
-def lifted(event: Event) -> Event:
-    """The event with data of its type's current version; raises what an upcaster raises."""
+def upcast(event: Event) -> Event:
+    """The event with its data lifted to the current version of its type; raises what an upcaster raises."""
     spec, version = event_spec(event.type), event.dataschema.rpartition(":")[2]
     if event.dataschema == spec.dataschema or not version.isdecimal() or int(version) == spec.version:
         return event
     return event.model_copy(update={"data": spec.lift(dict(event.data), int(version)), "dataschema": spec.dataschema})
 
 
-def corrected(event: Event) -> Event | None:
-    """What a correction puts in the place of a parked record; None for any other event, and for one of another case."""
+def correction_in(event: Event) -> Event | None:
+    """The event with which a correction replaces a parked record; None for any other event, or one of another case."""
     if event.type != EDITED:
         return None
     try:
-        told = lifted(Event.model_validate(event.data.get("event")))
+        correction = upcast(Event.model_validate(event.data.get("event")))
     except (ValidationError, KeyError, ValueError, TypeError, AttributeError):
         return None
-    return told if told.case == event.case else None
+    return correction if correction.case == event.case else None
 
 
-def states(log: EventLog, number: int) -> States:
-    """The newest state of each case, by the offset that it reflects; what is no state of a case is passed over."""
+def read_states(log: EventLog, number: int) -> ProcessorStates:
+    """The newest state of each case, by the offset that it reflects; records that are no case state are skipped."""
     newest, next_offset = dict[bytes, tuple[int, dict[str, Any]]](), 0
     for record in _records(log, STATE.name, number):
         if record.key is None:
@@ -249,48 +255,48 @@ def states(log: EventLog, number: int) -> States:
         if record.value is None:
             newest.pop(record.key, None)
             continue
-        told = _read(record.value)
-        if record.key == PLACE:
-            next_offset = max(next_offset, told.get("place", 0) if isinstance(told.get("place"), int) else 0)
-        elif _is_case(record.key.partition(APART)[0]) and _offset(told) >= newest.get(record.key, (0, {}))[0]:
-            newest[record.key] = (_offset(told), told)
-    return States(_joined(newest), next_offset)
+        state = _read(record.value)
+        if record.key == POSITION_KEY:
+            next_offset = max(next_offset, state.get("place", 0) if isinstance(state.get("place"), int) else 0)
+        elif _is_case(record.key.partition(PART_SEPARATOR)[0]) and _offset(state) >= newest.get(record.key, (0, {}))[0]:
+            newest[record.key] = (_offset(state), state)
+    return ProcessorStates(_joined(newest), next_offset)
 
 
-def _offset(told: Mapping[str, Any]) -> int:
-    offset = told.get("offset")
+def _offset(state: Mapping[str, Any]) -> int:
+    offset = state.get("offset")
     return offset if isinstance(offset, int) else -1
 
 
 def _joined(newest: Mapping[bytes, tuple[int, dict[str, Any]]]) -> dict[bytes, ProcessorState]:
-    """Each case of its own record and of those of what is apart; what both have, the case's own has."""
-    apart = dict[bytes, dict[str, dict[str, Any]]]()
-    for key, (_, told) in newest.items():
-        case, found, name = key.partition(APART)
-        if found:
-            apart.setdefault(case, {})[name.decode(errors="replace")] = told
+    """Join each case's own record with the records of its separate parts; where both have an entry, the case's own wins."""
+    parts = dict[bytes, dict[str, dict[str, Any]]]()
+    for key, (_, record) in newest.items():
+        case, separator, name = key.partition(PART_SEPARATOR)
+        if separator:
+            parts.setdefault(case, {})[name.decode(errors="replace")] = record
     cases = dict[bytes, ProcessorState]()
-    for key, (offset, told) in newest.items():
-        state = _state(offset, told, apart.get(key, {})) if APART not in key else None
+    for key, (offset, record) in newest.items():
+        state = _state(offset, record, parts.get(key, {})) if PART_SEPARATOR not in key else None
         if state is not None:
             cases[key] = state
     return cases
 
 
-def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str, Any]]) -> ProcessorState | None:
+def _state(offset: int, record: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> ProcessorState | None:
     try:
-        if "forgotten" in told:
-            return ProcessorState(offset, None, spans=_spans(told["forgotten"]))
-        case = told["case"]
-        entities = {name: part["entity"] for name, part in apart.items() if name[:1] not in "#!"}
+        if "forgotten" in record:
+            return ProcessorState(offset, None, spans=_spans(record["forgotten"]))
+        case = record["case"]
+        entities = {name: part["entity"] for name, part in parts.items() if name[:1] not in "#!"}
         entities |= case.get("entities", {})
         first, last = case.get("numbers", (0, 0))
-        behind = {name[1:]: part.get("held") for name, part in apart.items() if name[:1] == "!"}
+        behind = {name[1:]: part.get("held") for name, part in parts.items() if name[:1] == "!"}
         behind |= case.get("behind", {})
         held = [*case.get("held", ()), *(behind.get(str(number)) for number in range(first, last))]
         return ProcessorState(
             offset,
-            {ref: {**NOTHING, **entity} for ref, entity in entities.items()},
+            {ref: {**ENTITY_DEFAULTS, **entity} for ref, entity in entities.items()},
             frozenset(entry["offset"] for entry in held if entry is not None),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -298,32 +304,32 @@ def _state(offset: int, told: Mapping[str, Any], apart: Mapping[str, Mapping[str
 
 
 def _spans(row: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """First and last offset of each stretch; the row has how far each begins behind the last one's end, and how far it goes."""
+    """First and last offset of each range. `row` is delta-encoded: the distance from the previous end, then the length."""
     ends = list(itertools.accumulate(row))
     return tuple(zip(ends[::2], ends[1::2], strict=True))
 
 
 def _read(raw: bytes) -> dict[str, Any]:
     try:
-        told = orjson.loads(raw)
+        value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def given_up(log: EventLog, number: int) -> set[str]:
-    """What the processor says was discarded."""
-    found = set[str]()
+def read_discarded(log: EventLog, number: int) -> set[str]:
+    """The refs of the parked work that the processor recorded as discarded."""
+    refs = set[str]()
     for record in _records(log, COMMANDS.name, number):
         if b'"settled"' not in (record.value or b""):
             continue
         try:
-            told = orjson.loads(record.value or b"")
+            value = orjson.loads(record.value or b"")
         except orjson.JSONDecodeError:
             continue
-        if isinstance(told, dict) and told.get("record") == "settled" and told.get("state") == "discarded":
-            found.add(str(told.get("ref")))
-    return found
+        if isinstance(value, dict) and value.get("record") == "settled" and value.get("state") == "discarded":
+            refs.add(str(value.get("ref")))
+    return refs
 
 
 def _records(log: EventLog, topic: str, number: int) -> Iterator[Record]:

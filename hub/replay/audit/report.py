@@ -1,4 +1,4 @@
-"""What an audit says: a balance of numbers, and findings that each name their place and what to do."""
+"""The result of an audit: counts, and findings that each name a place and examples."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-PATIENCE = timedelta(seconds=120)
-"""How long anything may be on its way: then a doubtful call must have been looked up, an event relayed and folded."""
-MOST = 20
-"""Examples named for one finding."""
+GRACE_PERIOD = timedelta(seconds=120)
+"""How long anything may be in flight: by then an uncertain call has been looked up, and an event relayed and folded."""
+MAX_EXAMPLES = 20
+"""Examples listed for one finding."""
 
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """Something that is not as promised. `place` says where it lies, `examples` name what there."""
+    """A guarantee that does not hold. `place` is the topic, partition or table, `examples` name the entries there."""
 
     what: str
     count: int
@@ -25,24 +25,26 @@ class AuditFinding:
 
 @dataclass
 class Report:
-    """The balance, and what is wrong with it."""
+    """The counts, and what is wrong."""
 
     counts: dict[str, int] = field(default_factory=dict)
     findings: list[AuditFinding] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether every promise holds."""
+        """Whether every guarantee holds."""
         return not self.findings
 
     def find(self, what: str, examples: Iterable[str], place: str = "", count: int | None = None) -> None:
-        """Note a finding, if there is one; `count` of them where `examples` are not all."""
-        found = sorted(examples)
-        if found:
-            self.findings.append(AuditFinding(what, len(found) if count is None else count, tuple(found[:MOST]), place))
+        """Add a finding, if there are examples; `count` is their number where `examples` are not all of them."""
+        named = sorted(examples)
+        if named:
+            self.findings.append(
+                AuditFinding(what, len(named) if count is None else count, tuple(named[:MAX_EXAMPLES]), place)
+            )
 
     def count(self, **numbers: int) -> None:
-        """Add to the balance."""
+        """Add to the counts."""
         for name, number in numbers.items():
             self.counts[name] = self.counts.get(name, 0) + number
 

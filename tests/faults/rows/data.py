@@ -8,7 +8,7 @@ import time
 
 from pydantic import ValidationError
 
-from hub.kit.facts import AHEAD
+from hub.kit.facts import MAX_CLOCK_LEAD
 from hub.log.event_log import Record, read_to_end
 from hub.log.kafka_log import KafkaLog
 from schemas.envelope import Event, parse_time
@@ -30,7 +30,7 @@ def nothing_from_the_future(stage: Stage) -> list[str]:
     for batch in read_to_end(log, EVENTS.name, log.starts(EVENTS.name)):
         for event in filter(None, map(_event, batch)):
             claimed += event.claimedtime is not None
-            if parse_time(event.time) > parse_time(event.recordedtime) + AHEAD:
+            if parse_time(event.time) > parse_time(event.recordedtime) + MAX_CLOCK_LEAD:
                 late.append(event.id)
     return [f"{len(late)} events from the future, as {late[0]}"] if late else [] if claimed else ["no time was claimed"]
 

@@ -13,7 +13,7 @@ from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import read_to_end
 from hub.log.kafka_log import KafkaLog
-from hub.processor.state import APART
+from hub.processor.state import PART_SEPARATOR
 from schemas.envelope import format_time
 from schemas.topics import STATE
 from tests.acceptance.running import until
@@ -66,7 +66,7 @@ def _parts(log: KafkaLog) -> dict[bytes, int]:
     found = {}
     for batch in read_to_end(log, STATE.name, log.starts(STATE.name)):
         for record in batch:
-            if record.key is not None and record.key.startswith(CASE.encode() + APART):
+            if record.key is not None and record.key.startswith(CASE.encode() + PART_SEPARATOR):
                 found[record.key] = len(record.value or b"")
     return found
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 
 from hub.ledger import outbox
-from hub.ledger.ledger import look_at
+from hub.ledger.ledger import read_snapshot
 from hub.log.event_log import read_to_end
 from hub.log.kafka_log import KafkaLog
 from schemas.topics import STATE
@@ -68,7 +68,7 @@ def trimmed(stage: Stage, chosen: random.Random) -> None:
 
 def has_let_go(stage: Stage) -> list[str]:
     """A ledger that has a row of everything has trimmed nothing."""
-    with look_at(stage.ledger, "outbox") as conn:
+    with read_snapshot(stage.ledger, "outbox") as conn:
         assert conn is not None
         accepted, rows = outbox.counts(conn)["accepted"], outbox.count(conn)
     return [] if rows < accepted else [f"of {accepted} events the ledger has {rows} rows"]

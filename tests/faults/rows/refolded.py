@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 
 from hub.ledger.commands import commands
-from hub.ledger.ledger import look_at
+from hub.ledger.ledger import read_snapshot
 from schemas.envelope import format_time
 from tests.acceptance.running import until
 from tests.faults.row import Row
@@ -54,7 +54,7 @@ def _settled(stage: Stage) -> bool:
 
 def nothing_of_the_past(stage: Stage) -> list[str]:
     """What the added rules have asked for."""
-    with look_at(stage.ledger, "commands") as conn:
+    with read_snapshot(stage.ledger, "commands") as conn:
         assert conn is not None
         body = commands.c.body
         found = [row.id for row in conn.execute(select(commands.c.id, body)) if b'"of-the-past-' in row.body]

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from hub.ledger import outbox
-from hub.ledger.ledger import look_at
+from hub.ledger.ledger import read_snapshot
 from tests.acceptance.running import until
 from tests.faults.row import Row
 from tests.faults.stage import LONGEST, Stage
@@ -39,7 +39,7 @@ def restored(stage: Stage, chosen: random.Random) -> None:
 
 
 def _unsent(stage: Stage) -> int:
-    with look_at(stage.ledger, "outbox") as conn:
+    with read_snapshot(stage.ledger, "outbox") as conn:
         assert conn is not None
         return outbox.counts(conn)["unpublished"]
 

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from hub.log.topics import MOST_COPIES
+from hub.log.topics import MAX_REPLICAS
 from tests.cluster.compose import DOCKER, kafka_properties, services
 
 SECRETS = {"POSTGRES_PASSWORD": "postgres-secret", "KAFKA_PASSWORD": "kafka-secret"}
 FILES = ("compose.yaml", "cluster.yaml")
 HUB = "baton-hub:0.1.0"
-READ = set(re.findall(r"HUB_[A-Z_]+", (DOCKER.parent / "hub" / "config" / "home.py").read_text("utf-8")))
+READ = set(re.findall(r"HUB_[A-Z_]+", (DOCKER.parent / "hub" / "home.py").read_text("utf-8")))
 """The variables that a home reads."""
 Service = Mapping[str, Any]
 ALL = [(file, name) for file in FILES for name in services(file, SECRETS)]
@@ -104,9 +104,9 @@ def test_what_is_mounted_from_here_is_here_or_made_by_the_reader(file: str) -> N
 def test_the_programs_of_a_cluster_are_those_of_hub_up() -> None:
     found = [one["command"][:3] for one in hubs("cluster.yaml").values()]
     assert sorted(module for _, _, module in found) == [
-        *["hub.programs.connectors"] * 2,
-        *["hub.programs.processor"] * 3,
-        *["hub.programs.projector"] * 2,
+        *["connectors"] * 2,
+        *["processor"] * 3,
+        *["projector"] * 2,
     ]
     copies = [one["environment"].get("HUB_COPY") for one in hubs("cluster.yaml").values()]
     assert sorted(filter(None, copies)) == ["worker-1", "worker-2", "worker-3"]
@@ -124,7 +124,7 @@ def test_a_door_and_its_boards_meet_at_one_socket() -> None:
 def test_brokers_know_each_other_and_keep_every_record_three_times() -> None:
     brokers = {name: one for name, one in services("cluster.yaml", SECRETS).items() if name.startswith("kafka-")}
     settings = [kafka_properties(one["environment"]) for one in brokers.values()]
-    assert len(settings) == MOST_COPIES
+    assert len(settings) == MAX_REPLICAS
     assert [one["node.id"] for one in settings] == ["1", "2", "3"]
     for number, one in enumerate(settings, 1):
         assert one["controller.quorum.voters"] == ",".join(f"{n}@kafka-{n}:9094" for n in (1, 2, 3))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.config.home import Home
 from hub.errors import FatalError, RejectedError
-from hub.people import PeopleWatcher
+from hub.home import Home
+from hub.people_watcher import PeopleWatcher
 
 PEOPLE = "people:\n  {id}: {{name: 王芳, accounts: {{crm: {account}, pm: '7'}}}}\n"
 

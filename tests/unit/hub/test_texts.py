@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.errors import NONE, FatalError, Place, RejectedError, texts
+from hub.errors import NO_NAMES, FatalError, Place, RejectedError, texts
 
 ROOT = Path(__file__).parents[3]
 CODE = re.compile(r"HUB-[EW][0-9]{4}")
@@ -48,7 +48,7 @@ def test_a_log_line_of_an_error_tells_what_to_do_and_where(monkeypatch: pytest.M
     [
         ("lead", "是否指 lead？", "did you mean lead?"),
         ("lead, clerk", "现有：lead, clerk。", "there are: lead, clerk."),
-        (NONE, "目前一个也没有。", "there is none yet."),
+        (NO_NAMES, "目前一个也没有。", "there is none yet."),
     ],
 )
 def test_a_name_is_offered_only_where_one_is_near(near: str, zh: str, en: str) -> None:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.envelope import (
-    HUB,
+    HUB_INSTANCE,
     NAMESPACE,
     Command,
     Event,
-    Stamp,
+    Timestamp,
     derived_id,
     format_time,
     instance_of,
@@ -137,7 +137,7 @@ def test_different_parts_give_different_ids(one: list[str], other: list[str]) ->
 def test_the_text_order_of_stamps_is_the_order_of_their_moments(one: datetime, other: datetime) -> None:
     assert (format_time(one) < format_time(other)) == (one < other)
     assert parse_time(format_time(one)) == one
-    TypeAdapter(Stamp).validate_python(format_time(one))
+    TypeAdapter(Timestamp).validate_python(format_time(one))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,13 @@ def test_an_event_names_its_case_kind_and_version() -> None:
 
 @pytest.mark.parametrize(
     ("source", "instance"),
-    [("/connectors/crm", "crm"), ("/connectors/", ""), ("/hub/rules", HUB), ("/hub/executor/crm", HUB), ("crm", HUB)],
+    [
+        ("/connectors/crm", "crm"),
+        ("/connectors/", ""),
+        ("/hub/rules", HUB_INSTANCE),
+        ("/hub/executor/crm", HUB_INSTANCE),
+        ("crm", HUB_INSTANCE),
+    ],
 )
 def test_an_event_is_of_the_instance_that_told_it_or_the_hubs_own(source: str, instance: str) -> None:
     assert instance_of(source) == instance

@@ -1,4 +1,4 @@
-"""By how much a source's clock is ahead; and what was told again under the same id with other content."""
+"""Tables for the clock skew of sources, and for conflicts: events delivered again under the same id with other content."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, Text, UniqueConstraint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.builtin.connector import TAKES, connect
+from connectors.builtin.connector import COMMAND_TYPES, connect
 from hub.errors import FatalError, RejectedError
 from hub.kit.connector import Idempotency
 from schemas.registry import COMMANDS
@@ -26,8 +26,8 @@ def test_what_is_made_is_named_after_its_command() -> None:
 
 def test_everything_is_done_once_by_nature() -> None:
     made = target(connect(HUB))
-    assert made.takes == TAKES <= set(COMMANDS)
-    assert {made.once(type_) for type_ in TAKES} == {Idempotency.KEY}
+    assert made.command_types == COMMAND_TYPES <= set(COMMANDS)
+    assert {made.idempotency(type_) for type_ in COMMAND_TYPES} == {Idempotency.KEY}
 
 
 def test_an_update_tells_what_became_of_its_task() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from connectors.http.connector import HttpTarget, connect
 from hub.errors import HubError, RejectedError
-from hub.intake.intake import Intake, Refused
-from hub.kit.api_client import ApiResponse, Outbound
+from hub.intake.intake import Intake, ParkReason
+from hub.kit.api_client import ApiClient, ApiResponse
 from hub.kit.connector import Delivery, Effect, Instance, WebhookReplies
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import FixedClock
@@ -139,7 +139,7 @@ def test_a_push_is_an_event_or_parked_or_refused(receive: dict[str, Any], body: 
         return
     assert items
     for one, _ in items:
-        if isinstance(one, Refused):
+        if isinstance(one, ParkReason):
             assert one.code != "HUB-E6105", one.seen
         else:
             assert Event.from_json(one.to_json()) == one
@@ -185,7 +185,7 @@ def test_an_answer_is_an_effect_or_an_error_of_ours(send: dict[str, Any], body: 
         return
     target: HttpTarget = connector.sends
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Outbound, "call", lambda *_args, **_named: ApiResponse(200, body))
+        patch.setattr(ApiClient, "call", lambda *_args, **_named: ApiResponse(200, body))
         for ask in (target.send, target.find):
             try:
                 found = ask(command("message.send", to="7", text="hi"))

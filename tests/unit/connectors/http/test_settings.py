@@ -105,11 +105,11 @@ def test_the_class_of_a_command_is_as_written() -> None:
     find = '    find: {get: "https://pm.example/?m=${command.id}", id: "${response.id}", absent: "false"}'
     written = {
         Idempotency.KEY: SEND,
-        Idempotency.MARK: SEND.replace("    once: {header: Idempotency-Key}\n", "") + find,
-        Idempotency.NEITHER: SEND.replace("    once: {header: Idempotency-Key}\n", ""),
+        Idempotency.LOOKUP: SEND.replace("    once: {header: Idempotency-Key}\n", "") + find,
+        Idempotency.NONE: SEND.replace("    once: {header: Idempotency-Key}\n", ""),
     }
     for once, text in written.items():
-        assert target(connect(instance(text))).once("task.create") is once
+        assert target(connect(instance(text))).idempotency("task.create") is once
 
 
 def test_limits_are_passed_on() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.redmine.source import SETTLES, IssueCursor, KnownIssue
+from connectors.redmine.source import COMMIT_DELAY_S, IssueCursor, KnownIssue
 
 NINE = "2026-01-05T09:00:00Z"
 NOW = "2026-01-06T00:00:00Z"
@@ -67,10 +67,10 @@ def test_what_lies_before_the_window_is_forgotten() -> None:
 
 def test_an_issue_is_settled_once_it_was_looked_into_long_enough_after_its_last_change() -> None:
     first = KnownIssue.read(NINE, 3, 1000.0, None)
-    early = KnownIssue.read(NINE, 3, 1000.0 + SETTLES - 1, first)
-    late = KnownIssue.read(NINE, 4, 1000.0 + SETTLES, early)
-    assert (first.opens, early.opens, late.opens) == (1000.0, 1000.0, None)
-    assert KnownIssue.read("2026-01-05T09:00:05Z", 5, 1020.0, late).opens == 1020.0
+    early = KnownIssue.read(NINE, 3, 1000.0 + COMMIT_DELAY_S - 1, first)
+    late = KnownIssue.read(NINE, 4, 1000.0 + COMMIT_DELAY_S, early)
+    assert (first.open_since, early.open_since, late.open_since) == (1000.0, 1000.0, None)
+    assert KnownIssue.read("2026-01-05T09:00:05Z", 5, 1020.0, late).open_since == 1020.0
     cursor = IssueCursor.start(NINE, {1: early, 2: late})
     assert [cursor.settled(id_, NINE) for id_ in (1, 2, 3)] == [False, True, False]
     assert not cursor.settled(2, "2026-01-05T09:00:01Z")
@@ -79,8 +79,8 @@ def test_an_issue_is_settled_once_it_was_looked_into_long_enough_after_its_last_
 
 def test_what_is_told_of_an_issue_is_counted_by_its_journal_once_it_is_known() -> None:
     cursor = IssueCursor.start(NINE, {1: KnownIssue(NINE, 12, None)})
-    assert cursor.told(1) == ("", 12)
-    assert cursor.told(2) == (NINE, -1)
+    assert cursor.journal_start(1) == ("", 12)
+    assert cursor.journal_start(2) == (NINE, -1)
 
 
 def test_a_run_of_pages_ends_with_the_window_before_its_beginning() -> None:

@@ -10,10 +10,10 @@ import pytest
 from connectors.redmine.mapping import (
     IssueHistory,
     Stages,
+    has_mark,
     identifier,
     issue_values,
-    note,
-    noted,
+    mark_note,
     project_values,
     users_of,
 )
@@ -64,7 +64,7 @@ def status(old: int, new: int) -> tuple[str, str, str]:
 
 
 def facts(told: dict[str, Any], since: str = "", after: int = -1) -> list[Fact]:
-    found = TELLER.told(told, since, after)
+    found = TELLER.facts(told, since, after)
     assert all(isinstance(fact, Fact) for fact in found)
     return [fact for fact in found if isinstance(fact, Fact)]
 
@@ -91,7 +91,7 @@ def names(told: list[Fact]) -> list[str]:
     ],
 )
 def test_what_a_move_between_two_statuses_says(old: int, new: int, told: list[str]) -> None:
-    assert [*STAGES.happenings(str(old), str(new))] == told
+    assert [*STAGES.transitions(str(old), str(new))] == told
 
 
 def test_an_issue_that_a_person_made_is_told_as_it_was_born() -> None:
@@ -167,9 +167,9 @@ def test_comments_and_other_fields_say_nothing() -> None:
 def test_our_own_change_names_its_command() -> None:
     told = issue(entry(4, status(1, 5), notes="baton:command-9"), status=5)
     assert [fact.origin for fact in facts(told)] == [None, "command-9"]
-    assert noted(told, command("task.update", id_="command-9"))
-    assert not noted(told, command("task.update", id_="command-90"))
-    assert not noted(told, command("task.update", id_="command"))
+    assert has_mark(told, command("task.update", id_="command-9"))
+    assert not has_mark(told, command("task.update", id_="command-90"))
+    assert not has_mark(told, command("task.update", id_="command"))
 
 
 def test_a_change_by_nobody_is_told_without_a_name() -> None:
@@ -179,7 +179,7 @@ def test_a_change_by_nobody_is_told_without_a_name() -> None:
 
 @pytest.mark.parametrize("broken", [{"status": None}, {"created_on": "yesterday"}, {"project": {}}])
 def test_an_issue_that_cannot_be_read_is_kept_with_its_bytes(broken: dict[str, Any]) -> None:
-    (kept,) = TELLER.told({**issue(), **broken})
+    (kept,) = TELLER.facts({**issue(), **broken})
     assert isinstance(kept, Unmapped)
     assert (kept.code, kept.subject) == ("HUB-E4307", "task/pm/7")
     assert b'"id":7' in kept.raw
@@ -240,4 +240,4 @@ def test_an_issue_carries_its_mark_and_may_be_due_in_the_past() -> None:
 
 def test_a_note_says_which_command_it_was() -> None:
     asked = command("task.update")
-    assert noted(issue(entry(1, notes=f"已改\n{note(asked)}\n")), asked)
+    assert has_mark(issue(entry(1, notes=f"已改\n{mark_note(asked)}\n")), asked)

@@ -18,7 +18,7 @@ from connectors.redmine import source
 from connectors.redmine.client import RedmineClient, Row
 from connectors.redmine.people import RedmineUsers
 from connectors.redmine.settings import Names, RedmineSettings
-from connectors.redmine.source import IssueCursor, RedmineSource, written
+from connectors.redmine.source import IssueCursor, RedmineSource, redmine_time
 from hub.errors import RejectedError
 from hub.kit.connector import Fact, Instance, RateLimits, Unmapped
 from hub.runtime.clock import FixedClock
@@ -62,7 +62,7 @@ class Issue:
 
 
 def at(time: float) -> str:
-    return written(datetime.fromtimestamp(int(time), UTC))
+    return redmine_time(datetime.fromtimestamp(int(time), UTC))
 
 
 class Memory(RedmineClient):
@@ -184,7 +184,7 @@ class Hub:
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "PAGE", SMALL)
+    monkeypatch.setattr(source, "PAGE_SIZE", SMALL)
 
 
 STEPS = st.lists(

@@ -93,7 +93,7 @@ def target(redmine: Memory) -> RedmineTarget:
 
 
 def test_every_command_can_be_looked_up(target: RedmineTarget) -> None:
-    assert {target.once(type_) for type_ in target.takes} == {Idempotency.MARK}
+    assert {target.idempotency(type_) for type_ in target.command_types} == {Idempotency.LOOKUP}
 
 
 def test_one_request_does_the_work(redmine: Memory, target: RedmineTarget) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from connectors.tryton.client import PAGE, TrytonClient
+from connectors.tryton.client import PAGE_SIZE, TrytonClient
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError
 
 Answer = tuple[int, bytes, dict[str, str]]
@@ -162,7 +162,7 @@ def test_the_context_is_the_last_parameter_with_the_user_s_company(script: Scrip
     client.search("party.party", [["name", "=", "x"]], ["name"])
     assert script.calls[-1] == (
         "model.party.party.search_read",
-        [[["name", "=", "x"]], 0, PAGE, [["id", "ASC"]], ["name"], {"company": 1}],
+        [[["name", "=", "x"]], 0, PAGE_SIZE, [["id", "ASC"]], ["name"], {"company": 1}],
     )
 
 
@@ -208,12 +208,12 @@ def test_a_server_that_refuses_new_sessions_is_fatal_not_a_loop(script: Script, 
 
 def test_pages_go_on_after_the_last_record_not_at_an_offset(script: Script, client: TrytonClient) -> None:
     stamp = {"__class__": "datetime", "year": 2026, "month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
-    rows = [{"id": id_, "write_date": {**stamp, "microsecond": id_}} for id_ in range(1, PAGE + 2)]
-    pages = iter([rows[:PAGE], rows[PAGE:]])
+    rows = [{"id": id_, "write_date": {**stamp, "microsecond": id_}} for id_ in range(1, PAGE_SIZE + 2)]
+    pages = iter([rows[:PAGE_SIZE], rows[PAGE_SIZE:]])
     script.answer = lambda method, params: ok(next(pages))
     found = list(client.by_time("sale.opportunity", "write_date", [], None, ["id", "write_date"]))
-    assert [row["id"] for row in found] == list(range(1, PAGE + 2))
+    assert [row["id"] for row in found] == list(range(1, PAGE_SIZE + 2))
     domain = script.calls[-1][1][0]
-    last = rows[PAGE - 1]["write_date"]
-    later = ["OR", [["write_date", ">", last]], [["write_date", "=", last], ["id", ">", PAGE]]]
+    last = rows[PAGE_SIZE - 1]["write_date"]
+    later = ["OR", [["write_date", ">", last]], [["write_date", "=", last], ["id", ">", PAGE_SIZE]]]
     assert domain == [["write_date", "!=", None], [], later]

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from connectors.tryton.mapping import changed_at, history_facts, mark, mark_in, micros, moment, plain, work_facts
+from connectors.tryton.mapping import (
+    changed_at,
+    from_micros,
+    history_facts,
+    mark,
+    mark_in,
+    plain,
+    to_micros,
+    work_facts,
+)
 from hub.kit.connector import Fact
 from schemas.registry import event_spec
 
@@ -55,7 +64,7 @@ def facts(before: dict[str, Any] | None, row: dict[str, Any]) -> list[Fact]:
     """What a second state says after a first one, or one alone."""
     later = {**row, "write_date": AT + timedelta(seconds=1)} if before else row
     states = [before, later] if before else [later]
-    return list(history_facts("crm", states, [micros(changed_at(later))], LOGINS))
+    return list(history_facts("crm", states, [to_micros(changed_at(later))], LOGINS))
 
 
 def names(before: str | None, after: str) -> list[str]:
@@ -150,8 +159,8 @@ def test_amounts_are_plain_text(amount: Decimal, text: str) -> None:
 
 
 def test_times_are_exact_to_the_microsecond() -> None:
-    assert moment(micros(AT)) == AT
-    assert micros(datetime.fromisoformat("1970-01-01T00:00:00.000001")) == 1
+    assert from_micros(to_micros(AT)) == AT
+    assert to_micros(datetime.fromisoformat("1970-01-01T00:00:00.000001")) == 1
 
 
 DONE = {"id": 2, "progress": 1.0}
@@ -184,7 +193,7 @@ def told_of(row: dict[str, Any], *, born: bool = False) -> Fact:
 
 def test_a_finished_task_says_who_finished_it_and_which_project_it_follows() -> None:
     fact = told_of(work(**{"status.": DONE}))
-    assert (fact.subject, fact.version, fact.belongs_to) == ("task/crm/9", str(micros(AT)), "project/crm/4")
+    assert (fact.subject, fact.version, fact.belongs_to) == ("task/crm/9", str(to_micros(AT)), "project/crm/4")
     assert (fact.data, fact.actor) == ({"title": "启动会", "project": "4", "by": "lin.tao"}, "lin.tao")
 
 
@@ -211,7 +220,7 @@ def test_a_task_follows_what_it_is_a_part_of(
 def test_what_people_make_is_told_as_of_its_making_and_what_we_make_is_not() -> None:
     later = AT + timedelta(hours=1)
     fact = told_of(work(write_date=later), born=True)
-    assert (fact.type, fact.version, fact.actor) == ("work.task.created", str(micros(AT)), "baton")
+    assert (fact.type, fact.version, fact.actor) == ("work.task.created", str(to_micros(AT)), "baton")
     assert list(work_facts("crm", [work(comment=mark("c-1"))], [], [9])) == []
     project = told_of(work(**{"type": "project", "parent.": None, "party.": {"id": 6, "name": "海川集团"}}), born=True)
     assert project.data == {"name": "启动会", "customer": "海川集团"}
@@ -239,7 +248,7 @@ def test_the_mark_is_a_line_of_its_own(comment: str | None, command: str | None)
 
 def test_what_was_told_is_not_told_again_but_still_says_what_came_before() -> None:
     first, second = opportunity(state="won"), opportunity(state="converted", write_date=AT + timedelta(seconds=1))
-    told = history_facts("crm", [first, second], [micros(changed_at(second))], LOGINS)
+    told = history_facts("crm", [first, second], [to_micros(changed_at(second))], LOGINS)
     assert [fact.type for fact in told] == ["crm.opportunity.reopened"]
 
 

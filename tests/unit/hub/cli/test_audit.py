@@ -10,8 +10,8 @@ import pytest
 
 import hub.replay.audit
 from hub.cli import audit, terminal
-from hub.cli.audit import FINDINGS, GONE, UNANSWERED
-from hub.config.home import Home
+from hub.cli.audit import FINDINGS, NOT_FOUND_OUTSIDE, UNANSWERED
+from hub.home import Home
 from tests.unit.hub.cli.conftest import Hub
 
 EQUAL = {
@@ -36,7 +36,7 @@ def test_every_finding_of_the_audit_is_known_in_chinese() -> None:
         for found in re.findall(r'report\.find\(\s*f?"([^"{]+)', source.read_text("utf-8"))
     }
     assert len(told) >= 20
-    assert told | {"boards that are not the fold of the log", GONE, UNANSWERED} == set(FINDINGS)
+    assert told | {"boards that are not the fold of the log", NOT_FOUND_OUTSIDE, UNANSWERED} == set(FINDINGS)
 
 
 def test_a_balance_that_holds_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,8 @@ def test_a_hub_that_does_not_run_is_said_so(home: Path, hub: Hub, command: tuple
 def test_what_was_told_with_other_content_is_a_note_and_no_failure() -> None:
     shown = list(audit.lines({**REPORT, "counts": {"accepted": 9, "conflicts": 3}}))
     assert any(
-        "! told again with other content, the first stands: 3" in line and "events conflicts" in line for line in shown
+        "! delivered again with other content, the first counts: 3" in line and "events conflicts" in line
+        for line in shown
     )
     assert "all holds" in shown[-1]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.cli import doctor_checks, status
-from hub.cli.doctor_fixes import mended
+from hub.cli.doctor_fixes import apply_safe_fixes
 from hub.cli.running_hub import RunningHub
 from hub.runtime.run_folder import RunFolder
 from tests.unit.hub.cli.conftest import Hub, Ran
@@ -69,7 +69,7 @@ def test_mistakes_in_the_home_are_counted(home: Path) -> None:
 
 
 def test_a_broker_that_is_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "PATIENCE", 0.2)
+    monkeypatch.setattr(status, "BROKER_TIMEOUT_S", 0.2)
     told = (home / "hub.yaml").read_text()
     (home / "hub.yaml").write_text(told.replace("{embedded: true}", '{bootstrap: "127.0.0.1:1"}'))
     (check,) = doctor_checks.broker(RunningHub.of(home))
@@ -98,5 +98,5 @@ def test_fix_leaves_what_a_living_hub_uses(home: Path) -> None:
     with folder.claim():
         folder.note(pid=1, kafka="127.0.0.1:1", programs={})
         (folder.path / "worker.ready").write_text("1")
-        assert list(mended(RunningHub.of(home))) == []
+        assert list(apply_safe_fixes(RunningHub.of(home))) == []
         assert (folder.path / "worker.ready").exists()

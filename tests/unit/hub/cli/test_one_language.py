@@ -17,10 +17,10 @@ import yaml
 from typer.testing import CliRunner
 
 from hub.cli import terminal
-from hub.cli.demo import DEALS, LARGE, LESSON
+from hub.cli.demo import DEALS, FAILURE_HELP, LARGE_DEAL
 from hub.cli.init import TEMPLATES, templates
 from hub.cli.main import app
-from hub.cli.terminal import ALONE, GROUPS
+from hub.cli.terminal import COMMAND_GROUPS, SINGLE_COMMANDS
 from hub.errors import LANGUAGES, HubError, chosen_language
 from hub.ops import connector_checks
 
@@ -51,7 +51,7 @@ def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return request.param, folder, ran(request.param, "init", folder)
 
 
-BARE = re.compile(rf"(?<![\w./-])hub (?:{ALONE}|{GROUPS})\b(?! [a-z]+ --home| --home)")
+BARE = re.compile(rf"(?<![\w./-])hub (?:{SINGLE_COMMANDS}|{COMMAND_GROUPS})\b(?! [a-z]+ --home| --home)")
 """A command that does not say which home it is for."""
 WARNED = {"demo": ["HUB-W3143"]}
 """Of the person whose account the demo leaves out."""
@@ -132,9 +132,9 @@ def test_the_languages_that_a_template_folder_is_for() -> None:
 
 def test_the_demo_s_business_is_in_the_language_of_the_person() -> None:
     for language in LANGUAGES:
-        words = " ".join(f"{deal.name} {deal.customer}" for deal in (*DEALS[language], LARGE[language]))
+        words = " ".join(f"{deal.name} {deal.customer}" for deal in (*DEALS[language], LARGE_DEAL[language]))
         assert bool(CHINESE.search(words)) is (language == "zh-CN")
-        _is_in(language, words + LESSON[language])
+        _is_in(language, words + FAILURE_HELP[language])
     assert [deal.amount for deal in DEALS["en"]] == [deal.amount for deal in DEALS["zh-CN"]]
 
 
@@ -176,7 +176,7 @@ def test_no_text_of_a_command_is_in_the_other_language(file: Path) -> None:
         _is_in("en", en, f"{file.name}:{number}")
 
 
-@pytest.mark.parametrize("part", ["hub", "projections/web"])
+@pytest.mark.parametrize("part", ["hub", "hub/web"])
 def test_no_text_of_a_catalogue_is_in_the_other_language(part: str) -> None:
     def below(value: Any, language: str | None) -> None:
         if isinstance(value, dict):

@@ -13,10 +13,10 @@ import orjson
 import pytest
 from sqlalchemy import Connection
 
+from hub.cli import event_lines as facts
 from hub.cli import up
-from hub.cli import up as facts
 from hub.cli.render import ERRORS, cut, marked, marked_json
-from hub.config.home import Home
+from hub.home import Home
 from hub.ledger import commands, outbox, parked
 from hub.ledger.ledger import Ledger
 from tests.events import AT, command, event, won

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from sqlalchemy import Connection
 
-from hub.config.home import Home
+from hub.home import Home
 from hub.ledger import commands, outbox, parked, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.refused import Reason, Refusal
@@ -353,7 +353,7 @@ def refuse(ledger: Ledger, number: int, body: bytes = b"{no json}", **more: Any)
         instance="crm", ref=f"delivery/crm/m-{number}", delivery=f"m-{number}", code="HUB-E3130", seen={"reason": "x"},
         headers={"x-more": "kept"}, body=body, at=datetime(2026, 11, 20, tzinfo=UTC),
     )  # fmt: skip
-    ledger.writer.run(lambda conn: refused.keep(conn, replace(refusal, **more)))
+    ledger.writer.run(lambda conn: refused.store(conn, replace(refusal, **more)))
     with ledger.reading() as conn:
         return int(refused.page(conn)[0].id)
 

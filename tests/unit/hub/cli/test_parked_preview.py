@@ -8,7 +8,7 @@ from hub.cli import terminal
 from hub.cli.parked_preview import lines, of_case
 from hub.engine.case import Case, to_json
 from hub.engine.parking import fold
-from hub.engine.step import Ask
+from hub.engine.step import EmitCommand
 from hub.errors import RejectedError
 from hub.log.event_log import Outgoing, Record
 from hub.log.memory_log import MemoryLog
@@ -50,7 +50,9 @@ def test_it_tells_commands_and_what_follows_in_the_order_of_the_case() -> None:
     before = dict(log.ends("hub.events"))
     first, second = of_case(log, DEAL, ProjectRules())
     asked = [
-        o.command.id for o in fold(None, _record(won()), ProjectRules(), lambda _: []).outputs if isinstance(o, Ask)
+        o.command.id
+        for o in fold(None, _record(won()), ProjectRules(), lambda _: []).outputs
+        if isinstance(o, EmitCommand)
     ]
     assert [command["id"] for command in first["commands"]] == asked
     assert (first["outcome"], second["ref"], second["outcome"]) == ("done", f"event/{changed.id}", "done")

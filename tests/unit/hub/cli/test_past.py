@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Connection
 
 from hub.cli.running_hub import RunningHub
-from hub.config.home import Home
 from hub.errors import FatalError
+from hub.home import Home
 from hub.ledger import commands, conflicts, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.log.memory_log import MemoryLog
@@ -53,7 +53,7 @@ def log(home: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> MemoryLo
 
     def work(conn: Connection) -> None:
         outbox.record(conn, [BIG, SMALL, MADE, AGAIN], "crm")
-        conflicts.look(conn, [(won("O-2", data={**DEAL, "amount": "6"}), "crm")])
+        conflicts.detect(conn, [(won("O-2", data={**DEAL, "amount": "6"}), "crm")])
         entry = {
             "ref": f"event/{BIG.id}",
             "kind": "event",

@@ -8,11 +8,11 @@ import pytest
 
 from hub.cli import backup
 from hub.cli.running_hub import RunningHub
-from hub.config.home import Home
 from hub.errors import FatalError
+from hub.home import Home
 from hub.ops.backups.manifest import BackupManifest, LedgerSnapshot
 
-FULL = backup.InTheWay(events=9, since=2, log=True, ledger=True)
+FULL = backup.ExistingData(events=9, since=2, log=True, ledger=True)
 POSTGRESQL = "postgresql://127.0.0.1:1/nowhere"
 
 
@@ -21,7 +21,7 @@ def hub_on(tmp_path: Path, ledger: str, monkeypatch: pytest.MonkeyPatch, *, kafk
     (tmp_path / "hub.yaml").write_text(f"name: small\n{kafka}", "utf-8")
     hub = RunningHub(Home.load(tmp_path, {"HUB_LEDGER": ledger}))
     (hub.home.data / "kafka" / "log").mkdir(parents=True)
-    monkeypatch.setattr(backup, "_in_the_way", lambda *_: FULL)
+    monkeypatch.setattr(backup, "_existing_data", lambda *_: FULL)
     return hub
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hub.config.home import Home
+from hub.home import Home
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from tests.events import won

@@ -8,7 +8,7 @@ import pytest
 
 from hub.cli.rules_history import as_value, lines
 from hub.cli.terminal import speech
-from hub.config.home import Home
+from hub.home import Home
 from tests.events import won
 from tests.unit.hub.processor.rule_stage import TASK, Stage, write
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from hub.cli.status import instance_states, lines
 from hub.cli.verdict import exit_of
-from hub.config.home import Home
 from hub.health import looking
 from hub.health.verdict import Facts, HealthState, HealthStatus, ProgramFact, Trouble
+from hub.home import Home
 from hub.ledger import commands, conflicts, cursors, outbox, refused
 from hub.ledger.ledger import Ledger
 from hub.ledger.refused import Reason, Refusal
@@ -129,7 +129,7 @@ def test_refused_pushes_are_told_signed_ones_first(home: Path, hub: Hub) -> None
     old = now - timedelta(days=20)
 
     def work(conn: Connection) -> None:
-        refused.keep(conn, refusal)
+        refused.store(conn, refusal)
         refused.count(conn, {Reason("crm", "HUB-E7008"): 120}, now)
         refused.count(conn, {Reason("erp", "HUB-E7008"): 9}, old)
 
@@ -151,7 +151,7 @@ def test_a_source_whose_clock_is_ahead_and_what_it_told_twice_are_shown(home: Pa
 
     def work(conn: Connection) -> None:
         outbox.record(conn, [first], "crm")
-        conflicts.look(conn, [(later, "crm")])
+        conflicts.detect(conn, [(later, "crm")])
         cursors.move(conn, "crm", "deals", "17", AT, 3540.0)
 
     ledger.writer.run(work)
@@ -160,7 +160,7 @@ def test_a_source_whose_clock_is_ahead_and_what_it_told_twice_are_shown(home: Pa
     assert told["conflicts"] == {"crm": 1}
     assert told["connectors"]["crm"]["streams"]["deals"]["ahead_seconds"] == 3540.0
     shown = "\n".join(lines(told))
-    assert "! told again with other content, the first stands  crm 1" in shown
+    assert "! delivered again with other content, the first counts  crm 1" in shown
     assert "! the clock of crm is 59 minutes ahead of the hub's" in shown
     assert "events conflicts" in hub("status", "--home", home).out
     listed = hub("events", "conflicts", "--home", home)
@@ -171,7 +171,7 @@ def test_a_source_whose_clock_is_ahead_and_what_it_told_twice_are_shown(home: Pa
     assert [each["subject"] for each in machine["conflicts"]] == [first.subject]
     assert hub("events", "conflicts", "--instance", "pm", "--home", home, "--json").json["conflicts"] == []
     ran = hub("why", first.subject, "--home", home)
-    assert "the same version was told with other content" in ran.out
+    assert "the same version was delivered with other content" in ran.out
     assert "amount: '880000' → '1880000'" in ran.out
     (found,) = hub("why", first.subject, "--home", home, "--json").json["conflicts"]
     assert found["changes"] == {"amount": {"first": "880000", "later": "1880000"}}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hub.cli.up import UpReporter, running
-from hub.config.home import Home
+from hub.home import Home
 from hub.log.event_log import EventLog
 from hub.log.memory_log import MemoryLog
 from hub.ops.programs import ProgramPlan, SupervisedProgram
@@ -40,7 +40,7 @@ class Small(Supervisor):
             plan = ProgramPlan(
                 name, [sys.executable, "-c", CHATTERS], Path.cwd(), dict(os.environ), Path(self._log_of(name))
             )
-            program = SupervisedProgram(plan, self._told, self._heard)
+            program = SupervisedProgram(plan, self._on_program_event, self._on_log_line)
             self.programs.append(program)
             program.start()
         until(lambda: all(p.process is not None and p.process.tail for p in self.programs), 30, "all complain")

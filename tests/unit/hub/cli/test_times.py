@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hub.cli import demo, render
-from hub.cli.parked_entries import local
-from hub.cli.up import line_of
-from hub.config.home import Home
+from hub.cli.event_lines import line_of
+from hub.cli.parked_entries import local_time
+from hub.home import Home
 from hub.ledger import outbox
 from hub.ledger.ledger import Ledger
 from tests.events import AT, won
@@ -40,7 +40,7 @@ def used(home: Path) -> Path:
 
 def test_times_are_the_homes(used: Path, hub: Hub) -> None:
     assert "11-20 10:00:00  crm.opportunity.won" in hub("why", "O-1", "--home", used).out
-    assert local(AT) == "11-20 10:00:00"
+    assert local_time(AT) == "11-20 10:00:00"
     assert (line_of(DEAL, "en", {}) or "").split()[0] == "10:00:00"
 
 

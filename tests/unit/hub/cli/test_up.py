@@ -12,8 +12,9 @@ import pytest
 import typer
 
 from hub.cli import terminal
-from hub.cli.terminal import INTERRUPTED, SAME, Stopping, StopSignal
-from hub.cli.up import UpReporter, line_of, running, unheard
+from hub.cli.event_lines import line_of
+from hub.cli.terminal import EXIT_INTERRUPTED, SAME_SIGNAL_S, ShutdownSignals, StopSignal
+from hub.cli.up import UpReporter, ignore_output_errors, running
 from hub.log.event_log import Outgoing
 from hub.log.memory_log import MemoryLog
 from hub.ops.supervisor import Supervisor
@@ -100,12 +101,12 @@ def test_who_keeps_a_hub_running_does_not_end_by_what_cannot_be_said(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silenced: list[bool] = []
-    monkeypatch.setattr("hub.cli.up.say_no_more", lambda: silenced.append(True))
+    monkeypatch.setattr("hub.cli.up.discard_output", lambda: silenced.append(True))
 
     def says() -> None:
         raise error
 
-    with unheard():
+    with ignore_output_errors():
         says()
     assert silenced == [True] * isinstance(error, BrokenPipeError)
 
@@ -115,7 +116,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.now, self.killed, self.left = 0.0, 0, list[int]()
-        self.stopping = Stopping(self._kill, self.left.append, lambda: self.now)
+        self.stopping = ShutdownSignals(self._kill, self.left.append, lambda: self.now)
 
     def _kill(self) -> None:
         self.killed += 1
@@ -123,17 +124,17 @@ class Signals:
 
     def come(self, at: float) -> None:
         self.now = at
-        self.stopping.told()
+        self.stopping.on_signal()
 
 
 def test_the_first_signal_stops_in_order_and_a_second_one_ends_everything() -> None:
     signals = Signals()
     with pytest.raises(StopSignal):
         signals.come(10.0)
-    signals.come(10.0 + SAME / 2)  # to the program and to its group
+    signals.come(10.0 + SAME_SIGNAL_S / 2)  # to the program and to its group
     assert (signals.killed, signals.left) == (0, [])
     signals.come(11.5)
-    assert (signals.killed, signals.left) == (1, [INTERRUPTED])
+    assert (signals.killed, signals.left) == (1, [EXIT_INTERRUPTED])
 
 
 def test_a_stop_that_nobody_asked_for_is_not_broken_into_and_can_be_cut_short() -> None:
@@ -142,7 +143,7 @@ def test_a_stop_that_nobody_asked_for_is_not_broken_into_and_can_be_cut_short() 
     signals.come(0.5)
     assert signals.left == []
     signals.come(3.0)
-    assert signals.left == [INTERRUPTED]
+    assert signals.left == [EXIT_INTERRUPTED]
 
 
 def test_the_tail_begins_before_the_first_fact() -> None:

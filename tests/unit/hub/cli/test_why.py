@@ -9,7 +9,7 @@ import orjson
 import pytest
 from sqlalchemy import Connection
 
-from hub.config.home import RULES_HISTORY, Home
+from hub.home import RULES_HISTORY, Home
 from hub.ledger import commands, outbox, parked
 from hub.ledger.ledger import Ledger
 from hub.log.partitioner import partition_of
@@ -83,9 +83,9 @@ def test_what_is_parked_says_what_to_do(home: Path, hub: Hub) -> None:
 
 def test_where_nothing_followed_each_rule_says_why(home: Path, hub: Hub) -> None:
     told = hub("why", SMALL.id, "--home", home).out
-    assert "No rule has asked for anything" in told
+    assert "No rule has requested anything" in told
     assert "✘ double(event.data.amount) >= 10000.0   event.data.amount = 5" in told
-    assert "No rule has asked" not in hub("why", BIG.id, "--home", home).out
+    assert "No rule has requested" not in hub("why", BIG.id, "--home", home).out
 
 
 def test_the_rules_of_then_say_why_nothing_followed(home: Path, hub: Hub, ledger: Ledger) -> None:

@@ -16,16 +16,16 @@ from connectors.http.settings import HttpSettings
 from connectors.redmine.settings import RedmineSettings
 from connectors.tryton.connector import TrytonSettings
 from hub.config.expecting import PATTERNS
-from hub.config.home import ConfigFinding, Home, check_home, data_folder
 from hub.config.settings import Config
 from hub.errors import FatalError, HubError
+from hub.home import ConfigFinding, Home, check_home, data_folder
 from hub.kit.connector import Instance
 from hub.people import _File as PeopleFile
 from hub.rules.language import _Rule
 from hub.rules.reload import RuleFileChange, RuleStore
 from hub.rules.trial import run_trials
 
-ACME = Path(__file__).parents[2] / "homes" / "acme"
+ACME = Path(__file__).parents[3] / "homes" / "acme"
 SECRETS = {f"{name}_SECRET": f"whsec_{name}" for name in ("CRM", "PM", "STOCK", "DESK")}
 ENVIRON = SECRETS | {f"{name}_URL": f"http://127.0.0.1/{name}" for name in ("PM", "IM", "ERP")}
 

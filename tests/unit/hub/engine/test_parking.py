@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from hub.engine.case import Case, from_json, to_json
-from hub.engine.parking import WAITS, Folded, fold, try_again
-from hub.engine.step import Ask, ParkedEvent, SettledEvent, View
+from hub.engine.parking import CASE_WAITS, Folded, fold, try_again
+from hub.engine.step import EmitCommand, ParkedEvent, SettledEvent, View
 from hub.errors import RejectedError
 from hub.log.event_log import Record
 from schemas.decoding import AnyEvent
@@ -55,7 +55,7 @@ def parked(folded: Folded) -> list[tuple[str, str]]:
 
 
 def asked(folded: Folded) -> list[str]:
-    return [output.command.type for output in folded.outputs if isinstance(output, Ask)]
+    return [output.command.type for output in folded.outputs if isinstance(output, EmitCommand)]
 
 
 def breaking_on_won(event: AnyEvent) -> Exception | None:
@@ -66,7 +66,7 @@ def test_a_rule_that_fails_parks_its_event_and_the_case_waits() -> None:
     log = Log(ProjectRules(breaking_on_won))
     first, second = won(), event("crm.opportunity.changed", "opportunity/crm/O-1", version="8")
     assert parked(log.add(first)) == [(f"event/{first.id}", "HUB-E6005")]
-    assert parked(log.add(second)) == [(f"event/{second.id}", WAITS)]
+    assert parked(log.add(second)) == [(f"event/{second.id}", CASE_WAITS)]
     assert log.case is not None
     assert [held.offset for held in log.case.held] == [0, 1]
     assert log.case.entities == {}
@@ -134,7 +134,7 @@ def test_bytes_that_are_no_event_park_and_their_key_names_the_case_that_waits() 
     for poison in (b"", b"\xff\xfe", b"{", b"[]", b'{"specversion":"1.0"}', b'"x"', b"null"):
         log = Log(ProjectRules())
         assert parked(log.add(poison, b"opportunity/crm/O-1")) == [("record/hub.events/0/0", "HUB-E6001")]
-        assert parked(log.add(won())) == [(f"event/{won().id}", WAITS)]
+        assert parked(log.add(won())) == [(f"event/{won().id}", CASE_WAITS)]
         assert log.case is not None
         assert log.case.id == "opportunity/crm/O-1"
 
@@ -185,13 +185,13 @@ def amount_of(folded: Folded) -> list[str]:
 
 def test_a_correction_holds_at_the_next_try_under_the_same_ids() -> None:
     sound, log = Log(ProjectRules()), Log(ProjectRules(breaking_on_huawei))
-    expected = [o.command.id for o in sound.add(won()).outputs if isinstance(o, Ask)]
+    expected = [o.command.id for o in sound.add(won()).outputs if isinstance(o, EmitCommand)]
     log.add(won())
     mended = won(data={**won().data, "account": "中兴", "amount": "1"}, id="another id")
     assert log.add(edit(won().id, mended)).outputs == ()
     folded = log.add(retry(parked=won().id))
-    assert [o.command.id for o in folded.outputs if isinstance(o, Ask)] == expected
-    assert {o.command.causationid for o in folded.outputs if isinstance(o, Ask)} == {won().id}
+    assert [o.command.id for o in folded.outputs if isinstance(o, EmitCommand)] == expected
+    assert {o.command.causationid for o in folded.outputs if isinstance(o, EmitCommand)} == {won().id}
     assert amount_of(folded) == ["1"]
     assert log.records[0].value == won().to_json(), "what came stays as it is"
 
@@ -249,7 +249,7 @@ def test_a_trial_tells_what_a_retry_would_do_and_changes_nothing() -> None:
     first, then = try_again(log.case, ProjectRules(), log.reread)
     assert [each.ref for each in (first, then)] == [f"event/{won().id}", f"event/{second.id}"]
     assert not isinstance(first.done, ParkedEvent)
-    assert next(o.command.type for o in first.done.outputs if isinstance(o, Ask)) == "project.create"
+    assert next(o.command.type for o in first.done.outputs if isinstance(o, EmitCommand)) == "project.create"
     assert log.case == before
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hub.engine.case import from_json, to_json
 from hub.engine.parking import Folded, fold
 from hub.engine.step import ParkedEvent
-from hub.log.event_log import LARGEST, Record
+from hub.log.event_log import MAX_RECORD_BYTES, Record
 from schemas.envelope import MAX_BYTES, is_reference
 from tests.events import ProjectRules, won
 
@@ -64,13 +64,13 @@ def test_a_number_of_any_size_is_folded_and_kept(number: int) -> None:
 
 
 def test_what_is_too_large_is_parked_by_its_beginning() -> None:
-    done = folded(won().to_json() + b" " * (LARGEST - 1000))
+    done = folded(won().to_json() + b" " * (MAX_RECORD_BYTES - 1000))
     parked = done.outputs[0]
     assert isinstance(parked, ParkedEvent)
     assert parked.code == "HUB-E6003"
     assert len(parked.body) == 2 * MAX_BYTES
     record = parked.record()
-    assert len(record.value or b"") < LARGEST
+    assert len(record.value or b"") < MAX_RECORD_BYTES
 
 
 def test_deep_nesting_is_parked() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.engine.case import Asked, Case, Entity, Held, from_json, to_json
-from hub.engine.step import Ask, Derive, Step, View, step
-from hub.replay.audit.fold import digest, things
-from hub.replay.audit.reading import NOTHING
+from hub.engine.case import Case, Entity, HeldEvent, RequestedWork, from_json, to_json
+from hub.engine.step import EmitCommand, EmitEvent, Step, View, step
+from hub.replay.audit.fold import digest, fold_entities
+from hub.replay.audit.reading import ENTITY_DEFAULTS
 from schemas import registry
 from schemas.decoding import AnyEvent
 from schemas.domains.crm import Opportunity
@@ -23,11 +23,11 @@ from tests.events import Decisions, ProjectRules, command, event, result, won
 
 
 def asked(*steps: Step) -> list[Command]:
-    return [output.command for done in steps for output in done.outputs if isinstance(output, Ask)]
+    return [output.command for done in steps for output in done.outputs if isinstance(output, EmitCommand)]
 
 
 def derived(*steps: Step) -> list[Event]:
-    return [output.event for done in steps for output in done.outputs if isinstance(output, Derive)]
+    return [output.event for done in steps for output in done.outputs if isinstance(output, EmitEvent)]
 
 
 def run(events: list[Event], rules: ProjectRules, case: Case | None = None) -> list[Step]:
@@ -58,10 +58,10 @@ class Nothing:
     def entity(self, ref: str) -> Entity | None:
         return None
 
-    def asked(self, command: str) -> Asked | None:
+    def requested(self, command: str) -> RequestedWork | None:
         return None
 
-    def held(self, number: int) -> Held | None:
+    def held(self, number: int) -> HeldEvent | None:
         return None
 
     def refs(self) -> Sequence[str]:
@@ -71,7 +71,7 @@ class Nothing:
 @pytest.mark.parametrize("more", [{}, {"sequence": "5", "outbox": "b"}])
 def test_the_short_way_to_the_next_case_keeps_every_field(more: dict[str, str]) -> None:
     told = won("O-2", case="opportunity/crm/O-1", **more)
-    asked, held = {"c": Asked("project.create", "pm")}, (Held(3, "e", "HUB-E6001"),)
+    asked, held = {"c": RequestedWork("project.create", "pm")}, (HeldEvent(3, "e", "HUB-E6001"),)
     behind = ({7: held[0]}, (7, 8), 3, True, Nothing(), 4, 5, 6, (7, 8))
     before = Case("opportunity/crm/O-1", "x/y/z", {"a/b": Entity("a/b")}, asked, held, "a", 4, ("one",), *behind)
     plain = Case("", "")
@@ -309,5 +309,5 @@ def test_the_audits_own_fold_says_the_same(
         for each in events:
             case = case.with_entity(each)
         entities = orjson.loads(to_json(case, 0))["case"].get("entities", {})
-        mine = {ref: digest({**NOTHING, **entity}) for ref, entity in entities.items()}
-        assert mine == {ref: digest(thing) for ref, thing in things(events).items()}
+        mine = {ref: digest({**ENTITY_DEFAULTS, **entity}) for ref, entity in entities.items()}
+        assert mine == {ref: digest(thing) for ref, thing in fold_entities(events).items()}

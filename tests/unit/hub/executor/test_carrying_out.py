@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError, UnreadableError
 from hub.executor import command_consumer, executor, instances, retry_policy
 from hub.executor import executor as dispatcher
-from hub.executor.instances import IN_A_ROW
-from hub.executor.retry_policy import CRASHES
+from hub.executor.instances import FAILURE_THRESHOLD
+from hub.executor.retry_policy import MAX_CRASHES
 from hub.kit.connector import Idempotency, RateLimits
 from hub.ledger import commands, parked, parked_work
 from hub.ledger.database import AnyRow
@@ -26,14 +26,14 @@ NOW = datetime(2026, 11, 20, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of the length that a test can bear; how long they are in truth is tested where they are reckoned."""
-    monkeypatch.setattr(retry_policy, "FIRST", 0.02)
-    monkeypatch.setattr(retry_policy, "LONGEST", 0.5)
-    monkeypatch.setattr(instances, "FIRST", 0.05)
-    monkeypatch.setattr(instances, "LONGEST", 0.5)
-    monkeypatch.setattr(instances, "LONGEST_REFUSED", 0.5)
-    monkeypatch.setattr(dispatcher, "LOOK", 0.1)
-    monkeypatch.setattr(command_consumer, "WAIT", 0.05)
-    monkeypatch.setattr(executor, "AWAY", 0.1)
+    monkeypatch.setattr(retry_policy, "FIRST_DELAY_S", 0.02)
+    monkeypatch.setattr(retry_policy, "MAX_DELAY_S", 0.5)
+    monkeypatch.setattr(instances, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(instances, "MAX_PAUSE_S", 0.5)
+    monkeypatch.setattr(instances, "MAX_REFUSED_PAUSE_S", 0.5)
+    monkeypatch.setattr(dispatcher, "POLL_INTERVAL_S", 0.1)
+    monkeypatch.setattr(command_consumer, "POLL_WAIT_S", 0.05)
+    monkeypatch.setattr(executor, "OUTAGE_RETRY_S", 0.1)
 
 
 def away() -> RetryableError:
@@ -92,7 +92,7 @@ def test_a_system_that_hangs_holds_up_no_other(bench: Bench) -> None:
     assert len(im.effects) == 20
 
 
-@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.LOOKUP])
 def test_no_answer_after_the_work_was_done_does_it_once(bench: Bench, once: Idempotency) -> None:
     pm = bench.system("pm", class_=once)
     pm.after = [doubt()]
@@ -105,7 +105,7 @@ def test_no_answer_after_the_work_was_done_does_it_once(bench: Bench, once: Idem
     assert len(bench.events("work.task.created")) == 1
 
 
-@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.LOOKUP])
 def test_no_answer_before_the_work_was_done_does_it_after_all(bench: Bench, once: Idempotency) -> None:
     pm = bench.system("pm", class_=once)
     pm.before = [doubt()]
@@ -118,7 +118,7 @@ def test_no_answer_before_the_work_was_done_does_it_after_all(bench: Bench, once
 
 
 def test_a_look_that_fails_is_repeated_and_nothing_is_sent_in_between(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Idempotency.MARK)
+    pm = bench.system("pm", class_=Idempotency.LOOKUP)
     pm.after = [doubt()]
     pm.finding = [away(), doubt(), ZeroDivisionError()]
     with bench.running():
@@ -129,7 +129,7 @@ def test_a_look_that_fails_is_repeated_and_nothing_is_sent_in_between(bench: Ben
 
 
 def test_a_doubt_that_nobody_can_look_up_waits_for_a_person(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Idempotency.NEITHER)
+    pm = bench.system("pm", class_=Idempotency.NONE)
     pm.after = [doubt()]
     with bench.running():
         bench.ask(command(0), command(1))
@@ -142,12 +142,12 @@ def test_a_doubt_that_nobody_can_look_up_waits_for_a_person(bench: Bench) -> Non
     assert [event.data["reason"] for event in bench.events("hub.command.failed")] == ["done over there"]
 
 
-@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.LOOKUP])
 def test_answers_that_tell_nothing_park_in_the_end_and_a_retry_does_it_once(bench: Bench, once: Idempotency) -> None:
     pm = bench.system("pm", class_=once, limits=RateLimits(10_000, 8, 5, 0.01, tries=3))
     unread = UnreadableError("HUB-E4205", instance="pm", setting="send.task.create.id", reason="{}")
     (pm.after if once is Idempotency.KEY else pm.finding).extend([unread] * 3)
-    if once is Idempotency.MARK:
+    if once is Idempotency.LOOKUP:
         pm.after.append(doubt())
     asked, other = command(), command(case="opportunity/crm/other")
     with bench.running():
@@ -220,7 +220,7 @@ def test_what_rests_on_a_command_that_was_given_up_parks(bench: Bench) -> None:
 
 
 def test_an_instance_or_a_type_that_nobody_serves_parks_until_it_is_connected(bench: Bench) -> None:
-    bench.system("im", takes=frozenset({"message.send"}))
+    bench.system("im", command_types=frozenset({"message.send"}))
     nobody, unable = command(0, case="opportunity/crm/A"), command(0, case="opportunity/crm/B", instance="im")
     with bench.running() as running:
         bench.ask(nobody, unable)
@@ -278,7 +278,7 @@ def test_a_system_that_is_away_is_tried_by_one_call_at_a_time_and_nothing_parks(
 @pytest.mark.parametrize("error", [away(), doubt(), FatalError("HUB-E4003", instance="pm", login="hub")])
 def test_commands_that_always_fail_keep_no_good_one_from_its_turn(bench: Bench, error: Exception) -> None:
     pm = bench.system("pm")
-    bad = [command(0, case=f"opportunity/crm/bad-{n}") for n in range(IN_A_ROW + 3)]
+    bad = [command(0, case=f"opportunity/crm/bad-{n}") for n in range(FAILURE_THRESHOLD + 3)]
     good = [command(0, case=f"opportunity/crm/good-{n}") for n in range(4)]
     pm.refuse = lambda asked: error if "bad" in asked.case else None
     with bench.running():
@@ -291,7 +291,7 @@ def test_commands_that_always_fail_keep_no_good_one_from_its_turn(bench: Bench, 
 
 
 def test_refused_credentials_pause_the_instance_once_and_cost_no_attempt(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Idempotency.MARK)
+    pm = bench.system("pm", class_=Idempotency.LOOKUP)
     locked = {"now": True}
     pm.refuse = lambda _asked: FatalError("HUB-E4003", instance="pm", login="hub") if locked["now"] else None
     asked = [command(0, case=f"opportunity/crm/{n}") for n in range(10)]
@@ -311,9 +311,9 @@ def test_refused_credentials_pause_the_instance_once_and_cost_no_attempt(bench: 
 
 
 def test_a_connector_that_breaks_on_a_command_is_asked_again_and_parks_in_the_end(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Idempotency.MARK, limits=RateLimits(10_000, 8, 5.0, 0.01))
+    pm = bench.system("pm", class_=Idempotency.LOOKUP, limits=RateLimits(10_000, 8, 5.0, 0.01))
     pm.after = [ZeroDivisionError("secret")]
-    pm.finding = [KeyError("secret") for _ in range(CRASHES)]
+    pm.finding = [KeyError("secret") for _ in range(MAX_CRASHES)]
     with structlog.testing.capture_logs() as said, bench.running():
         bench.ask(command())
         bench.until_states("PARKED", [command()], 30)
@@ -332,7 +332,7 @@ def test_a_connector_that_breaks_on_a_command_is_asked_again_and_parks_in_the_en
 
 def test_a_call_that_nobody_saw_end_is_not_repeated_where_nobody_can_be_asked(bench: Bench) -> None:
     """Its caller died between SENDING and the result: it may have been done."""
-    pm = bench.system("pm", class_=Idempotency.NEITHER)
+    pm = bench.system("pm", class_=Idempotency.NONE)
     asked = command(0)
 
     def abandoned(conn: Connection) -> None:
@@ -349,7 +349,7 @@ def test_a_call_that_nobody_saw_end_is_not_repeated_where_nobody_can_be_asked(be
 
 
 def test_two_executors_on_one_ledger_do_everything_once(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Idempotency.NEITHER, seconds=0.005)
+    pm = bench.system("pm", class_=Idempotency.NONE, seconds=0.005)
     asked = [command(n % 3, case=f"opportunity/crm/{n // 3}") for n in range(90)]
     with bench.another() as other, bench.running(), bench.running(other):
         bench.ask(*asked)
@@ -436,4 +436,4 @@ def test_an_odd_reason_can_be_parked(bench: Bench, reason: str) -> None:
 
 def _open(bench: Bench) -> list[AnyRow]:
     with bench.ledger.reading() as conn:
-        return list(parked.opened(conn))
+        return list(parked.open_entries(conn))

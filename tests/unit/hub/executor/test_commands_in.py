@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from hub.engine.case import Entity
-from hub.engine.step import Ask, Derive, Output, ParkedEvent, SettledEvent, View, derived
+from hub.engine.step import EmitCommand, EmitEvent, Output, ParkedEvent, SettledEvent, View, derived_event
 from hub.errors import RetryableError
 from hub.executor.command_consumer import CommandConsumer
 from hub.ledger import commands, leases, parked, positions
@@ -48,7 +48,7 @@ def put(bench: Bench, *outputs: Output) -> None:
 
 def opened(bench: Bench) -> list[AnyRow]:
     with bench.ledger.reading() as conn:
-        return list(parked.opened(conn))
+        return list(parked.open_entries(conn))
 
 
 def place(bench: Bench) -> int:
@@ -57,8 +57,8 @@ def place(bench: Bench) -> int:
 
 
 def test_everything_that_a_step_says_for_the_ledger_is_understood(bench: Bench) -> None:
-    completed = derived(WON, "work.project.completed", "project/pm/7", "completed-7", {"name": "交付"})
-    put(bench, Ask(command()), Derive(completed), PARKED, View(Entity(ref=CASE), CASE, "event-1"))
+    completed = derived_event(WON, "work.project.completed", "project/pm/7", "completed-7", {"name": "交付"})
+    put(bench, EmitCommand(command()), EmitEvent(completed), PARKED, View(Entity(ref=CASE), CASE, "event-1"))
     intake(bench).turn()
     assert list(bench.rows()) == [command().id]
     assert {event.type for event in bench.events()} == {"work.task.requested", "work.project.completed"}
@@ -71,8 +71,8 @@ def test_everything_that_a_step_says_for_the_ledger_is_understood(bench: Bench) 
 
 
 def test_a_derived_event_enters_once_with_our_time_of_recording(bench: Bench) -> None:
-    completed = derived(WON, "work.project.completed", "project/pm/7", "completed-7", {})
-    put(bench, Derive(completed), Derive(completed))
+    completed = derived_event(WON, "work.project.completed", "project/pm/7", "completed-7", {})
+    put(bench, EmitEvent(completed), EmitEvent(completed))
     intake(bench).turn()
     [event] = bench.events()
     assert event.id == "completed-7"
@@ -121,14 +121,14 @@ def test_one_program_reads_and_the_other_stands_by_until_the_job_is_free(bench: 
     first, second = intake(bench, "first"), intake(bench, "second")
     assert first.turn()
     assert not second.turn()
-    first.let_go()
+    first.release()
     assert second.turn()
 
 
 def test_one_that_lost_the_job_without_knowing_writes_nothing(bench: Bench) -> None:
     stale, new = intake(bench, "stale"), intake(bench, "new")
     stale.turn()
-    bench.ledger.writer.run(lambda conn: leases.let_go(conn, "commands", "stale"))
+    bench.ledger.writer.run(lambda conn: leases.release(conn, "commands", "stale"))
     bench.ask(command(0))
     new.turn()
     bench.ask(command(1))

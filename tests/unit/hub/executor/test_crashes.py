@@ -35,7 +35,7 @@ POINTS = (
 CASES, EACH = 8, 4
 KILLED = 137
 pytestmark = pytest.mark.slow
-CLASSES = [Idempotency.KEY, Idempotency.MARK]
+CLASSES = [Idempotency.KEY, Idempotency.LOOKUP]
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def test_dying_at_any_moment(place: Place, ledger: Ledger, once: Idempotency) ->
 @pytest.mark.parametrize("point", ["executor.before-call", "executor.called"])
 def test_one_that_stood_still_and_wakes_late_does_nothing_twice(place: Place, ledger: Ledger, point: str) -> None:
     # One case, so that nothing else is under way: a request that is half written when the process stops, nobody can call back.
-    with program(place, Idempotency.MARK, f"{point}:2:stop", cases=1) as sleeper:
+    with program(place, Idempotency.LOOKUP, f"{point}:2:stop", cases=1) as sleeper:
         until(lambda: stands_still(sleeper.pid))
-        assert finish(place, Idempotency.MARK, cases=1) == 0
+        assert finish(place, Idempotency.LOOKUP, cases=1) == 0
         sleeper.send_signal(signal.SIGCONT)
         _, said = sleeper.communicate(timeout=60)
         assert sleeper.returncode == 0, said

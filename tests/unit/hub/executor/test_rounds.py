@@ -51,7 +51,7 @@ def dead_owner() -> str:
 
 
 @pytest.mark.parametrize(
-    ("once", "seconds"), [(Idempotency.KEY, 2.0), (Idempotency.MARK, 40.0 + 17.0), (Idempotency.NEITHER, 2.0)]
+    ("once", "seconds"), [(Idempotency.KEY, 2.0), (Idempotency.LOOKUP, 40.0 + 17.0), (Idempotency.NONE, 2.0)]
 )
 def test_the_calls_of_a_dead_program_are_doubtful_at_once_and_looked_into_when_they_have_surely_ended(
     bench: Bench, clock: FixedClock, once: Idempotency, seconds: float
@@ -89,11 +89,11 @@ def test_a_timer_is_set_without_any_system_and_fires_once(bench: Bench, clock: F
     [done] = bench.events("hub.command.done")
     assert done.data["type"] == "timer.set"
     clock.at = datetime(2026, 11, 20, 3, 59, 59, tzinfo=UTC)
-    rounds(bench).make()
+    rounds(bench).run_once()
     assert bench.events("hub.timer.fired") == []
     clock.advance(2)
-    rounds(bench).make()
-    rounds(bench).make()
+    rounds(bench).run_once()
+    rounds(bench).run_once()
     [fired] = bench.events("hub.timer.fired")
     assert (fired.case, fired.data, fired.causationid) == (asked.case, {"name": "remind"}, asked.id)
     assert fired.time == "2026-11-20T04:00:00.000000Z"
@@ -113,10 +113,10 @@ def test_commands_are_counted_by_instance_and_state(bench: Bench, clock: FixedCl
     asked = command(instance="counted")
     send(bench, asked, new_owner(), FUTURE)
     look = rounds(bench)
-    look.make()
+    look.run_once()
     labels = {"instance": "counted", "state": "SENDING"}
     assert REGISTRY.get_sample_value("hub_commands", labels) == 1
-    bench.ledger.writer.run(lambda conn: commands.abandoned(conn, "3000"))
-    look.make()
+    bench.ledger.writer.run(lambda conn: commands.expire_calls(conn, "3000"))
+    look.run_once()
     assert REGISTRY.get_sample_value("hub_commands", labels) == 0
     assert REGISTRY.get_sample_value("hub_commands", {**labels, "state": "UNKNOWN"}) == 1

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from hub.errors import FatalError, RejectedError, RetryableError, UncertainError, UnreadableError
-from hub.executor.argument_resolution import Prepared
-from hub.executor.retry_policy import CRASHES, LONGEST, CommandAttempt, Failure, decide
+from hub.executor.argument_resolution import ResolvedCommand
+from hub.executor.retry_policy import MAX_CRASHES, MAX_DELAY_S, CommandAttempt, Failure, decide
 from hub.kit.connector import Effect, Idempotency, RateLimits
 from tests.executor_bench import command
 
@@ -23,7 +23,7 @@ REFUSED = FatalError("HUB-E4003", instance="pm", login="hub")
 
 def call(once: Idempotency = Idempotency.KEY, attempts: int = 1) -> CommandAttempt:
     asked = command()
-    prepared = Prepared(asked, asked, asked.arguments)
+    prepared = ResolvedCommand(asked, asked, asked.arguments)
     return CommandAttempt(prepared, asked.to_json(), "me", attempts, False, once, RateLimits(settle=2.0), 0.0)
 
 
@@ -45,7 +45,7 @@ def test_what_surely_was_not_done_is_tried_again_for_ever_and_ever_later(once: I
         waits.append(seconds(verdict.due))
     assert 0.25 <= waits[0] <= 0.5
     assert waits[0] < waits[2] < waits[5]
-    assert max(waits) <= LONGEST
+    assert max(waits) <= MAX_DELAY_S
     assert len(set(waits[20:])) > 100  # commands that failed together come back apart
 
 
@@ -56,7 +56,7 @@ def test_retry_after_is_kept_exactly() -> None:
     assert seconds(decide(call(), Failure(doubtful), NOW).due) == 37.0
 
 
-@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.LOOKUP])
 def test_a_doubtful_call_is_looked_into_after_the_system_has_settled(once: Idempotency) -> None:
     verdict = decide(call(once), Failure(DOUBT), NOW)
     assert (verdict.state, seconds(verdict.due)) == ("UNKNOWN", 2.0)
@@ -64,7 +64,7 @@ def test_a_doubtful_call_is_looked_into_after_the_system_has_settled(once: Idemp
 
 
 def test_a_doubtful_call_that_cannot_be_looked_up_asks_a_person() -> None:
-    verdict = decide(call(Idempotency.NEITHER), Failure(DOUBT), NOW)
+    verdict = decide(call(Idempotency.NONE), Failure(DOUBT), NOW)
     assert verdict.state == "PARKED"
     assert verdict.error is not None and verdict.error.code == "HUB-E4065"
     assert verdict.error.seen["cause"] == "HUB-E4002"
@@ -72,7 +72,7 @@ def test_a_doubtful_call_that_cannot_be_looked_up_asks_a_person() -> None:
 
 
 @pytest.mark.parametrize("looking", [False, True])
-@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.MARK])
+@pytest.mark.parametrize("once", [Idempotency.KEY, Idempotency.LOOKUP])
 def test_answers_that_tell_nothing_have_an_end_and_the_doubt_stays(once: Idempotency, looking: bool) -> None:
     asked = call(once, attempts=40)
     for times in range(1, asked.limits.tries):
@@ -85,7 +85,7 @@ def test_answers_that_tell_nothing_have_an_end_and_the_doubt_stays(once: Idempot
 
 @pytest.mark.parametrize("error", [AWAY, DOUBT])
 def test_a_look_that_fails_leaves_the_doubt(error: RetryableError) -> None:
-    assert decide(call(Idempotency.MARK), Failure(error, looking=True), NOW).state == "UNKNOWN"
+    assert decide(call(Idempotency.LOOKUP), Failure(error, looking=True), NOW).state == "UNKNOWN"
 
 
 def test_a_refused_command_parks() -> None:
@@ -94,21 +94,21 @@ def test_a_refused_command_parks() -> None:
 
 
 def test_a_refused_look_parks_with_its_doubt() -> None:
-    verdict = decide(call(Idempotency.MARK), Failure(NEVER, looking=True), NOW)
+    verdict = decide(call(Idempotency.LOOKUP), Failure(NEVER, looking=True), NOW)
     assert (verdict.state, verdict.doubtful) == ("PARKED", True)
 
 
 def test_refused_credentials_are_no_attempt() -> None:
-    verdict = decide(call(Idempotency.NEITHER), Failure(REFUSED), NOW)
+    verdict = decide(call(Idempotency.NONE), Failure(REFUSED), NOW)
     assert (verdict.state, verdict.counts, verdict.due) == ("RETRY", False, NOW)
-    assert decide(call(Idempotency.MARK), Failure(REFUSED, looking=True), NOW).state == "UNKNOWN"
+    assert decide(call(Idempotency.LOOKUP), Failure(REFUSED, looking=True), NOW).state == "UNKNOWN"
 
 
 def test_code_that_breaks_is_a_doubt_and_too_often_a_bug() -> None:
     broke = Failure(ZeroDivisionError("secret"), crashes=1)
-    assert decide(call(Idempotency.MARK), broke, NOW).state == "UNKNOWN"
-    assert decide(call(Idempotency.NEITHER), broke, NOW).state == "PARKED"
-    verdict = decide(call(Idempotency.MARK), replace(broke, crashes=CRASHES), NOW)
+    assert decide(call(Idempotency.LOOKUP), broke, NOW).state == "UNKNOWN"
+    assert decide(call(Idempotency.NONE), broke, NOW).state == "PARKED"
+    verdict = decide(call(Idempotency.LOOKUP), replace(broke, crashes=MAX_CRASHES), NOW)
     assert (verdict.state, verdict.doubtful) == ("PARKED", True)
     assert verdict.error is not None and verdict.error.code == "HUB-E4066"
     assert "secret" not in verdict.error.message("en")

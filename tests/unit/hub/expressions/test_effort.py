@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hub.config.strict_json import sizes
 from hub.errors import Place, RejectedError
-from hub.expressions.cost import MENTIONED_ENTRY, effort
+from hub.expressions.cost import MENTIONED_ENTRY_NS, effort
 from hub.expressions.engine import Engine
 from hub.expressions.reading import paths
 
@@ -132,7 +132,7 @@ def test_no_copy_of_what_is_given_is_left_out(expression: Counted, n: int) -> No
     """Counted, not timed: the estimate holds at least what each copied entry costs."""
     estimated = effort(expression.text)
     mentions = [(path.at, n) for path in paths(expression.text, frozenset({"body"}))]
-    assert estimated.estimate(n, 1, mentions) >= expression.entries(n) * MENTIONED_ENTRY
+    assert estimated.estimate(n, 1, mentions) >= expression.entries(n) * MENTIONED_ENTRY_NS
     if estimated.small:
         assert expression.entries(n) <= n * 4
 

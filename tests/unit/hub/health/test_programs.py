@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hub.health.looking import programs_here
-from hub.runtime.program import say_ready
+from hub.runtime.program import mark_ready
 from hub.runtime.run_folder import RunFolder
 from tests.acceptance.running import until
 from tests.process_state import stands_still
@@ -46,6 +46,6 @@ def test_a_program_is_what_its_process_is(tmp_path: Path, name: str) -> None:
 def test_a_program_that_its_supervisor_calls_deaf_is_frozen(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with run.claim():
-        say_ready(tmp_path, "worker")
+        mark_ready(tmp_path, "worker")
         run.note(pid=os.getpid(), programs={"worker": os.getpid()}, frozen=["worker"])
         assert states(tmp_path) == {"worker": "frozen"}

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from hub.intake import correlation
-from hub.intake.deferred_intake import Redelivery, SecondLooks
+from hub.intake.deferred_intake import DeferredIntake, Redelivery
 from hub.intake.intake import Intake
 from hub.kit.connector import Fact
 from hub.ledger import commands, links, outbox
@@ -192,7 +192,7 @@ def test_a_repeat_of_what_is_held_adds_nothing(ledger: Ledger, intake: Intake, c
 def test_held_news_are_released_by_themselves_soon_after_the_effect(
     ledger: Ledger, intake: Intake, clock: FixedClock
 ) -> None:
-    looks = SecondLooks(ledger, Redelivery(ledger, intake, {}, clock), clock)
+    looks = DeferredIntake(ledger, Redelivery(ledger, intake, {}, clock), clock)
     released = threading.Event()
     with background(looks):
         calling(ledger, clock)

@@ -14,12 +14,12 @@ from hub.ledger.ledger import Ledger
 from hub.runtime.clock import SystemClock
 from hub.web.bodies import Bodies
 from hub.web.refusals import Refusals
-from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
+from hub.web.webhooks import ListenAddress, Pushes, WebServer
 from tests.pushing import Staff, crm, deal, signed
 from tests.unit.hub.web.test_front_door import _rest
 
 
-def door_on(listening: int, ledger: Ledger) -> FrontDoor:
+def door_on(listening: int, ledger: Ledger) -> WebServer:
     receiver = crm().receives
     assert receiver is not None
     pushes = Pushes(
@@ -29,7 +29,7 @@ def door_on(listening: int, ledger: Ledger) -> FrontDoor:
         SystemClock(),
         Refusals(ledger, SystemClock()),
     )
-    return FrontDoor(ListenAddress(listening=listening), pushes, _rest)
+    return WebServer(ListenAddress(listening=listening), pushes, _rest)
 
 
 async def push(client: aiohttp.ClientSession, port: int, number: int) -> tuple[int, str | None, str | None]:
@@ -50,7 +50,7 @@ def test_connections_that_come_between_two_programs_are_served_by_the_second(tmp
                 first = door_on(os.dup(held.fileno()), ledger)
                 assert await first.open() == port
                 assert (await push(inside, port, 1))[0] == 202
-                closing = asyncio.ensure_future(first.turn_away())
+                closing = asyncio.ensure_future(first.drain())
                 await asyncio.sleep(0)
                 told = await push(inside, port, 2)  # on its open connection
                 assert told == (503, "2", "close")
@@ -61,7 +61,7 @@ def test_connections_that_come_between_two_programs_are_served_by_the_second(tmp
                 second = door_on(os.dup(held.fileno()), ledger)
                 assert await second.open() == port
                 assert (await waiting)[0] == 202
-                await second.turn_away()
+                await second.drain()
                 await second.close()
 
         asyncio.run(story())

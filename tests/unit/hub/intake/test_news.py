@@ -103,7 +103,7 @@ def play(intake: Intake, steps: Sequence[Call | End | Page], take: Callable[[Int
             select(box.event_id, box.instance, box.case_id, box.body, box.held_until).order_by(box.id)
         ).all()
         linked = conn.execute(select(of.object, of.case_id, of.command_id).order_by(of.object)).all()
-        kept = [(row.ref, row.subject, row.code) for row in parked.opened(conn)]
+        kept = [(row.ref, row.subject, row.code) for row in parked.open_entries(conn)]
         other = conn.execute(select(conflicts.conflicts)).all()
     return [told, linked, kept, len(other)]
 
@@ -150,7 +150,7 @@ steps = st.lists(
 )
 @given(story=steps, at_once=st.sampled_from([1, 2, 1000]))
 def test_by_set_is_one_by_one(intake: Intake, story: list[Call | End | Page], at_once: int) -> None:
-    with patch("hub.intake.batch_intake.AT_ONCE", at_once):
+    with patch("hub.intake.batch_intake.MAX_ROWS_PER_STATEMENT", at_once):
         assert play(intake, story, by_set) == play(intake, story, one_by_one)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from hub.coordination import Lease
 from hub.errors import FatalError, RejectedError, RetryableError
 from hub.intake.intake import Intake
-from hub.intake.poller import ELSEWHERE, LONGEST, PAUSED, Poller, Stream
+from hub.intake.poller import MAX_BACKOFF_S, OTHER_OWNER_RETRY_S, REFUSED_CREDENTIALS_RETRY_S, Poller, Stream
 from hub.kit.connector import Page, Unmapped
 from hub.ledger import cursors
 from hub.ledger.ledger import Ledger
@@ -55,7 +55,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         info = warning = error = exception = _note
 
-    monkeypatch.setattr("connectors.poller.log", Log())
+    monkeypatch.setattr("hub.intake.poller.log", Log())
     return seen
 
 
@@ -106,7 +106,7 @@ def test_an_outage_is_waited_out_with_growing_pauses_and_told_twice(ledger: Ledg
     pauses = [reads.turn() for _ in range(12)]
     assert reads.state == "away"
     assert pauses[0] <= 1.0
-    assert LONGEST / 2 <= pauses[-1] <= LONGEST
+    assert MAX_BACKOFF_S / 2 <= pauses[-1] <= MAX_BACKOFF_S
     assert reads.turn() == 7.0
     assert (reads.state, told) == ("ok", ["poll.waits", "poll.goes_on"])
     assert cursor(ledger) == "1"
@@ -119,7 +119,7 @@ def test_a_system_that_says_when_to_come_again_is_obeyed(ledger: Ledger) -> None
 
 def test_refused_credentials_pause_the_stream_and_are_told_once(ledger: Ledger, told: list[str]) -> None:
     reads, _ = poller(ledger, DENIED, DENIED, AWAY, page(1))
-    assert [reads.turn(), reads.turn()] == [PAUSED, PAUSED]
+    assert [reads.turn(), reads.turn()] == [REFUSED_CREDENTIALS_RETRY_S, REFUSED_CREDENTIALS_RETRY_S]
     assert reads.state == "paused"
     reads.turn()
     reads.turn()
@@ -155,7 +155,7 @@ def test_a_stream_that_another_program_reads_is_left_to_it(ledger: Ledger) -> No
     other = Lease("poll/crm/deals", FixedClock(NOON), seconds=60.0)
     assert ledger.writer.run(other.mine)
     reads, system = poller(ledger, page(1))
-    assert (reads.turn(), reads.state, system.asked) == (ELSEWHERE, "elsewhere", [])
+    assert (reads.turn(), reads.state, system.asked) == (OTHER_OWNER_RETRY_S, "elsewhere", [])
 
 
 def test_a_page_whose_lease_was_lost_on_the_way_is_not_kept(ledger: Ledger) -> None:

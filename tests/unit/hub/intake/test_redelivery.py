@@ -16,7 +16,7 @@ from hub.kit.connector import Connector, Delivery, Fact, Instance, Page, Unmappe
 from hub.ledger import parked, parked_deliveries
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
-from hub.ledger.parked_events import Asking
+from hub.ledger.parked_events import OperatorRequest
 from hub.ops.previewing import of_entries
 from hub.runtime.clock import FixedClock
 from schemas.envelope import Event
@@ -41,7 +41,7 @@ class World:
 
     def ask(self, what: str, *entries: int) -> int:
         for entry in entries or [entry.id for entry in open_entries(self.ledger)]:
-            self.ledger.writer.run(partial(parked.ask, row=entry, what=what, by="wang.fang", reason="why not"))
+            self.ledger.writer.run(partial(parked.request, row=entry, action=what, by="wang.fang", reason="why not"))
         return Redelivery(self.ledger, self.intake, self.connectors, FixedClock(NOON)).answer(lambda _: True)
 
     def codes(self) -> list[str]:
@@ -126,7 +126,7 @@ def test_a_discard_is_told_and_lets_the_others_go_on(world: World) -> None:
 def test_another_programs_job_is_left_alone(world: World) -> None:
     world.push(deal(1), "m-1")
     (entry,) = open_entries(world.ledger)
-    world.ledger.writer.run(lambda conn: parked.ask(conn, entry.id, "retry"))
+    world.ledger.writer.run(lambda conn: parked.request(conn, entry.id, "retry"))
     world.connectors["crm"] = crm(data=RIGHT)
     Redelivery(world.ledger, world.intake, world.connectors, FixedClock(NOON)).answer(lambda _: False)
     assert [entry.asked for entry in open_entries(world.ledger)] == ["retry"]
@@ -195,8 +195,8 @@ def test_what_breaks_on_the_way_stays_parked(world: World) -> None:
 
 
 def correct(world: World, entry: AnyRow, body: bytes) -> None:
-    asking = Asking(NOON, "wang.fang", "their export was wrong")
-    assert world.ledger.writer.run(partial(parked_deliveries.edit, entry=entry, body=body, asking=asking))
+    asking = OperatorRequest(NOON, "wang.fang", "their export was wrong")
+    assert world.ledger.writer.run(partial(parked_deliveries.edit, entry=entry, body=body, request=asking))
 
 
 def test_a_corrected_push_has_the_ids_of_what_came(world: World) -> None:
@@ -246,7 +246,7 @@ def test_a_corrected_fact_is_taken_in(world: World) -> None:
 
 
 def test_so_many_are_answered_at_a_time_that_others_do_not_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deferred_intake, "MOST", 2)
+    monkeypatch.setattr(deferred_intake, "MAX_BATCH", 2)
     for number in range(3):
         world.push(deal(number), f"m-{number}")
     world.connectors["crm"] = crm(data=RIGHT)

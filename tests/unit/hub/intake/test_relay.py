@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 
 from hub.coordination import Lease
 from hub.errors import FatalError, RejectedError, RetryableError
-from hub.intake.relay import BREATH, LONGEST, LOOK, Relay, breath
+from hub.intake.relay import MAX_BATCH_PAUSE_S, MIN_BATCH_PAUSE_S, POLL_INTERVAL_S, Relay, batch_pause
 from hub.ledger import outbox
 from hub.ledger.leases import leases
 from hub.ledger.ledger import Ledger
@@ -129,7 +129,7 @@ def test_what_is_acknowledged_while_somebody_asks_is_not_drained_before_it_is_ma
         monkeypatch.setattr(Ledger, "reading", acknowledged_first)
         assert not relay.drained(0.2)
         monkeypatch.undo()
-        clock.advance(2 * LOOK)
+        clock.advance(2 * POLL_INTERVAL_S)
         assert relay.drained(10)
     with ledger.reading() as conn:
         assert outbox.counts(conn)["unpublished"] == 0
@@ -158,7 +158,7 @@ class _Failing(MemoryWriter):
 
 
 def test_a_log_that_is_away_gets_everything_once_it_is_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.intake.relay.AGAIN", 0.01)
+    monkeypatch.setattr("hub.intake.relay.RETRY_DELAY_S", 0.01)
     log = Failing()
     record(ledger, *range(20))
     with background(Relay(ledger, log, SystemClock())) as relay:
@@ -206,7 +206,7 @@ def test_two_relays_lose_nothing_and_leave_no_gap(ledger: Ledger) -> None:
 
 
 def test_the_more_a_round_carried_the_longer_the_next_one_gathers_up_to_a_limit() -> None:
-    waits = [breath(carried) for carried in (0, 5, 50, 500)]
-    assert waits[0] == BREATH
+    waits = [batch_pause(carried) for carried in (0, 5, 50, 500)]
+    assert waits[0] == MIN_BATCH_PAUSE_S
     assert sorted(set(waits)) == waits
-    assert waits[-1] == LONGEST
+    assert waits[-1] == MAX_BATCH_PAUSE_S

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from hub.errors import RejectedError
 from hub.kit.connector import Fact
-from hub.kit.facts import Door, event_of, person_fields
+from hub.kit.facts import IntakeContext, event_of, person_fields
 from schemas.domains import crm, work
 from schemas.envelope import MAX_BYTES, Event, derived_id, format_time
 from schemas.registry import EVENTS, event_spec
 from tests.pushing import NOON, Staff, fact
 
-DOOR = Door("crm", Staff(), NOON, "fallback")
+DOOR = IntakeContext("crm", Staff(), NOON, "fallback")
 
 
 def event(**more: Any) -> Event:
@@ -34,7 +34,7 @@ def test_an_event_says_what_happened_under_an_id_that_derives_from_the_source() 
 
 
 def test_the_id_stands_still_when_everything_but_the_source_changes() -> None:
-    later = Door("crm", Staff({}), NOON + timedelta(days=9), "other")
+    later = IntakeContext("crm", Staff({}), NOON + timedelta(days=9), "other")
     assert event_of(fact(version="7", data={**fact().data, "name": "x"}), later).id == event(version="7").id
 
 

@@ -19,7 +19,7 @@ def test_any_order_of_events_leaves_the_same_row() -> None:
     for order in permutations(told):
         row = LastWriterWins(None, EMPTY)
         for mark, value in order:
-            row.tell(mark, {"title": value})
+            row.write(mark, {"title": value})
             row.step(mark, "seen", value)
         rows.append(row.row())
     assert rows[0]["title"] == "c"
@@ -28,15 +28,15 @@ def test_any_order_of_events_leaves_the_same_row() -> None:
 
 def test_none_tells_nothing() -> None:
     row = LastWriterWins(None, EMPTY)
-    row.tell("1", {"title": "a"})
-    row.tell("2", {"title": None})
+    row.write("1", {"title": "a"})
+    row.write("2", {"title": None})
     assert row.row()["title"] == "a"
 
 
 def test_the_row_it_starts_from_stays_as_it_was() -> None:
     before: dict[str, Any] = {"title": None, "times": {}, "marks": {}}
     row = LastWriterWins(before, EMPTY)
-    row.tell("1", {"title": "a"})
+    row.write("1", {"title": "a"})
     row.step("1", "seen", "t")
     assert before == {"title": None, "times": {}, "marks": {}}
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hub.errors import FatalError, HubError, RejectedError, RetryableError, UncertainError, UnreadableError
-from hub.kit.api_client import MAX_ANSWER, ApiRequest, Outbound, retry_after
+from hub.kit.api_client import MAX_RESPONSE_BYTES, ApiClient, ApiRequest, retry_after
 from hub.kit.connector import RateLimits
 from tests.unit.hub.intake.misbehaving import Behaviour, Misbehaving, answer, drip, endless, hang, raw, reset
 
@@ -24,7 +24,7 @@ QUICK = RateLimits(timeout=0.4)
 
 
 def _call(url: str, limits: RateLimits = QUICK, repeatable: bool = False) -> bytes:
-    outbound = Outbound("pm", limits, [SECRET])
+    outbound = ApiClient("pm", limits, [SECRET])
     request = ApiRequest("POST", f"{url}/tasks?key={SECRET}", {"Idempotency-Key": "k-1"}, b"{}")
     return outbound.call(request, repeatable).body
 
@@ -57,7 +57,7 @@ def test_a_connection_is_used_again() -> None:
         answer("200 OK", b"{}")(connection, stopped)
 
     with Misbehaving(behave) as server:
-        outbound = Outbound("pm", RateLimits())
+        outbound = ApiClient("pm", RateLimits())
         for _ in range(3):
             outbound.call(ApiRequest("GET", server.url, {}))
     assert len(connections) == 1
@@ -137,7 +137,7 @@ def test_without_a_whole_answer_in_time_it_may_have_been_done(behaviour: Behavio
 
 
 def test_a_packed_bomb_is_not_unpacked() -> None:
-    bomb = gzip.compress(b"x" * (64 * MAX_ANSWER))
+    bomb = gzip.compress(b"x" * (64 * MAX_RESPONSE_BYTES))
     error = _failure(answer("200 OK", bomb, "Content-Encoding: gzip"))
     assert error.code == "HUB-E4204"
 
@@ -194,13 +194,13 @@ def test_a_certificate_that_nobody_vouches_for_is_told(certificate: tuple[str, s
 
 def test_a_private_authority_can_be_trusted(certificate: tuple[str, str]) -> None:
     with _secured(certificate) as server:
-        outbound = Outbound("pm", RateLimits(timeout=5), ca=certificate[0])
+        outbound = ApiClient("pm", RateLimits(timeout=5), ca=certificate[0])
         assert outbound.call(ApiRequest("GET", server.url, {})).body == b"{}"
 
 
 def test_many_threads_share_one_way_out() -> None:
     with Misbehaving(answer("200 OK", b"{}")) as server, ThreadPoolExecutor(8) as pool:
-        outbound = Outbound("pm", RateLimits(timeout=5))
+        outbound = ApiClient("pm", RateLimits(timeout=5))
         calls = [pool.submit(outbound.call, ApiRequest("POST", f"{server.url}/{at}", {}, b"{}")) for at in range(160)]
         assert {call.result().body for call in calls} == {b"{}"}
         assert sorted(each.target for each in server.received) == sorted(f"/{at}" for at in range(160))
@@ -223,7 +223,7 @@ def test_tls_that_cannot_begin_was_surely_not_used() -> None:
 )
 def test_what_cannot_be_written_is_rejected(url: str, headers: dict[str, str]) -> None:
     with pytest.raises(RejectedError) as caught:
-        Outbound("pm", QUICK).call(ApiRequest("GET", url, headers))
+        ApiClient("pm", QUICK).call(ApiRequest("GET", url, headers))
     assert caught.value.code == "HUB-E4209"
     assert "two" not in caught.value.message("en")
 
@@ -232,7 +232,7 @@ def test_an_earlier_request_of_the_thread_does_not_count_as_written() -> None:
     with Misbehaving(answer("200 OK")) as server:
         _call(server.url)
     with pytest.raises(RejectedError):
-        Outbound("pm", QUICK).call(ApiRequest("GET", "http://", {}))
+        ApiClient("pm", QUICK).call(ApiRequest("GET", "http://", {}))
 
 
 def test_the_environment_is_not_asked_for_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_the_environment_is_not_asked_for_proxies(monkeypatch: pytest.MonkeyPatc
 
 def test_cookies_are_not_kept() -> None:
     with Misbehaving(answer("200 OK", b"{}", "Set-Cookie: session=1; Path=/")) as server:
-        outbound = Outbound("pm", RateLimits())
+        outbound = ApiClient("pm", RateLimits())
         for _ in range(2):
             outbound.call(ApiRequest("GET", server.url, {}))
     assert "cookie" not in server.received[1].headers
@@ -283,6 +283,6 @@ def test_no_control_character_leaves_in_a_header(control: str, where: str) -> No
     text = f"a{control}X-Evil: 1"
     headers = {"X-Note": text} if where == "value" else {text: "x"}
     with Misbehaving(answer("200 OK")) as server, pytest.raises(RejectedError) as refused:
-        Outbound("pm", QUICK).call(ApiRequest("POST", server.url, headers, b"{}"))
+        ApiClient("pm", QUICK).call(ApiRequest("POST", server.url, headers, b"{}"))
     assert refused.value.code == "HUB-E4209"
     assert server.received == []

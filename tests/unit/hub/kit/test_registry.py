@@ -89,7 +89,8 @@ def test_a_package_cannot_take_the_name_of_one_of_ours(site: Path) -> None:
     _install(site, name="http")
     with pytest.raises(FatalError) as caught:
         registry.names()
-    assert (caught.value.code, caught.value.seen["second"]) == ("HUB-E4053", "weather_connector")
+    assert caught.value.code == "HUB-E4053"
+    assert {caught.value.seen["first"], caught.value.seen["second"]} == {"connectors.http", "weather_connector"}
 
 
 def test_a_connector_that_lacks_a_package_says_which(site: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_wrong_manifest_says_where(tmp_path: Path, right: str, wrong: str, tol
 
 def test_listing_connectors_loads_none_of_their_code() -> None:
     ask = (
-        "import sys; from connectors import registry; [registry.manifest(name) for name in registry.names()]; "
+        "import sys; from hub.kit import registry; [registry.manifest(name) for name in registry.names()]; "
         "loaded = [name for name in sys.modules if name.startswith(('requests', 'cel_expr', 'connectors.http'))]; "
         "sys.exit(repr(loaded) if loaded else 0)"
     )

@@ -20,7 +20,7 @@ LOOKS: dict[str, Callable[[Connection], object]] = {
     "what to relay": lambda conn: outbox.take(conn, 500, 12),
     "what is held": outbox.held,
     "what may be released": correlation.releasable,
-    "which deliveries were asked about": lambda conn: parked.asked(conn, "delivery"),
+    "which deliveries were asked about": lambda conn: parked.pending_requests(conn, "delivery"),
     "which instances have work": commands.instances,
     "whose turn it is": lambda conn: commands.ready(conn, "pm", "2027", 16),
     "whose trial it is": lambda conn: commands.ready_least_tried(conn, "pm", "2027", 16),

@@ -47,8 +47,8 @@ def test_an_old_ledger_keeps_what_it_has_and_takes_new_attempts(url: str) -> Non
     }
     ledger.writer.run(lambda conn: parked.park(conn, {**again, "parked_at": AT}))
     with ledger.reading() as conn:
-        (entry,) = parked.opened(conn)
-        (before,) = parked.tried(conn, entry.id)
+        (entry,) = parked.open_entries(conn)
+        (before,) = parked.earlier_attempts(conn, entry.id)
     assert (entry.tries, entry.seen, entry.edits, entry.correction) == (2, {"role": "boss"}, 0, None)
     assert (before.number, before.at, before.seen, before.place) == (1, AT, {"role": "chief"}, "rules/won.yaml:7:30")
     ledger.close()

@@ -12,7 +12,7 @@ from sqlalchemy import insert, text
 from hub.ledger import parked
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger
-from hub.ledger.parked_search import ParkedFilter, behind, by_name, count, groups, page
+from hub.ledger.parked_search import ParkedFilter, blocked_by, by_name, count, groups, page
 from tests.events import AT
 
 DEAL = "opportunity/crm/O-1"
@@ -41,7 +41,7 @@ def entry(ledger: Ledger, ref: str) -> AnyRow:
 
 def history(ledger: Ledger, ref: str) -> list[tuple[int, str, str]]:
     with ledger.reading() as conn:
-        return [(one.number, one.at, one.code) for one in parked.tried(conn, entry(ledger, ref).id)]
+        return [(one.number, one.at, one.code) for one in parked.earlier_attempts(conn, entry(ledger, ref).id)]
 
 
 def test_a_failure_told_twice_is_one_attempt(ledger: Ledger) -> None:
@@ -70,7 +70,7 @@ def test_a_settled_event_is_not_opened_by_the_echo_of_its_first_failure(ledger: 
 def test_a_push_that_comes_again_is_no_attempt_until_somebody_asks(ledger: Ledger) -> None:
     first = park(ledger, "delivery/crm/1", kind="delivery")
     assert park(ledger, "delivery/crm/1", kind="delivery").tries == 1
-    ledger.writer.run(lambda conn: parked.ask(conn, first.id, "retry"))
+    ledger.writer.run(lambda conn: parked.request(conn, first.id, "retry"))
     assert park(ledger, "delivery/crm/1", kind="delivery").tries == 2
 
 
@@ -135,7 +135,7 @@ def test_what_waits_behind_an_entry(ledger: Ledger) -> None:
         park(ledger, f"event/e{number}", code="HUB-E6010")
     park(ledger, "event/elsewhere", case_id="case/x/2")
     with ledger.reading() as conn:
-        number, rows = behind(conn, first, limit=1)
+        number, rows = blocked_by(conn, first, limit=1)
     assert (number, [found.ref for found in rows]) == (2, ["event/e2"])
 
 

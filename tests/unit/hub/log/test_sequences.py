@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 
 from hub.log.event_log import Outgoing, Record
 from hub.log.memory_log import MemoryLog
-from hub.log.outbox_in_log import since, tails, tails_at_least
+from hub.log.outbox_in_log import records_since, tails, tails_at_least
 from hub.log.partitioner import partition_of
 from hub.log.sequence_gaps import SettledGaps, case_of, halted, repaired, settled_by
-from hub.log.sequences import MOST, Followed, Loss, ReadPosition, follow, history, numbered, own_bytes, passed_over
+from hub.log.sequences import (
+    MAX_OUTBOXES,
+    FollowResult,
+    Loss,
+    ReadPosition,
+    follow,
+    position_before,
+    sequence_of,
+    skipped_offsets,
+    without_sequence,
+)
 from schemas.registry import EVENTS
 from schemas.topics import PARTITIONS
 from tests.events import won
@@ -48,13 +58,13 @@ def records(*sequences: int | None, start: int = 0) -> list[Record]:
     ],
 )
 def test_a_record_tells_its_number_however_it_is_written(value: bytes | None, told: tuple[str, int] | None) -> None:
-    assert numbered(value) == told
+    assert sequence_of(value) == told
 
 
 def test_what_follows_is_followed_and_repeats_change_nothing() -> None:
     found = follow(ReadPosition(), records(1, 2, 1, 2, None, 3))
-    assert found == Followed(6, ReadPosition(6, {"o1": 3}))
-    assert follow(found.place, records(2, None, 3, start=3)) == Followed(3, ReadPosition(6, {"o1": 3}))
+    assert found == FollowResult(6, ReadPosition(6, {"o1": 3}))
+    assert follow(found.place, records(2, None, 3, start=3)) == FollowResult(3, ReadPosition(6, {"o1": 3}))
 
 
 def test_before_a_gap_it_stops_and_says_what_is_missing() -> None:
@@ -92,7 +102,7 @@ def test_the_number_of_a_foreign_record_that_was_dealt_with_counts_for_nothing()
     told = records(1, 2, 10**18, 3, 4, 9)
     assert follow(ReadPosition(), told).loss == Loss("gap", 3, 2, "o1", 2, 10**18)
     assert follow(ReadPosition(), told, {2: True}).loss == Loss("gap", 3, 5, "o1", 4, 9)
-    assert follow(ReadPosition(), told[:5], {2: True}) == Followed(5, ReadPosition(5, {"o1": 4}))
+    assert follow(ReadPosition(), told[:5], {2: True}) == FollowResult(5, ReadPosition(5, {"o1": 4}))
 
 
 def test_new_numbers_at_offsets_that_were_read_are_another_log() -> None:
@@ -105,9 +115,9 @@ def test_new_numbers_at_offsets_that_were_read_are_another_log() -> None:
     ("start", "end", "kind"), [(0, 50, None), (40, 50, None), (41, 50, "gone"), (0, 39, "replaced"), (60, 60, "gone")]
 )
 def test_offsets_that_the_log_no_longer_has(start: int, end: int, kind: str | None) -> None:
-    found = passed_over(3, ReadPosition(40), start, end)
+    found = skipped_offsets(3, ReadPosition(40), start, end)
     assert (found.kind if found else None) == kind
-    assert passed_over(3, ReadPosition(40), 41, 50, {41}) is None
+    assert skipped_offsets(3, ReadPosition(40), 41, 50, {41}) is None
 
 
 @given(sequences=st.lists(st.integers(1, 6), max_size=12), cut=st.integers(0, 12))
@@ -175,8 +185,8 @@ def test_its_events_are_as_the_catalogue_says(make: object) -> None:
 def test_a_reader_that_kept_no_place_starts_from_what_it_has_read() -> None:
     log = MemoryLog()
     log.writer().append([Outgoing("hub.events", b"k", raw(n), 3) for n in (1, 2, 5, 6)])
-    assert history(log, 3, 3) == (ReadPosition(3, {"o1": 5}), True)
-    assert history(log, 4, 0) == (ReadPosition(), False)
+    assert position_before(log, 3, 3) == (ReadPosition(3, {"o1": 5}), True)
+    assert position_before(log, 4, 0) == (ReadPosition(), False)
 
 
 def long_log(mine: int) -> MemoryLog:
@@ -192,8 +202,8 @@ def long_log(mine: int) -> MemoryLog:
 @pytest.mark.parametrize("last", [0, 1, 700, 2499, 2500, 3999, 4000])
 def test_what_came_behind_a_sequence_is_found_however_far_back_that_is(last: int) -> None:
     log = long_log(4000)
-    found = [record for batch in since(log, "o1", {0: last}, {0: 4000}) for record in batch]
-    assert [numbered(record.value) for record in found] == [("o1", n) for n in range(last + 1, 4001)]
+    found = [record for batch in records_since(log, "o1", {0: last}, {0: 4000}) for record in batch]
+    assert [sequence_of(record.value) for record in found] == [("o1", n) for n in range(last + 1, 4001)]
 
 
 def test_the_last_sequence_of_an_outbox_is_found_at_the_end_of_each_partition() -> None:
@@ -226,7 +236,7 @@ def test_strangers_names_without_number_do_not_swell_a_place_and_ours_is_not_for
         followed = follow(place, flood[start : start + 100])
         assert followed.loss is None
         place = followed.place
-    assert len(place.sequences) == MOST
+    assert len(place.sequences) == MAX_OUTBOXES
     assert place.sequences["o1"] == 2
     assert follow(place, records(3, start=place.next_offset)).loss is None
     gap = follow(place, records(4, start=place.next_offset)).loss
@@ -234,9 +244,9 @@ def test_strangers_names_without_number_do_not_swell_a_place_and_ours_is_not_for
     assert (gap.kind, gap.outbox, gap.last, gap.found) == ("gap", "o1", 2, 4)
     log = MemoryLog()
     log.writer().append([Outgoing("hub.events", b"k", record.value, 3) for record in (*ours, *flood)])
-    known, _ = history(log, 3, 5002)
-    assert (len(known.sequences), known.sequences["o1"]) == (MOST, 2)
+    known, _ = position_before(log, 3, 5002)
+    assert (len(known.sequences), known.sequences["o1"]) == (MAX_OUTBOXES, 2)
 
 
 def test_an_event_is_as_the_outbox_had_it_once_its_number_is_taken_off() -> None:
-    assert own_bytes(raw(7)) == own_bytes(raw(None)) == won().to_json()
+    assert without_sequence(raw(7)) == without_sequence(raw(None)) == won().to_json()

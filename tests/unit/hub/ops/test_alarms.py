@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from hub.ops.programs import AGAIN, Alarms, plain
+from hub.ops.programs import ALARM_REPEAT_S, Alarms, plain_lines
 
 BROKEN = {
     "program": "worker",
@@ -54,17 +54,17 @@ def test_the_same_alarm_comes_once_a_minute_and_another_at_once() -> None:
     clock = Time()
     alarms = Alarms(clock)
     assert alarms.of(line())
-    clock.now += AGAIN / 2
+    clock.now += ALARM_REPEAT_S / 2
     assert alarms.of(line()) is None
     assert alarms.of(line(reason="in other words")) is None
     assert alarms.of(line(place="rules/lost.yaml:1:1"))
     assert alarms.of(line(level="warning", instance="pm", place=""))
-    clock.now += AGAIN / 2
+    clock.now += ALARM_REPEAT_S / 2
     assert alarms.of(line())
 
 
 def test_last_words_are_those_that_are_no_entries_of_the_log() -> None:
     said = [line(), "Fatal Python error: Segmentation fault", " ", line(level="info"), "one", "two", "three"]
-    assert plain(said) == ["one", "two", "three"]
-    assert plain(said[:4]) == ["Fatal Python error: Segmentation fault"]
-    assert plain([line()]) == []
+    assert plain_lines(said) == ["one", "two", "three"]
+    assert plain_lines(said[:4]) == ["Fatal Python error: Segmentation fault"]
+    assert plain_lines([line()]) == []

@@ -13,7 +13,7 @@ from hub.errors import RetryableError
 from hub.executor.instances import Instances
 from hub.kit.connector import Effect, Idempotency, RateLimits
 from hub.ledger.ledger import Ledger
-from hub.ops.reconciling import IN_A_ROW, InstanceReport, reconcile
+from hub.ops.reconciling import MAX_CONSECUTIVE_FAILURES, InstanceReport, reconcile
 from hub.runtime.clock import FixedClock, SystemClock
 from schemas.envelope import Command, format_time, promise
 from tests.executor_bench import Bench, FakeSystem, command
@@ -62,7 +62,7 @@ def lose(system: FakeSystem, *lost: Command) -> None:
 
 
 def test_what_a_system_has_lost_is_told_with_its_case_and_its_name_there(bench: Bench) -> None:
-    pm, asked = bench.system("pm", class_=Idempotency.MARK, limits=QUICK), tasks(5)
+    pm, asked = bench.system("pm", class_=Idempotency.LOOKUP, limits=QUICK), tasks(5)
     done(bench, *asked)
     lose(pm, asked[1], asked[3])
     told = ask(bench)["pm"]
@@ -73,7 +73,7 @@ def test_what_a_system_has_lost_is_told_with_its_case_and_its_name_there(bench: 
 
 
 def test_a_command_is_looked_up_with_its_promises_kept_and_its_persons_as_accounts(bench: Bench) -> None:
-    pm = bench.systems["pm"] = Noting(class_=Idempotency.MARK, limits=QUICK)
+    pm = bench.systems["pm"] = Noting(class_=Idempotency.LOOKUP, limits=QUICK)
     project = command(0, type_="project.create", name="x")
     task = command(1, title="t", project=promise(project.id), assignee="person/wang.fang")
     done(bench, project, task)
@@ -90,34 +90,34 @@ def test_a_system_that_cannot_be_asked_is_not_asked(bench: Bench) -> None:
 
 
 def test_what_was_done_a_moment_ago_may_not_be_found_yet(bench: Bench) -> None:
-    bench.system("pm", class_=Idempotency.MARK, limits=RateLimits(10_000, 8, settle=60.0))
+    bench.system("pm", class_=Idempotency.LOOKUP, limits=RateLimits(10_000, 8, settle=60.0))
     done(bench, *tasks(2))
     assert ask(bench, hours=0.0)["pm"].young == 2
 
 
 def test_a_system_that_is_away_is_left_alone_soon(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Idempotency.MARK, limits=QUICK)
+    pm = bench.system("pm", class_=Idempotency.LOOKUP, limits=QUICK)
     done(bench, *tasks(10))
     pm.finding = [RetryableError("HUB-E4001", instance="pm", url="http://pm", reason="refused")] * 10
     told = ask(bench)["pm"]
-    assert (told.unanswered, told.found, len(pm.looked)) == (10, 0, IN_A_ROW)
+    assert (told.unanswered, told.found, len(pm.looked)) == (10, 0, MAX_CONSECUTIVE_FAILURES)
     assert told.error is not None
     assert told.error["code"] == "HUB-E4001"
 
 
 def test_a_connector_that_breaks_on_a_look_costs_that_answer_only(bench: Bench) -> None:
-    pm, asked = bench.system("pm", class_=Idempotency.MARK, limits=QUICK), tasks(2 * IN_A_ROW)
+    pm, asked = bench.system("pm", class_=Idempotency.LOOKUP, limits=QUICK), tasks(2 * MAX_CONSECUTIVE_FAILURES)
     done(bench, *asked)
-    pm.finding = [ValueError("secret")] * (IN_A_ROW + 1)
+    pm.finding = [ValueError("secret")] * (MAX_CONSECUTIVE_FAILURES + 1)
     told = ask(bench)["pm"]
-    assert (told.unanswered, told.found) == (IN_A_ROW + 1, IN_A_ROW - 1)
+    assert (told.unanswered, told.found) == (MAX_CONSECUTIVE_FAILURES + 1, MAX_CONSECUTIVE_FAILURES - 1)
     assert told.error is not None
     assert told.error["code"] == "HUB-E4066"
     assert "secret" not in str(told.as_value())
 
 
 def test_only_what_was_done_since_is_asked_for(bench: Bench) -> None:
-    pm = bench.system("pm", class_=Idempotency.MARK, limits=QUICK)
+    pm = bench.system("pm", class_=Idempotency.LOOKUP, limits=QUICK)
     done(bench, *tasks(3))
     since = format_time(SystemClock().now())
     done(bench, *tasks(2, first=10))
@@ -126,5 +126,5 @@ def test_only_what_was_done_since_is_asked_for(bench: Bench) -> None:
 
 
 def test_nothing_done_is_nothing_to_ask(bench: Bench) -> None:
-    bench.system("pm", class_=Idempotency.MARK)
+    bench.system("pm", class_=Idempotency.LOOKUP)
     assert ask(bench) == {}

@@ -19,7 +19,7 @@ from hub.log.memory_log import MemoryLog
 from hub.log.partitioner import partition_of
 from hub.log.sequence_gaps import halted, settled_by
 from hub.log.sequences import ReadPosition, follow
-from hub.ops.repair import Findings, Mended, find, mend
+from hub.ops.repair import Findings, RepairResult, apply_repair, find_gaps
 from schemas.envelope import Event
 from schemas.topics import PARTITIONS
 from tests.events import AT, won
@@ -48,17 +48,17 @@ class Stage:
             if not lose:
                 records = [Outgoing("hub.events", row.case.encode(), body, p) for row, body, p in sent]
                 self.log.writer().append(records)
-            outbox.publish(conn, [row.id for row in rows], AT)
+            outbox.mark_published(conn, [row.id for row in rows], AT)
 
         self.ledger.writer.run(work)
 
     def find(self) -> Findings:
         with self.ledger.reading() as conn:
-            return find(self.log, conn, self.ledger.outbox_id)
+            return find_gaps(self.log, conn, self.ledger.outbox_id)
 
-    def mend(self, reason: str | None = None) -> Mended:
+    def mend(self, reason: str | None = None) -> RepairResult:
         found = self.find()
-        return self.ledger.writer.run(lambda conn: mend(conn, found, NOW, "me", reason))
+        return self.ledger.writer.run(lambda conn: apply_repair(conn, found, NOW, "me", reason))
 
     def reads_all(self) -> list[str]:
         """The deals that a reader comes to see, in order; it stops at a gap that was not dealt with."""
@@ -95,7 +95,7 @@ def test_a_whole_log_has_nothing_to_repair(stage: Stage) -> None:
     stage.relay()
     stage.relay()
     assert stage.find() == Findings()
-    assert stage.mend() == Mended()
+    assert stage.mend() == RepairResult()
 
 
 def test_a_number_that_was_never_given_is_a_foreign_record_and_no_loss(stage: Stage) -> None:
@@ -109,7 +109,7 @@ def test_a_number_that_was_never_given_is_a_foreign_record_and_no_loss(stage: St
     stage.relay()
     (gap,) = stage.find().gaps
     assert (gap.foreign, gap.missing, gap.lost, gap.error().code) == (True, 0, 0, "HUB-E2121")
-    assert stage.mend() == Mended()
+    assert stage.mend() == RepairResult()
     stage.relay()
     assert stage.find() == Findings()
     assert [deal for deal in stage.reads_all() if len(deal) < 8] == ["a", "b", "forged", "c"]
@@ -128,12 +128,12 @@ def test_what_the_outbox_has_is_published_behind_the_others_and_the_gap_is_passe
     (gap,) = stage.find().gaps
     assert (gap.missing, gap.lost, gap.loss.last, gap.loss.found) == (2, 0, 2, 5)
     assert [row.subject for row in gap.rows] == ["opportunity/crm/c", "opportunity/crm/d"]
-    assert stage.mend() == Mended(published=2)
+    assert stage.mend() == RepairResult(published=2)
     stage.relay()
     seen = stage.reads_all()
     assert [deal for deal in seen if len(deal) == 1] == ["a", "b", "e", "c", "d"]
     assert stage.find() == Findings()
-    assert stage.mend() == Mended()
+    assert stage.mend() == RepairResult()
 
 
 def test_what_is_in_no_outbox_is_given_up_only_for_a_reason(stage: Stage) -> None:
@@ -143,7 +143,7 @@ def test_what_is_in_no_outbox_is_given_up_only_for_a_reason(stage: Stage) -> Non
     assert (done.published, done.accepted, len(done.left), done.left[0].lost) == (0, 0, 1, 1)
     stage.relay()
     assert stage.reads_all() == ["a", "b"]
-    assert stage.mend("the backup has none either") == Mended(published=1, accepted=1)
+    assert stage.mend("the backup has none either") == RepairResult(published=1, accepted=1)
     stage.relay()
     assert [deal for deal in stage.reads_all() if len(deal) == 1] == ["a", "b", "e", "d"]
     with stage.ledger.reading() as conn:
@@ -159,7 +159,7 @@ def test_the_end_of_the_log_that_is_lost_is_sent_again_as_it_was(stage: Stage) -
     stage.relay(lose=True)
     found = stage.find()
     assert (found.gaps, found.tails) == ([], {partition(): (1, 3)})
-    assert stage.mend() == Mended(published=2)
+    assert stage.mend() == RepairResult(published=2)
     stage.relay()
     assert stage.reads_all() == ["a", "b", "c"]
 
@@ -167,9 +167,9 @@ def test_the_end_of_the_log_that_is_lost_is_sent_again_as_it_was(stage: Stage) -
 def test_a_relay_that_is_just_sending_does_not_mark_what_is_to_be_sent_anew(stage: Stage) -> None:
     lose_two(stage)
     with stage.ledger.reading() as conn:
-        old = [row.id for row in outbox.numbered(conn, partition(), 3, 4)]
+        old = [row.id for row in outbox.rows_in_range(conn, partition(), 3, 4)]
     stage.mend()
-    stage.ledger.writer.run(lambda conn: outbox.publish(conn, old, AT))
+    stage.ledger.writer.run(lambda conn: outbox.mark_published(conn, old, AT))
     stage.relay()
     assert {"c", "d"} <= set(stage.reads_all())
 
@@ -200,7 +200,7 @@ def test_events_that_the_log_no_longer_keeps_are_published_again_too(
     (gap,) = stage.find().gaps
     assert (gap.loss.kind, gap.loss.offset, gap.missing) == ("gone", 4, 2)
     assert [row.subject for row in gap.rows] == ["opportunity/crm/c", "opportunity/crm/d"]
-    assert stage.mend() == Mended(published=2)
+    assert stage.mend() == RepairResult(published=2)
     stage.relay()
     assert stage.find() == Findings()
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hub.config.home import Home
 from hub.errors import FatalError
-from hub.ops.programs import FIRST, MOST, STEADY, BackOff, ProgramPlan, SupervisedProgram
+from hub.home import Home
+from hub.ops.programs import FIRST_PAUSE_S, MAX_PAUSE_S, STEADY_RUN_S, BackOff, ProgramPlan, SupervisedProgram
 from hub.ops.supervisor import Supervisor
-from hub.runtime.process import stands_still
-from hub.runtime.program import is_ready, say_ready
+from hub.runtime.process import is_suspended
+from hub.runtime.program import is_ready, mark_ready
 from hub.runtime.run_folder import RunFolder
-from hub.runtime.watchdog import VARIABLE, Heart, HeartbeatMonitor
+from hub.runtime.watchdog import HEARTBEAT_VARIABLE, Heartbeat, HeartbeatMonitor
 from tests.acceptance.running import until
 
 
@@ -36,9 +36,9 @@ def program(folder: Path, code: str, said: list[tuple[str, int | None]]) -> Supe
 def test_pauses_grow_while_a_program_keeps_ending_and_are_forgotten_once_it_ran_well() -> None:
     back_off = BackOff()
     pauses = [back_off.after(0.1) for _ in range(12)]
-    assert pauses[:3] == [FIRST, 2 * FIRST, 4 * FIRST]
-    assert pauses[-1] == MOST
-    assert back_off.after(STEADY) == FIRST
+    assert pauses[:3] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
+    assert pauses[-1] == MAX_PAUSE_S
+    assert back_off.after(STEADY_RUN_S) == FIRST_PAUSE_S
 
 
 def test_a_program_that_is_killed_is_started_again_and_stops_when_told(tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_a_program_that_is_killed_is_started_again_and_stops_when_told(tmp_path:
 
 BEATS = """
 import asyncio
-from hub.runtime.watchdog import Heart
+from hub.runtime.watchdog import Heartbeat
 
 async def live():
-    Heart.of_environment().follow(asyncio.get_running_loop())
+    Heartbeat.of_environment().follow(asyncio.get_running_loop())
     print("up", flush=True)
     await asyncio.sleep(60)
 
@@ -79,15 +79,15 @@ def test_a_program_that_stands_still_is_killed_and_started_again(tmp_path: Path)
     first = kept.pid
     assert first is not None
     now = iter(range(1000))
-    until(lambda: kept.look(next(now)) == "well" and kept._stillness.heard, 10, "it beats")
+    until(lambda: kept.poll(next(now)) == "well" and kept._stalls.has_beaten, 10, "it beats")
     os.kill(first, signal.SIGSTOP)
-    until(lambda: stands_still(first), 10, "it stands still")
-    found = [kept.look(next(now)) for _ in range(10)]
+    until(lambda: is_suspended(first), 10, "it stands still")
+    found = [kept.poll(next(now)) for _ in range(10)]
     assert found[:2] == ["well", "well"]
     assert found[4] == "frozen"
     assert "dead" in found
     until(lambda: kept.pid not in (None, first), 10, "it runs again")
-    assert kept.look(next(now)) == "well"
+    assert kept.poll(next(now)) == "well"
     kept.stop(5)
     assert ("ended", -signal.SIGKILL) in said
 
@@ -95,14 +95,14 @@ def test_a_program_that_stands_still_is_killed_and_started_again(tmp_path: Path)
 def test_a_heart_beats_only_into_the_pipe_that_it_was_given(tmp_path: Path) -> None:
     pulse = HeartbeatMonitor.new()
     assert not pulse.beaten()
-    heart = Heart.of_environment(pulse.environment)
+    heart = Heartbeat.of_environment(pulse.environment)
     heart.beat()
     assert pulse.beaten()
     assert not pulse.beaten()
     other = os.open(tmp_path / "precious", os.O_CREAT | os.O_RDWR)
-    stranger = {VARIABLE: f"{other}:{os.fstat(other).st_ino}"}
-    for environ in (stranger, {VARIABLE: f"{pulse.writing}:1"}, {VARIABLE: "no"}, {}):
-        Heart.of_environment(environ).beat()
+    stranger = {HEARTBEAT_VARIABLE: f"{other}:{os.fstat(other).st_ino}"}
+    for environ in (stranger, {HEARTBEAT_VARIABLE: f"{pulse.writing}:1"}, {HEARTBEAT_VARIABLE: "no"}, {}):
+        Heartbeat.of_environment(environ).beat()
     assert os.fstat(other).st_size == 0
     assert not pulse.beaten()
     for _ in range(200_000):
@@ -118,7 +118,7 @@ def test_an_alarm_of_a_program_is_said_as_it_is_written(tmp_path: Path) -> None:
     supervisor = Supervisor(Home.load(tmp_path, {}), lambda what, facts: said.append((what, facts)))
     written = {"program": "sleeper", "code": "HUB-E3110", "level": "error", "reason": "broken"}
     kept = program(tmp_path, f"import time; print({json.dumps(json.dumps(written))}, flush=True); time.sleep(60)", [])
-    kept.heard = supervisor._heard
+    kept.on_line = supervisor._on_log_line
     kept.start()
     until(lambda: bool(said), 10, "the alarm is said")
     kept.stop(5)
@@ -146,7 +146,7 @@ def test_notes_of_a_supervisor_that_was_killed_count_for_nothing(tmp_path: Path)
 
 
 def test_many_keepers_may_note_at_once(tmp_path: Path) -> None:
-    from hub.config.home import Home
+    from hub.home import Home
     from hub.ops.supervisor import Supervisor
 
     (tmp_path / "hub.yaml").write_text("name: small\n", "utf-8")
@@ -190,8 +190,8 @@ def test_notes_that_find_no_room_are_written_once_there_is_some(tmp_path: Path) 
     run = supervisor.run.path
     run.parent.mkdir(parents=True)
     run.write_text("no folder")
-    supervisor._told("worker", "started", 1, ())
-    say_ready(supervisor.home.data, "worker")
+    supervisor._on_program_event("worker", "started", 1, ())
+    mark_ready(supervisor.home.data, "worker")
     run.unlink()
     run.mkdir()
     until((run / "notes.json").exists, 10, "the notes are written")

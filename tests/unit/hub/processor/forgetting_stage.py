@@ -15,10 +15,10 @@ from hub.engine.case import Case
 from hub.log.event_log import Outgoing, Record, records_at
 from hub.log.memory_log import MemoryLog, MemoryWriter
 from hub.processor.app import Processor
-from hub.processor.forgotten_cases import folded_again, read_again
-from hub.processor.rules_in_force import Always
+from hub.processor.forgotten_cases import refold, reread_records
+from hub.processor.rules_in_force import FixedRules
 from hub.processor.source import Chunk
-from hub.processor.state import APART, PLACE, PartitionState, catch_up
+from hub.processor.state import PART_SEPARATOR, POSITION_KEY, PartitionState, catch_up
 from schemas.decoding import AnyEvent
 from schemas.envelope import Command, Event, derived_id, format_time, promise
 from schemas.topics import COMMANDS, EVENTS, STATE
@@ -85,7 +85,7 @@ class Partition:
     def start(self) -> None:
         """A worker takes the partition over."""
         writer = Dying(self.log, self.left)
-        self.processor = Processor(self.log, Always(Rules()), writer, forgets=self.forgets, lanes=Inline())
+        self.processor = Processor(self.log, FixedRules(Rules()), writer, forgets=self.forgets, threads=Inline())
         self.processor.states = {0: PartitionState(0)}
         done(self.processor._restore(self.processor.states))
 
@@ -135,10 +135,10 @@ class Partition:
     def cases(self) -> dict[bytes, Case | None]:
         """Every case as it is, or would be were there news of it."""
         state = self.kept()
-        found = {key: whole(state.get(key)) for key in state.cases if APART not in key and key != PLACE}
+        found = {key: whole(state.get(key)) for key in state.cases if PART_SEPARATOR not in key and key != POSITION_KEY}
         for key in state.forgotten:
-            records = read_again(self.log, 0, {key: state.spans(key)})
-            back = folded_again(0, records, lambda rs: [(rs, Rules())], self._reread)
+            records = reread_records(self.log, 0, {key: state.spans(key)})
+            back = refold(0, records, lambda rs: [(rs, Rules())], self._reread)
             assert key not in found
             assert back.reflects(key) == state.reflects(key)
             found[key] = whole(back.get(key))

@@ -11,18 +11,18 @@ from typing import Any
 
 import orjson
 
-from hub.config.home import RULES_BROKEN, RULES_TOLD, Home
+from hub.home import RULES_ANNOUNCED, RULES_BROKEN, Home
 from hub.log.event_log import Outgoing
 from hub.log.memory_log import MemoryLog
 from hub.log.partitioner import partition_of
 from hub.processor.app import Processor
-from hub.processor.rule_announcements import RuleNews
+from hub.processor.rule_announcements import RuleAnnouncer
 from hub.processor.rule_history import RuleHistory
 from hub.processor.rules_in_force import InForceRules
 from hub.processor.source import Chunk, PartitionThreads
 from hub.processor.state import PartitionState
 from hub.rules.book import RuleBook
-from hub.rules.history import KEY, RuleTimeline
+from hub.rules.history import RULES_KEY, RuleTimeline
 from schemas.envelope import Event
 from schemas.topics import COMMANDS, EVENTS, STATE
 
@@ -35,7 +35,7 @@ TASK = "do:\n  - task.create: {in: pm, title: '%s', assignee: \"${role('lead')}\
 class Inline(PartitionThreads):
     """Lanes without threads."""
 
-    async def run(self, lane: int | None, work: Any, *args: Any, **kwargs: Any) -> Any:
+    async def run(self, partition: int | None, work: Any, *args: Any, **kwargs: Any) -> Any:
         return work(*args, **kwargs)
 
 
@@ -66,11 +66,11 @@ class Stage:
 
     def relay(self) -> None:
         """Carry the rules' events on to `hub.events`, each once, as executor, outbox and relay do."""
-        there = self.log.records[COMMANDS.name, partition_of(KEY, 12)]
-        known = {orjson.loads(r.value or b"")["id"] for r in self.log.records[EVENTS.name, partition_of(KEY, 12)]}
+        there = self.log.records[COMMANDS.name, partition_of(RULES_KEY, 12)]
+        known = {orjson.loads(r.value or b"")["id"] for r in self.log.records[EVENTS.name, partition_of(RULES_KEY, 12)]}
         for record in there[self.relayed :]:
             told = orjson.loads(record.value or b"")
-            if record.key == KEY and told["event"]["id"] not in known:
+            if record.key == RULES_KEY and told["event"]["id"] not in known:
                 known.add(told["event"]["id"])
                 self.append([Event.model_validate(told["event"])])
         self.relayed = len(there)
@@ -125,11 +125,11 @@ class Worker:
         log = self.stage.log
         history = RuleHistory(log, home.data / "rules-history.json")
         book = RuleBook(history.history, home.environ)
-        told, broken = home.data / RULES_TOLD, home.data / RULES_BROKEN
-        self.news = RuleNews(home.rule_store(), history, book, log, log.writer(), told, broken)
+        told, broken = home.data / RULES_ANNOUNCED, home.data / RULES_BROKEN
+        self.news = RuleAnnouncer(home.rule_store(), history, book, log, log.writer(), told, broken)
         self.judged = self.news.begin()
         self.processor = Processor(
-            log, self.judged, log.writer(), learn_rules=history.catch_up, forgets=self.forgets, lanes=Inline()
+            log, self.judged, log.writer(), learn_rules=history.catch_up, forgets=self.forgets, threads=Inline()
         )
         self.take(self.mine)
 
@@ -142,7 +142,7 @@ class Worker:
 
     def look(self) -> None:
         """One look at files and log."""
-        target = self.news._look()
+        target = self.news._poll()
         if target is not None:
             self.judged.target = target
         self.judged.overtaken()

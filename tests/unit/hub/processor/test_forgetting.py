@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.processor.state import PLACE
+from hub.processor.state import POSITION_KEY
 from schemas.envelope import Event
 from schemas.topics import EVENTS, STATE
 from tests.events import event
@@ -96,8 +96,8 @@ def test_a_wrong_clock_far_ahead_forgets_nothing_that_has_just_ended() -> None:
 
 def large(monkeypatch: pytest.MonkeyPatch) -> Partition:
     """A case in several records, which was just forgotten; they end one by one."""
-    monkeypatch.setattr("hub.processor.state.LARGE", 200)
-    monkeypatch.setattr("hub.processor.app.FORGOTTEN_AT_ONCE", 1)
+    monkeypatch.setattr("hub.processor.state.LARGE_CASE_BYTES", 200)
+    monkeypatch.setattr("hub.processor.app.MAX_FORGOTTEN_RECORDS", 1)
     partition = finished()
     for at, kind in enumerate(("older", "changed", "result", "fired")):
         Teller(partition, 20 + at, 20 + at, list(told_of(partition))).tell(0, kind, 0)
@@ -139,7 +139,7 @@ def test_the_records_of_a_large_case_all_end_also_where_a_worker_ends_amid_it(mo
     partition.fold(lambda: 1)
     last = {record.key: record.value for record in partition.log.records[STATE.name, 0]}
     left = {key for key, value in last.items() if value is not None}
-    assert left == {DEAL, b"account/crm/A", PLACE}
+    assert left == {DEAL, b"account/crm/A", POSITION_KEY}
     assert len(last[DEAL] or b"") < 100
 
 
@@ -155,10 +155,10 @@ moves = st.lists(
     st.tuples(st.integers(0, 2), st.sampled_from(KINDS), st.sampled_from([0, 0, 0, 1, 5, 40, -3])), max_size=30
 )
 SMALL = {
-    "hub.processor.state.LARGE": 200,
-    "hub.engine.case.HELD": 2,
-    "hub.processor.case_expiry.NEAR": 1,
-    "hub.processor.case_expiry.STRETCHES": 3,
+    "hub.processor.state.LARGE_CASE_BYTES": 200,
+    "hub.engine.case.MAX_HELD_INLINE": 2,
+    "hub.processor.case_expiry.MAX_GAP_RECORDS": 1,
+    "hub.processor.case_expiry.MAX_STRETCHES": 3,
 }
 
 
@@ -182,9 +182,9 @@ def test_what_is_said_and_remembered_is_the_same_as_if_nothing_were_forgotten(
     with ExitStack() as patches:
         for name, value in SMALL.items() if small else ():
             patches.enter_context(patch(name, value))
-        patches.enter_context(patch("hub.processor.folding.ROOM", room))
-        patches.enter_context(patch("hub.processor.app.FORGOTTEN_AT_ONCE", chance.choice([1, 3, 5000])))
-        patches.enter_context(patch("hub.processor.forgotten_cases.TOGETHER", chance.choice([1, 20_000])))
+        patches.enter_context(patch("hub.processor.folding.MAX_CASE_BYTES", room))
+        patches.enter_context(patch("hub.processor.app.MAX_FORGOTTEN_RECORDS", chance.choice([1, 3, 5000])))
+        patches.enter_context(patch("hub.processor.forgotten_cases.MAX_REFOLDED_RECORDS", chance.choice([1, 20_000])))
         forgetful = Partition(forgets=timedelta(days=days))
         forgetful.log.records[EVENTS.name, 0] = list(plain.log.records[EVENTS.name, 0])
         for left in (*crashes, 10**9):

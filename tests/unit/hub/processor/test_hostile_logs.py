@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.kit.projection import EventRecord
-from hub.kit.records import read_event, read_plain
-from hub.log.event_log import LARGEST, Outgoing, Record
+from hub.kit.records import read_event, read_unchecked
+from hub.log.event_log import MAX_RECORD_BYTES, Outgoing, Record
 from hub.processor.folding import fold_chunk
-from hub.processor.halting import MOST_FAILURES, FailureRun
+from hub.processor.halting import MAX_FAILURES_IN_A_ROW, FailureRun
 from hub.processor.source import Chunk
-from hub.processor.state import APART, PLACE, PartitionState
+from hub.processor.state import PART_SEPARATOR, POSITION_KEY, PartitionState
 from hub.projector import registry
 from hub.projector.folding import FoldPosition, fold, take, to_fold
 from hub.projector.trail_index import INDEX
@@ -37,8 +37,11 @@ REFS = [
     "a/b\0c",
     "x/\u00ff",
 ]
-KEYS = [None, b"", b"\xff", PLACE, b"no reference", b"k" * 700_000, *(ref.encode() for ref in REFS)]
-ODD_KEYS = [*KEYS, *(ref.encode() + APART + name for ref in REFS[:2] for name in (b"", b"#x", b"!0", b"task/pm/1"))]
+KEYS = [None, b"", b"\xff", POSITION_KEY, b"no reference", b"k" * 700_000, *(ref.encode() for ref in REFS)]
+ODD_KEYS = [
+    *KEYS,
+    *(ref.encode() + PART_SEPARATOR + name for ref in REFS[:2] for name in (b"", b"#x", b"!0", b"task/pm/1")),
+]
 TEXT = ["", "x", "\0", "\x1b[2J", "\u202e", "网关", "x" * 200_000, "9" * 5000, "0001-01-01", "${x}", "task/pm/1"]
 NUMBERS = [0, -1, 2**63, 2**64, -(10**400), 1e308, 5e-324, 10**4400]
 
@@ -149,7 +152,7 @@ def _own_key(value: bytes) -> bytes | None:
 
 
 def fits(outgoing: Outgoing) -> bool:
-    return len(outgoing.key) + len(outgoing.value or b"") < LARGEST
+    return len(outgoing.key) + len(outgoing.value or b"") < MAX_RECORD_BYTES
 
 
 @settings(max_examples=200, deadline=None)
@@ -167,7 +170,7 @@ def test_the_worker_folds_or_parks_whatever_lies_in_the_log(
         topic += [Record("hub.state", 0, n, each.key, each.value) for n, each in enumerate(done.states, len(topic))]
     again = PartitionState(0)
     again.take(topic)
-    for key in [key for key in again.cases if APART not in key]:
+    for key in [key for key in again.cases if PART_SEPARATOR not in key]:
         case = again.get(key)
         assert case is not None
         assert all(case.entity(ref) for ref in case.refs())
@@ -179,7 +182,7 @@ def test_the_boards_fold_or_pass_over_whatever_lies_in_the_log(told: list[tuple[
     taken = take(log_of(told), {0: FoldPosition()}, "tasks", read_event)
     for projection in registry.projections().values():
         fold(projection, to_fold(taken.found), {})
-    lying = [EventRecord(*each) for each in take(log_of(told), {0: FoldPosition()}, "trail", read_plain).found]
+    lying = [EventRecord(*each) for each in take(log_of(told), {0: FoldPosition()}, "trail", read_unchecked).found]
     assert len(INDEX.rows(lying)[0]) == len(lying)
 
 
@@ -202,5 +205,5 @@ def test_many_objects_of_the_largest_kind_stay_within_what_the_log_takes(live: R
 def test_however_many_fail_in_a_row_it_is_an_alarm_and_no_end() -> None:
     run = FailureRun()
     assert [run.note(60, 60) for _ in range(6)] == [False, False, False, True, False, False]
-    assert run.length > MOST_FAILURES
+    assert run.length > MAX_FAILURES_IN_A_ROW
     assert [run.note(60, 59), run.note(300, 300)] == [False, True]

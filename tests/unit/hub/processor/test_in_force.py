@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hub.config.home import RULES_BROKEN
-from hub.engine.step import Derive
+from hub.engine.step import EmitEvent
 from hub.errors import FatalError
+from hub.home import RULES_BROKEN
 from hub.log.event_log import Outgoing, Record
 from hub.log.partitioner import partition_of
 from hub.processor.rules_in_force import InForceRules, RulesTarget, _Partition, in_force
 from hub.rules.book import RuleBook
-from hub.rules.history import KEY, RuleTimeline, Sets, Span
+from hub.rules.history import RULES_KEY, RuleTimeline, Sets, Span
 from hub.rules.reload import broken_files
 from hub.runtime import failpoints
 from schemas.envelope import Event, derived_id
@@ -119,14 +119,14 @@ def test_no_account_and_no_secret_lies_in_the_log(stage: Stage, monkeypatch: pyt
     stage.append(deals(0, 1))
     worker.fold()
     stage.relay()
-    said = b"".join(r.value or b"" for r in stage.log.records[EVENTS.name, stage_partition()] if r.key == KEY)
+    said = b"".join(r.value or b"" for r in stage.log.records[EVENTS.name, stage_partition()] if r.key == RULES_KEY)
     assert b"env:PM_ROOM" in said
     assert b"very-secret" not in said
     assert b"accounts" not in said
 
 
 def stage_partition() -> int:
-    return partition_of(KEY, 12)
+    return partition_of(RULES_KEY, 12)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, place: str) -> AbstractContextMana
     @contextmanager
     def arranged() -> Iterator[None]:
         with monkeypatch.context() as patched:
-            patched.setattr("hub.processor.app.reach", reach)
+            patched.setattr("hub.processor.app.failpoint", reach)
             patched.setattr("hub.processor.halting.exit_now", lambda code: None)
             patched.setattr("hub.processor.app.guard", lambda chunk: unguarded())
             yield
@@ -289,7 +289,7 @@ def test_an_old_hub_that_goes_on_judges_what_waits(stage: Stage) -> None:
 def forget_rules(stage: Stage) -> None:
     """As if no version had ever written of rules: nothing was relayed."""
     there = stage.log.records[COMMANDS.name, stage_partition()]
-    kept = [r for r in there if r.key != KEY]
+    kept = [r for r in there if r.key != RULES_KEY]
     stage.log.records[COMMANDS.name, stage_partition()] = [r._replace(offset=at) for at, r in enumerate(kept)]
 
 
@@ -475,7 +475,7 @@ def test_who_is_late_with_a_word_about_a_partition_is_overruled(stage: Stage) ->
     stage.append(deals())
     worker.fold()
     late = [in_force(p, 1, old.sets, None, None, {}, AT) for p in range(12)]
-    stage.log.writer().append([Derive(word).record() for word in late])
+    stage.log.writer().append([EmitEvent(word).record() for word in late])
     worker.look()
     stage.append(deals(100))
     worker.fold()

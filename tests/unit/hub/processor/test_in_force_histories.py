@@ -110,7 +110,7 @@ class Play:
             yield
 
         with self.monkeypatch.context() as patched:
-            patched.setattr("hub.processor.app.reach", reach)
+            patched.setattr("hub.processor.app.failpoint", reach)
             patched.setattr("hub.processor.app.guard", unguarded)
             yield
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.engine.case import Case, to_json
-from hub.engine.parking import RETRIES, fold
-from hub.engine.step import Ask, Derive, ParkedEvent, SettledEvent, StepRules
+from hub.engine.parking import MAX_RETRIED_EVENTS, fold
+from hub.engine.step import EmitCommand, EmitEvent, ParkedEvent, SettledEvent, StepRules
 from hub.log.event_log import Outgoing, Record
 from hub.processor.folding import fold_chunk
 from hub.processor.source import Chunk
-from hub.processor.state import APART, PartitionState
+from hub.processor.state import PART_SEPARATOR, PartitionState
 from schemas.decoding import AnyEvent
 from schemas.envelope import Command, Event
 from schemas.topics import COMMANDS, EVENTS, STATE
@@ -89,7 +89,7 @@ def whole(case: Case | None) -> Case | None:
         case.id,
         case.opened_by,
         {ref: entity for ref in sorted(case.refs()) if (entity := case.entity(ref))},
-        {command: asked for command in sorted(commands) if (asked := case.asked_for(command))},
+        {command: asked for command in sorted(commands) if (asked := case.requested_work(command))},
         tuple(case.waiting()),
         case.outbox,
         case.sequence,
@@ -185,10 +185,10 @@ def test_a_project_of_many_tasks_is_completed_with_the_last_of_them() -> None:
 
 def step_commands(worker: Worker) -> list[Command]:
     folded = fold(None, worker.log[0], worker.rules, worker.reread)
-    return [output.command for output in folded.outputs if isinstance(output, Ask)]
+    return [output.command for output in folded.outputs if isinstance(output, EmitCommand)]
 
 
-@pytest.mark.parametrize("count", [30, 3 * RETRIES])
+@pytest.mark.parametrize("count", [30, 3 * MAX_RETRIED_EVENTS])
 def test_what_waits_behind_a_parked_event_is_bounded_in_each_record_and_all_of_it_is_taken_up(count: int) -> None:
     broken = {"task/pm/0"}
     worker = Worker(ProjectRules(lambda e: ValueError("no") if e.subject in broken else None))
@@ -248,7 +248,7 @@ def test_an_object_that_grows_too_large_and_a_case_with_too_many_park_what_would
     assert case is not None
     assert [entry.code for entry in case.waiting()] == ["HUB-E6025", *["HUB-E6010"] * 3]
     assert len(worker.commands()) == 3
-    with patch("hub.engine.step.OBJECTS", 3):
+    with patch("hub.engine.step.MAX_ENTITIES", 3):
         other = Worker().tell(*(task(number) for number in range(5)), won("O-1"))
         other.fold()
     found = other.state.get(BIG.encode())
@@ -265,7 +265,11 @@ def test_a_push_that_matched_nothing_opens_no_case() -> None:
 
 # -- anything, anywhere cut, and a crash between any two records
 
-SMALL = {"hub.processor.state.LARGE": 200, "hub.engine.case.HELD": 2, "hub.engine.parking.RETRIES": 3}
+SMALL = {
+    "hub.processor.state.LARGE_CASE_BYTES": 200,
+    "hub.engine.case.MAX_HELD_INLINE": 2,
+    "hub.engine.parking.MAX_RETRIED_EVENTS": 3,
+}
 moves = st.lists(
     st.tuples(
         st.sampled_from(["task", "task", "won", "lost", "result", "done", "bad", "retry", "discard", "mend"]),
@@ -306,7 +310,7 @@ class Stage(Worker):
 
 def step_of(opened: Event) -> list[Command]:
     folded = fold(None, record(opened), ProjectRules(), lambda _: [])
-    return [output.command for output in folded.outputs if isinstance(output, Ask)]
+    return [output.command for output in folded.outputs if isinstance(output, EmitCommand)]
 
 
 def bad_rules() -> ProjectRules:
@@ -320,7 +324,9 @@ def pure(log: Sequence[Record]) -> tuple[Case | None, list[bytes]]:
         folded = fold(case, each, bad_rules(), lambda at: [log[offset].value or b"" for offset in at])
         case = folded.case
         sent += [
-            r.value or b"" for output in folded.outputs if isinstance(output, Ask | Derive) and (r := output.record())
+            r.value or b""
+            for output in folded.outputs
+            if isinstance(output, EmitCommand | EmitEvent) and (r := output.record())
         ]
     return case, sent
 
@@ -336,7 +342,7 @@ def pure(log: Sequence[Record]) -> tuple[Case | None, list[bytes]]:
 def test_any_case_is_one_fold_of_the_log_whatever_is_put_apart_and_wherever_it_crashes(
     told: list[tuple[str, int]], chunk: int, room: int, crash: int, zombie: bool
 ) -> None:
-    with patch("hub.processor.folding.ROOM", room):
+    with patch("hub.processor.folding.MAX_CASE_BYTES", room):
         patches = [patch(name, value) for name, value in SMALL.items()]
         for each in patches:
             each.start()
@@ -367,7 +373,7 @@ def test_any_case_is_one_fold_of_the_log_whatever_is_put_apart_and_wherever_it_c
     )
 )
 def test_what_is_told_of_as_parked_is_what_the_case_holds(told: list[tuple[str, int]]) -> None:
-    with patch("hub.engine.case.HELD", 2), patch("hub.engine.parking.RETRIES", 3):
+    with patch("hub.engine.case.MAX_HELD_INLINE", 2), patch("hub.engine.parking.MAX_RETRIED_EVENTS", 3):
         stage, case, open_ = Stage(bad_rules()), None, set[str]()
         stage.play(told)
         for at, each in enumerate(stage.log):
@@ -424,7 +430,7 @@ def test_a_rule_that_reads_all_of_a_case_reads_as_many_as_are_sensible(count: in
 
 def test_keys_that_are_no_text_belong_to_no_case_and_are_taken_for_no_part_of_one() -> None:
     worker = Worker().tell(*(task(number) for number in range(200)))
-    hostile = [BIG.encode() + APART + name for name in (b"task/pm/1", b"#x", b"!0", b"")]
+    hostile = [BIG.encode() + PART_SEPARATOR + name for name in (b"task/pm/1", b"#x", b"!0", b"")]
     worker.tell(
         *(Record(EVENTS.name, 0, 0, key, value) for key, value in itertools.product(hostile, (b"{", task(1).to_json())))
     )

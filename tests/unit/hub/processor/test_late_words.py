@@ -13,7 +13,7 @@ from hub.log.event_log import Outgoing, read_to_end
 from hub.log.memory_log import MemoryLog
 from hub.log.sequences import ReadPosition
 from hub.processor.stale_writes import StaleWrites
-from hub.processor.state import PLACE, PartitionState, catch_up, said_of
+from hub.processor.state import POSITION_KEY, PartitionState, catch_up, stored_offset
 from schemas.topics import STATE, VIEWS
 
 PARTITION = 3
@@ -63,23 +63,23 @@ class Owner:
             return
         offset = past[0]
         place = orjson.dumps({"place": offset + 1, "sequences": {"o1": offset}})
-        told = [(key(number), to_json(case(number, offset), offset)), (PLACE, place)]
+        told = [(key(number), to_json(case(number, offset), offset)), (POSITION_KEY, place)]
         self.log.writer().append([Outgoing(STATE.name, name, raw, PARTITION) for name, raw in told])
 
     def look(self) -> None:
-        self.words.hear(self.words.read(self.log))
+        self.words.add(self.words.read(self.log))
         if not self.sent:
             self.judge()
 
     def judge(self) -> None:
-        if self.words.unheard is not None:
-            self.log.writer().append(self.words.overruled())
+        if self.words.pending is not None:
+            self.log.writer().append(self.words.rewrites())
 
     def compacted(self) -> dict[bytes, int]:
         """What is left once only the last record of each key is: the log offset in it."""
         last: dict[bytes, int] = {}
         for batch in read_to_end(self.log, STATE.name, {PARTITION: 0}):
-            last |= {r.key: said_of(r.key, r.value) for r in batch if r.key is not None and r.value is not None}
+            last |= {r.key: stored_offset(r.key, r.value) for r in batch if r.key is not None and r.value is not None}
         return last
 
 
@@ -112,7 +112,7 @@ def test_where_nobody_is_late_nothing_is_said_again() -> None:
         owner.look()
         owner.deliver()
         owner.look()
-    assert owner.words.overruled() == []
+    assert owner.words.rewrites() == []
     assert owner.log.ends(STATE.name)[PARTITION] == 10
 
 
@@ -125,14 +125,14 @@ def test_a_restore_that_met_a_late_word_has_the_right_one_said_again() -> None:
     restored = {PARTITION: PartitionState(PARTITION)}
     catch_up(owner.log, restored)
     state = restored[PARTITION]
-    assert state.late == {key(0), PLACE}
-    again = StaleWrites(state, state.read_to, {}).overruled()
-    assert [record.key for record in again] == [key(0), PLACE, key(0)]
+    assert state.stale == {key(0), POSITION_KEY}
+    again = StaleWrites(state, state.read_to, {}).rewrites()
+    assert [record.key for record in again] == [key(0), POSITION_KEY, key(0)]
     assert again[0].topic == VIEWS["opportunity"].name
     assert orjson.loads(again[0].value or b"")["data"] == {"name": "after 3"}
     assert orjson.loads(again[0].value or b"")["event"] == "event-3"
     owner.log.writer().append(again)
-    assert owner.compacted() == {key(0): 3, key(1): 2, PLACE: 4}
+    assert owner.compacted() == {key(0): 3, key(1): 2, POSITION_KEY: 4}
     fresh = {PARTITION: PartitionState(PARTITION)}
     catch_up(owner.log, fresh)
-    assert not fresh[PARTITION].late
+    assert not fresh[PARTITION].stale

@@ -8,7 +8,7 @@ from hub.engine.case import Case, to_json
 from hub.errors import FatalError
 from hub.log.event_log import Record
 from hub.log.memory_log import MemoryLog
-from hub.processor.state import PLACE, PartitionState, catch_up, offset_of, pack, unpack
+from hub.processor.state import POSITION_KEY, PartitionState, catch_up, offset_of, pack, unpack
 from schemas.topics import STATE
 
 
@@ -40,7 +40,7 @@ MANY = 100
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for so many of these cases."""
-    monkeypatch.setattr("hub.processor.state.UNPACKED", MANY * len(to_json(case(10), 10)))
+    monkeypatch.setattr("hub.processor.state.MAX_UNPACKED_BYTES", MANY * len(to_json(case(10), 10)))
 
 
 @pytest.mark.usefixtures("little_room")
@@ -104,7 +104,7 @@ def test_catching_up_reads_each_partition_from_where_it_was() -> None:
     fresh = {partition: PartitionState(partition) for partition in (0, 1)}
     assert catch_up(log, fresh) == 10
     assert {name: unpack(raw) for state in fresh.values() for name, raw in state.cases.items()} == {
-        one.key: one.value for one in sent if one.key != PLACE
+        one.key: one.value for one in sent if one.key != POSITION_KEY
     }
     writer.append(states[1].keep(key(1), case(11), 12))
     assert catch_up(log, fresh) == 1

@@ -16,7 +16,7 @@ from hub.log.memory_log import MemoryLog
 from hub.log.sequence_gaps import repaired
 from hub.log.sequences import Loss
 from hub.projector.rebuild import rebuild
-from hub.projector.runner import SILENT, Runner, next_size
+from hub.projector.runner import TAKEOVER_TIMEOUT_S, Runner, next_size
 from hub.projector.store import BoardStore, FencedError, Owner
 from hub.runtime.clock import FixedClock
 from projections.tasks.fold import PROJECTION
@@ -167,7 +167,7 @@ def test_who_was_taken_over_from_writes_nothing(relay: Relay, store: BoardStore)
     assert lease is not None
     assert second.try_claim() is None  # the first may be alive
     assert isinstance(second.clock, FixedClock)
-    second.clock.advance(SILENT)
+    second.clock.advance(TAKEOVER_TIMEOUT_S)
     taken = second.try_claim()
     assert taken is not None
     relay.send(Deal(1).story())
@@ -186,7 +186,7 @@ def test_a_writer_with_signs_of_life_is_left_alone(relay: Relay, store: BoardSto
     assert isinstance(second.clock, FixedClock)
     for _ in range(3):
         assert second.try_claim() is None
-        second.clock.advance(SILENT - 1)
+        second.clock.advance(TAKEOVER_TIMEOUT_S - 1)
         store.beat("tasks", lease.claim, None)
     store.release("tasks", lease.claim)
     assert second.try_claim() is not None
@@ -202,7 +202,7 @@ def test_a_board_ahead_of_the_log_is_refused(relay: Relay, store: BoardStore) ->
 
 def test_it_follows_the_log_until_it_is_stopped(relay: Relay, store: BoardStore) -> None:
     seen, stop = threading.Event(), threading.Event()
-    live = Runner(relay.log, store, PROJECTION, told=lambda name, changes, at: seen.set(), every=0.05)
+    live = Runner(relay.log, store, PROJECTION, on_commit=lambda name, changes, at: seen.set(), every=0.05)
     thread = threading.Thread(target=live.run, args=(stop,))
     thread.start()
     try:

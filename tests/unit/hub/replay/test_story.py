@@ -40,7 +40,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def refs(ledger: Ledger, name: str) -> list[str]:
     with ledger.reading() as conn:
-        return [found.ref for found in story.find(History(conn), name)]
+        return [found.ref for found in story.resolve(History(conn), name)]
 
 
 def test_a_case_is_one_tree_and_what_nothing_caused_begins_another(ledger: Ledger) -> None:
@@ -67,7 +67,7 @@ def test_around_a_task_stands_its_path_and_not_its_neighbours(ledger: Ledger) ->
 def test_a_request_and_a_command_are_one_thing(ledger: Ledger) -> None:
     with ledger.reading() as conn:
         told = story.of_case(History(conn), DEAL.case)
-        found = story.find(History(conn), f"request/pm/{TASKS[0].id}")
+        found = story.resolve(History(conn), f"request/pm/{TASKS[0].id}")
     assert [each.ref for each in found] == [TASKS[0].id]
     assert [node.id for node in told.about(f"command/pm/{TASKS[0].id}")] == [TASKS[0].id]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.engine.step import step
-from hub.rules.explaining import RuleOutcome, explain, parts
+from hub.rules.explaining import RuleOutcome, explain, split_condition
 from tests.unit.hub.rules.homes import DEAL, HEAD, TASK, event, rules
 
 
@@ -88,4 +88,4 @@ def test_a_type_that_no_rule_waits_for() -> None:
     ],
 )
 def test_a_condition_is_split_where_each_part_must_hold(text: str, clauses: list[str]) -> None:
-    assert parts(text) == clauses
+    assert split_condition(text) == clauses

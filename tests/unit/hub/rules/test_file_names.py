@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.config.home import Home, check_home
 from hub.config.yaml_places import parse_yaml, read_bytes
 from hub.errors import FatalError
-from hub.rules.files import below, rule_files, rule_of, trial_files
+from hub.home import Home, check_home
+from hub.rules.files import nested_files, rule_files, rule_of, trial_files
 
 RULE = "rule: %s\ntitle: {zh: 赢, en: Won}\nowner: x\nwhen: crm.opportunity.won\ndo:\n  - task.create: {in: pm, title: a}\n"
 
@@ -62,7 +62,7 @@ def test_a_rule_in_a_folder_below_is_told(home: Path) -> None:
     (home / "rules" / "sales" / "x.yaml").write_text(RULE % "x", "utf-8")
     (home / "rules" / ".git").mkdir()
     (home / "rules" / ".git" / "y.yaml").write_text("", "utf-8")
-    assert below(home / "rules") == ["sales/x.yaml"]
+    assert nested_files(home / "rules") == ["sales/x.yaml"]
     assert [(found.error.code, found.is_error) for found in check_home(home, {})] == [("HUB-W1024", False)]
 
 

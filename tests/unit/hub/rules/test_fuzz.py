@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.config.home import check_home
 from hub.errors import FatalError, texts
+from hub.home import check_home
 from tests.fuzzing import inputs
 
 MANY = settings(max_examples=-(-inputs(20) // 2), deadline=None, suppress_health_check=[HealthCheck.too_slow])

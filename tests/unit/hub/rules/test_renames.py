@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.config.home import Home
+from hub.home import Home
 from tests.events import won
 from tests.unit.hub.processor.rule_stage import Stage, write
 from tests.unit.hub.rules.homes import HEAD, mistakes, read, rules

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.engine.case import Case, from_json, to_json
-from hub.engine.step import Ask, Derive, step
+from hub.engine.step import EmitCommand, EmitEvent, step
 from hub.errors import RejectedError
 from hub.rules.rule_set import Decisions, RuleSet
 from schemas.envelope import Event, promise
@@ -169,7 +169,7 @@ def asked_of(found: RuleSet, *events: Event, case: Case | None = None) -> list[l
     for each in events:
         done = step(case, each, found)
         case = done.case
-        made.append([output.command.id for output in done.outputs if isinstance(output, Ask)])
+        made.append([output.command.id for output in done.outputs if isinstance(output, EmitCommand)])
     return made
 
 
@@ -211,7 +211,7 @@ def test_a_rule_in_shadow_mode_leaves_one_trace_a_stage_and_is_not_caught_up_whe
     shadow = rules(HEAD + "scope: {mode: shadow}\n" + TASK)
     first = step(None, dealt("1"), shadow)
     second = step(first.case, dealt("2"), shadow)
-    traces = [[output for output in done.outputs if isinstance(output, Derive)] for done in (first, second)]
+    traces = [[output for output in done.outputs if isinstance(output, EmitEvent)] for done in (first, second)]
     assert [len(each) for each in traces] == [1, 0]
     assert asked_of(rules(HEAD + TASK), dealt("3"), case=second.case) == [[]]
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from hub.errors import FatalError
-from hub.rules.explaining import folded, read_events, try_events
+from hub.rules.explaining import fold_events, read_events, try_events
 from schemas.envelope import Event
 from tests.unit.hub.rules.homes import HEAD, TASK, event, rules, world
 
@@ -50,14 +50,14 @@ def test_a_mistake_has_its_place(tmp_path: Path, text: str, code: str, place: st
 
 def test_the_second_time_is_seen_in_the_light_of_the_first() -> None:
     first, second = try_events(rules(HEAD + TASK), [event(), event(id="e2")])
-    assert [verdict.outcome for verdict in (*first.verdicts, *second.verdicts)] == ["asks", "repeat"]
+    assert [verdict.outcome for verdict in (*first.outcomes, *second.outcomes)] == ["asks", "repeat"]
 
 
 def test_an_event_is_tried_on_its_case_as_it_was() -> None:
     found = rules(HEAD + TASK)
-    case = folded(found, [event()])
-    assert [each.verdicts[0].outcome for each in try_events(found, [event(id="e2")], case)] == ["repeat"]
-    assert folded(found, []) is None
+    case = fold_events(found, [event()])
+    assert [each.outcomes[0].outcome for each in try_events(found, [event(id="e2")], case)] == ["repeat"]
+    assert fold_events(found, []) is None
 
 
 def test_a_record_that_repeats_is_passed_over() -> None:

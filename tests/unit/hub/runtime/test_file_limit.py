@@ -9,7 +9,7 @@ import pytest
 
 TOLD = """
 import resource
-from hub.runtime.program import ENOUGH, file_limit, raise_file_limit
+from hub.runtime.program import MAX_OPEN_FILES, file_limit, raise_file_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}))
 print(file_limit(), raise_file_limit(), file_limit(), raise_file_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
@@ -27,5 +27,5 @@ def test_connections_leave_files_for_everything_else(monkeypatch: pytest.MonkeyP
     found = {}
     for limit in (64, 1024, 4096, 65_536):
         monkeypatch.setattr(connections, "file_limit", lambda limit=limit: limit)
-        found[limit] = connections.most_connections()
+        found[limit] = connections.max_connections()
     assert found == {64: 16, 1024: 384, 4096: 1920, 65_536: 2000}

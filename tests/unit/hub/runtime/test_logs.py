@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub.runtime.logs import Masked
+from hub.runtime.logs import SecretMask
 
 SECRET = "s3cret-canary-value"
 
@@ -27,24 +27,24 @@ SECRET = "s3cret-canary-value"
     ],
 )
 def test_secrets_are_hidden_by_value_and_by_name(event: dict[str, Any]) -> None:
-    shown = str(Masked([SECRET])(None, "info", dict(event)))
+    shown = str(SecretMask([SECRET])(None, "info", dict(event)))
     assert "***" in shown
     assert not [word for word in (SECRET, "short", "Bearer", "v1,x") if word in shown]
 
 
 def test_what_is_no_secret_stays_as_it_is() -> None:
     event = {"event": "ready", "port": 8600, "ok": True, "nothing": None, "share": 0.5, "names": ["crm"]}
-    assert Masked([SECRET])(None, "info", dict(event)) == event
+    assert SecretMask([SECRET])(None, "info", dict(event)) == event
 
 
 def test_a_secret_of_a_few_letters_is_not_hunted_for_in_texts() -> None:
-    assert Masked(["a", ""])(None, "info", {"event": "ready"}) == {"event": "ready"}
+    assert SecretMask(["a", ""])(None, "info", {"event": "ready"}) == {"event": "ready"}
 
 
 def test_each_line_is_one_object_also_for_errors_and_other_libraries() -> None:
     code = f"""
 import logging, warnings, structlog
-from hub import logs
+from hub.runtime import logs
 logs.configure("connectors", ["{SECRET}"])
 log = structlog.get_logger("connectors.x")
 log.info("ready", port=1)
@@ -66,7 +66,10 @@ except ValueError:
 
 
 def test_a_text_from_outside_that_is_no_text_can_be_logged() -> None:
-    code = "from hub import logs; import structlog; logs.configure('x'); structlog.get_logger('hub').info('said', it='\\udccd')"
+    code = (
+        "from hub.runtime import logs; import structlog; logs.configure('x'); "
+        "structlog.get_logger('hub').info('said', it='\\udccd')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert json.loads(done.stderr)["it"] == "\udccd"
 
@@ -74,12 +77,12 @@ def test_a_text_from_outside_that_is_no_text_can_be_logged() -> None:
 def test_a_flood_is_written_a_few_times_and_then_as_a_sum() -> None:
     code = """
 import logging
-from hub import log_limit, logs
+from hub.runtime import logs
 import structlog
 logs.configure('x')
 (handler,) = logging.getLogger().handlers
 now = [0.0]
-handler._clock, handler._looked, handler._rate = (lambda: now[0]), 0.0, log_limit.Rate(lines=3, seconds=60)
+handler._clock, handler._summed_at, handler._rate = (lambda: now[0]), 0.0, logs.LineRate(lines=3, seconds=60)
 log = structlog.get_logger('hub')
 for minute in range(2):
     for number in range(1000):
@@ -100,7 +103,7 @@ log.info('another')
 
 def test_the_last_sum_is_said_at_the_end() -> None:
     code = """
-from hub import logs
+from hub.runtime import logs
 import structlog
 logs.configure('x')
 for number in range(150):

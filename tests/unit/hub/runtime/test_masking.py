@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.runtime.logs import forms, login_secrets
+from hub.runtime.logs import login_secrets, spellings
 
 SECRETS = st.text(st.characters(codec="utf-8"), min_size=8, max_size=40)
 
 
 def masked(text: str, secrets: set[str]) -> str:
-    for form in sorted(forms(secrets), key=len, reverse=True):
+    for form in sorted(spellings(secrets), key=len, reverse=True):
         text = text.replace(form, "***")
     return text
 

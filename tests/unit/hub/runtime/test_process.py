@@ -30,10 +30,10 @@ def test_tells_its_code_and_what_it_said(tmp_path: Path) -> None:
 
 
 def test_remembers_the_last_lines_only(tmp_path: Path) -> None:
-    child = python(f"for number in range({process.TAIL + 5}): print(number)", tmp_path)
+    child = python(f"for number in range({process.TAIL_LINES + 5}): print(number)", tmp_path)
     child.start()
     child.join()
-    assert (child.tail[0], len(child.tail)) == ("5", process.TAIL)
+    assert (child.tail[0], len(child.tail)) == ("5", process.TAIL_LINES)
 
 
 def test_stops_one_that_heeds(tmp_path: Path) -> None:

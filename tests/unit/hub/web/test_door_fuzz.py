@@ -29,9 +29,9 @@ from hub.ledger.ledger import Ledger
 from hub.runtime.clock import SystemClock
 from hub.web import webhooks
 from hub.web.bodies import Bodies, Caps
-from hub.web.passage import Passage
+from hub.web.passage import BoardsProxy
 from hub.web.refusals import Refusals
-from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
+from hub.web.webhooks import ListenAddress, Pushes, WebServer
 from tests.fuzzing import inputs
 from tests.pushing import SECRET, Staff, crm, deal
 
@@ -78,7 +78,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
 
     async def serve() -> None:
         bodies = Bodies(Caps(grace=0.05))
-        passage = Passage(Path(folder / "none.sock"), bodies)
+        passage = BoardsProxy(Path(folder / "none.sock"), bodies)
         receivers = {
             "crm": crm().receives,
             "hub-like": crm("hub-like", scheme="x-hub-signature-256").receives,
@@ -86,7 +86,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
         refusals = Refusals(ledger, SystemClock())
         intake = Intake(ledger, Staff(), SystemClock())
         pushes = Pushes(intake, receivers, bodies, SystemClock(), refusals)  # type: ignore[arg-type]
-        opened = FrontDoor(ListenAddress(port=0), pushes, passage.answer)
+        opened = WebServer(ListenAddress(port=0), pushes, passage.answer)
         await passage.open()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: lines.append({"event": "loop", "exc_info": str(context)}))
@@ -98,8 +98,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
         refusals.flush()
 
     with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs() as lines:
-        patch.setattr(webhooks, "HEAD_SECONDS", 0.2)
-        patch.setattr(webhooks._unheard, "exception", lambda message, *_, **__: lines.append(UNHEARD))
+        patch.setattr(webhooks, "HEAD_TIMEOUT_S", 0.2)
+        patch.setattr(webhooks._http_log, "exception", lambda message, *_, **__: lines.append(UNHEARD))
         thread = threading.Thread(target=asyncio.run, args=(serve(),))
         thread.start()
         assert ready.wait(20)

@@ -33,7 +33,7 @@ from hub.runtime.clock import SystemClock
 from hub.web import webhooks
 from hub.web.bodies import MAX_BODY, Bodies, Caps
 from hub.web.refusals import Refusals
-from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
+from hub.web.webhooks import ListenAddress, Pushes, WebServer
 from tests.pushing import SECRET, Staff, crm, deal, open_entries, signed
 
 Story = Callable[["World"], Coroutine[Any, Any, None]]
@@ -54,7 +54,7 @@ class World:
     pushes: Pushes
     port: int
     refusals: Refusals
-    door: FrontDoor
+    door: WebServer
 
     async def post(
         self, body: bytes, headers: dict[str, str], path: str = "crm", method: str = "POST"
@@ -106,7 +106,7 @@ async def opened(ledger: Ledger, caps: Caps | None = None, most: int | None = No
     refusals = Refusals(ledger, SystemClock())
     receivers = {"crm": receiver, "hub-like": github}
     pushes = Pushes(Intake(ledger, Staff(), SystemClock()), receivers, Bodies(caps), SystemClock(), refusals)
-    door = FrontDoor(ListenAddress(port=0), pushes, _rest, most)
+    door = WebServer(ListenAddress(port=0), pushes, _rest, most)
     port = await door.open()
     async with aiohttp.ClientSession() as client:
         yield World(ledger, client, pushes, port, refusals, door)
@@ -487,7 +487,7 @@ def test_a_connection_that_was_given_up_while_its_body_came_is_no_failure() -> N
 
 
 def test_slow_heads_are_dropped_and_others_served_meanwhile(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(webhooks, "HEAD_TIMEOUT_S", 1.0)
 
     async def story(world: World) -> None:
         slow = [asyncio.create_task(world.raw(b"POST /webhooks/crm HTTP/1.1\r\nhost: l")) for _ in range(200)]
@@ -606,7 +606,7 @@ def test_where_all_ask_for_something_the_oldest_unfinished_body_gives_its_place(
     async def story(world: World) -> None:
         writers = await unfinished(world, 10, 5)
         await asyncio.sleep(0)
-        while len(world.door._reception._busy) < 10:
+        while len(world.door._server._busy) < 10:
             await asyncio.sleep(0.01)
         assert (await world.push(deal()))[0] == 202
         for writer in writers:
@@ -665,7 +665,7 @@ def test_the_door_opens_to_this_machine_only(host: str) -> None:
 def test_a_port_that_is_taken_is_named(tell: Tell) -> None:
     async def story(world: World) -> None:
         with pytest.raises(FatalError) as refused:
-            await FrontDoor(ListenAddress(port=world.port), world.pushes, _rest).open()
+            await WebServer(ListenAddress(port=world.port), world.pushes, _rest).open()
         assert (refused.value.code, refused.value.seen["port"]) == ("HUB-E7010", world.port)
 
     tell(story)

@@ -13,13 +13,13 @@ import orjson
 import pytest
 from aiohttp import web
 
-from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, judge
-from hub.health.words import WON
+from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, assess
+from hub.health.words import DEAL_WON
 from hub.intake.poller import Poller
 from hub.intake.relay import Relay
 from hub.web.bodies import Bodies
 from hub.web.health import ProgramHealth
-from hub.web.passage import Passage
+from hub.web.passage import BoardsProxy
 from schemas.envelope import parse_time
 from tests.events import AT
 
@@ -51,11 +51,11 @@ def health(
     away: float | None = None,
     working: bool = True,
     stream: str = "ok",
-    passage: Passage | None = None,
+    passage: BoardsProxy | None = None,
     verdict: HealthStatus | None = None,
 ) -> ProgramHealth:
     pollers = [cast(Poller, Reading(stream))]
-    way = passage or Passage(Path("none"), Bodies())
+    way = passage or BoardsProxy(Path("none"), Bodies())
     return ProgramHealth(cast(Relay, Carrying(away)), pollers, lambda: working, way, lambda: verdict)
 
 
@@ -80,7 +80,7 @@ def test_a_system_that_is_away_does_not_make_the_hub_unwell(stream: str) -> None
 @pytest.mark.parametrize(("boards", "status", "said"), [(200, 200, "ok"), (503, 503, "degraded"), (None, 503, "away")])
 def test_the_whole_hubs_health_holds_the_boards_too(tmp_path: Path, boards: int | None, status: int, said: str) -> None:
     async def story() -> None:
-        passage = Passage(tmp_path / "boards.sock", Bodies())
+        passage = BoardsProxy(tmp_path / "boards.sock", Bodies())
         runners = [await _serve(health(passage=passage))]
         if boards is not None:
             runners.append(await _boards(tmp_path / "boards.sock", boards))
@@ -100,10 +100,10 @@ def test_the_whole_hubs_health_holds_the_boards_too(tmp_path: Path, boards: int 
 
 
 NOW = parse_time(AT)
-STALLED = judge(
-    Facts(NOW, queues=(Queue("rules", "3", 1, NOW - timedelta(seconds=100), "17", {WON: 1}),)), HealthLimits(), {}
+STALLED = assess(
+    Facts(NOW, queues=(Queue("rules", "3", 1, NOW - timedelta(seconds=100), "17", {DEAL_WON: 1}),)), HealthLimits(), {}
 )
-AWAY = judge(Facts(NOW, instances={"pm": "paused"}), HealthLimits(), {})
+AWAY = assess(Facts(NOW, instances={"pm": "paused"}), HealthLimits(), {})
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_verdict_decides_and_says_why(
     tmp_path: Path, verdict: HealthStatus | None, status: int, state: str, said: str | None
 ) -> None:
     async def story() -> None:
-        passage = Passage(tmp_path / "boards.sock", Bodies())
+        passage = BoardsProxy(tmp_path / "boards.sock", Bodies())
         tested = health(passage=passage, verdict=verdict)
         runners = [await _serve(tested), await _boards(tmp_path / "boards.sock", 200)]
         await passage.open()

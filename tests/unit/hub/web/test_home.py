@@ -12,8 +12,18 @@ import requests
 from sqlalchemy import Connection
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import ORDER, Facts, HealthLimits, HealthState, HealthStatus, Queue, StreamFact, Trouble, judge
-from hub.health.words import WON
+from hub.health.verdict import (
+    TROUBLE_ORDER,
+    Facts,
+    HealthLimits,
+    HealthState,
+    HealthStatus,
+    Queue,
+    StreamFact,
+    Trouble,
+    assess,
+)
+from hub.health.words import DEAL_WON
 from hub.ledger import outbox, parked, refused
 from hub.web.home import link_of
 from schemas.envelope import format_time
@@ -48,7 +58,7 @@ class Told:
     verdict: HealthStatus | None = None
 
     def say(self, *queues: Queue, **more: Any) -> None:
-        self.verdict = judge(facts(*queues, **more), HealthLimits(), {})
+        self.verdict = assess(facts(*queues, **more), HealthLimits(), {})
 
 
 @pytest.fixture
@@ -79,7 +89,7 @@ def test_all_is_well_and_nothing_needs_anybody(site: Site, told: Told) -> None:
 
 
 def test_rules_that_stand_still_are_the_first_sentence_of_every_page(site: Site, told: Told) -> None:
-    told.say(late(types={WON: 1}))
+    told.say(late(types={DEAL_WON: 1}))
     for path in ("/", "/boards/tasks", "/boards/deals", "/parked"):
         shown = page(site, path)
         assert '规则处理停滞 <span class="ticks" data-age="100">1 分 40 秒</span>，1 笔赢单在等' in shown, path
@@ -113,7 +123,7 @@ def test_what_needs_a_person_is_listed_worst_first_with_a_link_each(site: Site, 
     assert causes.count("hub parked show") == 3
 
 
-@pytest.mark.parametrize("kind", [*ORDER, "system", "busy", "stream", "instance"])
+@pytest.mark.parametrize("kind", [*TROUBLE_ORDER, "system", "busy", "stream", "instance"])
 def test_each_trouble_leads_to_a_place_that_is_there(site: Site, told: Told, kind: str) -> None:
     told.say()
     ours = {"instance": "crm"} if kind in ("calls", "system", "busy", "stream", "instance") else {}

@@ -18,9 +18,9 @@ from hub.intake.intake import Intake
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import SystemClock
 from hub.web.bodies import MAX_BODY, Bodies
-from hub.web.passage import Passage
+from hub.web.passage import BoardsProxy
 from hub.web.refusals import Refusals
-from hub.web.webhooks import FrontDoor, ListenAddress, Pushes
+from hub.web.webhooks import ListenAddress, Pushes, WebServer
 from tests.pushing import Staff
 
 
@@ -94,11 +94,11 @@ def tell(ledger: Ledger, tmp_path: Path) -> Tell:
 
     async def run(story: Story, there: bool) -> None:
         boards, bodies = Boards(tmp_path / "boards.sock"), Bodies()
-        passage = Passage(boards.socket, bodies)
+        passage = BoardsProxy(boards.socket, bodies)
         pushes = Pushes(
             Intake(ledger, Staff(), SystemClock()), {}, bodies, SystemClock(), Refusals(ledger, SystemClock())
         )
-        door = FrontDoor(ListenAddress(port=0), pushes, passage.answer)
+        door = WebServer(ListenAddress(port=0), pushes, passage.answer)
         async with contextlib.AsyncExitStack() as stack:
             if there:
                 await stack.enter_async_context(boards.open())

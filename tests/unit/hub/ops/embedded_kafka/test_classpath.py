@@ -65,7 +65,7 @@ def repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Repo
     thread.start()
     monkeypatch.setenv("HUB_MAVEN_URL", f"http://127.0.0.1:{server.server_port}/maven2/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(classpath, "locked", lambda: LOCK)
+    monkeypatch.setattr(classpath, "locked_jars", lambda: LOCK)
     yield held
     server.shutdown()
     thread.join()
@@ -108,7 +108,7 @@ def test_a_changed_jar_is_refused_where_no_other_can_be_had(
 ) -> None:
     first, _second = classpath.jars(quiet)
     first.write_bytes(b"F" + CONTENT["a-1.jar"][1:])
-    monkeypatch.setattr(classpath, "ATTEMPTS", 1)
+    monkeypatch.setattr(classpath, "DOWNLOAD_ATTEMPTS", 1)
     repository.files["a-1.jar"] = first.read_bytes()
     with pytest.raises(FatalError, match="HUB-E2002"):
         classpath.jars(quiet)
@@ -154,12 +154,12 @@ def test_fetches_what_is_missing(repository: Repository) -> None:
 
 
 def test_a_connection_that_breaks_is_tried_again(repository: Repository) -> None:
-    repository.cut["b-2.jar"] = classpath.ATTEMPTS - 1
+    repository.cut["b-2.jar"] = classpath.DOWNLOAD_ATTEMPTS - 1
     assert classpath.jars(quiet)[1].read_bytes() == CONTENT["b-2.jar"]
 
 
 def test_a_connection_that_keeps_breaking(repository: Repository) -> None:
-    repository.cut["b-2.jar"] = classpath.ATTEMPTS
+    repository.cut["b-2.jar"] = classpath.DOWNLOAD_ATTEMPTS
     with pytest.raises(RetryableError, match="HUB-E2001"):
         classpath.jars(quiet)
 
@@ -193,8 +193,8 @@ def test_a_cache_that_cannot_be_made(repository: Repository, monkeypatch: pytest
 
 
 def test_the_lock_names_each_jar_of_this_kafka_once() -> None:
-    names = [jar.file for jar in classpath.locked()]
+    names = [jar.file for jar in classpath.locked_jars()]
     assert len(set(names)) == len(names) > 40
-    assert {jar.coordinate for jar in classpath.locked()} >= {root.rstrip("!") for root in classpath.ROOTS}
-    clients = [jar.coordinate for jar in classpath.locked() if ":kafka-clients:" in jar.coordinate]
+    assert {jar.coordinate for jar in classpath.locked_jars()} >= {root.rstrip("!") for root in classpath.ROOTS}
+    clients = [jar.coordinate for jar in classpath.locked_jars() if ":kafka-clients:" in jar.coordinate]
     assert clients == [f"org.apache.kafka:kafka-clients:{classpath.KAFKA}"]

@@ -52,7 +52,7 @@ def test_a_path_that_cannot_be_a_folder(tmp_path: Path) -> None:
 
 def test_too_little_space(ours: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     ours.check_space()
-    monkeypatch.setattr(folder, "NEEDED", 2**62)
+    monkeypatch.setattr(folder, "MIN_FREE_BYTES", 2**62)
     with pytest.raises(FatalError, match="HUB-E2006"):
         ours.check_space()
 
@@ -89,7 +89,7 @@ def test_another_program_with_the_noted_number_is_left_alone(ours: Folder) -> No
 
 @pytest.mark.parametrize("heeds", [True, False])
 def test_an_orphan_is_found_and_stopped(ours: Folder, heeds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "STOP_GRACE", 20.0 if heeds else 0.1)
+    monkeypatch.setattr(folder, "STOP_GRACE_S", 20.0 if heeds else 0.1)
     deaf = "" if heeds else "signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     script = f"import signal, time; {deaf}print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script, ours.mark], stdout=subprocess.PIPE) as orphan:

@@ -45,7 +45,7 @@ def test_takes_the_first_free_one(taken: int) -> None:
 
 
 def test_takes_a_spare_one_when_none_is_free(taken: int) -> None:
-    assert ports.any_free([taken]) in ports.SPARE
+    assert ports.any_free([taken]) in ports.SPARE_PORTS
 
 
 def test_avoids() -> None:
@@ -79,7 +79,7 @@ def test_who_is_killed_holds_nothing() -> None:
 def test_no_spare_port_is_one_that_the_system_gives_to_outgoing_connections() -> None:
     with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
         first = int(file.read().split()[0])
-    assert ports.SPARE.stop <= first
+    assert ports.SPARE_PORTS.stop <= first
 
 
 def test_names_who_has_it(taken: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from hub.engine.case import Case, Held, to_json
+from hub.engine.case import Case, HeldEvent, to_json
 from hub.ledger import commands, outbox, parked, positions, trimmed
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import Outgoing
@@ -60,11 +60,11 @@ class Stage:
                 Outgoing("hub.events", row.case.encode(), self._numbered(row), row.partition) for row in rows[lose:]
             ]
             self.log.writer().append(sent)
-            outbox.publish(conn, [row.id for row in rows], AT)
+            outbox.mark_published(conn, [row.id for row in rows], AT)
 
         self.ledger.writer.run(work)
 
-    def _numbered(self, row: outbox.Waiting) -> bytes:
+    def _numbered(self, row: outbox.SequencedRow) -> bytes:
         told = Event.from_json(row.body).model_copy(
             update={"sequence": str(row.sequence), "outbox": self.ledger.outbox_id}
         )
@@ -251,7 +251,7 @@ def test_a_foreign_record_under_a_key_that_can_be_no_case_is_nobodys(stage: Stag
     key = b"no reference"
     stage.log.writer().append([Outgoing("hub.events", key, b"{", 0)])
     (foreign,) = [record for records in stage.log.records.values() for record in records if record.key == key]
-    held = Case("no reference", "no reference", held=(Held(foreign.offset, "record/hub.events/0/0", "HUB-E6001"),))
+    held = Case("no reference", "no reference", held=(HeldEvent(foreign.offset, "record/hub.events/0/0", "HUB-E6001"),))
     stage.log.writer().append([Outgoing("hub.state", key, to_json(held, foreign.offset), 0)])
     note = {
         "ref": f"record/hub.events/0/{foreign.offset}",

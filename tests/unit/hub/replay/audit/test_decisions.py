@@ -132,7 +132,7 @@ def test_a_chunk_that_two_sets_judged_is_explained_by_both(stage: Audited, monke
 def test_a_chunk_of_a_large_case_that_two_sets_judged_is_explained_by_both(
     stage: Audited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hub.processor.state.LARGE", 200)
+    monkeypatch.setattr("hub.processor.state.LARGE_CASE_BYTES", 200)
     case, ref = "opportunity/crm/O-1", "account/crm/A"
     knows = f"if: case.entities['{ref}'].data.level == 'a' && case.entities['{case}'].stage == 'won'\n"
     home = stage.home(gone=knows + TASK % "g")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.replay.audit.cases import AuditedCase
-from hub.replay.audit.reading import ProcessorState, partition, states
+from hub.replay.audit.reading import ProcessorState, read_partition, read_states
 from tests.events import event
 from tests.unit.hub.processor.forgetting_stage import DEALS, Partition
 from tests.unit.hub.processor.test_forgetting import finished
@@ -20,8 +20,8 @@ def forgotten() -> Partition:
 
 def case_of(made: Partition, state: ProcessorState | None = None) -> AuditedCase:
     key = DEALS[0].encode()
-    known = states(made.log, 0).cases[key] if state is None else state
-    return AuditedCase(DEALS[0], partition(made.log, 0).cases[key], known, frozenset())
+    known = read_states(made.log, 0).cases[key] if state is None else state
+    return AuditedCase(DEALS[0], read_partition(made.log, 0).cases[key], known, frozenset())
 
 
 def test_a_case_that_was_over_may_be_forgotten() -> None:

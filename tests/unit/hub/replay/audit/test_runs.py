@@ -3,14 +3,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.replay.audit.reading import Runs
+from hub.replay.audit.reading import IntegerRanges
 
 SPANS = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 8)), max_size=40)
 
 
 @given(SPANS, st.integers(0, 80))
 def test_runs_are_the_set_that_they_stand_for(spans: list[tuple[int, int]], last: int) -> None:
-    runs, plain = Runs(), set[int]()
+    runs, plain = IntegerRanges(), set[int]()
     for start, more in spans:
         runs.add(start, start + more)
         plain |= set(range(start, start + more + 1))
@@ -22,7 +22,7 @@ def test_runs_are_the_set_that_they_stand_for(spans: list[tuple[int, int]], last
 
 
 def test_what_comes_in_order_is_one_run() -> None:
-    runs = Runs()
+    runs = IntegerRanges()
     for number in range(1, 1000):
         runs.add(number)
     assert (runs.starts, runs.ends) == ([1], [999])
@@ -30,6 +30,6 @@ def test_what_comes_in_order_is_one_run() -> None:
 
 
 def test_nothing_is_added_by_an_end_before_its_start() -> None:
-    runs = Runs()
+    runs = IntegerRanges()
     runs.add(5, 3)
     assert runs.largest == 0

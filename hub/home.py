@@ -1,6 +1,6 @@
 """The hub's home: a folder with `hub.yaml`, `people.yaml`, `calendar.yaml` and `rules/`, read with the place of every mistake.
 
-Only `hub.yaml` must be there. Environment variables come from the environment, and beneath it from the home's `.env`.
+Only `hub.yaml` is required. Variables come from the process environment, else from the home's `.env`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hub.config.validation import check
 from hub.config.yaml_places import Located, mask_facts, read_yaml
 from hub.errors import FatalError, HubError
 from hub.kit.connector import Instance
-from hub.ops.embedded_kafka import sign_in
+from hub.log.embedded_client import client_of_folder
 
 if TYPE_CHECKING:
     from hub.calendar import WorkingTime
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from hub.rules.rule_set import RuleSet
 
 CONFIG = "hub.yaml"
-RULES_TOLD = "rules-told.json"
-"""In the data folder: which rules the worker has announced last. To be forgotten with a log that may lack the announcement."""
+RULES_ANNOUNCED = "rules-told.json"
+"""In the data folder: the rules that the worker announced last. Deleted whenever the log may lack that announcement."""
 RULES_BROKEN = "rules-broken.json"
-"""In the data folder: what is wrong with the home's files while the worker runs on with what they said before."""
+"""In the data folder: the mistakes in the home's files while the worker continues with their previous version."""
 RULES_HISTORY = "rules-history.json"
-"""In the data folder: what the worker has read of the rules' history."""
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""Where pages and pushes are served. No other machine gets there: nobody can sign in yet."""
+"""In the data folder: the part of the rules' history that the worker has read."""
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+"""Hosts on which pages and webhooks may be served. Other machines have no access: sign-in does not exist yet."""
 CheckInstance = Callable[[Instance], list[HubError]]
 
 
@@ -51,7 +51,7 @@ class ConfigFinding:
 
 @dataclass(frozen=True)
 class Home:
-    """A home as it was when it was read. What is wrong with its people and rules waits for `check`, or for their use."""
+    """A snapshot of a home. Mistakes in its people and rules are reported by `check`, or on their first use."""
 
     path: Path
     config: Config
@@ -64,24 +64,26 @@ class Home:
         """Read a home; `environ` is by default this process's.
 
         Raises FatalError for a folder without `hub.yaml` and for the first mistake in it. A variable that only a connector
-        lacks is told when that connector is asked for.
+        lacks is reported by `instances`.
         """
-        located, seen = _read_config(path, environ)
+        located, variables = _read_config(path, environ)
         config, errors = _config(located)
         if config is None or errors:
             raise _masked(errors[0], located.secrets)
-        home = cls(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
-        for error in _one_file(home):
+        home = cls(
+            path.resolve(), _with_log_address(config, variables), located, variables, data_folder(path, variables)
+        )
+        for error in _shared_file_errors(home):
             raise error
         return home
 
     def check(self, check_instance: CheckInstance | None = None) -> list[ConfigFinding]:
-        """Every mistake and warning of the home. `check_instance` is asked about each connector's settings."""
+        """Every mistake and warning of the home. `check_instance` checks each connector's settings."""
         return _findings(self, check_instance)
 
     @property
     def name(self) -> str:
-        """What the hub is called."""
+        """The hub's name."""
         return self.config.name
 
     @functools.cached_property
@@ -120,24 +122,24 @@ class Home:
 
     @property
     def working_time(self) -> WorkingTime:
-        """Its working days; `is_estimated` tells of a year whose moved weekends are not published yet."""
+        """Its working days; `is_estimated` is true for a year whose moved weekends are not published yet."""
         return self._rules.working_time
 
     def rule_files(self, *, strict: bool = False) -> RuleFiles:
-        """Where its rules and people stand, to be read again; `strict` for those that would act on a rule that always fails."""
-        from hub.rules.files import RuleFiles  # with CEL behind it: slow to import, and many commands need no rules
+        """Its rule and people files, which can be read again; `strict` also refuses a rule that always fails."""
+        from hub.rules.files import RuleFiles  # imports CEL: slow, and many commands need no rules
 
         return RuleFiles(self.path, self.located, self.config, self.environ, strict)
 
     def rule_store(self) -> RuleStore:
-        """Its rules for a program that runs on: they change when their files do."""
+        """Its rules for a long-running program: reloaded when their files change."""
         from hub.rules.reload import RuleStore
 
         return RuleStore(self.rule_files(strict=True), self.data / "rules.json")
 
     @property
     def secrets(self) -> set[str]:
-        """Values that no log, page or message may show."""
+        """Values that must never appear in logs, pages and messages."""
         return self.located.secrets
 
     @property
@@ -158,21 +160,21 @@ class Home:
 
     @property
     def web_url(self) -> str:
-        """The address of the pages, as a browser takes it."""
+        """The base URL of the pages."""
         host, port = self.web_address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def kafka_client(self, bootstrap: str | None = None) -> dict[str, Any]:
         """librdkafka's settings. The address is `bootstrap`, else HUB_KAFKA's, else that of `hub.yaml`.
 
-        At the address of the embedded broker of this home they sign in with its secret, unless `hub.yaml` has a sign-in.
-        Raises FatalError when there is none: the embedded broker has an address only while it runs.
+        At the address of this home's embedded broker they authenticate with its secret, unless `hub.yaml` configures SASL.
+        Raises FatalError when no address is known: the embedded broker has one only while it runs.
         """
         address = bootstrap or self.config.kafka.bootstrap
         if address is None:
             raise FatalError("HUB-E3010", home=self.path)
         client = self.config.kafka.client(address, self.path)
-        return client if self.config.kafka.sasl else {**client, **sign_in.of_folder(self.data / "kafka", address)}
+        return client if self.config.kafka.sasl else {**client, **client_of_folder(self.data / "kafka", address)}
 
     @property
     def copy(self) -> str:
@@ -183,18 +185,18 @@ class Home:
 def check_home(
     path: Path, environ: Mapping[str, str] | None = None, check_instance: CheckInstance | None = None
 ) -> list[ConfigFinding]:
-    """As `Home.check`, also for a home whose `hub.yaml` is wrong. Raises FatalError only when there is none."""
-    located, seen = _read_config(path, environ)
+    """As `Home.check`, also for a home with mistakes in `hub.yaml`. Raises FatalError only when that file is missing."""
+    located, variables = _read_config(path, environ)
     config, errors = _config(located)
     if config is None:
         return [ConfigFinding(_masked(error, located.secrets), True) for error in errors]
-    home = Home(path.resolve(), _moved(config, seen), located, seen, data_folder(path, seen))
-    errors += _one_file(home)
+    home = Home(path.resolve(), _with_log_address(config, variables), located, variables, data_folder(path, variables))
+    errors += _shared_file_errors(home)
     return [*(ConfigFinding(_masked(error, located.secrets), True) for error in errors), *home.check(check_instance)]
 
 
-def _one_file(home: Home) -> list[FatalError]:
-    """Ledger and boards in one SQLite file: a damaged store of boards is set aside, and would take the ledger with it."""
+def _shared_file_errors(home: Home) -> list[FatalError]:
+    """An error if ledger and boards share one SQLite file: a damaged board store is moved away, and the ledger with it."""
     file = _file_of(home.ledger_url)
     if file is None or file != _file_of(home.boards_url):
         return []
@@ -202,60 +204,61 @@ def _one_file(home: Home) -> list[FatalError]:
 
 
 def _file_of(url: str) -> Path | None:
-    """The file that a SQLite URL names; None for a server's."""
+    """The file of a SQLite URL; None for a server's URL."""
     if not url.startswith("sqlite"):
         return None
     return Path(url.partition(":///")[2].partition("?")[0]).resolve()
 
 
 def data_folder(path: Path, environ: Mapping[str, str] | None = None) -> Path:
-    """Where a home's data goes: HUB_DATA, else `.hub` in it, else, for a home that may not be written, the user's state folder."""
-    seen = os.environ if environ is None else environ
+    """A home's data folder: HUB_DATA, else `.hub` in the home, else, for a read-only home, the user's state folder."""
+    variables = os.environ if environ is None else environ
     home = path.resolve()
-    if seen.get("HUB_DATA"):
-        return Path(seen["HUB_DATA"]).expanduser().resolve()
+    if variables.get("HUB_DATA"):
+        return Path(variables["HUB_DATA"]).expanduser().resolve()
     if (home / ".hub").is_dir() or _writable(home):
         return home / ".hub"
-    state = Path(seen.get("XDG_STATE_HOME") or Path(seen.get("HOME") or Path.home()) / ".local" / "state")
-    mark = hashlib.sha256(str(home).encode()).hexdigest()[:8]
-    return state / "baton" / f"{home.name}-{mark}"
+    user_home = Path(variables.get("HOME") or Path.home())
+    state = Path(variables.get("XDG_STATE_HOME") or user_home / ".local" / "state")
+    digest = hashlib.sha256(str(home).encode()).hexdigest()[:8]
+    return state / "baton" / f"{home.name}-{digest}"
 
 
 def _writable(folder: Path) -> bool:
-    """Whether it may be written, by its mode too: root may write anywhere, and should not where nobody else may."""
+    """Whether the folder is writable, also by its mode: root may write anywhere, but should not in a read-only folder."""
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _read_config(path: Path, environ: Mapping[str, str] | None) -> tuple[Located, Mapping[str, str]]:
     if not (path / CONFIG).is_file():
         raise FatalError("HUB-E1001", home=path)
-    seen = {**dotenv.read(path / ".env"), **(os.environ if environ is None else environ)}
-    return read_yaml(path / CONFIG, CONFIG, seen), seen
+    variables = {**dotenv.read(path / ".env"), **(os.environ if environ is None else environ)}
+    return read_yaml(path / CONFIG, CONFIG, variables), variables
 
 
 def _config(located: Located) -> tuple[Config | None, list[FatalError]]:
-    """The settings, and what is wrong with them; None when nothing can be made of them."""
+    """The settings and their mistakes; None for settings that cannot be parsed."""
     config, errors = check(Config, located, (), CONFIG)
     deferred = _deferred(located)
-    if config is not None and config.web.host not in LOOPBACK:
+    if config is not None and config.web.host not in LOOPBACK_HOSTS:
         errors = [*errors, FatalError("HUB-E7001", place=located.place(("web", "host")), host=config.web.host)]
     return config, [*(error for error in located.errors if error not in deferred), *errors]
 
 
-def _moved(config: Config, environ: Mapping[str, str]) -> Config:
-    """The settings with the log at HUB_KAFKA, if that is set."""
+def _with_log_address(config: Config, environ: Mapping[str, str]) -> Config:
+    """The settings with the bootstrap address of HUB_KAFKA, if it is set."""
     return config.model_copy(update={"kafka": config.kafka.at(environ.get("HUB_KAFKA"))})
 
 
 def _deferred(located: Located) -> list[FatalError]:
-    """Variables that only a connector lacks."""
+    """Errors about missing variables that only a connector needs."""
     return [error for path, error in located.lacking.items() if path[:1] == ("connectors",)]
 
 
 def _findings(home: Home, check_instance: CheckInstance | None) -> list[ConfigFinding]:
     from hub.people import unknown_instances
     from hub.rules import renames
-    from hub.rules.history import kept
+    from hub.rules.history import cached_timeline
     from hub.rules.trial import check_trials
 
     files = home.rule_files(strict=True)
@@ -264,20 +267,20 @@ def _findings(home: Home, check_instance: CheckInstance | None) -> list[ConfigFi
     errors: list[HubError] = [*_deferred(home.located), *rules.errors]
     of_instances = list[HubError]()
     if check_instance is not None:
-        whole = [name for name in instances if not any(path[1:2] == (name,) for path in home.located.lacking)]
-        of_instances = [error for name in whole for error in check_instance(instances[name])]
+        complete = [name for name in instances if not any(path[1:2] == (name,) for path in home.located.lacking)]
+        of_instances = [error for name in complete for error in check_instance(instances[name])]
         errors += [error for error in of_instances if not error.code.startswith("HUB-W")]
     warnings: list[HubError] = [
         *(error for error in of_instances if error.code.startswith("HUB-W")),
         *unknown_instances(rules.people, rules.people_file, instances),
         *rules.warnings,
-        *renames.warnings(kept(home.data / RULES_HISTORY), rules.files),
+        *renames.warnings(cached_timeline(home.data / RULES_HISTORY), rules.files),
         *files.unread(),
-        *dotenv.strange(home.path / ".env"),
+        *dotenv.invalid_lines(home.path / ".env"),
     ]
     errors += check_trials(home.path / "rules", home.environ)
-    found = [*((error, True) for error in errors), *((error, False) for error in warnings)]
-    return [ConfigFinding(_masked(error, home.secrets), is_error) for error, is_error in found]
+    findings = [*((error, True) for error in errors), *((error, False) for error in warnings)]
+    return [ConfigFinding(_masked(error, home.secrets), is_error) for error, is_error in findings]
 
 
 def _masked(error: HubError, secrets: set[str]) -> HubError:

@@ -12,12 +12,12 @@ from pathlib import Path
 import uvicorn
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import HealthStatus
+from hub.health.status import HealthStatus
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import OffsetReader
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
-from hub.projector.crew import BoardRunners
+from hub.projector.runners import BoardRunners
 from hub.projector.store import BoardStore
 from hub.web.app import make_app
 from hub.web.live import Live

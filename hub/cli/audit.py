@@ -158,10 +158,10 @@ def audit(
 
     Exit 0: no finding, and the hub is not stalled. Exit 6: the same, with parked work. Exit 1: a finding, or a stalled hub.
     """
+    from hub.cli.health_summary import health_of
     from hub.cli.render import time_of
     from hub.cli.running_hub import RunningHub
-    from hub.cli.verdict import health_of
-    from hub.health.verdict import HealthState
+    from hub.health.status import HealthState
     from hub.health.words import status_value
 
     hub = RunningHub.of(home)

@@ -342,8 +342,8 @@ def boards(hub: RunningHub) -> Check:
 
 def health(hub: RunningHub) -> Check:
     """Whether the hub makes progress: the same health status as in `hub status`, /health and the pages."""
-    from hub.cli.verdict import health_of
-    from hub.health.verdict import HealthState
+    from hub.cli.health_summary import health_of
+    from hub.health.status import HealthState
     from hub.health.words import sentence, trouble_text
 
     status = health_of(hub)

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.cli.running_hub import RunningHub
-    from hub.health.verdict import HealthStatus
+    from hub.health.status import HealthStatus
 
 WATCH_INTERVAL_S = 2.0
 """Seconds between two refreshes of `--watch`."""
@@ -80,8 +80,8 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="每两秒刷新，直到 Ctrl-C · again every two seconds")] = False,
 ) -> None:
     """Show the state of the hub. Exit 0: all is well; 1: a part is stuck, or the hub does not run; 4, 5, 6 as for every command."""
+    from hub.cli.health_summary import exit_of, health_of
     from hub.cli.running_hub import RunningHub
-    from hub.cli.verdict import exit_of, health_of
 
     while True:
         hub = RunningHub.of(home)
@@ -191,7 +191,7 @@ def _ledger(hub: RunningHub, health: HealthStatus) -> dict[str, Any]:
 
 def _streams(hub: RunningHub, conn: Connection, health: HealthStatus) -> dict[str, dict[str, Any]]:
     """Instance → stream → its cursor, the seconds since a page of it was last read to its end, and whether that is too long."""
-    from hub.health.verdict import is_late
+    from hub.health.status import is_late
     from hub.health.watch import limits_of
     from hub.ledger import cursors
     from schemas.envelope import parse_time

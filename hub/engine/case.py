@@ -105,7 +105,7 @@ class Case(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     id: str
     opened_by: str
     entities: Mapping[str, Entity] = {}
-    asked: Mapping[str, RequestedWork] = {}
+    requested: Mapping[str, RequestedWork] = msgspec.field(default={}, name="asked")
     held: tuple[HeldEvent, ...] = ()
     """The first parked events, in order."""
     outbox: str | None = None
@@ -140,7 +140,7 @@ class Case(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     def requested_work(self, command: str) -> RequestedWork | None:
         """The work that this command requested; None for a command that no project completion depends on."""
-        known = self.asked.get(command)
+        known = self.requested.get(command)
         return self.apart.requested(command) if known is None and self.apart is not msgspec.UNSET else known
 
     def refs(self) -> set[str]:
@@ -220,7 +220,7 @@ class Case(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """`remember` and `with_entity` in one: copies the case once instead of twice."""
         entities, count, alive, ended = self._entities(event)
         return Case(
-            self.id, self.opened_by, entities, self.asked, self.held, *self._deduplication(event),
+            self.id, self.opened_by, entities, self.requested, self.held, *self._deduplication(event),
             self.behind, self.numbers, count, self.is_apart, self.apart, alive, ended, self.due, self.spans,
         )  # fmt: skip
 
@@ -368,8 +368,8 @@ def from_json(raw: bytes) -> tuple[Case, int]:
 def _lifted(case: Case) -> Case:
     """Upgrade a case of format 1, which stored neither the rules that fired nor task counts."""
     entities = {ref: replace(entity, fired=_any_rule(entity)) for ref, entity in case.entities.items()}
-    requested = dict(case.asked)
-    for each in case.asked.values():
+    requested = dict(case.requested)
+    for each in case.requested.values():
         project = requested.get(each.project or "")
         if project is None:
             continue
@@ -379,7 +379,7 @@ def _lifted(case: Case) -> Case:
             entities[made.ref] = replace(made, tasks_of=links)
         project = replace(project, tasks=project.tasks + 1)
         requested[str(each.project)] = with_task_change(project, None, made, each.made is not None)
-    return replace(case, entities=entities, asked=requested, count=len(entities))
+    return replace(case, entities=entities, requested=requested, count=len(entities))
 
 
 def with_task_change(
@@ -419,7 +419,7 @@ class PartRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     offset: int
     entity: Entity | None = None
-    asked: RequestedWork | None = None
+    requested: RequestedWork | None = msgspec.field(default=None, name="asked")
     held: HeldEvent | None = None
 
 

@@ -86,7 +86,7 @@ def fold(
     if isinstance(result, HubError):
         return _park(before, record, event, result, weight)
     # An ignored delivery stays in the log only, unless a rule has requested work because of it.
-    is_log_only = case is None and event.type == DELIVERY_IGNORED and not result.case.asked
+    is_log_only = case is None and event.type == DELIVERY_IGNORED and not result.case.requested
     weight += COMMAND_STATE_BYTES * len(result.outputs)
     return Folded(None if is_log_only else result.case, result.outputs, weight=weight)
 

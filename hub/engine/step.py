@@ -270,7 +270,7 @@ def _with_due_commands(case: Case, commands: Sequence[Command]) -> Case:
     due = case.due + len({command.id for command in commands})
     if not new:
         return case if due == case.due else replace(case, due=due)
-    return replace(case, asked={**case.asked, **new}, due=due)
+    return replace(case, requested={**case.requested, **new}, due=due)
 
 
 def _with_project_progress(case: Case, after: Case, event: AnyEvent) -> tuple[Case, Sequence[EmitEvent]]:
@@ -298,7 +298,7 @@ def _with_project_progress(case: Case, after: Case, event: AnyEvent) -> tuple[Ca
             changed[project] = with_task_change(owner, None, entity, existing=1)
             links = {**entity.tasks_of, project: entity.tasks_of.get(project, 0) + 1}
             after = after.with_known(replace(entity, tasks_of=links))
-    after = replace(after, asked={**after.asked, **changed})
+    after = replace(after, requested={**after.requested, **changed})
     projects = [command for command, each in changed.items() if each.type == "project.create"]
     return after, [EmitEvent(completed) for each in projects if (completed := _completion(after, each, event))]
 
@@ -332,7 +332,7 @@ def _work_from_event(event: AnyEvent) -> RequestedWork | None:
 
 def _completion(case: Case, command: str, event: AnyEvent) -> Event | None:
     """`work.project.completed` once all of the project's tasks exist and are closed, and at least one is completed."""
-    work = case.asked[command]
+    work = case.requested[command]
     project = case.entity(work.made) if work.made else None
     if work.made is None or (project is not None and (project.entered.get("completed") or project.stage == DELETED)):
         return None

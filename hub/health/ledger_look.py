@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
-from hub.health.verdict import Queue, StreamFact
+from hub.health.status import Queue, StreamFact
 from hub.ledger import cursors, parked
 from hub.ledger.commands import commands, in_flight
 from hub.ledger.commands import instances as waiting_instances

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hub.errors import LANGUAGES, HubError
 from hub.health.log_look import Front, LogLook, LogPosition
-from hub.health.verdict import Away, Facts, ProgramFact, Queue, Stage
+from hub.health.status import Away, Facts, ProgramFact, Queue, Stage
 from hub.ledger.ledger import read_snapshot
 from hub.rules.reload import BrokenFile
 from hub.runtime.clock import Clock, SystemClock

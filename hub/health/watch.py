@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from hub.health.log_look import KafkaLook
 from hub.health.looking import Looker, board_places, programs_here
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Facts, HealthLimits, HealthState, HealthStatus, ProgressTracker, Trouble, assess
+from hub.health.status import Facts, HealthLimits, HealthState, HealthStatus, ProgressTracker, Trouble, assess
 from hub.home import RULES_BROKEN
 from hub.ledger.ledger import read_snapshot
 from hub.rules.reload import broken_files

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.errors import LANGUAGES, read_texts
-from hub.health.verdict import HealthState, HealthStatus, Trouble
+from hub.health.status import HealthState, HealthStatus, Trouble
 
 DEAL_WON = "crm.opportunity.won"
 

@@ -345,9 +345,9 @@ def _unchanged(case: Case, before: Case, offset: int) -> Iterator[tuple[str, Par
     for ref, entity in case.entities.items():
         if before.entities.get(ref) is entity:
             yield ref, PartRecord(offset, entity=entity)
-    for command, work in case.asked.items():
-        if before.asked.get(command) is work:
-            yield f"#{command}", PartRecord(offset, asked=work)
+    for command, work in case.requested.items():
+        if before.requested.get(command) is work:
+            yield f"#{command}", PartRecord(offset, requested=work)
     for number, held in case.behind.items():
         if number in before.behind and before.behind[number] is held:
             yield f"!{number}", PartRecord(offset, held=held)
@@ -358,7 +358,7 @@ def _changed(case: Case, before: Case) -> Case:
     return replace(
         case,
         entities={ref: entity for ref, entity in case.entities.items() if before.entities.get(ref) is not entity},
-        asked={command: work for command, work in case.asked.items() if before.asked.get(command) is not work},
+        requested={command: work for command, work in case.requested.items() if before.requested.get(command) is not work},
         behind={
             number: held
             for number, held in case.behind.items()
@@ -391,7 +391,7 @@ class CaseParts:
     def requested(self, command: str) -> RequestedWork | None:
         """The work that this command requested."""
         part = self._part(f"#{command}")
-        return part.asked if part is not None else None
+        return part.requested if part is not None else None
 
     def held(self, number: int) -> HeldEvent | None:
         """The parked event of this number; None when it was discarded."""

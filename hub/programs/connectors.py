@@ -42,7 +42,7 @@ from hub.runtime.program import begin, keep_private, mark_ready, raise_file_limi
 from hub.runtime.watchdog import HANG_TIMEOUT_S, Heartbeat
 from hub.web.bodies import Bodies
 from hub.web.health import PATHS, ProgramHealth
-from hub.web.passage import BoardsProxy
+from hub.web.proxy import BoardsProxy
 from hub.web.refusals import Refusals
 from hub.web.webhooks import ListenAddress, Pushes, WebServer
 

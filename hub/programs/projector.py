@@ -27,8 +27,8 @@ from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
 from hub.projector import log_history, registry
-from hub.projector.crew import BoardRunners
 from hub.projector.leftovers import remove_leftovers
+from hub.projector.runners import BoardRunners
 from hub.projector.store import BoardStore
 from hub.runtime import files
 from hub.runtime.logs import configure

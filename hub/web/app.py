@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.errors import HubError, RejectedError, RetryableError
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import HealthStatus
+from hub.health.status import HealthStatus
 from hub.ledger import parked
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import OffsetReader

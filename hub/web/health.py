@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from hub.health.verdict import HealthState, HealthStatus
+from hub.health.status import HealthState, HealthStatus
 from hub.health.words import status_value
 from hub.intake.poller import Poller
 from hub.intake.relay import Relay
-from hub.web.passage import BoardsProxy, check_host
+from hub.web.proxy import BoardsProxy, check_host
 
 PATHS = ("/health", "/health/connectors")
 """Of the whole hub, and of this program alone."""

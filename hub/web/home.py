@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub.errors import FatalError, RejectedError, RetryableError, text_of
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import HealthStatus, StageFact, Trouble
+from hub.health.status import HealthStatus, StageFact, Trouble
 from hub.ledger import parked_search, refused
 from hub.ledger.database import AnyRow
 from hub.ledger.ledger import Ledger

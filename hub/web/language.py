@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from hub.errors import LANGUAGES, read_texts
 from hub.health import words
-from hub.health.verdict import HealthStatus, Trouble
+from hub.health.status import HealthStatus, Trouble
 from hub.health.words import duration
 from hub.web.settings import PersonName
 from schemas.envelope import parse_time

@@ -21,7 +21,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, St
 from hub.config.yaml_places import read_yaml
 from hub.errors import HubError
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import HealthState, HealthStatus
+from hub.health.status import HealthState, HealthStatus
 from hub.kit.projection import Board
 from hub.people import PERSON_PREFIX, read_people
 from hub.projector import registry

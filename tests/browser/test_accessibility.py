@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import Facts, HealthLimits, Queue, assess
+from hub.health.status import Facts, HealthLimits, Queue, assess
 from hub.ledger import outbox, parked
 from schemas.envelope import format_time
 from tests.board_events import Deal, event, eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, assess
+from hub.health.status import Facts, HealthLimits, HealthStatus, Queue, assess
 from hub.health.words import DEAL_WON
 from tests.board_events import eventually
 from tests.board_site import Site, serve

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from hub.errors import RetryableError
 from hub.health.ledger_look import look
 from hub.health.looking import BoardPlace, Looker
-from hub.health.verdict import Facts, HealthLimits, HealthState, Queue, Stage
+from hub.health.status import Facts, HealthLimits, HealthState, Queue, Stage
 from hub.health.watch import BLIND_AFTER_S, Watch
 from hub.health.words import DEAL_WON
 from hub.ledger import commands, cursors, leases, outbox, parked

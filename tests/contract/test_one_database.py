@@ -9,9 +9,9 @@ from hub.ledger import outbox
 from hub.ledger.ledger import Ledger, metadata
 from hub.log.memory_log import MemoryLog
 from hub.projector import registry
-from hub.projector.crew import BoardRunners
 from hub.projector.rebuild import rebuild
 from hub.projector.runner import Runner
+from hub.projector.runners import BoardRunners
 from hub.projector.store import PREFIX, UNPREFIXED_TABLES, BoardStore, histories, owners
 from hub.runtime.clock import SystemClock
 from tests.board_events import Deal, Relay, eventually

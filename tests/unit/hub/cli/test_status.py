@@ -8,10 +8,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from hub.cli.health_summary import exit_of
 from hub.cli.status import instance_states, lines
-from hub.cli.verdict import exit_of
 from hub.health import looking
-from hub.health.verdict import Facts, HealthState, HealthStatus, ProgramFact, Trouble
+from hub.health.status import Facts, HealthState, HealthStatus, ProgramFact, Trouble
 from hub.home import Home
 from hub.ledger import commands, conflicts, cursors, outbox, refused
 from hub.ledger.ledger import Ledger

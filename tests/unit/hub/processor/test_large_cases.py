@@ -84,7 +84,7 @@ def whole(case: Case | None) -> Case | None:
     """A case with all of it in one value, wherever it was."""
     if case is None:
         return None
-    commands = {*case.asked, *(() if case.apart is msgspec.UNSET else _asked_apart(case))}
+    commands = {*case.requested, *(() if case.apart is msgspec.UNSET else _asked_apart(case))}
     return Case(
         case.id,
         case.opened_by,

@@ -29,7 +29,7 @@ from hub.ledger.ledger import Ledger
 from hub.runtime.clock import SystemClock
 from hub.web import webhooks
 from hub.web.bodies import Bodies, Caps
-from hub.web.passage import BoardsProxy
+from hub.web.proxy import BoardsProxy
 from hub.web.refusals import Refusals
 from hub.web.webhooks import ListenAddress, Pushes, WebServer
 from tests.fuzzing import inputs

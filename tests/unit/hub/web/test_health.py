@@ -13,13 +13,13 @@ import orjson
 import pytest
 from aiohttp import web
 
-from hub.health.verdict import Facts, HealthLimits, HealthStatus, Queue, assess
+from hub.health.status import Facts, HealthLimits, HealthStatus, Queue, assess
 from hub.health.words import DEAL_WON
 from hub.intake.poller import Poller
 from hub.intake.relay import Relay
 from hub.web.bodies import Bodies
 from hub.web.health import ProgramHealth
-from hub.web.passage import BoardsProxy
+from hub.web.proxy import BoardsProxy
 from schemas.envelope import parse_time
 from tests.events import AT
 

@@ -12,7 +12,7 @@ import requests
 from sqlalchemy import Connection
 
 from hub.health.rhythm import Rhythm
-from hub.health.verdict import (
+from hub.health.status import (
     TROUBLE_ORDER,
     Facts,
     HealthLimits,

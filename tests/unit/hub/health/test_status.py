@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hub.errors import LANGUAGES
-from hub.health.verdict import (
+from hub.health.status import (
     STAGES,
     Away,
     Facts,

@@ -8,7 +8,7 @@ from hub.cli.terminal import Exit, speech
 
 if TYPE_CHECKING:
     from hub.cli.running_hub import RunningHub
-    from hub.health.verdict import HealthStatus
+    from hub.health.status import HealthStatus
 
 MARKS = ("✔", "!", "✘", "✘")
 """By `HealthState`, from well to down."""

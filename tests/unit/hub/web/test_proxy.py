@@ -18,7 +18,7 @@ from hub.intake.intake import Intake
 from hub.ledger.ledger import Ledger
 from hub.runtime.clock import SystemClock
 from hub.web.bodies import MAX_BODY, Bodies
-from hub.web.passage import BoardsProxy
+from hub.web.proxy import BoardsProxy
 from hub.web.refusals import Refusals
 from hub.web.webhooks import ListenAddress, Pushes, WebServer
 from tests.pushing import Staff

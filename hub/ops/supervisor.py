@@ -34,9 +34,9 @@ from hub.runtime.program import is_ready, keep_private, raise_file_limit
 from hub.runtime.run_folder import RunFolder
 
 MODULES = {
-    "worker": "hub.programs.processor",
+    "processor": "hub.programs.processor",
     "connectors": "hub.programs.connectors",
-    "projections": "hub.programs.projector",
+    "projector": "hub.programs.projector",
 }
 PROGRAMS = tuple(MODULES)
 READY_TIMEOUT_S = 90.0
@@ -188,7 +188,7 @@ class Supervisor:
 
     def _plan(self, name: str) -> ProgramPlan:
         command = [sys.executable, "-m", MODULES[name], "--home", str(self.home.path)]
-        if name == "projections":
+        if name == "projector":
             command += ["--socket", str(self.run.socket)]
         if name == "connectors":
             command += ["--boards-socket", str(self.run.socket)]

@@ -358,7 +358,9 @@ def _changed(case: Case, before: Case) -> Case:
     return replace(
         case,
         entities={ref: entity for ref, entity in case.entities.items() if before.entities.get(ref) is not entity},
-        requested={command: work for command, work in case.requested.items() if before.requested.get(command) is not work},
+        requested={
+            command: work for command, work in case.requested.items() if before.requested.get(command) is not work
+        },
         behind={
             number: held
             for number, held in case.behind.items()

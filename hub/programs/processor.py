@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     raise_file_limit()
     try:
         home = Home.load(options.home)
-        configure("worker", home.secrets)
+        configure("processor", home.secrets)
         keep_private(home.data)
         return asyncio.run(serve(home, options.copy or home.copy, options.patience, options.looks))
     except HubError as error:
@@ -81,7 +81,7 @@ async def serve(
         store, history, book, events, writer, home.data / RULES_ANNOUNCED, home.data / RULES_BROKEN
     )
     rules = await asyncio.to_thread(announcer.begin)
-    ready = functools.partial(mark_ready, home.data, "worker")
+    ready = functools.partial(mark_ready, home.data, "processor")
     processor = Processor(events, rules, writer, ready, history.catch_up, home.config.cases.forgets)
     instance = f"hub-{home.name}-{copy}"
     app = make_app(processor, client, data=home.data, instance=instance, patience=patience, stale_check_s=stale_check_s)

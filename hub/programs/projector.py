@@ -40,7 +40,7 @@ from hub.web.pages import PeopleFile
 from hub.web.settings import WebSettings
 from schemas.topics import EVENTS
 
-log = structlog.get_logger("projections")
+log = structlog.get_logger("projector")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     raise_file_limit()
     try:
         home = Home.load(options.home)
-        configure("projections", home.secrets)
+        configure("projector", home.secrets)
         keep_private(home.data)
         return serve(home, options.socket, options.patience)
     except HubError as error:
@@ -102,7 +102,7 @@ def _serve(home: Home, path: Path | None, patience: float) -> int:
     config = _config(
         address, make_app(settings_of(home), store, ledger, live, offset_reader, watch.status, watch.rhythm)
     )
-    server = Server(config, live, lambda: mark_ready(home.data, "projections"), patience)
+    server = Server(config, live, lambda: mark_ready(home.data, "projector"), patience)
     runners = BoardRunners(events, store, registry.all_projections().values(), live.on_commit, failed=server.end)
 
     def end() -> None:

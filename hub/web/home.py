@@ -173,7 +173,7 @@ _STAGE_OF_KIND = {
     "asked": "calls",
 }
 """Kind of trouble → its stage in the picture."""
-_STAGE_OF_PLACE = {"worker": "rules", "projections": "boards", "boards": "boards"}
+_STAGE_OF_PLACE = {"processor": "rules", "projector": "boards", "boards": "boards"}
 """Program or store of a trouble → its stage in the picture; the first stage for all others."""
 
 

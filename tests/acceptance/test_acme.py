@@ -124,7 +124,7 @@ class Nemesis:
     def run(self) -> None:
         """Return when every victim was killed as often as planned."""
         order = random.Random(self.seed)
-        victims = [name for name in ("worker", "connectors", "projections", "broker") for _ in range(self.kills)]
+        victims = [name for name in ("processor", "connectors", "projector", "broker") for _ in range(self.kills)]
         order.shuffle(victims)
         for victim in victims:
             until(lambda victim=victim: self.hub.kill(victim), 60, f"{victim} runs, so that it can be killed")  # type: ignore[misc]
@@ -157,7 +157,7 @@ def test_the_same_counts_while_everything_is_killed_and_the_targets_misbehave(
         finish_tasks(hub.url, outside)
         until(lambda: counts(outside)["postings"] >= DEALS, 240, "every project is posted")
         settles(hub, 180)
-        assert nemesis.killed == dict.fromkeys(("worker", "connectors", "projections", "broker"), KILLS)
+        assert nemesis.killed == dict.fromkeys(("processor", "connectors", "projector", "broker"), KILLS)
         assert counts(outside) == {"projects": DEALS, "tasks": DEALS * TASKS, "messages": DEALS, "postings": DEALS}
         nothing_doubled(outside)
         well_made(outside)

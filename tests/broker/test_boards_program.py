@@ -86,7 +86,7 @@ def test_the_program(broker: EmbeddedKafka, tmp_path: Path) -> None:
     relay.send(Deal(1).story())
     with running(tmp_path, environment, path) as program:
         eventually(lambda: total(path) == 3, 60)
-        assert (tmp_path / ".hub" / "run" / "projections.ready").read_text("ascii") == str(program.pid)
+        assert (tmp_path / ".hub" / "run" / "projector.ready").read_text("ascii") == str(program.pid)
         began = time.monotonic()
         relay.send(Deal(2).story())
         eventually(lambda: total(path) == 6)

@@ -71,7 +71,7 @@ def test_a_won_deal_is_seen_by_every_command(hub: RunningHub) -> None:
     told = hub.json("status")
     assert told["running"]
     assert {name: program["state"] for name, program in told["programs"].items()} == dict.fromkeys(
-        ("worker", "connectors", "projections", "broker"), "ready"
+        ("processor", "connectors", "projector", "broker"), "ready"
     )
     assert set(told["boards"]) == BOARDS
     assert told["accepted"] == told["processor"]["events"] > 5

@@ -117,7 +117,7 @@ def test_a_hub_whose_only_disk_is_full_recovers_by_itself(hub: tuple[RunningHub,
     answers |= {n: push(running.port, n, secret, pad=PAD) for n in range(200, 230)}
     assert {answer.status for answer in answers.values()} <= {0, 202, 503}, answers
     assert [answer for answer in answers.values() if answer.status == 503]
-    for program in ("worker", "projections"):  # a crash on a full disk, too
+    for program in ("processor", "projector"):  # a crash on a full disk, too
         running.kill(program)
     until(lambda: None not in running.pids().values() or running.pids()["broker"] is None, "they come again", 60)
     accepted |= {n for n, answer in answers.items() if answer.status == 202}

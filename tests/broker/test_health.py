@@ -67,7 +67,7 @@ def becomes_well(hub: RunningHub) -> None:
 
 def test_a_worker_that_stands_still_is_told_everywhere_by_what_waits_for_it(hub: RunningHub) -> None:
     becomes_well(hub)
-    with stopped(hub, "worker"):
+    with stopped(hub, "processor"):
         win(hub, 1)
         until(lambda: "rules" in kinds(hub), 30, "/health tells of the rules")
         status, told = health(hub)
@@ -89,7 +89,7 @@ def test_a_worker_that_stands_still_is_told_everywhere_by_what_waits_for_it(hub:
 
 def test_boards_that_stand_still_are_told(hub: RunningHub) -> None:
     becomes_well(hub)
-    with stopped(hub, "projections"):
+    with stopped(hub, "projector"):
         until(lambda: "boards" in kinds(hub), 30, "/health tells of the boards")
         assert hub.run("status").returncode == 1
     becomes_well(hub)

@@ -76,7 +76,7 @@ def restarted(hub: RunningHub, program: str) -> None:
 def test_a_rolling_restart_under_load_is_an_error_to_no_sender(hub: RunningHub) -> None:
     senders = [Sender(hub, first) for first in (1000, 2000)]
     until(lambda: all(len(sender.accepted) > 2 for sender in senders), 60, "deals come in")
-    for program in ("connectors", "worker", "projections"):
+    for program in ("connectors", "processor", "projector"):
         seen = sum(len(sender.accepted) for sender in senders)
         restarted(hub, program)
         until(lambda seen=seen: sum(len(s.accepted) for s in senders) > seen + 2, 60, "deals still come in")  # type: ignore[misc]  # a default binds it

@@ -79,7 +79,8 @@ class Copies:
 
     def ready(self, name: str) -> bool:
         """Whether the process that runs now has said that it is ready."""
-        note = {"worker": "worker"}.get(name.partition("-")[0], name.partition("-")[0])
+        kind = name.partition("-")[0]
+        note = {"worker": "processor", "projections": "projector"}.get(kind, kind)
         return is_ready(self.data / name, note, self.programs[name].pid)
 
     def kill(self, name: str) -> int:

@@ -26,7 +26,7 @@ from tests.postgres_server import PostgresServer
 from tests.process_state import is_running
 
 ACME = Path(__file__).parents[2] / "hub" / "templates" / "acme"
-PROGRAMS = ("worker", "connectors", "projections", "broker")
+PROGRAMS = ("processor", "connectors", "projector", "broker")
 HUB = (sys.executable, "-m", "tests.faults.impatient")
 POSTGRESQL = 0.6
 """The share of the load that two cores carry beside outages when the database server and the proxy before it run on them too."""

@@ -14,8 +14,8 @@ from tests.faults.stage import LONGEST, Stage
 
 def damaged(stage: Stage, chosen: random.Random) -> None:
     """Its files are deleted, cut or overwritten, its database is emptied, while no program writes there."""
-    url = stage.environment_of("projections").get("HUB_BOARDS")
-    with stage.without("projections"):
+    url = stage.environment_of("projector").get("HUB_BOARDS")
+    with stage.without("projector"):
         if url:
             _empty(url)
         else:

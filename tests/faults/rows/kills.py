@@ -75,9 +75,9 @@ def is_another(stage: Stage, program: str, old: int) -> bool:
 ROWS = [
     Row("F1", "kill -9 of the intake", 3, 200, killing("connectors", INTAKE), per_second=PACE),
     Row("F2", "kill -9 of the relay", 3, 200, killing("connectors", RELAY), per_second=PACE),
-    Row("F3", "kill -9 of the worker", 3, 200, killing("worker", WORKER), per_second=PACE),
+    Row("F3", "kill -9 of the processor", 3, 200, killing("processor", WORKER), per_second=PACE),
     Row("F4", "kill -9 of the executor", 4, 200, killing("connectors", EXECUTOR), per_second=PACE),
-    Row("F5", "kill -9 of the projections", 3, 200, killing("projections", PROJECTIONS), per_second=PACE),
+    Row("F5", "kill -9 of the projector", 3, 200, killing("projector", PROJECTIONS), per_second=PACE),
     Row("F6", "kill -9 of everything at once", 1, 30, power_cut),
     Row("F7", "every program in turn is told to stop", 4, 20, told_to_stop),
 ]

@@ -22,7 +22,7 @@ def lost(stage: Stage, chosen: random.Random) -> None:
     """Pushes that were not in the log yet would be gone with the ledger, so none is on its way then."""
     stage.load.hold()
     until(lambda: _unsent(stage) == 0, LONGEST, "all is in the log")
-    url = stage.environment_of("projections").get("HUB_BOARDS")
+    url = stage.environment_of("projector").get("HUB_BOARDS")
     stage.hub.stop()
     data, copies = stage.folder / "data", stage.folder / "copies"
     older = [what for what in OLDER if (copies / what[0]).exists() and _is_ours(stage, what)]

@@ -61,7 +61,7 @@ def _second_program(stage: Stage, chosen: random.Random) -> Iterator[None]:
 def offsets_forgotten(stage: Stage, chosen: random.Random) -> None:
     """The processor's group is gone from the broker, with all that it had committed."""
     broker = AdminClient(stage.hub.client)
-    with stage.without("worker"):
+    with stage.without("processor"):
         until(lambda: _deleted(broker), LONGEST, "the group is deleted")
     stage.faults += 1
 

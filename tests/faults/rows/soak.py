@@ -43,7 +43,7 @@ def nothing_grows(stage: Stage) -> list[str]:
     """
     deals = 3600 * stage.load.per_second
     may = {
-        "worker": {**FLAT, "mb": FLAT["mb"] + A_CASE * deals},
+        "processor": {**FLAT, "mb": FLAT["mb"] + A_CASE * deals},
         "connectors": {"mb": FLAT["mb"] + CACHES, "files": CONNECTIONS},
         "broker": dict.fromkeys(FLAT, math.inf),
     }

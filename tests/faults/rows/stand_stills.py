@@ -16,7 +16,7 @@ from tests.faults.stage import LONGEST, Stage
 
 SESSION = 10.0
 """The worker's session with the broker, in seconds."""
-PROGRAMS = ("worker", "connectors", "projections")
+PROGRAMS = ("processor", "connectors", "projector")
 SEEN, RECOVERED = 15.0, 30.0
 """Seconds within which a program that stands still must be seen to, and within which a deal must come through again."""
 

@@ -31,7 +31,7 @@ def _no_processor(stage: Stage, chosen: random.Random) -> None:
 
 
 def _no_file(stage: Stage, chosen: random.Random) -> None:
-    pid = stage.pid(chosen.choice(("worker", "connectors", "projections")))
+    pid = stage.pid(chosen.choice(("processor", "connectors", "projector")))
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it may end over it, and comes again
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 4, before[1]))

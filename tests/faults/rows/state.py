@@ -23,7 +23,7 @@ def spoiled(stage: Stage, chosen: random.Random) -> None:
     client = stage.hub.client
     said = stage.hub.data / "up.log"
     before = _alarms(said)
-    with stage.without("worker"):
+    with stage.without("processor"):
         chosen.choice((_overwrite, _delete))(client, chosen)
     stage.faults += 1
     deal = stage.load.push()

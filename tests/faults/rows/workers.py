@@ -27,7 +27,7 @@ def another_worker(stage: Stage, chosen: random.Random) -> Iterator[subprocess.P
     with (stage.folder / f"worker-{copy}.log").open("ab") as out:
         worker = subprocess.Popen(
             [sys.executable, "-m", "hub.programs.processor", "--home", str(stage.hub.home), "--copy", copy],
-            env=stage.environment_of("worker") | {"HUB_COPY": copy}, stdout=out, stderr=out,
+            env=stage.environment_of("processor") | {"HUB_COPY": copy}, stdout=out, stderr=out,
         )  # fmt: skip
     try:
         yield worker
@@ -52,7 +52,7 @@ def sleeps_at_work(stage: Stage, chosen: random.Random) -> None:
     with another_worker(stage, chosen) as other:
         time.sleep(5.0)  # it joins, and is at work
         assert stage.fail_at(chosen.choice(AT_WORK), chosen.randint(1, 20), how="stop"), "no one is at work"
-        workers = (stage.pid("worker"), other.pid)
+        workers = (stage.pid("processor"), other.pid)
         until(lambda: any(map(stands_still, workers)), LONGEST, "one of them stands still")
         asleep = next(pid for pid in workers if stands_still(pid))
         with stage.unwatched():  # or the supervisor would replace one that is its own

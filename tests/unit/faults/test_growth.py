@@ -11,14 +11,14 @@ from tests.faults.growth import LONG, WARM, Growth, Sample
 
 def grown(*samples: Sample) -> dict[str, dict[str, float]]:
     growth = Growth()
-    growth.samples["worker", 7].extend(samples)
+    growth.samples["processor", 7].extend(samples)
     return growth.an_hour()
 
 
 def test_what_comes_after_the_start_counts_by_the_hour() -> None:
     start = [Sample(float(at), 100.0 + at / 10, 5) for at in range(0, int(WARM), 10)]
     after = [Sample(WARM + at, 190.0 + at / 1800, 5 + at // 10) for at in range(0, int(2 * LONG), 10)]
-    assert grown(*start, *after) == {"worker": {"mb": 2.0, "files": 360.0}}
+    assert grown(*start, *after) == {"processor": {"mb": 2.0, "files": 360.0}}
 
 
 def test_a_short_life_tells_nothing() -> None:

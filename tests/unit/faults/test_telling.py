@@ -15,7 +15,7 @@ from tests.faults.row import STORES, Outcome, Row, all_rows
 
 
 def outcome(**facts: object) -> Outcome:
-    made = Outcome("F4", "sqlite", 7, faults=8, events=500, seconds=61.2, peak_mb={"worker": 110.0})
+    made = Outcome("F4", "sqlite", 7, faults=8, events=500, seconds=61.2, peak_mb={"processor": 110.0})
     for name, value in facts.items():
         setattr(made, name, value)
     return made

@@ -80,7 +80,7 @@ def test_a_broker_that_is_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_fix_mends_what_a_kill_left_and_what_others_may_read(home: Path, hub: Hub) -> None:
     run = home / ".hub" / "run"
     run.mkdir(parents=True)
-    for name in ("worker.ready", "notes.json", "boards.sock"):
+    for name in ("processor.ready", "notes.json", "boards.sock"):
         (run / name).write_text("1")
     (home / ".env").chmod(0o644)
     run.parent.chmod(0o500)
@@ -97,6 +97,6 @@ def test_fix_leaves_what_a_living_hub_uses(home: Path) -> None:
     folder = RunFolder(home / ".hub" / "run")
     with folder.claim():
         folder.note(pid=1, kafka="127.0.0.1:1", programs={})
-        (folder.path / "worker.ready").write_text("1")
+        (folder.path / "processor.ready").write_text("1")
         assert list(apply_safe_fixes(RunningHub.of(home))) == []
-        assert (folder.path / "worker.ready").exists()
+        assert (folder.path / "processor.ready").exists()

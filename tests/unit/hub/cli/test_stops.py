@@ -36,7 +36,7 @@ class Small(Supervisor):
     """A hub without a broker, of programs that never stop to complain."""
 
     def start(self) -> None:
-        for name in ("worker", "connectors", "projections"):
+        for name in ("processor", "connectors", "projector"):
             plan = ProgramPlan(
                 name, [sys.executable, "-c", CHATTERS], Path.cwd(), dict(os.environ), Path(self._log_of(name))
             )

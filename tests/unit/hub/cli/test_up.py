@@ -33,9 +33,9 @@ def test_an_alarm_says_where_what_and_the_way_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terminal.speech, "language", "en")
-    rule = {"program": "worker", "place": "rules/a.yaml:5:9", "code": "HUB-E3110", "reason": "no", "fix": "mend it"}
+    rule = {"program": "processor", "place": "rules/a.yaml:5:9", "code": "HUB-E3110", "reason": "no", "fix": "mend it"}
     facts = {"level": "error", **rule}
-    assert said("alarm", facts, capsys) == "  ✘ worker  rules/a.yaml:5:9  HUB-E3110  no\n    → mend it\n"
+    assert said("alarm", facts, capsys) == "  ✘ processor  rules/a.yaml:5:9  HUB-E3110  no\n    → mend it\n"
     away = {"level": "warning", "program": "connectors", "instance": "pm", "code": "HUB-E4001"}
     assert said("alarm", away, capsys) == "  ! connectors  pm  HUB-E4001\n"
     assert '"what":"alarm"' in said("alarm", facts, capsys, json=True)
@@ -45,9 +45,12 @@ def test_a_program_that_ended_has_its_last_plain_words_and_its_log(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terminal.speech, "language", "en")
-    facts = {"program": "worker", "code": -11, "last": ["Segmentation fault"], "log": "logs/worker.log"}
+    facts = {"program": "processor", "code": -11, "last": ["Segmentation fault"], "log": "logs/processor.log"}
     shown = said("ended", facts, capsys)
-    assert shown == "  ✘ worker ended (-11), starting it again\n      Segmentation fault\n      log logs/worker.log\n"
+    assert (
+        shown
+        == "  ✘ processor ended (-11), starting it again\n      Segmentation fault\n      log logs/processor.log\n"
+    )
     broker = said("ended", {"program": "broker", "code": -9, "last": [], "log": ""}, capsys)
     assert broker == "  ✘ broker ended (-9), starting it again\n"
 

@@ -28,7 +28,7 @@ def test_without_a_supervisor_there_are_none(tmp_path: Path) -> None:
     assert programs_here(tmp_path, expected=False) == (None, ())
 
 
-@pytest.mark.parametrize("name", ["worker", "connectors"])
+@pytest.mark.parametrize("name", ["processor", "connectors"])
 def test_a_program_is_what_its_process_is(tmp_path: Path, name: str) -> None:
     run = RunFolder(tmp_path / "run")
     with run.claim(), subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
@@ -46,6 +46,6 @@ def test_a_program_is_what_its_process_is(tmp_path: Path, name: str) -> None:
 def test_a_program_that_its_supervisor_calls_deaf_is_frozen(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with run.claim():
-        mark_ready(tmp_path, "worker")
-        run.note(pid=os.getpid(), programs={"worker": os.getpid()}, frozen=["worker"])
-        assert states(tmp_path) == {"worker": "frozen"}
+        mark_ready(tmp_path, "processor")
+        run.note(pid=os.getpid(), programs={"processor": os.getpid()}, frozen=["processor"])
+        assert states(tmp_path) == {"processor": "frozen"}

@@ -58,13 +58,13 @@ def test_each_stage_is_judged_by_its_oldest(stage: Stage) -> None:
 
 
 def test_programs_that_live_and_wait_for_nothing_are_well_and_dead_ones_never_are() -> None:
-    ready = ProgramFact("worker", 1, "ready")
+    ready = ProgramFact("processor", 1, "ready")
     assert assess(Facts(NOW, programs=(ready,)), LIMITS, {}).ok
     for state in ("frozen", "down"):
-        found = assess(Facts(NOW, programs=(ready, ProgramFact("projections", 2, state))), LIMITS, {})
+        found = assess(Facts(NOW, programs=(ready, ProgramFact("projector", 2, state))), LIMITS, {})
         assert found.state is HealthState.STALLED
         assert "看板程序" in sentence(found, "zh-CN")
-    assert assess(Facts(NOW, programs=(ProgramFact("worker", 1, "starting"),)), LIMITS, {}).ok
+    assert assess(Facts(NOW, programs=(ProgramFact("processor", 1, "starting"),)), LIMITS, {}).ok
 
 
 def test_a_hub_that_does_not_run_and_stores_that_are_away_are_down() -> None:

@@ -9,7 +9,7 @@ import orjson
 from hub.ops.programs import ALARM_REPEAT_S, Alarms, plain_lines
 
 BROKEN = {
-    "program": "worker",
+    "program": "processor",
     "code": "HUB-E3110",
     "place": "rules/won.yaml:5:39",
     "reason": "cannot be read",
@@ -34,7 +34,7 @@ class Time:
 def test_an_error_with_a_code_is_an_alarm_without_its_traceback() -> None:
     assert Alarms().of(line(fix="mend it")) == {
         "level": "error",
-        "program": "worker",
+        "program": "processor",
         "code": "HUB-E3110",
         "place": "rules/won.yaml:5:39",
         "reason": "cannot be read",

@@ -67,7 +67,7 @@ def test_files_are_the_owners_alone_but_for_those_that_are_meant_for_others(tmp_
 
 def test_what_an_older_version_left_open_is_closed_to_others(tmp_path: Path) -> None:
     data = tmp_path / ".hub"
-    files = [data / "ledger.sqlite", data / "rules.json", data / "run" / "notes.json", data / "logs" / "worker.log"]
+    files = [data / "ledger.sqlite", data / "rules.json", data / "run" / "notes.json", data / "logs" / "processor.log"]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.parent.chmod(0o755)

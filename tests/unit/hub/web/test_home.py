@@ -127,7 +127,7 @@ def test_what_needs_a_person_is_listed_worst_first_with_a_link_each(site: Site, 
 def test_each_trouble_leads_to_a_place_that_is_there(site: Site, told: Told, kind: str) -> None:
     told.say()
     ours = {"instance": "crm"} if kind in ("calls", "system", "busy", "stream", "instance") else {}
-    for where in ("worker", "projections", "connectors", "broker", "ledger", "boards", "3"):
+    for where in ("processor", "projector", "connectors", "broker", "ledger", "boards", "3"):
         link = link_of(Trouble(kind, HealthState.STALLED, ours, where=where))
         assert link.startswith("/boards/") or f'id="{link[1:]}"' in page(site), (where, link)
 

@@ -58,7 +58,7 @@ CATCH_UP_TIMEOUT_S = 3.0
 DRAIN_TIMEOUT_S = 5.0
 """Seconds that the relay gets to publish the outbox before the program ends; the rest waits in the ledger."""
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("hub.connectors")  # __name__ is "__main__" here
 
 
 @dataclass
@@ -301,7 +301,7 @@ def main() -> int:
         sys.stderr.write(f"{error.code}{where} {error.message()} → {error.fix()}\n")
         return 1
     except Exception:
-        structlog.get_logger(__name__).exception("ended")
+        log.exception("ended")
         return 1
     return 0
 

@@ -40,7 +40,7 @@ from hub.web.pages import PeopleFile
 from hub.web.settings import WebSettings
 from schemas.topics import EVENTS
 
-log = structlog.get_logger("projector")
+log = structlog.get_logger("hub.projector")
 
 
 def main(arguments: list[str] | None = None) -> int:

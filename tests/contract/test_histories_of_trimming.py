@@ -192,7 +192,7 @@ def crashing(place: str, nth: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         for module in ("hub.intake.trimmer", "hub.ledger.trimming", "hub.ledger.database"):
-            patched.setattr(f"{module}.reach", reach)
+            patched.setattr(f"{module}.failpoint", reach)
         yield
 
 

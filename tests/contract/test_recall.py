@@ -131,7 +131,7 @@ def test_who_waits_while_another_thread_teaches_the_ledger_does_not_hang(
             waits.set()
             recall.make_sure()
 
-    monkeypatch.setattr(recall, "_look", look)
+    monkeypatch.setattr(recall, "_check_ledger", look)
     monkeypatch.setattr("hub.executor.ledger_catch_up.beat", beaten.set)
     threads = [threading.Thread(target=each) for each in (recall.make_sure, wait)]
     threads[0].start()

@@ -259,7 +259,7 @@ def test_broken_off_anywhere_it_goes_on(
 
     with monkeypatch.context() as patched:
         for module in ("hub.intake.trimmer", "hub.ledger.trimming", "hub.ledger.database"):
-            patched.setattr(f"{module}.reach", reach)
+            patched.setattr(f"{module}.failpoint", reach)
         with pytest.raises(FailpointError):
             made.look()
     accepted, left = kept(ledger)

@@ -108,7 +108,7 @@ class Chance:
 
     @contextmanager
     def at_failpoints(self) -> Iterator[None]:
-        """Be asked wherever the product calls `reach`."""
+        """Be asked wherever the product calls `failpoint`."""
         before = failpoints._armed
         failpoints._armed = cast(Any, self)
         try:

@@ -248,7 +248,7 @@ def _make_home(root: Path, settings: Mapping[str, str]) -> None:
 @contextlib.contextmanager
 def tryton(root: Path) -> Iterator[tuple[dict[str, str], Ask, Callable[[], None]]]:
     """A real Tryton in its own process: yields its settings, a function that sends it a request, and one that kills it."""
-    command = [sys.executable, "-m", "connectors.tryton.demo.__main__", str(root)]
+    command = [sys.executable, "-m", "connectors.tryton.demo", str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             answer = _answer(process, "settings")

@@ -64,10 +64,6 @@ class Missing:
     known: tuple[str, ...]
 
 
-class Absent:
-    """The value of a path that does not exist."""
-
-
 def tokens(text: str) -> list[Token]:
     """Split an expression; spaces and comments are omitted."""
     return [

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -19,6 +18,7 @@ from hub.errors import FatalError
 from hub.kit import manifest as manifests
 from hub.kit.connector import Connect, Connector, Instance
 from hub.kit.manifest import Manifest
+from hub.kit.plugins import points_by_name
 from hub.kit.settings import closest
 
 GROUP = "baton.connectors"
@@ -78,21 +78,18 @@ def _found(name: str, instance: Instance | None = None) -> InstalledConnector:
 
 @functools.cache
 def _all() -> dict[str, InstalledConnector]:
-    known: dict[str, InstalledConnector] = {}
-    for found in _installed():
-        if found.name in known:
-            first, second = known[found.name].package, found.package
-            raise FatalError("HUB-E4053", use=found.name, first=first, second=second)
-        known[found.name] = found
-    return known
+    return {name: _installed(point) for name, point in points_by_name(GROUP, _duplicate, {}).items()}
 
 
-def _installed() -> Iterator[InstalledConnector]:
-    for point in entry_points(group=GROUP):
-        try:
-            spec = find_spec(point.value)
-        except ImportError as error:
-            raise FatalError("HUB-E4052", use=point.name, reason=str(error)) from error
-        if spec is None or not spec.submodule_search_locations:
-            raise FatalError("HUB-E4052", use=point.name, reason=f"{point.value} is no package")
-        yield InstalledConnector(point.name, point.value, Path(next(iter(spec.submodule_search_locations))))
+def _duplicate(name: str, first: str, second: str) -> FatalError:
+    return FatalError("HUB-E4053", use=name, first=first, second=second)
+
+
+def _installed(point: EntryPoint) -> InstalledConnector:
+    try:
+        spec = find_spec(point.value)
+    except ImportError as error:
+        raise FatalError("HUB-E4052", use=point.name, reason=str(error)) from error
+    if spec is None or not spec.submodule_search_locations:
+        raise FatalError("HUB-E4052", use=point.name, reason=f"{point.value} is no package")
+    return InstalledConnector(point.name, point.value, Path(next(iter(spec.submodule_search_locations))))

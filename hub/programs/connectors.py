@@ -36,9 +36,10 @@ from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
 from hub.people_watcher import PeopleWatcher
+from hub.programs.starting import open_home
 from hub.runtime import logs, watchdog
 from hub.runtime.clock import Clock, SystemClock
-from hub.runtime.program import begin, keep_private, mark_ready, raise_file_limit, tune_gc
+from hub.runtime.program import begin, mark_ready, raise_file_limit, tune_gc
 from hub.runtime.watchdog import HANG_TIMEOUT_S, Heartbeat
 from hub.web.bodies import Bodies
 from hub.web.health import PATHS, ProgramHealth
@@ -289,11 +290,9 @@ def main() -> int:
     begin()
     arguments = _arguments()
     raise_file_limit()
-    logs.configure("connectors")
+    logs.configure(NAME)
     try:
-        home = Home.load(arguments.home)
-        logs.configure("connectors", home.secrets)
-        keep_private(home.data)
+        home = open_home(NAME, arguments.home)
         boards = arguments.boards_socket or home.data / "run" / "boards.sock"
         asyncio.run(ConnectorsProgram(home, boards, arguments.listen_fd, arguments.patience).run())
     except HubError as error:

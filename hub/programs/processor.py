@@ -24,9 +24,9 @@ from hub.processor.halting import PARTITION_STALL_S
 from hub.processor.rule_announcements import RuleAnnouncer
 from hub.processor.rule_history import RuleHistory
 from hub.processor.stale_writes import CHECK_INTERVAL_S
+from hub.programs.starting import open_home, report_error
 from hub.rules.book import RuleBook
-from hub.runtime.logs import configure
-from hub.runtime.program import begin, keep_private, mark_ready, raise_file_limit, tune_gc
+from hub.runtime.program import begin, mark_ready, raise_file_limit, tune_gc
 from hub.runtime.watchdog import Heartbeat, exit_now
 from schemas.topics import EVENTS
 
@@ -55,13 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     raise_file_limit()
     try:
-        home = Home.load(options.home)
-        configure("processor", home.secrets)
-        keep_private(home.data)
+        home = open_home("processor", options.home)
         return asyncio.run(serve(home, options.copy or home.copy, options.patience, options.looks))
     except HubError as error:
-        sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
-        return 1
+        return report_error(error)
 
 
 async def serve(

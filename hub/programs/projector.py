@@ -26,13 +26,13 @@ from hub.ledger.database import DAMAGED, set_aside
 from hub.ledger.ledger import Ledger
 from hub.log.event_log import EventLog
 from hub.log.kafka_log import KafkaLog
+from hub.programs.starting import open_home, report_error
 from hub.projector import log_history, registry
 from hub.projector.leftovers import remove_leftovers
 from hub.projector.runners import BoardRunners
 from hub.projector.store import BoardStore
 from hub.runtime import files
-from hub.runtime.logs import configure
-from hub.runtime.program import begin, keep_private, mark_ready, raise_file_limit
+from hub.runtime.program import begin, mark_ready, raise_file_limit
 from hub.runtime.watchdog import HANG_TIMEOUT_S, Heartbeat, follow
 from hub.web.app import make_app
 from hub.web.live import Live
@@ -58,18 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     raise_file_limit()
     try:
-        home = Home.load(options.home)
-        configure("projector", home.secrets)
-        keep_private(home.data)
+        home = open_home("projector", options.home)
         return serve(home, options.socket, options.patience)
     except HubError as error:
         return report_error(error)
-
-
-def report_error(error: HubError) -> int:
-    """Write the error and its fix to stderr, one line each; returns the exit code."""
-    sys.stderr.write(f"{error.code} {error.message()}\n  → {error.fix()}\n")
-    return 1
 
 
 def settings_of(home: Home) -> WebSettings:

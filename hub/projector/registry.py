@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from hub.errors import FatalError
+from hub.kit.plugins import points_by_name
 from hub.kit.projection import AnyProjection, Board, Projection
 from hub.projector import trail_index
 
@@ -48,13 +49,11 @@ def _found() -> Mapping[str, Board | Projection]:
 
 @functools.cache
 def _points() -> Mapping[str, EntryPoint]:
-    points: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        if point.name in (*points, trail_index.INDEX.name):
-            first = points[point.name].value if point.name in points else trail_index.__name__
-            raise FatalError("HUB-E7017", board=point.name, first=first, second=point.value)
-        points[point.name] = point
-    return points
+    return points_by_name(GROUP, _duplicate, {trail_index.INDEX.name: trail_index.__name__})
+
+
+def _duplicate(name: str, first: str, second: str) -> FatalError:
+    return FatalError("HUB-E7017", board=name, first=first, second=second)
 
 
 def _loaded(point: EntryPoint) -> Board | Projection:

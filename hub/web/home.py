@@ -26,7 +26,6 @@ MAX_NEEDS = 8
 """Items that the list shows; the rest is shown as a number."""
 MAX_SYSTEMS = 6
 """Systems drawn on each side of the picture; the worst come first."""
-SQUARES = 12
 MAX_ENTRIES = 20
 """Entries per cause on the page of parked work."""
 DAY = timedelta(days=1)

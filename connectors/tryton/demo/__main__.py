@@ -1,4 +1,4 @@
-"""`python -m connectors.tryton.demo.__main__ ROOT`: a real Tryton and its users, controlled over standard input.
+"""`python -m connectors.tryton.demo ROOT`: a real Tryton and its users, controlled over standard input.
 
 It reads one JSON object a line and answers each with one: `{"win": {"name", "customer", "amount"}}` wins a deal as a salesperson
 does and returns the opportunity's id; `{"finish": 7}` finishes task 7. Its first line, `{"settings": …}`, is for hub.yaml.
